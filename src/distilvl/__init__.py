@@ -1,0 +1,47 @@
+"""distilvl: distil any big vision-language model into a small image-text model of your own.
+
+import distilvl
+
+student = distilvl.train(teacher="demo", data="scenes", student="demo", recipe="demo", out="runs/mine")
+student.encode(["a red circle above a blue square"])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from distilvl._version import __version__
+from distilvl.errors import DistilvlError
+
+if TYPE_CHECKING:
+    from distilvl.data import load_dataset
+    from distilvl.evaluation.evaluate import evaluate
+    from distilvl.students.facade import build_student
+    from distilvl.teachers import load_teacher
+    from distilvl.training.train import train
+
+__all__ = [
+    "DistilvlError",
+    "__version__",
+    "build_student",
+    "evaluate",
+    "load_dataset",
+    "load_teacher",
+    "train",
+]
+
+# Names and where they live; imported on first use, since torch takes seconds to load.
+_LAZY = {
+    "build_student": "distilvl.students.facade",
+    "evaluate": "distilvl.evaluation.evaluate",
+    "load_dataset": "distilvl.data",
+    "load_teacher": "distilvl.teachers",
+    "train": "distilvl.training.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'distilvl' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

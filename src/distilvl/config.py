@@ -1,0 +1,155 @@
+"""Typed configuration: what a recipe may say, with defaults that are the paper's (section 4.1.4)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LossName = Literal["cd", "fd", "sd", "hnd", "infonce"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class ImageTowerConfig(_Section):
+    """The image tower: a pretrained transformers model, or one built from `config` with random weights."""
+
+    model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
+    config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
+    layers: int | None = Field(None, ge=1, description="keep the first so many layers; none keeps all")
+    size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
+    pooling: Literal["cls", "mean"] = "cls"
+
+
+class TextTowerConfig(_Section):
+    """The text tower: a pretrained transformers model, or one built from `config` with random weights."""
+
+    model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
+    config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
+    layers: int | None = Field(None, ge=1, description="keep the first so many layers; none keeps all")
+    vocabulary: int = Field(2000, ge=32, description="WordPiece entries learnt from the captions of a new tower")
+    max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
+    pooling: Literal["cls", "mean", "pooler"] = "pooler"
+
+
+class StudentConfig(_Section):
+    """Two towers and the width of the space they share."""
+
+    folder: str | None = Field(None, description="start from this finished student instead of building one")
+    image: ImageTowerConfig = ImageTowerConfig()
+    text: TextTowerConfig = TextTowerConfig()
+    width: int | None = Field(None, ge=2, description="width D of the shared space; none takes the teacher's")
+
+
+class ContrastiveConfig(_Section):
+    """CD, eq. 5-7, and its queue."""
+
+    temperature: float = Field(0.05, gt=0, description="tau")
+    queue: int = Field(8192, ge=0, description="K_q, teacher features of each modality")
+    mask_false_negatives: bool = True
+
+
+class SimilarityConfig(_Section):
+    """SD, eq. 9."""
+
+    halved: bool = Field(True, description="1 - (1 + mean cos)/2 of the code; false: 1 - mean cos")
+
+
+class HardNegativeConfig(_Section):
+    """HND, eq. 10-14."""
+
+    margin: float = Field(0.0, ge=0, description="alpha")
+    negatives: Literal["hardest", "all"] = "hardest"
+    reduction: Literal["sum", "mean"] = "sum"
+    mask_false_negatives: bool = True
+
+
+class InfoNCEConfig(_Section):
+    """Contrastive training on the pairs alone, the baseline without a teacher."""
+
+    temperature: float = Field(0.05, gt=0)
+
+
+class ObjectiveConfig(_Section):
+    """Which losses take part, and their settings."""
+
+    losses: list[LossName] = Field(["cd", "fd", "sd", "hnd"], min_length=1)
+    cd: ContrastiveConfig = ContrastiveConfig()
+    sd: SimilarityConfig = SimilarityConfig()
+    hnd: HardNegativeConfig = HardNegativeConfig()
+    infonce: InfoNCEConfig = InfoNCEConfig()
+
+    @model_validator(mode="after")
+    def _no_loss_twice(self) -> ObjectiveConfig:
+        if len(set(self.losses)) != len(self.losses):
+            raise ValueError(f"a loss is named twice: {self.losses}")
+        return self
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any of the losses compares with teacher features."""
+        return any(name != "infonce" for name in self.losses)
+
+
+class BalancerConfig(_Section):
+    """How the losses are weighted, eq. 15-18."""
+
+    name: Literal["paper", "official", "dwa", "static"] = "paper"
+    tau: float = Field(1.0, gt=0, description="tau_b")
+    floor: float = Field(1e-8, gt=0, description="a loss below this counts as this")
+    smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the old running mean of each loss kept at each step"
+    )
+    weights: dict[LossName, float] = Field({}, description="for `static`; 1 where not given")
+
+
+class OptimizerConfig(_Section):
+    """AdamW; heads (the projections into the shared space) may learn faster than pretrained towers."""
+
+    lr: float = Field(1e-4, gt=0, description="rate of the towers")
+    head_lr: float | None = Field(None, gt=0, description="rate of the heads; none: the towers' rate")
+    weight_decay: float = Field(1e-4, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = Field(1.0, ge=0, description="largest global gradient norm; 0 switches clipping off")
+
+
+class ScheduleConfig(_Section):
+    """The learning rate over the run: the paper's steps, or a cosine to zero."""
+
+    kind: Literal["step", "cosine"] = "step"
+    milestones: list[float] = Field([0.5], description="`step`: fractions of the run at which the rate drops")
+    gamma: float = Field(0.1, gt=0, le=1, description="`step`: the factor at each drop")
+    warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the run with a linearly rising rate")
+
+
+class TrainingConfig(_Section):
+    """Length, batch and bookkeeping of a run."""
+
+    epochs: int = Field(20, ge=1, description="passes over the images, one caption of each drawn anew each time")
+    batch_size: int = Field(64, ge=2)
+    seed: int = 0
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints, besides each epoch's end")
+    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+
+
+class InputsConfig(_Section):
+    """What the run was made from; enough to run it again."""
+
+    data: str | None = None
+    teacher: str | None = None
+    features: str | None = None
+
+
+class Config(_Section):
+    """Everything a run depends on. Saved, resolved, as `config.yaml` of the run folder."""
+
+    inputs: InputsConfig = InputsConfig()
+    student: StudentConfig = StudentConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    balancer: BalancerConfig = BalancerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()

@@ -1,0 +1,74 @@
+"""Reader of Karpathy's JSON: the split file of Flickr8k, Flickr30k and COCO in image-text retrieval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from distilvl.data.listing import clean_caption, dataset_of, image_in, read_text
+from distilvl.data.records import PairDataset, Record
+from distilvl.errors import DistilvlError
+
+
+def read_karpathy(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
+    """The dataset that a Karpathy JSON lists.
+
+    Read are `images[].{filename, filepath?, split, sentids?, sentences[].{raw, sentid?}}`. The image files
+    lie in `images/` beside the JSON, or right beside it. `image_id` is the file name, with `filepath` before
+    it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as is
+    usual.
+
+    Args:
+        path: the JSON file.
+        skip_bad: leave out images whose file is missing, instead of raising.
+
+    Raises:
+        DistilvlError: a file that is not such a JSON, a bad entry (by its number), a missing image file,
+            duplicate ids, an image without captions.
+    """
+    path = Path(path)
+    remedy = "Give a Karpathy split file: {'images': [{'filename', 'split', 'sentences': [{'raw'}]}]}."
+    try:
+        content = json.loads(read_text(path))
+    except ValueError as error:
+        raise DistilvlError(f"{path} is not valid JSON ({error}).", remedy) from error
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list):
+        raise DistilvlError(f"{path} has no list 'images'.", remedy)
+    folder = path.parent / "images"
+    root = folder if folder.is_dir() else path.parent
+    records = [_record(entry, root, f"{path}, images[{number}]") for number, entry in enumerate(images)]
+    return dataset_of(path.resolve().parent.name, records, skip_bad=skip_bad)
+
+
+def _record(entry: Any, root: Path, where: str) -> Record:
+    remedy = "Every image has 'filename', 'split' and a list 'sentences'."
+    if not isinstance(entry, dict):
+        raise DistilvlError(f"{where} is not an object.", remedy)
+    filename, prefix, split = entry.get("filename"), entry.get("filepath", ""), entry.get("split")
+    sentences = entry.get("sentences")
+    if not isinstance(filename, str) or not isinstance(prefix, str) or not isinstance(sentences, list):
+        raise DistilvlError(f"{where} lacks 'filename' or 'sentences'.", remedy)
+    if not isinstance(split, str) or not split:
+        raise DistilvlError(f"{where} ({filename}) has the split {split!r}.", remedy)
+    if not all(isinstance(sentence, dict) and "raw" in sentence for sentence in sentences):
+        raise DistilvlError(f"{where} ({filename}) has a sentence without 'raw'.", remedy)
+    image_id = f"{prefix.rstrip('/')}/{filename}" if prefix else filename
+    return Record(
+        image_id=image_id,
+        image=image_in(root, image_id, where),
+        captions=tuple(clean_caption(sentence["raw"], f"{where} ({filename})") for sentence in sentences),
+        split="train" if split == "restval" else split,
+        caption_ids=_caption_ids(entry, sentences),
+    )
+
+
+def _caption_ids(entry: dict[str, Any], sentences: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The `sentid` of each sentence, or of the image's list; none (the default ids) without either."""
+    if all("sentid" in sentence for sentence in sentences):
+        return tuple(str(sentence["sentid"]) for sentence in sentences)
+    listed = entry.get("sentids")
+    if isinstance(listed, list) and len(listed) == len(sentences):
+        return tuple(str(sentid) for sentid in listed)
+    return ()

@@ -1,0 +1,139 @@
+"""What a dataset is made of: images, each with its captions and an `image_id`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, overload
+
+from distilvl.errors import BadImageError, DistilvlError
+
+
+class ImageSource(Protocol):
+    """Where the bytes of one image come from; `name` is what error messages call it."""
+
+    @property
+    def name(self) -> str:
+        """A file name, or whatever tells a user which image is meant."""
+
+    def read(self) -> bytes:
+        """The encoded image (JPEG, PNG, PPM, ...); its content hash is the image's key everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileImage:
+    """An image file on disk."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path as the dataset gave it."""
+        return str(self.path)
+
+    def read(self) -> bytes:
+        """Bytes of the file; `BadImageError` when it is missing or unreadable."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise BadImageError(
+                f"cannot read image {self.path}: {error.strerror}.",
+                "Restore the file, or pass --skip-bad to leave it out.",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image with its captions.
+
+    Attributes:
+        image_id: unique within a dataset; rows with the same `image_id` are never each other's negatives.
+        image: where the pixels come from.
+        captions: at least one.
+        split: `train`, `val` or `test` (or a name of the dataset's own).
+        caption_ids: one id a caption, by which stored features can be imported; `image_id#k` unless given.
+        hard_negatives: captions that are wrong in one detail; optional, used by scoring only.
+    """
+
+    image_id: str
+    image: ImageSource
+    captions: tuple[str, ...]
+    split: str
+    caption_ids: tuple[str, ...] = ()
+    hard_negatives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.caption_ids:
+            ids = tuple(f"{self.image_id}#{k}" for k in range(len(self.captions)))
+            object.__setattr__(self, "caption_ids", ids)
+
+
+@dataclass(frozen=True)
+class PairDataset(Sequence[Record]):
+    """An ordered, checked collection of records.
+
+    Args:
+        name: how messages and reports call it.
+        records: the images; ids must be unique and every image needs a caption.
+
+    Raises:
+        DistilvlError: duplicate `image_id`, or an image without captions.
+    """
+
+    name: str
+    records: tuple[Record, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for record in self.records:
+            if record.image_id in seen:
+                raise DistilvlError(
+                    f"duplicate image_id {record.image_id!r} in {self.name}.",
+                    "Give every image an id of its own, or merge its captions into one entry.",
+                )
+            seen.add(record.image_id)
+            if not any(caption.strip() for caption in record.captions):
+                raise DistilvlError(
+                    f"image {record.image_id!r} in {self.name} has no captions.",
+                    "Add at least one caption, or remove the image from the list.",
+                )
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Record, ...]: ...
+    def __getitem__(self, index: int | slice) -> Record | tuple[Record, ...]:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of images of each split, in order of appearance."""
+        counts: dict[str, int] = {}
+        for record in self.records:
+            counts[record.split] = counts.get(record.split, 0) + 1
+        return counts
+
+    def split(self, name: str) -> PairDataset:
+        """The records of one split; `DistilvlError` when it is empty."""
+        chosen = tuple(record for record in self.records if record.split == name)
+        if not chosen:
+            have = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "nothing"
+            raise DistilvlError(f"split {name!r} of {self.name} is empty.", f"Its splits are: {have}.")
+        return PairDataset(f"{self.name}/{name}", chosen)
+
+    @property
+    def captions(self) -> list[str]:
+        """All captions, image by image: length m."""
+        return [caption for record in self.records for caption in record.captions]
+
+    @property
+    def caption_image(self) -> list[int]:
+        """Row of each caption's image: length m, values in [0, n)."""
+        return [row for row, record in enumerate(self.records) for _ in record.captions]

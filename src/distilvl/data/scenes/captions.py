@@ -1,0 +1,132 @@
+"""Scenes in words: five ways to describe one, each with its own template, order, synonyms and choice of detail.
+
+Every caption names each object with colour and shape. A caption is a function of the scene and of a string `key`
+that seeds its choices, so an altered scene described with the same key differs only where the scene does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+
+from distilvl.data.scenes.world import Scene, SceneObject, draw_without_replacement, pick, relation
+
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "circle": ("circle", "disc"),
+    "square": ("square", "box"),
+    "diamond": ("diamond", "rhombus"),
+    "cross": ("cross", "plus sign"),
+    "large": ("large", "big"),
+    "small": ("small", "little"),
+    "striped": ("striped", "stripy"),
+    "dotted": ("dotted", "spotted"),
+    "checked": ("checked", "chequered"),
+}
+_RELATIONS: dict[str, tuple[str, ...]] = {
+    "left": ("to the left of", "left of"),
+    "right": ("to the right of", "right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+_PLACES = (
+    ("in the top left corner", "at the top", "in the top right corner"),
+    ("on the left", "in the centre", "on the right"),
+    ("in the bottom left corner", "at the bottom", "in the bottom right corner"),
+)
+_NUMBERS = ("no", "one", "two", "three", "four")
+
+
+def captions(scene: Scene, key: str) -> tuple[str, ...]:
+    """The five captions of `scene`; they always differ from each other."""
+    return tuple(caption(scene, key, style) for style in range(len(_STYLES)))
+
+
+def caption(scene: Scene, key: str, style: int) -> str:
+    """The caption of one style, 0 to 4; its wording depends on `key` and `style` alone."""
+    rng = Random(f"{key}/caption/{style}")
+    return _STYLES[style](scene, rng)
+
+
+def _inventory(scene: Scene, rng: Random) -> str:
+    """Everything about every object, nothing about where it is."""
+    things = [_phrase(thing, rng, size=True, texture=True) for thing in _shuffled(scene, rng)]
+    opening = pick(rng, ("", "there is ", "i see "))
+    return f"{opening}{_join(things)} {_background(scene, rng)}"
+
+
+def _places(scene: Scene, rng: Random) -> str:
+    """Where each object is on the canvas."""
+    things = [
+        f"{_phrase(thing, rng, size=False, texture=True)} {_PLACES[thing.row][thing.column]}"
+        for thing in _shuffled(scene, rng)
+    ]
+    opening = pick(rng, ("a picture with ", "an image of ", "a drawing with "))
+    return opening + _join(things)
+
+
+def _relations(scene: Scene, rng: Random) -> str:
+    """Where each object is, seen from the one named before."""
+    things = _shuffled(scene, rng)
+    first = _phrase(things[0], rng, size=True, texture=False)
+    words = [f"{first} {_background(scene, rng)}"]
+    for before, thing in pairwise(things):
+        where = pick(rng, _RELATIONS[relation(thing, before)])
+        words.append(f"{_phrase(thing, rng, size=True, texture=False)} {where} the {_short(before, rng)}")
+    return ", ".join(words)
+
+
+def _count(scene: Scene, rng: Random) -> str:
+    """How many objects there are, then the list."""
+    things = [_phrase(thing, rng, size=False, texture=True) for thing in _shuffled(scene, rng)]
+    noun = pick(rng, ("shape", "object", "thing")) + ("" if len(things) == 1 else "s")
+    return f"{_NUMBERS[len(things)]} {noun} {_background(scene, rng)}: {_join(things)}"
+
+
+def _portrait(scene: Scene, rng: Random) -> str:
+    """One object in full, with its place; the others around it."""
+    first, *others = _shuffled(scene, rng)
+    place = _PLACES[first.row][first.column]
+    text = f"{_phrase(first, rng, size=True, texture=True)} sits {place}"
+    around = [
+        f"{_phrase(thing, rng, size=False, texture=True)} {pick(rng, _RELATIONS[relation(thing, first)])} it"
+        for thing in others
+    ]
+    return f"{text}, with {_join(around)}" if around else f"{text} {_background(scene, rng)}"
+
+
+_STYLES: tuple[Callable[[Scene, Random], str], ...] = (_inventory, _places, _relations, _count, _portrait)
+
+
+def _shuffled(scene: Scene, rng: Random) -> list[SceneObject]:
+    return draw_without_replacement(rng, scene.objects, len(scene.objects))
+
+
+def _phrase(thing: SceneObject, rng: Random, *, size: bool, texture: bool) -> str:
+    """`a large striped red circle`, with the details that are asked for."""
+    words = [_word(thing.size, rng)] if size else []
+    if texture:
+        words.append(_word(thing.texture, rng))
+    words.append(_short(thing, rng))
+    text = " ".join(words)
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+def _short(thing: SceneObject, rng: Random) -> str:
+    return f"{thing.colour} {_word(thing.shape, rng)}"
+
+
+def _word(name: str, rng: Random) -> str:
+    # One draw whether or not there is a synonym, so that an altered scene keeps the wording of all the rest.
+    draw = rng.random()
+    words = _SYNONYMS.get(name, (name,))
+    return words[int(draw * len(words))]
+
+
+def _background(scene: Scene, rng: Random) -> str:
+    return f"{pick(rng, ('on', 'against'))} a {scene.background} background"
+
+
+def _join(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

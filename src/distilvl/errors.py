@@ -1,0 +1,21 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+
+class DistilvlError(Exception):
+    """Bad input or a bad environment, never a bug: the message names the item and says what to do.
+
+    The command line prints the message as one line and exits with code 2.
+
+    Args:
+        message: what is wrong, with the file, key or id it is about.
+        remedy: what the user can do about it; appended to the message.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+
+
+class BadImageError(DistilvlError):
+    """An image that is missing or cannot be decoded; `--skip-bad` leaves such records out."""

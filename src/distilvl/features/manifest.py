@@ -1,0 +1,134 @@
+"""What a store says about itself: which teacher made it and how its rows look."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distilvl.errors import DistilvlError
+from distilvl.features.atomic import write_atomically
+from distilvl.teachers.base import Teacher
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Written once, when a store is made. It holds no time and no path, so the same work gives the same
+    bytes.
+
+    Attributes:
+        teacher: name of the teacher that made the features.
+        revision: which version of it; features of two revisions are never mixed.
+        dim: width D of a row.
+        dtype: how numbers are stored; always `float16`.
+        normalized: rows have unit length (up to float16's precision).
+        preprocessing: what the teacher says it does to an item first; for people.
+        num_parameters: size of the teacher, when it is known.
+        format_version: layout of the store's files.
+    """
+
+    teacher: str
+    revision: str
+    dim: int
+    dtype: str = "float16"
+    normalized: bool = True
+    preprocessing: str = ""
+    num_parameters: int | None = None
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of_teacher(cls, teacher: Teacher) -> Manifest:
+        """The manifest of a store that `teacher` fills."""
+        parameters = getattr(teacher, "num_parameters", None)
+        return cls(
+            teacher=teacher.name,
+            revision=teacher.revision,
+            dim=int(teacher.dim),
+            preprocessing=str(getattr(teacher, "preprocessing", "")),
+            num_parameters=None if parameters is None else int(parameters),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `manifest.json`, atomically."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(folder / MANIFEST_NAME, text.encode("utf-8"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read `manifest.json` of `folder`.
+
+        Raises:
+            DistilvlError: no manifest, a broken one, or one of a newer format.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DistilvlError(
+                f"{folder} is not a feature store: {MANIFEST_NAME} cannot be read ({error.strerror}).",
+                "Give the folder that `distilvl features --out` wrote.",
+            ) from error
+        except ValueError as error:
+            raise _broken(path, "it is not JSON") from error
+        return cls._checked(path, values)
+
+    @classmethod
+    def _checked(cls, path: Path, values: Any) -> Manifest:
+        kinds: dict[str, tuple[type, ...]] = {
+            "teacher": (str,),
+            "revision": (str,),
+            "dim": (int,),
+            "dtype": (str,),
+            "normalized": (bool,),
+            "preprocessing": (str,),
+            "num_parameters": (int, type(None)),
+            "format_version": (int,),
+        }
+        if not isinstance(values, dict):
+            raise _broken(path, "it is not an object")
+        if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise DistilvlError(
+                f"{path} has format version {values['format_version']!r}, not {FORMAT_VERSION}.",
+                "Upgrade distilvl, or make the store again with `distilvl features`.",
+            )
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise _broken(path, f"its keys are not {', '.join(sorted(names))}")
+        for name, kind in kinds.items():
+            if type(values[name]) not in kind:
+                raise _broken(path, f"{name!r} is {values[name]!r}")
+        if values["dim"] < 1 or values["dtype"] != "float16":
+            raise _broken(path, f"dim is {values['dim']} and dtype {values['dtype']!r}")
+        return cls(**values)
+
+    def require_same_teacher(self, asked: Manifest, folder: Path) -> None:
+        """Refuse to mix features: `DistilvlError` unless `asked` could have written this store too."""
+        remedy = "Choose another --out folder, or delete this store to make it again."
+        if (self.teacher, self.revision) != (asked.teacher, asked.revision):
+            raise DistilvlError(
+                f"the store {folder} was made by another teacher: it holds {self.teacher!r} revision "
+                f"{self.revision!r}, not {asked.teacher!r} revision {asked.revision!r}.",
+                remedy,
+            )
+        if self.dim != asked.dim:
+            raise DistilvlError(
+                f"the store {folder} has width {self.dim}, but teacher {asked.teacher!r} has width {asked.dim}.",
+                remedy,
+            )
+        if (self.normalized, self.preprocessing) != (asked.normalized, asked.preprocessing):
+            raise DistilvlError(
+                f"the store {folder} was made with other preprocessing: it says {self.preprocessing!r} "
+                f"(normalized: {self.normalized}), "
+                f"not {asked.preprocessing!r} (normalized: {asked.normalized}).",
+                remedy,
+            )
+
+
+def _broken(path: Path, reason: str) -> DistilvlError:
+    return DistilvlError(
+        f"the manifest {path} is broken: {reason}.", "Delete the store and make it with `distilvl features`."
+    )

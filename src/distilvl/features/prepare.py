@@ -1,0 +1,61 @@
+"""From `--teacher T` to a store that holds every item of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distilvl.data.images import decode_image
+from distilvl.data.records import PairDataset
+from distilvl.errors import BadImageError
+from distilvl.features.extract import ExtractReport, extract_features
+from distilvl.features.importing import import_arrays
+from distilvl.features.items import unique_captions, unique_images
+from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.features.store import FeatureStore
+from distilvl.teachers.arrays import is_array_folder
+from distilvl.teachers.loading import load_teacher
+
+
+def prepare_features(spec: str, dataset: PairDataset, out: str | Path, *, skip_bad: bool = False) -> ExtractReport:
+    """A store with the teacher's features of all of `dataset`.
+
+    Args:
+        spec: a finished store (used where it lies; `out` stays untouched), a folder of feature arrays
+            (imported into `out`), or anything that `load_teacher` takes (asked for what `out` lacks).
+        dataset: the items.
+        out: the store's folder, created if need be.
+        skip_bad: leave out images that cannot be read or decoded, instead of raising.
+
+    Raises:
+        DistilvlError: see `FeatureStore.open`, `import_arrays`, `load_teacher` and `extract_features`; a
+            finished store that lacks an item of `dataset`.
+    """
+    path = Path(spec)
+    if (path / MANIFEST_NAME).is_file():
+        return _finished(FeatureStore.open(path), dataset, skip_bad=skip_bad)
+    if is_array_folder(path):
+        return import_arrays(path, dataset, out, skip_bad=skip_bad)
+    return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad)
+
+
+def _finished(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool) -> ExtractReport:
+    """Report on a store that nobody adds to; a missing item is an error, unless it is a bad image to skip."""
+    images, skipped = unique_images(dataset, skip_bad=skip_bad)
+    keys = list(images)
+    lacking = [keys[i] for i in store.missing("image", keys)]
+    for key in list(lacking):
+        source = images[key][0]
+        try:
+            decode_image(source.read(), source.name)
+        except BadImageError:
+            if not skip_bad:
+                raise
+            skipped.extend(bad.name for bad in images[key])
+            lacking.remove(key)
+        else:
+            # The first good one is enough for the error below.
+            break
+    store.require("image", lacking, [images[key][0].name for key in lacking])
+    captions = unique_captions(dataset)
+    store.require("text", list(captions), list(captions.values()))
+    return ExtractReport(0, 0, skipped, store)

@@ -1,0 +1,11 @@
+"""Balancers: a step's losses in, what to multiply each by out. One file a variant, named as in recipes."""
+
+from __future__ import annotations
+
+from distilvl.objectives.balancers.base import Balancer
+from distilvl.objectives.balancers.dwa import DWABalancer
+from distilvl.objectives.balancers.official import OfficialBalancer
+from distilvl.objectives.balancers.paper import PaperBalancer
+from distilvl.objectives.balancers.static import StaticBalancer
+
+__all__ = ["Balancer", "DWABalancer", "OfficialBalancer", "PaperBalancer", "StaticBalancer"]

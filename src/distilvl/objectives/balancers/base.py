@@ -1,0 +1,95 @@
+"""What a balancer is: losses in, multipliers out, state that a checkpoint can carry."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distilvl.errors import DistilvlError
+
+Values = dict[str, float]
+"""One number for each loss, by the loss's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A balancer's decision for one step; the objective is sum_m weights[m] * scales[m] * L_m."""
+
+    rates: Values
+    weights: Values
+    scales: Values
+
+
+class Balancer(ABC):
+    """Turns raw losses L_m into multipliers so that sum_m multiplier_m * L_m is the objective (eq. 18).
+
+    Multipliers are constants: no gradient flows through them. They are computed in double precision from one
+    transfer of the losses to the host; the same losses give the same multipliers, bit for bit.
+
+    Attributes:
+        report: of the last call, for logging: `{"rate": r_m, "weight": w_m, "scale": s_m}`, each by loss.
+        state: everything that later calls depend on, as `{group: {loss: float}}`.
+    """
+
+    def __init__(self) -> None:
+        self.report: dict[str, Values] = {}
+        self.state: dict[str, Values] = {}
+
+    @abstractmethod
+    def balance(self, values: Values) -> Balance:
+        """Decide from this step's raw losses, and remember in `state` what the next step needs."""
+
+    def end_epoch(self) -> None:  # noqa: B027 (a hook that most balancers leave empty)
+        """Told after each pass over the data; only balancers that work on epochs care."""
+
+    def __call__(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The multiplier of each loss, a 0-d tensor on the loss's device.
+
+        Raises:
+            DistilvlError: a loss is missing, new, NaN or infinite; the message names it.
+        """
+        values = _checked(losses, self.state)
+        decided = self.balance(values)
+        self.report = {"rate": decided.rates, "weight": decided.weights, "scale": decided.scales}
+        return {
+            name: torch.tensor(
+                decided.weights[name] * decided.scales[name],
+                dtype=torch.promote_types(loss.dtype, torch.float32),
+                device=loss.device,
+            )
+            for name, loss in losses.items()
+        }
+
+    def state_dict(self) -> dict[str, Values]:
+        """A copy of `state`: nested dicts of Python floats, which JSON stores exactly."""
+        return copy.deepcopy(self.state)
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Continue from what `state_dict()` returned."""
+        self.state = {group: dict(values) for group, values in state.items()}
+
+
+def _checked(losses: Mapping[str, Tensor], state: Mapping[str, Values]) -> Values:
+    """The losses as floats, finite and of the names that `state` knows."""
+    if not losses:
+        raise DistilvlError("the balancer got no losses.", "Choose at least one in objective.losses.")
+    for known in state.values():
+        changed = sorted(set(known) ^ set(losses))
+        if changed:
+            what = "is missing" if changed[0] in known else "was not there before"
+            raise DistilvlError(
+                f"loss {changed[0]!r} {what}; this run balances {', '.join(known)}.",
+                "Keep the same losses for the whole run, or start a new run.",
+            )
+    numbers = torch.stack([loss.detach().reshape(()) for loss in losses.values()]).cpu().double().tolist()
+    values = dict(zip(losses, numbers, strict=True))
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DistilvlError(f"loss {name!r} is {value}.", "Lower the learning rate, or check the features for NaN.")
+    return values

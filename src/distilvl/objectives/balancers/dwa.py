@@ -1,0 +1,49 @@
+"""Dynamic weight average (Liu et al., CVPR 2019, section 3.2), where the paper's weights come from."""
+
+from __future__ import annotations
+
+from distilvl.objectives.balancers.base import Balance, Balancer, Values
+from distilvl.objectives.balancers.terms import FLOOR, rates, weights
+
+
+class DWABalancer(Balancer):
+    """Weights from the ratios of epoch means; the losses are not scaled.
+
+        r_m = mean L_m of the last epoch / mean L_m of the epoch before
+        w_m = K exp(r_m / tau) / sum_n exp(r_n / tau)
+
+    constant within an epoch, and 1 for the first two epochs. Call `end_epoch()` after each.
+
+    Args:
+        tau: temperature > 0 (2 in the DWA paper, 1 in DSMD).
+        floor: after an epoch whose mean is at or below this, the rate counts as 1.
+        total: K; the number of losses by default.
+    """
+
+    def __init__(self, tau: float = 1.0, floor: float = FLOOR, total: float | None = None) -> None:
+        super().__init__()
+        self.tau = tau
+        self.floor = floor
+        self.total = total
+
+    def balance(self, values: Values) -> Balance:
+        """This epoch's weights; adds the losses to the epoch's sums."""
+        sums = self.state.get("sum", dict.fromkeys(values, 0.0))
+        steps = self.state.get("steps", dict.fromkeys(values, 0.0))
+        self.state["sum"] = {name: sums[name] + value for name, value in values.items()}
+        self.state["steps"] = {name: count + 1 for name, count in steps.items()}
+        ones = dict.fromkeys(values, 1.0)
+        if "mean_before" not in self.state:
+            return Balance(ones, ones, ones)
+        r = rates(self.state["mean"], self.state["mean_before"], self.floor)
+        K = len(values) if self.total is None else self.total
+        return Balance(r, weights(r, self.tau, K), ones)
+
+    def end_epoch(self) -> None:
+        """Turn the epoch's sums into means and start the next epoch."""
+        if "steps" not in self.state:
+            return
+        sums, steps = self.state.pop("sum"), self.state.pop("steps")
+        if "mean" in self.state:
+            self.state["mean_before"] = self.state["mean"]
+        self.state["mean"] = {name: sums[name] / steps[name] for name in sums}

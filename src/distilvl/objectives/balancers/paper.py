@@ -1,0 +1,50 @@
+"""The paper's dynamic balancer (eq. 15-18), read as: ratios of raw losses, at every step."""
+
+from __future__ import annotations
+
+from distilvl.objectives.balancers.base import Balance, Balancer, Values
+from distilvl.objectives.balancers.terms import FLOOR, MAX_SCALE, rates, scales, weights
+
+
+class PaperBalancer(Balancer):
+    """Every loss scaled to the size of the largest, then weighted by how slowly it falls.
+
+        s_m = sg(max_j L_j / L_m)                            eq. 15-16, from 1 to `max_scale`
+        r_m = L_m(t) / L_m(t-1)                              1 at the first step and after a vanished loss
+        w_m = K exp(r_m / tau_b) / sum_n exp(r_n / tau_b)    eq. 17, sums to K
+        objective = sum_m w_m s_m L_m                        eq. 18
+
+    Args:
+        tau: tau_b > 0; the smaller, the more the slowest loss takes.
+        floor: a loss below this counts as this.
+        total: K; the number of losses by default.
+        smoothing: beta in [0, 1); 0 is the paper. Otherwise rates are ratios of the running means
+            beta * mean + (1 - beta) * L_m: means of the losses, not of the rates, since the rate after one
+            near-zero loss would dominate its mean for many steps.
+        max_scale: bound on s_m, see `terms.MAX_SCALE`.
+    """
+
+    def __init__(
+        self,
+        tau: float = 1.0,
+        floor: float = FLOOR,
+        total: float | None = None,
+        smoothing: float = 0.0,
+        max_scale: float = MAX_SCALE,
+    ) -> None:
+        super().__init__()
+        self.tau = tau
+        self.floor = floor
+        self.total = total
+        self.smoothing = smoothing
+        self.max_scale = max_scale
+
+    def balance(self, values: Values) -> Balance:
+        """Eq. 15-18 for this step."""
+        previous = self.state.get("previous", {})
+        beta = self.smoothing
+        current = {name: beta * previous.get(name, value) + (1 - beta) * value for name, value in values.items()}
+        self.state["previous"] = current
+        r = rates(current, previous, self.floor)
+        K = len(values) if self.total is None else self.total
+        return Balance(r, weights(r, self.tau, K), scales(values, self.floor, self.max_scale))

@@ -1,0 +1,31 @@
+"""Fixed weights: Table 5's row "without balancer", and what a careful baseline would tune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from distilvl.errors import DistilvlError
+from distilvl.objectives.balancers.base import Balance, Balancer, Values
+
+
+class StaticBalancer(Balancer):
+    """Multiplies each loss by a constant.
+
+    Args:
+        weights: by loss; 1 for losses that are not named.
+    """
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.weights = dict(weights or {})
+
+    def balance(self, values: Values) -> Balance:
+        """The constants; `DistilvlError` when a weight names a loss that is not there."""
+        for name in self.weights:
+            if name not in values:
+                raise DistilvlError(
+                    f"there is a weight for loss {name!r}, which this run does not have.",
+                    f"Its losses are: {', '.join(values)}.",
+                )
+        ones = dict.fromkeys(values, 1.0)
+        return Balance(ones, {**ones, **self.weights}, ones)

@@ -1,0 +1,121 @@
+"""All losses of a step, by name: features in, the raw L_m of eq. 5-14 out, ready for a balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from distilvl.errors import DistilvlError
+from distilvl.objectives.contrastive import ContrastiveDistillation
+from distilvl.objectives.feature import FeatureDistillation
+from distilvl.objectives.hard_negative import HardNegativeDistillation
+from distilvl.objectives.infonce import InfoNCE
+from distilvl.objectives.queue import TeacherQueue
+from distilvl.objectives.similarity import SimilarityDistillation
+
+LOSSES = ("cd", "fd", "sd", "hnd", "infonce")
+"""The losses there are; all but `infonce` compare with the teacher."""
+
+
+class MultiscaleObjective(nn.Module):
+    """The chosen losses of a batch, and the two queues that contrastive distillation reads.
+
+    One step of training is
+
+        losses = objective(z_image, z_text, u_image, u_text, ids)
+        weights = balancer(losses)
+        sum(weights[name] * losses[name] for name in losses).backward()
+        optimizer.step()
+        objective.update(u_image, u_text, ids)
+
+    Args:
+        dim: D, width of the shared space.
+        losses: which of `LOSSES` to compute.
+        queue_size: K_q of each modality; without `cd` no queue is kept.
+        contrastive, similarity, hard_negative, infonce: the losses' own settings; the paper's by default.
+
+    Raises:
+        DistilvlError: no loss, or one that does not exist.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        losses: Sequence[str] = ("cd", "fd", "sd", "hnd"),
+        *,
+        queue_size: int = 8192,
+        contrastive: ContrastiveDistillation | None = None,
+        similarity: SimilarityDistillation | None = None,
+        hard_negative: HardNegativeDistillation | None = None,
+        infonce: InfoNCE | None = None,
+    ) -> None:
+        super().__init__()
+        unknown = sorted(set(losses) - set(LOSSES))
+        if unknown or not losses:
+            wrong = f"there is no loss named {unknown[0]!r}." if unknown else "no loss is chosen."
+            raise DistilvlError(wrong, f"Choose from {', '.join(LOSSES)}.")
+        self.losses = tuple(losses)
+        self.contrastive = contrastive or ContrastiveDistillation()
+        self.feature = FeatureDistillation()
+        self.similarity = similarity or SimilarityDistillation()
+        self.hard_negative = hard_negative or HardNegativeDistillation()
+        self.infonce = infonce or InfoNCE()
+        size = queue_size if "cd" in losses else 0
+        self.image_queue = TeacherQueue(size, dim)
+        self.text_queue = TeacherQueue(size, dim)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any chosen loss compares with teacher features."""
+        return self.losses != ("infonce",)
+
+    def forward(
+        self, z_image: Tensor, z_text: Tensor, u_image: Tensor | None, u_text: Tensor | None, ids: Tensor
+    ) -> dict[str, Tensor]:
+        """The raw losses L_m, 0-d, in the order chosen; those of eq. 5-9 summed over both modalities.
+
+        Args:
+            z_image, z_text: student rows (N, D).
+            u_image, u_text: teacher rows (N, D); may be None when only `infonce` is chosen.
+            ids: image of each row, (N,) int64.
+
+        Raises:
+            DistilvlError: teacher features are missing, or of another shape than the student's.
+        """
+        if not self.needs_teacher:
+            return {"infonce": self.infonce(z_image, z_text, ids)}
+        u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
+        image, text = self.image_queue, self.text_queue
+        cd, fd, sd = self.contrastive, self.feature, self.similarity
+        formulas = {
+            "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, ids),
+            "fd": lambda: fd(z_image, u_image) + fd(z_text, u_text),
+            "sd": lambda: sd(z_image, u_image) + sd(z_text, u_text),
+            "hnd": lambda: self.hard_negative(z_image, z_text, u_image, u_text, ids),
+            "infonce": lambda: self.infonce(z_image, z_text, ids),
+        }
+        return {name: formulas[name]() for name in self.losses}
+
+    def update(self, u_image: Tensor, u_text: Tensor, ids: Tensor) -> None:
+        """Enqueue the batch's teacher rows; call it after the step, so that no row is its own negative."""
+        self.fill(u_image, ids, u_text, ids)
+
+    def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
+        """Enqueue stored teacher features, (n, D) with ids (n,), of any number for each modality.
+
+        Before the first step this avoids the empty queue with which CD is 0 and its scale s_m explodes.
+        """
+        self.image_queue.enqueue(image_features, image_ids)
+        self.text_queue.enqueue(text_features, text_ids)
+
+
+def _like_student(u: Tensor | None, z: Tensor) -> Tensor:
+    if u is None:
+        raise DistilvlError("a distillation loss got no teacher features.", "Give some, or train with infonce only.")
+    if u.shape != z.shape:
+        raise DistilvlError(
+            f"teacher features of shape {tuple(u.shape)} meet student features of shape {tuple(z.shape)}.",
+            "Give the student the teacher's width (student.width), or leave it unset.",
+        )
+    return u

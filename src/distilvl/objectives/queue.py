@@ -1,0 +1,65 @@
+"""The queue `q^m` of teacher features: the last K_q of one modality, first in, first out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+EMPTY = -1
+"""The image id of a slot that holds nothing yet."""
+
+
+class Negatives(Protocol):
+    """What contrastive distillation reads: features (K, D) and their image ids (K,), `EMPTY` for none."""
+
+    features: Tensor
+    ids: Tensor
+
+
+class TeacherQueue(nn.Module):
+    """A ring of `size` teacher features with the ids of their images.
+
+    The contents are buffers, so `state_dict()` carries them and a resumed run continues exactly. It starts
+    empty, not with random vectors as the published code does: empty slots are no negatives.
+
+    Args:
+        size: K_q >= 0, the number of slots; batches need not divide it.
+        dim: D, the width of a feature.
+
+    Attributes:
+        features: (size, dim) float32, in the order of the ring and not of age.
+        ids: (size,) int64, `EMPTY` where a slot was never written.
+        pointer: 0-d int64, the slot that is written next.
+    """
+
+    features: Tensor
+    ids: Tensor
+    pointer: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.zeros(size, dim))
+        self.register_buffer("ids", torch.full((size,), EMPTY, dtype=torch.int64))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def filled(self) -> int:
+        """How many slots hold a feature: 0 to `size`."""
+        return int((self.ids != EMPTY).sum())
+
+    @torch.no_grad()
+    def enqueue(self, features: Tensor, ids: Tensor) -> None:
+        """Write features (n, dim) of images `ids` (n,) over the oldest ones.
+
+        Any n will do; of more than `size` rows the last ones stay.
+        """
+        size = len(self.ids)
+        if size == 0 or len(ids) == 0:
+            return
+        features, ids = features[-size:], ids[-size:]
+        slots = (self.pointer + torch.arange(len(ids), device=self.pointer.device)) % size
+        self.features[slots] = features.to(self.features)
+        self.ids[slots] = ids.to(self.ids)
+        self.pointer.copy_((self.pointer + len(ids)) % size)

@@ -1,0 +1,67 @@
+"""Progress for people: a live bar with time left on a terminal, plain lines in a pipe. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Ticker(Protocol):
+    """Told of work done; `note` is a short text shown beside the bar."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more units as done."""
+
+
+class _Bar:
+    def __init__(self, bar: Progress, description: str, total: int, done: int) -> None:
+        self._bar, self._task = bar, bar.add_task(description, total=total, completed=done, note="")
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        if note:
+            self._bar.update(self._task, note=note)
+        self._bar.advance(self._task, count)
+
+
+class _Lines:
+    def __init__(self, description: str, total: int, done: int) -> None:
+        self._description, self._total, self._done, self._before = description, total, done, done
+        self._start = self._last = time.monotonic()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._last < PLAIN_INTERVAL_S and self._done < self._total:
+            return
+        self._last = now
+        elapsed = now - self._start
+        left = elapsed / max(self._done - self._before, 1) * (self._total - self._done)
+        tail = f"  {note}" if note else ""
+        line = f"{self._description}: {self._done}/{self._total}, {elapsed:.0f} s, {left:.0f} s left{tail}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def progress(description: str, total: int, done: int = 0) -> Iterator[Ticker]:
+    """A ticker for `total` units of work, named `description`; `done` of them were done by an earlier call."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(description, total, done)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield _Bar(bar, description, total, done)

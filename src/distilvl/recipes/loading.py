@@ -1,0 +1,153 @@
+"""Read a recipe and a student preset, apply `--set key=value`, and check the result against the typed config."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from distilvl.config import Config
+from distilvl.errors import DistilvlError
+
+RECIPES = Path(__file__).parent
+STUDENTS = RECIPES / "students"
+DEFAULT_STUDENT = "tiny"
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def list_students() -> list[str]:
+    """Names of the student presets that ship with the package."""
+    return sorted(path.stem for path in STUDENTS.glob("*.yaml"))
+
+
+def load_config(
+    recipe: str = "default",
+    *,
+    student: str | None = None,
+    overrides: Sequence[str] = (),
+    inputs: Mapping[str, str | None] | None = None,
+) -> Config:
+    """The resolved configuration of a run.
+
+    Args:
+        recipe: a name of `list_recipes()` or a YAML file (a run's own `config.yaml` runs it again).
+        student: a name of `list_students()`, a YAML file, or the folder of a finished student;
+            the recipe's own, or `tiny`, when not given.
+        overrides: `section.key=value` items, values read as YAML; applied last.
+        inputs: values of the `inputs` section; those that are None leave the recipe's.
+
+    Raises:
+        DistilvlError: unknown recipe, preset or key (with the nearest known one), or a value of a wrong kind.
+    """
+    tree = _read_yaml(_find(recipe, RECIPES, "recipe", list_recipes()))
+    if student is None and "student" not in tree:
+        student = DEFAULT_STUDENT
+    if student is not None:
+        tree["student"] = _student_section(student)
+    given = {key: value for key, value in (inputs or {}).items() if value is not None}
+    if given:
+        tree["inputs"] = {**(tree.get("inputs") or {}), **given}
+    apply_overrides(tree, overrides)
+    return _validate(tree, recipe)
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved configuration as YAML."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put each `section.key=value` into `tree`, in place; the value is read as YAML (`1e-3`, `[cd, fd]`, `null`)."""
+    for item in overrides:
+        dotted, equals, raw = item.partition("=")
+        if not equals or not dotted:
+            raise DistilvlError(f"--set {item!r} is not key=value.", "Write it like --set balancer.tau=0.5")
+        *parents, leaf = dotted.strip().split(".")
+        node = tree
+        for part in parents:
+            child = node.get(part)
+            if not isinstance(child, dict):
+                child = node[part] = {}
+            node = child
+        node[leaf] = _parse_value(raw)
+
+
+def _parse_value(raw: str) -> Any:
+    """YAML, with the floats that YAML 1.1 takes for text (`1e-3`) read as floats."""
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise DistilvlError(f"--set value {raw!r} is not valid YAML.", "Quote text that holds : or [.") from error
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _student_section(student: str) -> dict[str, Any]:
+    if Path(student).is_dir():
+        return {"folder": student}
+    return _read_yaml(_find(student, STUDENTS, "student", list_students(), extra=", or a student's folder"))
+
+
+def _find(name: str, folder: Path, kind: str, known: list[str], extra: str = "") -> Path:
+    shipped = folder / f"{name}.yaml"
+    if "/" not in name and shipped.is_file():
+        return shipped
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return path
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise DistilvlError(f"unknown {kind} {name!r}.", f"{hint}Known: {', '.join(known)}, or a YAML file{extra}.")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")
+        raise DistilvlError(f"{path} is not valid YAML: {reason}.", "Correct the file.") from error
+    if not isinstance(tree, dict):
+        raise DistilvlError(f"{path} does not hold a mapping.", "Write sections such as `training:` with keys.")
+    return tree
+
+
+def _validate(tree: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise DistilvlError(*_explain(error.errors()[0], source)) from error
+
+
+def _explain(problem: Any, source: str) -> tuple[str, str]:
+    location = [str(part) for part in problem["loc"]]
+    dotted = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        return f"{dotted} in {source}: {problem['msg']}, got {problem['input']!r}.", "Correct the value."
+    parent: type[BaseModel] = Config
+    for part in location[:-1]:
+        parent = _section_of(parent, part) or parent
+    fields = list(parent.model_fields)
+    near = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.5)
+    prefix = ".".join([*location[:-1], ""])
+    hint = f"Did you mean {prefix}{near[0]!s}?" if near else f"Known keys there: {', '.join(fields)}."
+    return f"unknown key {dotted!r} in {source}.", hint
+
+
+def _section_of(parent: type[BaseModel], name: str) -> type[BaseModel] | None:
+    field = parent.model_fields.get(name)
+    kind = field.annotation if field else None
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)

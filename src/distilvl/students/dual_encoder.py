@@ -1,0 +1,98 @@
+"""The student as training needs it: tensors in, unit rows out, without the per-call work of `encode`.
+
+`encode` of the SentenceTransformer and this module share towers, heads and preprocessing; a test holds their
+outputs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from distilvl.students.routes import route
+
+
+class DualEncoder(nn.Module):
+    """Wraps a student; its parameters are the student's own.
+
+    Args:
+        student: as `build_student` makes it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, student: SentenceTransformer) -> None:
+        super().__init__()
+        self.student = student
+        processor = self._image_route[0].processor
+        # Pixels stay uint8 until they are on the device; scale and shift are folded into one affine step.
+        scale = 1 / processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
+        normalize = getattr(processor, "do_normalize", True)
+        mean = torch.tensor(processor.image_mean if normalize else [0.0] * 3)
+        std = torch.tensor(processor.image_std if normalize else [1.0] * 3)
+        self.register_buffer("mean", (mean * scale).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", (std * scale).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def _image_route(self) -> Any:
+        return route(self.student, "image")
+
+    @property
+    def _text_route(self) -> Any:
+        return route(self.student, "text")
+
+    def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """z^v and z^t, each (N, D) with unit rows."""
+        return self.encode_images(pixels), self.encode_texts(input_ids, attention_mask)
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 pixels from `resize` to (N, D)."""
+        values = (pixels.float() - self.mean) / self.std
+        return self._finish(self._image_route({"pixel_values": values, "modality": "image"}))
+
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(N, L) padded tokens from `pad` to (N, D)."""
+        features = {"input_ids": input_ids, "attention_mask": attention_mask, "modality": "text"}
+        return self._finish(self._text_route(features))
+
+    def _finish(self, features: dict[str, Any]) -> Tensor:
+        for module in list(self.student)[1:]:
+            features = module(features)
+        return features["sentence_embedding"]  # type: ignore[no-any-return]
+
+    def heads(self) -> list[nn.Parameter]:
+        """The weights of FC_v and FC_t: everything behind the towers."""
+        routes = (self._image_route, self._text_route)
+        return [parameter for route in routes for module in route[1:] for parameter in module.parameters()]
+
+    def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
+        """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""
+        processor = self._image_route[0].processor
+        # Numbers are left as bytes here and scaled on the device, by `encode_images`.
+        out = processor(list(images), do_rescale=False, do_normalize=False, return_tensors="np")
+        pixels: npt.NDArray[np.uint8] = np.clip(np.rint(out["pixel_values"]), 0, 255).astype(np.uint8)
+        return pixels
+
+    def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
+        """Token ids of each caption, special tokens included, cut to the tower's length."""
+        tokenizer = self._text_route[0].tokenizer
+        return tokenizer(list(captions), truncation=True, padding=False)["input_ids"]  # type: ignore[no-any-return]
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of token ids to (input_ids, attention_mask), both (n, longest) int64."""
+        longest = max(len(row) for row in rows)
+        pad_id = self._text_route[0].tokenizer.pad_token_id or 0
+        ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        for k, row in enumerate(rows):
+            ids[k, : len(row)] = torch.as_tensor(row)
+            mask[k, : len(row)] = 1
+        return ids, mask

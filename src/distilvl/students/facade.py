@@ -1,0 +1,30 @@
+"""`distilvl.build_student`: a student from a preset's name, for people who write their own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+from distilvl.recipes import load_config
+from distilvl.students.build import build_student as build_from_config
+
+
+def build_student(
+    student: str | Path, width: int, *, captions: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> SentenceTransformer:
+    """A student that is not trained yet.
+
+    Args:
+        student: preset (`paper`, `small`, `tiny`, `demo`), YAML file, or the folder of a finished student.
+        width: D, width of the shared space.
+        captions: from which a preset with a new text tower (`demo`) learns its vocabulary.
+        overrides: `image.layers=6` and the like, keys of the student section.
+
+    Raises:
+        DistilvlError: unknown preset or key, or a tower that cannot be loaded.
+    """
+    prefixed = [f"student.{item}" for item in overrides]
+    config = load_config("paper", student=str(student), overrides=prefixed)
+    return build_from_config(config.student, width, captions)

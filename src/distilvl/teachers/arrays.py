@@ -1,0 +1,134 @@
+"""Features that someone already has: `image_features.npy`, `text_features.npy`, `ids.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError
+
+IMAGE_FILE, TEXT_FILE, IDS_FILE, TEACHER_FILE = (
+    "image_features.npy",
+    "text_features.npy",
+    "ids.json",
+    "teacher.json",
+)
+_LAYOUT = (
+    f"A folder of arrays holds {IMAGE_FILE} (n, D), {TEXT_FILE} (m, D) and {IDS_FILE} "
+    '({"image": [n ids], "text": [m ids]}).'
+)
+
+
+@dataclass(frozen=True)
+class FeatureArrays:
+    """A teacher's output features with the id of each row.
+
+    Attributes:
+        name: the teacher's, from `teacher.json`; `arrays` without that file.
+        revision: from `teacher.json`; a hash of the arrays without it.
+        images: shape (n, D), memory-mapped.
+        texts: shape (m, D), memory-mapped.
+        image_rows: `image_id` -> row of `images`.
+        text_rows: caption id -> row of `texts`.
+    """
+
+    name: str
+    revision: str
+    images: npt.NDArray[Any]
+    texts: npt.NDArray[Any]
+    image_rows: dict[str, int]
+    text_rows: dict[str, int]
+
+    @property
+    def dim(self) -> int:
+        """Width D of the shared space."""
+        return int(self.images.shape[1])
+
+
+def is_array_folder(path: Path) -> bool:
+    """Whether `path` looks like a folder of feature arrays."""
+    return any((path / name).is_file() for name in (IMAGE_FILE, TEXT_FILE))
+
+
+def load_arrays(folder: str | Path) -> FeatureArrays:
+    """The arrays in `folder`; ids may be numbers or strings and are compared as strings.
+
+    Raises:
+        DistilvlError: a missing or malformed file, arrays and ids of different length, different widths, an
+            id twice.
+    """
+    folder = Path(folder)
+    images, texts = _array(folder / IMAGE_FILE), _array(folder / TEXT_FILE)
+    if images.shape[1] != texts.shape[1]:
+        raise DistilvlError(
+            f"{folder}: {IMAGE_FILE} has width {images.shape[1]}, {TEXT_FILE} has width {texts.shape[1]}.",
+            "Both sides of a teacher share one space.",
+        )
+    ids = _object(folder / IDS_FILE)
+    image_rows = _rows_of(folder / IDS_FILE, ids, "image", len(images))
+    text_rows = _rows_of(folder / IDS_FILE, ids, "text", len(texts))
+    name, revision = _teacher(folder)
+    return FeatureArrays(name, revision, images, texts, image_rows, text_rows)
+
+
+def _array(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", _LAYOUT) from error
+    except (ValueError, EOFError) as error:
+        raise DistilvlError(f"{path} is not a plain NumPy array: {' '.join(str(error).split())}.", _LAYOUT) from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+        raise DistilvlError(f"{path} is not a two-dimensional array of floating-point numbers.", _LAYOUT)
+    return array
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror}.", _LAYOUT) from error
+    except ValueError as error:
+        raise DistilvlError(f"{path} is not valid JSON.", _LAYOUT) from error
+    if not isinstance(value, dict):
+        raise DistilvlError(f"{path} is not a JSON object.", _LAYOUT)
+    return value
+
+
+def _rows_of(path: Path, ids: dict[str, Any], kind: str, count: int) -> dict[str, int]:
+    listed = ids.get(kind)
+    if not isinstance(listed, list) or len(listed) != count:
+        have = len(listed) if isinstance(listed, list) else "no"
+        raise DistilvlError(f"{path} has {have} {kind} ids for {count} rows.", _LAYOUT)
+    rows: dict[str, int] = {}
+    for row, item in enumerate(listed):
+        if str(item) in rows:
+            raise DistilvlError(f"{path} lists the {kind} id {item!r} twice.", "Give every row an id of its own.")
+        rows[str(item)] = row
+    return rows
+
+
+def _teacher(folder: Path) -> tuple[str, str]:
+    path = folder / TEACHER_FILE
+    if not path.is_file():
+        return "arrays", _content_hash(folder)
+    told = _object(path)
+    name, revision = told.get("name"), told.get("revision")
+    if not isinstance(name, str) or not isinstance(revision, str):
+        raise DistilvlError(f"{path} lacks 'name' or 'revision'.", 'Write {"name": "...", "revision": "..."}.')
+    return name, revision
+
+
+def _content_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (IMAGE_FILE, TEXT_FILE, IDS_FILE):
+        with (folder / name).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,120 @@
+"""Any SentenceTransformer that takes images and text, as a teacher."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modality import infer_modality
+
+from distilvl.errors import DistilvlError
+from distilvl.teachers.accepted import ACCEPTED_TEACHERS
+
+
+class SentenceTransformerTeacher:
+    """A SentenceTransformer from a folder or the hub; the model does its own preprocessing.
+
+    Args:
+        spec: a folder or a hub id, and so the teacher's name (of a folder: its last part).
+        device: where to run it; the best one at hand unless given.
+        batch_size: items a forward pass.
+
+    Raises:
+        DistilvlError: it cannot be loaded, or does not take both images and text.
+    """
+
+    preprocessing = "by the SentenceTransformer"
+
+    def __init__(self, spec: str, device: str | None = None, batch_size: int = 32) -> None:
+        self._model = _load(spec, device)
+        self._batch_size = batch_size
+        lacking = [modality for modality in ("image", "text") if not self._model.supports(modality)]
+        if lacking:
+            raise DistilvlError(
+                f"{spec} cannot be a teacher: it takes {', '.join(map(str, self._model.modalities))}, "
+                f"but no {' and no '.join(lacking)}.",
+                "Name a model of images and text, such as a CLIP or SigLIP model.",
+            )
+        folder = Path(spec)
+        self.name = folder.resolve().name if folder.is_dir() else spec
+        self.revision = _folder_hash(folder) if folder.is_dir() else _hub_commit(spec)
+        self.dim = self._model.get_embedding_dimension() or self.encode_texts(["width"]).shape[1]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of all modules."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
+    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
+        """RGB images to float32 rows, shape (n, D)."""
+        return self._encode(list(images))
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
+        """Texts to float32 rows, shape (n, D)."""
+        return self._encode([_as_text(text) for text in texts])
+
+    def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
+        rows: npt.NDArray[Any] = self._model.encode(
+            items,
+            batch_size=self._batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=False,
+        )
+        return rows.astype(np.float32, copy=False)
+
+
+def _as_text(text: str) -> str:
+    """`text`, with a space before it where the library would take it for an image's address and fetch it."""
+    return text if infer_modality(text) == "text" else f" {text}"
+
+
+def _load(spec: str, device: str | None) -> SentenceTransformer:
+    try:
+        return SentenceTransformer(spec, device=device)
+    # Loading runs through several libraries, each with errors of its own; the cause stays attached.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if not Path(spec).is_dir():
+            raise DistilvlError(
+                f"the teacher {spec!r} is no folder here and cannot be fetched from the hub: {reason.split('. ')[0]}.",
+                f"{ACCEPTED_TEACHERS} A hub id needs a connection.",
+            ) from error
+        raise DistilvlError(
+            f"the folder {spec} is not a SentenceTransformer: {type(error).__name__}: {reason[:200]}",
+            "Give a folder that SentenceTransformer.save_pretrained wrote.",
+        ) from error
+
+
+def _folder_hash(folder: Path) -> str:
+    """Hash of all that decides a model's output: weights, configuration and vocabulary."""
+    digest = hashlib.sha256()
+    kept = (".safetensors", ".bin", ".json", ".txt", ".model")
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _hub_commit(model_id: str) -> str:
+    """The commit of the snapshot that was just loaded: the name of its folder in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    # Short ids such as `clip-ViT-B-32` stand for models of this organisation.
+    for repository in (model_id, f"sentence-transformers/{model_id}"):
+        for name in ("modules.json", "config.json"):
+            cached = try_to_load_from_cache(repository, name) if repository.count("/") == 1 else None
+            if isinstance(cached, str):
+                return Path(cached).parent.name
+    raise DistilvlError(
+        f"the revision of {model_id} is unknown: it is not in the hub's cache.",
+        "Save the model to a folder and give that folder.",
+    )

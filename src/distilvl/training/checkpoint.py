@@ -1,0 +1,84 @@
+"""Checkpoints: one safetensors file with everything that a bit-for-bit resume needs, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from distilvl.errors import DistilvlError
+
+
+def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:
+    """Write `tensors` and JSON-able `metadata` to a temporary file, sync it, and rename it to `path`.
+
+    Raises:
+        DistilvlError: the disk refuses; what was at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"json": json.dumps(metadata)},
+        )
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DistilvlError(
+            f"cannot write checkpoint {path}: {reason}.",
+            "Free space and run the same command again: it continues from the last whole checkpoint.",
+        ) from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file that `save_tensors` wrote; `DistilvlError` when it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})["json"])
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise DistilvlError(
+            f"{path} is not a checkpoint of this program: {error}.", "Delete it to start the run anew."
+        ) from error
+
+
+def pack_state(modules: dict[str, nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:
+    """State of all modules (under their names), of the optimizer and of torch's random generators."""
+    packed = {
+        f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()
+    }
+    for index, state in optimizer.state_dict()["state"].items():
+        packed.update({f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()})
+    packed["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        packed["random.cuda"] = torch.cuda.get_rng_state()
+    return packed
+
+
+def unpack_state(packed: dict[str, Tensor], modules: dict[str, nn.Module], optimizer: Optimizer) -> None:
+    """Put what `pack_state` returned back into the same modules, optimizer and random generators, in place."""
+    for name, module in modules.items():
+        module.load_state_dict(_under(packed, f"{name}."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _under(packed, "optimizer.").items():
+        index, field = key.split(".", 1)
+        state.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(packed["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in packed:
+        torch.cuda.set_rng_state(packed["random.cuda"])
+
+
+def _under(packed: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: tensor for key, tensor in packed.items() if key.startswith(prefix)}

@@ -1,0 +1,147 @@
+"""`distilvl.train`: from a teacher and a dataset to a finished student in a run folder. Run again, it continues."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric, seed_everything
+from sentence_transformers import SentenceTransformer
+
+from distilvl.config import Config
+from distilvl.data import load_dataset
+from distilvl.data.records import PairDataset
+from distilvl.errors import DistilvlError
+from distilvl.features import FeatureStore
+from distilvl.features.prepare import prepare_features
+from distilvl.recipes import load_config
+from distilvl.students import DualEncoder, build_student, count_parameters, load_student, save_student
+from distilvl.training.assembly import build_balancer, build_objective, fill_queues
+from distilvl.training.materials import Materials, prepare_materials
+from distilvl.training.precision import resolve_precision
+from distilvl.training.run_folder import RunFolder
+from distilvl.training.trainer import Trainer
+from distilvl.training.validation import score_student, score_teacher
+
+logger = logging.getLogger("distilvl")
+
+DEFAULT_WIDTH = 256
+
+
+def train(
+    *,
+    data: str | Path | None = None,
+    out: str | Path,
+    teacher: str | None = None,
+    features: str | Path | None = None,
+    student: str | Path | None = None,
+    recipe: str = "default",
+    overrides: Sequence[str] = (),
+    skip_bad: bool = False,
+    accelerator: str = "auto",
+) -> SentenceTransformer:
+    """Distil a teacher into a student, or continue the run in `out`.
+
+    Args:
+        data: a dataset's folder, file or name; needs splits `train` and `val`.
+        out: the run folder; the finished student is its subfolder `student`.
+        teacher: whom to ask for features (they go to `out/features`); not with `features`.
+        features: a finished feature store.
+        student: preset, YAML file or the folder of a finished student; the recipe's otherwise.
+        recipe: name or YAML file; the `config.yaml` of another run repeats that run.
+        overrides: `section.key=value` items.
+        skip_bad: leave bad images out instead of stopping.
+        accelerator: `auto`, `cpu`, `cuda` or `mps`.
+
+    Returns:
+        The student with the weights of the epoch with the best validation RSUM.
+
+    Raises:
+        DistilvlError: anything wrong with the input; the message says what to do.
+    """
+    given = {key: None if value is None else str(value) for key, value in
+             {"data": data, "teacher": teacher, "features": features}.items()}  # fmt: skip
+    config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=given)
+    folder_path = Path(out)
+    _check_inputs(config)
+    dataset = load_dataset(str(config.inputs.data), skip_bad=skip_bad)
+    train_set, val_set = dataset.split("train"), dataset.split("val")
+    folder = RunFolder.open(folder_path, config)
+    if folder.result.is_file():
+        logger.info("%s is finished; its result is %s", folder_path, folder.result)
+        return load_student(folder.student)
+
+    store = _feature_store(config, train_set, val_set, folder, skip_bad)
+    precision = resolve_precision(config.training.precision, accelerator)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    seed_everything(config.training.seed, verbose=False)
+    width = config.student.width or (store.manifest.dim if store else DEFAULT_WIDTH)
+    model = build_student(config.student, width, train_set.captions)
+    encoder = DualEncoder(model)
+    materials = prepare_materials(train_set, encoder, store, skip_bad=skip_bad)
+    val = prepare_materials(val_set, encoder, store, skip_bad=skip_bad)
+
+    objective = build_objective(config.objective, width)
+    fill_queues(objective, materials, config.training.seed)
+    trainer = Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), materials, val, folder)
+    progress = trainer.fit()
+    save_student(model, folder.student)
+    result = {
+        **_scores(fabric, encoder, val),
+        "best_epoch": progress.best_epoch + 1,
+        "epochs": config.training.epochs,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "parameters": count_parameters(model),
+        "device": str(fabric.device),
+        "precision": precision,
+        "skipped_images": len(materials.skipped) + len(val.skipped),
+    }
+    folder.result.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return model
+
+
+def _check_inputs(config: Config) -> None:
+    inputs = config.inputs
+    if inputs.data is None:
+        raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
+    if inputs.teacher is not None and inputs.features is not None:
+        raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
+    if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
+        losses = ", ".join(config.objective.losses)
+        raise DistilvlError(
+            f"the losses {losses} need a teacher, and none is named.",
+            "Pass --teacher or --features, or --recipe contrastive to train without one.",
+        )
+
+
+def _feature_store(
+    config: Config, train_set: PairDataset, val_set: PairDataset, folder: RunFolder, skip_bad: bool
+) -> FeatureStore | None:
+    """The store named by the config, or one made now by asking the teacher about both splits."""
+    if config.inputs.features is not None:
+        return FeatureStore.open(Path(config.inputs.features))
+    if config.inputs.teacher is None:
+        return None
+    both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
+    return prepare_features(config.inputs.teacher, both, folder.path / "features", skip_bad=skip_bad).store
+
+
+def _scores(fabric: Fabric, encoder: DualEncoder, val: Materials) -> dict[str, Any]:
+    """Validation score of the student, and the teacher's beside it when known."""
+    student, teacher = score_student(fabric, encoder, val), score_teacher(val)
+    if teacher is None:
+        return {"split": "val", "val": student.as_dict()}
+    retention = student.rsum / teacher.rsum
+    return {"split": "val", "val": student.as_dict(), "teacher": teacher.as_dict(), "retention": retention}
+
+
+def summary_line(result: Mapping[str, Any]) -> str:
+    """One line for people: validation RSUM, and the teacher's beside it."""
+    line = f"val RSUM {result['val']['rsum']:.1f} (best of {result['epochs']} epochs: {result['best_epoch']})"
+    if "teacher" in result:
+        line += f", teacher {result['teacher']['rsum']:.1f}, retention {100 * result['retention']:.1f} %"
+    return line

@@ -1,0 +1,203 @@
+"""The loop: features -> losses -> balancer -> step -> queue, with validation, checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from distilvl.config import Config
+from distilvl.data.batches import Batch, PairSampler
+from distilvl.objectives import MultiscaleObjective
+from distilvl.objectives.balancers import Balancer
+from distilvl.progress import Ticker, progress
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, unpack_state
+from distilvl.training.materials import Materials
+from distilvl.training.metrics import MetricsLog
+from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
+from distilvl.training.run_folder import RunFolder
+from distilvl.training.validation import score_student
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with each checkpoint."""
+
+    step: int = 0
+    best_rsum: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains `encoder` on `train`, scoring `val` after each epoch.
+
+    Args:
+        fabric: device and precision.
+        config: the resolved configuration.
+        encoder: the student; its weights change in place.
+        objective: the losses and their queues.
+        balancer: their weights.
+        train: the training split.
+        val: the validation split.
+        folder: where metrics and checkpoints go; a checkpoint found there is continued.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        config: Config,
+        encoder: DualEncoder,
+        objective: MultiscaleObjective,
+        balancer: Balancer,
+        train: Materials,
+        val: Materials,
+        folder: RunFolder,
+    ) -> None:
+        self.fabric, self.config, self.folder = fabric, config, folder
+        self.train, self.val = train, val
+        counts = [len(record.captions) for record in train.dataset]
+        self.sampler = PairSampler(counts, config.training.batch_size, config.training.seed)
+        self.total_steps = config.training.epochs * self.sampler.batches_per_epoch
+        self.encoder = encoder
+        self.objective = objective.to(fabric.device)
+        self.balancer = balancer
+        self.model, self.optimizer = fabric.setup(encoder, build_optimizer(encoder, config.optimizer))
+        self.progress = Progress()
+
+    def fit(self) -> Progress:
+        """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights."""
+        self._resume()
+        log = MetricsLog(self.folder.metrics, self.progress.step)
+        self.encoder.train()
+        with progress("training", self.total_steps, self.progress.step) as ticker:
+            while self.progress.step < self.total_steps:
+                epoch, done = divmod(self.progress.step, self.sampler.batches_per_epoch)
+                self._epoch(epoch, done, log, ticker)
+        tensors, _ = load_tensors(self.folder.best)
+        self.encoder.load_state_dict(tensors)
+        return self.progress
+
+    def _epoch(self, epoch: int, done: int, log: MetricsLog, ticker: Ticker) -> None:
+        meter = _Meter(self.config.training.batch_size)
+        started = time.monotonic()
+        for batch in self.sampler.epoch(epoch, skip=done):
+            metrics = self._step(batch)
+            self.progress.step += 1
+            meter.count()
+            step = self.progress.step
+            last_of_epoch = step % self.sampler.batches_per_epoch == 0
+            if step % self.config.training.log_every == 0 or last_of_epoch:
+                line = {"step": step, "epoch": epoch, **self._readings(metrics), "pairs_per_s": meter.read()}
+                log.write(line)
+                ticker.advance(0, note=_note(epoch, line, self.progress))
+            if step % self.config.training.checkpoint_every == 0 and not last_of_epoch:
+                started = self._add_time(started)
+                self._save_last()
+            ticker.advance(1)
+        self.balancer.end_epoch()
+        self._validate(epoch, log)
+        self._add_time(started)
+        self._save_last()
+
+    def _step(self, batch: Batch) -> dict[str, Any]:
+        """One update. The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
+        set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
+        pixels, input_ids, attention_mask, u_image, u_text, ids = self._gather(batch)
+
+        z_image, z_text = self.model(pixels, input_ids, attention_mask)
+        losses = self.objective(z_image, z_text, u_image, u_text, ids)
+        weights = self.balancer(losses)
+        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+
+        self.fabric.backward(loss)
+        norm = None
+        if self.config.optimizer.clip_norm:
+            norm = self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=self.config.optimizer.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if u_image is not None and u_text is not None:
+            self.objective.update(u_image, u_text, ids)
+        return {"loss": loss, "losses": losses, "grad_norm": norm}
+
+    def _gather(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]:
+        """The batch's pixels, tokens, teacher features and image ids on the device."""
+        device = self.fabric.device
+        pixels = torch.from_numpy(self.train.pixels[batch.images]).to(device)
+        input_ids, attention_mask = self.encoder.pad([self.train.tokens[row] for row in batch.captions])
+        ids = torch.from_numpy(batch.images).to(device)
+        u_image = u_text = None
+        if self.train.teacher is not None:
+            u_image = self.train.teacher.images[batch.images].to(device).float()
+            u_text = self.train.teacher.texts[batch.captions].to(device).float()
+        return pixels, input_ids.to(device), attention_mask.to(device), u_image, u_text, ids
+
+    def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain numbers for the log."""
+        losses = {name: float(value.detach()) for name, value in metrics["losses"].items()}
+        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        norm = metrics["grad_norm"]
+        return {
+            "loss": float(metrics["loss"].detach()),
+            "losses": losses,
+            **self.balancer.report,
+            "lr": rates,
+            "grad_norm": None if norm is None else float(norm),
+        }
+
+    def _validate(self, epoch: int, log: MetricsLog) -> None:
+        scored = score_student(self.fabric, self.encoder, self.val)
+        log.write({"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()})
+        if scored.rsum > self.progress.best_rsum:
+            self.progress.best_rsum, self.progress.best_epoch = scored.rsum, epoch
+            save_tensors(dict(self.encoder.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best)
+
+    def _state_modules(self) -> dict[str, torch.nn.Module]:
+        return {"student": self.encoder, "objective": self.objective}
+
+    def _save_last(self) -> None:
+        packed = pack_state(self._state_modules(), self.optimizer)
+        metadata = {"progress": asdict(self.progress), "balancer": self.balancer.state_dict()}
+        save_tensors(packed, metadata, self.folder.last)
+
+    def _resume(self) -> None:
+        if self.folder.last.is_file():
+            packed, metadata = load_tensors(self.folder.last)
+            unpack_state(packed, self._state_modules(), self.optimizer)
+            self.balancer.load_state_dict(metadata["balancer"])
+            self.progress = Progress(**metadata["progress"])
+
+    def _add_time(self, started: float) -> float:
+        now = time.monotonic()
+        self.progress.seconds += now - started
+        return now
+
+
+class _Meter:
+    """Pairs a second since the last reading."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size, self._steps, self._since = batch_size, 0, time.monotonic()
+
+    def count(self) -> None:
+        self._steps += 1
+
+    def read(self) -> float:
+        now = time.monotonic()
+        rate = self._steps * self._batch_size / max(now - self._since, 1e-9)
+        self._steps, self._since = 0, now
+        return round(rate, 2)
+
+
+def _note(epoch: int, line: Mapping[str, Any], state: Progress) -> str:
+    losses = " ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
+    best = f"  best val RSUM {state.best_rsum:.1f}" if state.best_epoch >= 0 else ""
+    return f"epoch {epoch + 1}  {losses}  {line['pairs_per_s']:.0f} pairs/s{best}"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distilvl.data.folder import read_folder
+from distilvl.data.listing import split_of
+from distilvl.errors import BadImageError, DistilvlError
+
+
+def jsonl(folder: Path, *lines: object) -> Path:
+    path = folder / "captions.jsonl"
+    path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def csv(folder: Path, text: str) -> Path:
+    path = folder / "captions.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_jsonl(folder: Path):
+    path = jsonl(
+        folder,
+        {"image": "b.png", "captions": ["one", "two"]},
+        "\n",
+        {"image": "sub/d.png", "caption": "three", "image_id": "dee"},
+        {"image": "b.png", "caption": "four"},
+    )
+    dataset = read_folder(path)
+    assert dataset.name == "album"
+    assert [(record.image_id, record.captions) for record in dataset] == [
+        ("b.png", ("one", "two", "four")),
+        ("dee", ("three",)),
+    ]
+    assert dataset[0].caption_ids == ("b.png#0", "b.png#1", "b.png#2")
+    assert [record.split for record in dataset] == [split_of("b.png"), split_of("dee")]
+    assert dataset[1].image.read() == (folder / "sub" / "d.png").read_bytes()
+
+
+def test_csv(folder: Path):
+    text = '\ufeffimage,caption,split\na.png,"one, two\nlines",train\nb.png,three,val\na.png,four,\n'
+    dataset = read_folder(csv(folder, text))
+    assert [(record.image_id, record.captions, record.split) for record in dataset] == [
+        ("a.png", ("one, two\nlines", "four"), "train"),
+        ("b.png", ("three",), "val"),
+    ]
+
+
+def test_csv_with_ids_and_without_splits(folder: Path):
+    dataset = read_folder(csv(folder, "image_id,image,caption\n7,a.png,one\n,b.png,two\n"))
+    assert [record.image_id for record in dataset] == ["7", "b.png"]
+    assert dataset[0].split == split_of("7")
+
+
+def test_line_separators_inside_a_caption(folder: Path):
+    path = folder / "captions.jsonl"
+    path.write_text('{"image": "a.png", "caption": "one\u2028two\x85three"}\r\n', encoding="utf-8")
+    assert read_folder(path)[0].captions == ("one\u2028two\x85three",)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"image": "a.png"', "line 2 is not valid JSON"),
+        ("[1]\n", "line 2 is not an object"),
+        ('{"image": "b.png", "captions": "one"}\n', "line 2: 'captions' is not a list"),
+        ('{"image": "b.png", "captions": [1]}\n', "line 2: the caption is 1, not a string"),
+        ('{"image": "b.png", "caption": null}\n', "line 2: the caption is None, not a string"),
+        ('{"caption": "one"}\n', "line 2: the image is None, not a file name"),
+        ('{"image": "../b.png", "caption": "one"}\n', r"line 2: .*leaves the image folder"),
+        ('{"image": "b.png"}\n', "image 'b.png' in album has no captions"),
+        ('{"image": "b.png", "caption": "x", "image_id": "a.png"}\n', "duplicate image_id 'a.png'"),
+        ('{"image": "a.png", "caption": "x", "image_id": "y"}\n', None),
+        (
+            '{"image": "b.png", "caption": "x", "split": "val"}\n',
+            "image 'a.png' has no split, but others have",
+        ),
+        ('{"image": "b.png", "caption": "x", "split": ["val"]}\n', "line 2: 'split' is not a name"),
+    ],
+)
+def test_bad_lines(folder: Path, line: str, words: str | None):
+    path = jsonl(folder, {"image": "a.png", "caption": "one"}, line)
+    if words is None:
+        assert read_folder(path)[0].image_id == "y"
+        return
+    with pytest.raises(DistilvlError, match=words) as caught:
+        read_folder(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_lines_that_contradict_each_other(folder: Path):
+    first = {"image": "a.png", "caption": "one", "split": "val"}
+    with pytest.raises(DistilvlError, match="line 2: split 'test' contradicts 'val'"):
+        read_folder(jsonl(folder, first, {**first, "split": "test"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "columns none"),
+        ("a.png,one\n", "has the columns 'a.png', 'one'"),
+        ("image,caption\na.png\n", "line 2 has not the 2 columns"),
+        ("image,caption\na.png,one,two\n", "line 2 has not the 2 columns"),
+        ('image,caption\na.png,"one\n', "captions.csv, line"),
+        ("image,caption\n,one\n", "line 2: the image is None"),
+        ("image,caption\n", "album has no images"),
+    ],
+)
+def test_bad_csv(folder: Path, text: str, words: str):
+    with pytest.raises(DistilvlError, match=words):
+        read_folder(csv(folder, text))
+
+
+def test_missing_files(folder: Path):
+    path = csv(folder, "image,caption\na.png,one\ngone.png,two\n")
+    with pytest.raises(BadImageError, match=r"gone\.png is missing \(1 of 2"):
+        read_folder(path)
+    assert len(read_folder(path, skip_bad=True)) == 1
+
+
+def test_all_files_missing(folder: Path):
+    with pytest.raises(DistilvlError, match="album has no images"):
+        read_folder(csv(folder, "image,caption\ngone.png,two\n"), skip_bad=True)
+
+
+def test_not_utf8(folder: Path):
+    (folder / "captions.csv").write_bytes("image,caption\na.png,Käse\n".encode("latin-1"))
+    with pytest.raises(DistilvlError, match=r"captions.csv is not UTF-8 text"):
+        read_folder(folder / "captions.csv")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import distilvl
+from distilvl.data.records import PairDataset, Record
+from distilvl.data.scenes import scenes_dataset
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.encode import encode_dataset, encode_texts
+from distilvl.evaluation.score import hard_negative_accuracy, score
+from distilvl.features import extract_features
+from distilvl.students import save_student
+from distilvl.teachers.demo_network import DemoTeacher
+
+
+@pytest.fixture
+def scenes() -> PairDataset:
+    return scenes_dataset(train=4, val=4, test=10)
+
+
+@pytest.fixture
+def student_folder(student_yaml: Path, tmp_path: Path, scenes: PairDataset) -> Path:
+    save_student(distilvl.build_student(student_yaml, 12, captions=scenes.captions), tmp_path / "student")
+    return tmp_path / "student"
+
+
+def test_evaluation_is_the_score_of_encode(student_folder: Path, scenes: PairDataset) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    result = distilvl.evaluate(student_folder, scenes, split="test")
+    model, gallery = SentenceTransformer(str(student_folder)), scenes.split("test")
+    images = model.encode([Image.open(io.BytesIO(record.image.read())) for record in gallery])
+    expected = score(images, model.encode(gallery.captions), gallery.caption_image)
+    assert result.student == expected
+    assert (result.teacher, result.retention, result.skipped) == (None, None, 0)
+    wrong = [negative for record in gallery for negative in record.hard_negatives]
+    accuracy = hard_negative_accuracy(
+        images[gallery.caption_image], model.encode(gallery.captions), model.encode(wrong)
+    )
+    assert result.hard_negatives == pytest.approx(accuracy)
+
+
+def test_teacher_beside_the_student_on_the_same_items(
+    student_folder: Path, scenes: PairDataset, tmp_path: Path
+) -> None:
+    teacher = DemoTeacher()
+    extract_features(teacher, scenes, tmp_path / "store")
+    result = distilvl.evaluate(student_folder, scenes, features=tmp_path / "store")
+    assert result.teacher is not None
+    assert result.retention == pytest.approx(result.student.rsum / result.teacher.rsum)
+    out = result.as_dict()
+    assert set(out["teacher"]) == {"image_to_text", "text_to_image", "rsum"}
+    assert json.loads(json.dumps(out)) == out
+
+    extract_features(teacher, scenes.split("train"), tmp_path / "other")
+    with pytest.raises(DistilvlError, match="scenes/0/test"):
+        distilvl.evaluate(student_folder, scenes, features=tmp_path / "other")
+
+
+class _Counting:
+    """A model that counts what it is asked to encode."""
+
+    def __init__(self) -> None:
+        self.images, self.texts = 0, 0
+
+    def encode(self, items: list[object], **kwargs: object) -> np.ndarray:
+        if isinstance(items[0], str):
+            self.texts += len(items)
+            return np.array([[len(str(item)), str(item).count("a"), 1.0] for item in items])
+        self.images += len(items)
+        return np.array([[*np.asarray(item).mean((0, 1))[:2], 1.0] for item in items])
+
+
+def test_each_image_and_each_different_caption_is_encoded_once(scenes: PairDataset) -> None:
+    model = _Counting()
+    first = scenes[0]
+    shared = Record("again", first.image, first.captions, first.split)
+    dataset = PairDataset("scenes", (*scenes.records, shared))
+    encoded = encode_dataset(model, dataset)  # type: ignore[arg-type]
+    assert model.images == len(dataset)
+    assert model.texts == len(set(dataset.captions))
+    np.testing.assert_array_equal(encoded.texts, encode_texts(_Counting(), dataset.captions))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "split", "message"),
+    [
+        ("nowhere", "test", "is not a student folder"),
+        ("student", "dev", r"split 'dev' of scenes is empty\. Its splits are: train \(4\)"),
+    ],
+)
+def test_wrong_names(student_folder: Path, scenes: PairDataset, model: str, split: str, message: str) -> None:
+    with pytest.raises(DistilvlError, match=message):
+        distilvl.evaluate(student_folder.parent / model, scenes, split=split)
+
+
+def test_an_unfinished_run_is_told_from_a_student(tmp_path: Path, scenes: PairDataset) -> None:
+    (tmp_path / "config.yaml").write_text("{}", encoding="utf-8")
+    with pytest.raises(DistilvlError, match="no finished student yet"):
+        distilvl.evaluate(tmp_path, scenes)

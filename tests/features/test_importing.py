@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilvl.data.records import PairDataset
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.features import image_key, import_arrays, importing, text_key
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.iterdir()}
+
+
+def test_rows_are_matched_by_id(arrays: Path, pictures: PairDataset, tmp_path: Path):
+    report = import_arrays(arrays, pictures, tmp_path / "store")
+    ids = json.loads((arrays / "ids.json").read_text())
+    images, texts = np.load(arrays / "image_features.npy"), np.load(arrays / "text_features.npy")
+    for record in pictures.records[:11]:
+        row = images[ids["image"].index(record.image_id)].astype(float)
+        stored = report.store.images([image_key(record.image.read())])[0]
+        np.testing.assert_array_equal(stored, (row / np.linalg.norm(row)).astype(np.float16))
+        row = texts[ids["text"].index(int(record.caption_ids[0]))].astype(float)
+        stored = report.store.texts([text_key(record.captions[0])])[0]
+        np.testing.assert_array_equal(stored, (row / np.linalg.norm(row)).astype(np.float16))
+    assert report.store.counts == {"image": 11, "text": 13}
+    assert (report.asked_images, report.asked_texts, report.skipped) == (0, 0, [])
+    assert report.store.manifest.teacher == "arrays"
+
+
+def test_importing_again_and_in_parts_gives_the_same_bytes(arrays, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(importing, "_SHARD_ROWS", 4)
+    import_arrays(arrays, pictures, tmp_path / "whole")
+    before = files_of(tmp_path / "whole")
+    import_arrays(arrays, pictures, tmp_path / "whole")
+    assert files_of(tmp_path / "whole") == before
+    store = import_arrays(arrays, pictures, tmp_path / "parts").store
+    for path in [*store.path.glob("image-00002-*"), *store.path.glob("text-0000[123]-*")]:
+        path.unlink()
+    import_arrays(arrays, pictures, tmp_path / "parts")
+    assert files_of(tmp_path / "parts") == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost", "words"),
+    [("image", "07.png", r"image id '07.png' \(1 of 12"), ("text", 5, r"caption id '5' \(1 of 24")],
+)
+def test_missing_id(arrays: Path, pictures: PairDataset, tmp_path: Path, kind: str, lost: object, words: str):
+    path = arrays / "ids.json"
+    ids = json.loads(path.read_text())
+    ids[kind][ids[kind].index(lost)] = "another"
+    path.write_text(json.dumps(ids))
+    with pytest.raises(DistilvlError, match=words):
+        import_arrays(arrays, pictures, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_row_that_is_not_finite_is_named(arrays: Path, pictures: PairDataset, tmp_path: Path):
+    images = np.load(arrays / "image_features.npy")
+    row = json.loads((arrays / "ids.json").read_text())["image"].index("04.png")
+    images[row, 2] = np.nan
+    np.save(arrays / "image_features.npy", images)
+    with pytest.raises(DistilvlError, match=r"not finite for '04\.png'"):
+        import_arrays(arrays, pictures, tmp_path / "store")
+
+
+def test_arrays_of_other_content_do_not_mix(arrays: Path, pictures: PairDataset, tmp_path: Path):
+    import_arrays(arrays, pictures, tmp_path / "store")
+    np.save(arrays / "text_features.npy", np.load(arrays / "text_features.npy") + 1)
+    with pytest.raises(DistilvlError, match="made by another teacher"):
+        import_arrays(arrays, pictures, tmp_path / "store")
+
+
+def test_unreadable_image(arrays: Path, pictures: PairDataset, tmp_path: Path):
+    Path(pictures[2].image.name).unlink()
+    with pytest.raises(BadImageError, match=r"02\.png"):
+        import_arrays(arrays, pictures, tmp_path / "store")
+    report = import_arrays(arrays, pictures, tmp_path / "store", skip_bad=True)
+    assert report.skipped == [pictures[2].image.name]

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distilvl.data.records import PairDataset
+from distilvl.errors import BadImageError
+from distilvl.features import image_key, unique_captions, unique_images
+
+
+def test_unique_images_are_by_content(pictures: PairDataset):
+    images, unreadable = unique_images(pictures)
+    assert unreadable == []
+    assert [source.name for source in images[image_key(pictures[0].image.read())]] == [
+        pictures[0].image.name,
+        pictures[11].image.name,
+    ]
+    assert [sources[0].name for sources in images.values()] == [record.image.name for record in pictures[:11]]
+
+
+def test_unreadable_image(pictures: PairDataset):
+    Path(pictures[3].image.name).unlink()
+    with pytest.raises(BadImageError, match=r"03\.png"):
+        unique_images(pictures)
+    images, unreadable = unique_images(pictures, skip_bad=True)
+    assert (len(images), unreadable) == (10, [pictures[3].image.name])
+
+
+def test_unique_captions(pictures: PairDataset):
+    assert list(unique_captions(pictures).values()) == ["picture 0", "a picture"] + [
+        f"picture {k}" for k in range(1, 12)
+    ]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distilvl.data.records import FileImage, PairDataset, Record
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.features import extract_features, prepare_features
+
+TEACHER = """
+import numpy as np
+
+class Means:
+    name, revision, dim = "means", "1", 3
+
+    def encode_images(self, images):
+        return np.stack([np.asarray(image, dtype=np.float32).mean((0, 1)) for image in images])
+
+    def encode_texts(self, texts):
+        return np.array([[1.0, len(text), 2.0] for text in texts])
+"""
+
+
+def test_finished_store_is_used_where_it_lies(teacher, pictures: PairDataset, tmp_path: Path):
+    extract_features(teacher, pictures, tmp_path / "store")
+    report = prepare_features(str(tmp_path / "store"), pictures, tmp_path / "out")
+    assert report.store.path == tmp_path / "store"
+    assert (report.asked_images, report.asked_texts) == (0, 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_finished_store_that_lacks_an_item(teacher, pictures: PairDataset, tmp_path: Path):
+    extract_features(teacher, PairDataset("part", pictures.records[:8]), tmp_path / "store")
+    with pytest.raises(DistilvlError, match=r"lacks the image '.*08\.png' \(\d of \d+ missing\)"):
+        prepare_features(str(tmp_path / "store"), pictures, tmp_path / "out")
+    more = PairDataset("more", (Record("00.png", pictures[0].image, ("never seen",), "train"),))
+    with pytest.raises(DistilvlError, match="lacks the text 'never seen'"):
+        prepare_features(str(tmp_path / "store"), more, tmp_path / "out")
+
+
+def test_finished_store_without_a_bad_image(teacher, pictures: PairDataset, tmp_path: Path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    dataset = PairDataset("bad", (Record("bad", FileImage(bad), ("a picture",), "train"), *pictures.records))
+    extract_features(teacher, pictures, tmp_path / "store")
+    with pytest.raises(BadImageError, match=r"bad\.png"):
+        prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out")
+    report = prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out", skip_bad=True)
+    assert report.skipped == [str(bad)]
+
+
+def test_arrays_are_imported(arrays: Path, pictures: PairDataset, tmp_path: Path):
+    report = prepare_features(str(arrays), pictures, tmp_path / "out")
+    assert report.store.path == tmp_path / "out"
+    assert report.store.counts == {"image": 11, "text": 13}
+
+
+def test_a_teacher_is_asked(pictures: PairDataset, tmp_path: Path):
+    (tmp_path / "means.py").write_text(TEACHER)
+    for asked in (11, 0):
+        report = prepare_features(f"{tmp_path / 'means.py'}:Means", pictures, tmp_path / "out")
+        assert report.asked_images == asked
+        assert report.store.manifest.teacher == "means"

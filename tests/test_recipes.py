@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distilvl.errors import DistilvlError
+from distilvl.recipes import apply_overrides, list_recipes, list_students, load_config, save_config
+
+
+@pytest.mark.parametrize("recipe", list_recipes())
+def test_every_shipped_recipe_is_valid_with_every_shipped_student(recipe: str) -> None:
+    for student in list_students():
+        config = load_config(recipe, student=student)
+        assert config.student.image.model or config.student.image.config
+
+
+def test_paper_recipe_is_section_4_1_4() -> None:
+    config = load_config("paper")
+    assert (config.objective.cd.temperature, config.objective.cd.queue) == (0.05, 8192)
+    assert (config.objective.hnd.margin, config.balancer.name, config.balancer.tau) == (0.0, "paper", 1.0)
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (1e-4, 1e-4)
+    assert (config.training.epochs, config.training.batch_size) == (20, 64)
+    assert (config.schedule.kind, config.schedule.milestones, config.schedule.gamma) == ("step", [0.5], 0.1)
+
+
+def test_overrides_reach_nested_values_and_read_floats_without_a_dot() -> None:
+    config = load_config(
+        "paper", overrides=["optimizer.lr=1e-3", "objective.losses=[cd, fd]", "student.image.layers=3"]
+    )
+    assert config.optimizer.lr == 1e-3
+    assert config.objective.losses == ["cd", "fd"]
+    assert config.student.image.layers == 3
+
+
+@given(st.floats(1e-6, 1e3), st.integers(1, 1000))
+def test_overrides_keep_numbers(tau: float, epochs: int) -> None:
+    tree: dict[str, object] = {"training": {"epochs": 1}}
+    apply_overrides(tree, [f"balancer.tau={tau!r}", f"training.epochs={epochs}"])
+    assert tree == {"training": {"epochs": epochs}, "balancer": {"tau": tau}}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("balancer.tua=1", "Did you mean balancer.tau?"),
+        ("optimiser.lr=1", "Did you mean optimizer?"),
+        ("objective.cd.temprature=1", "Did you mean objective.cd.temperature?"),
+        ("training.epochs=many", "training.epochs"),
+        ("training.epochs=0", "greater than or equal to 1"),
+        ("balancer.tau", "not key=value"),
+        ("objective.losses=[cd, cd]", "named twice"),
+    ],
+)
+def test_bad_overrides_name_the_key_and_the_remedy(override: str, expected: str) -> None:
+    with pytest.raises(DistilvlError) as caught:
+        load_config("paper", overrides=[override])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(DistilvlError, match="Did you mean 'paper'"):
+        load_config("papre")
+    with pytest.raises(DistilvlError, match="Did you mean 'tiny'"):
+        load_config("paper", student="tinny")
+
+
+def test_unknown_key_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {epoch: 3}\n", encoding="utf-8")
+    with pytest.raises(DistilvlError) as caught:
+        load_config(str(path))
+    assert "training.epoch" in str(caught.value)
+    assert str(path) in str(caught.value)
+    path.write_text("training: {epochs: [", encoding="utf-8")
+    with pytest.raises(DistilvlError, match="not valid YAML"):
+        load_config(str(path))
+
+
+def test_a_saved_config_loads_to_the_same_config(tmp_path: Path) -> None:
+    config = load_config("default", student="demo", overrides=["training.seed=7"], inputs={"data": "scenes"})
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(str(tmp_path / "config.yaml")) == config
+
+
+def test_a_folder_as_student_is_taken_as_a_finished_one(tmp_path: Path) -> None:
+    assert load_config("paper", student=str(tmp_path)).student.folder == str(tmp_path)

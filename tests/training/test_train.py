@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import distilvl
+from distilvl.errors import DistilvlError
+from distilvl.students import DualEncoder
+from distilvl.training.checkpoint import load_tensors
+from distilvl.training.metrics import read_metrics
+from distilvl.training.trainer import Trainer
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
+QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """48 pictures of one coloured box each, two captions, in three splits."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    lines = []
+    for k in range(48):
+        image = Image.new("RGB", (32, 32), "white")
+        left, top = 4 * (k % 5), 4 * (k // 8 % 5)
+        ImageDraw.Draw(image).rectangle((left, top, left + 10, top + 10), fill=COLOURS[k % 8])
+        image.save(folder / f"{k:02d}.png")
+        split = "train" if k < 32 else "val" if k < 40 else "test"
+        captions = [f"a {COLOURS[k % 8]} box number {k}", f"box {k}, {COLOURS[k % 8]}"]
+        lines.append(json.dumps({"image": f"{k:02d}.png", "captions": captions, "split": split}))
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+TEACHER = '''
+import numpy as np
+
+class ColourTeacher:
+    """Mean colour of the image; the caption's letters, by way of a fixed random projection."""
+    name, revision, dim = "colour", "1", 12
+
+    def __init__(self):
+        self.projection = np.random.default_rng(0).normal(size=(30, 12))
+
+    def encode_images(self, images):
+        rows = [np.asarray(image.resize((3, 3)), dtype=np.float64).ravel() / 255 for image in images]
+        return np.stack(rows) @ self.projection[:27]
+
+    def encode_texts(self, texts):
+        counts = [[text.count(chr(97 + k)) for k in range(26)] + [len(text), 1, 1, 1] for text in texts]
+        return np.array(counts, dtype=np.float64) @ self.projection
+'''
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> str:
+    path = tmp_path / "colour_teacher.py"
+    path.write_text(TEACHER, encoding="utf-8")
+    return f"{path}:ColourTeacher"
+
+
+def _train(
+    pictures: Path, teacher: str | None, student: Path, out: Path, *overrides: str, recipe: str = "default"
+) -> None:
+    distilvl.train(
+        data=pictures, teacher=teacher, student=student, out=out, recipe=recipe, overrides=[*QUICK, *overrides],
+        accelerator="cpu",
+    )  # fmt: skip
+
+
+def test_a_run_leaves_everything_that_is_promised(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    _train(pictures, teacher, student_yaml, out, "training.epochs=3")
+    lines = read_metrics(out / "metrics.jsonl")
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 13))
+    for line in steps:
+        assert set(line["losses"]) == set(line["rate"]) == set(line["weight"]) == {"cd", "fd", "sd", "hnd"}
+        assert line["pairs_per_s"] > 0
+        total = sum(line["weight"][k] * line["scale"][k] * line["losses"][k] for k in line["losses"])
+        assert line["loss"] == pytest.approx(total, rel=1e-4)
+    assert [line["step"] for line in lines if "val" in line] == [4, 8, 12]
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    best = max(line["val"]["rsum"] for line in lines if "val" in line)
+    assert result["val"]["rsum"] == pytest.approx(best)
+    assert result["retention"] == pytest.approx(result["val"]["rsum"] / result["teacher"]["rsum"])
+    evaluation = distilvl.evaluate(out, pictures, split="val")
+    assert evaluation.student.rsum == pytest.approx(best)
+    assert evaluation.teacher is not None
+    assert evaluation.teacher.rsum == pytest.approx(result["teacher"]["rsum"])
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_training_lowers_the_losses(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
+    _train(
+        pictures,
+        teacher,
+        student_yaml,
+        tmp_path / "run",
+        "training.epochs=15",
+        "optimizer.lr=2e-3",
+        "objective.cd.queue=24",
+    )
+    steps = [line["losses"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
+    for name in ("cd", "fd", "sd", "hnd"):
+        first = np.mean([losses[name] for losses in steps[:4]])
+        last = np.mean([losses[name] for losses in steps[-4:]])
+        assert last < 0.85 * first, name
+
+
+@pytest.mark.parametrize("recipe", ["default", "contrastive"])
+def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
+    pictures: Path,
+    teacher: str,
+    student_yaml: Path,
+    tmp_path: Path,
+    recipe: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    who = teacher if recipe == "default" else None
+    overrides = ["training.epochs=3", "objective.cd.queue=20"]
+    _train(pictures, who, student_yaml, tmp_path / "whole", *overrides, recipe=recipe)
+
+    step, calls = Trainer._step, 0
+
+    def stop_at_seven(self: Trainer, batch: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return step(self, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_step", stop_at_seven)
+    with pytest.raises(KeyboardInterrupt):
+        _train(pictures, who, student_yaml, tmp_path / "parts", *overrides, recipe=recipe)
+    monkeypatch.setattr(Trainer, "_step", step)
+    assert not (tmp_path / "parts" / "student").exists()
+    _train(pictures, who, student_yaml, tmp_path / "parts", *overrides, recipe=recipe)
+
+    for name in ("last", "best"):
+        whole, _ = load_tensors(tmp_path / "whole" / "checkpoints" / f"{name}.safetensors")
+        parts, _ = load_tensors(tmp_path / "parts" / "checkpoints" / f"{name}.safetensors")
+        assert whole.keys() == parts.keys()
+        for key, tensor in whole.items():
+            assert torch.equal(tensor, parts[key]), key
+    for path in sorted((tmp_path / "whole" / "student").rglob("*.safetensors")):
+        other = tmp_path / "parts" / "student" / path.relative_to(tmp_path / "whole" / "student")
+        assert path.read_bytes() == other.read_bytes()
+    metrics = [read_metrics(tmp_path / run / "metrics.jsonl") for run in ("whole", "parts")]
+    for line in metrics[0] + metrics[1]:
+        line.pop("pairs_per_s", None)
+    assert metrics[0] == metrics[1]
+
+
+def test_a_finished_run_is_returned_and_another_config_refused(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    _train(pictures, teacher, student_yaml, out, "training.epochs=1")
+    before = (out / "metrics.jsonl").read_bytes()
+
+    def fail(self: Trainer) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "fit", fail)
+    _train(pictures, teacher, student_yaml, out, "training.epochs=1")
+    assert (out / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(DistilvlError, match=r"training\.epochs = 1, not 2.*another --out"):
+        _train(pictures, teacher, student_yaml, out, "training.epochs=2")
+
+
+def test_the_saved_config_runs_the_run_again(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
+    _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1")
+    distilvl.train(recipe=str(tmp_path / "first" / "config.yaml"), out=tmp_path / "second", accelerator="cpu")
+    for name in ("text", "image"):
+        path = f"{name}_0_Transformer/model.safetensors"
+        first, second = ((tmp_path / run / "student" / path).read_bytes() for run in ("first", "second"))
+        assert first == second
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": None}, "need a teacher, and none is named.*--recipe contrastive"),
+        ({"data": None}, "no data is named"),
+        ({"features": "somewhere"}, "both a teacher and a feature store"),
+    ],
+)
+def test_missing_inputs_are_named_before_anything_is_written(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, changes: dict[str, str | None], message: str
+) -> None:
+    arguments = {"data": str(pictures), "teacher": teacher, **changes}
+    with pytest.raises(DistilvlError, match=message):
+        distilvl.train(**arguments, student=student_yaml, out=tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_stop_the_run_or_are_left_out(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    (pictures / "05.png").write_bytes((pictures / "05.png").read_bytes()[:60])
+    with pytest.raises(DistilvlError, match=r"05\.png.*--skip-bad"):
+        _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
+    distilvl.train(
+        data=pictures, teacher=teacher, student=student_yaml, out=tmp_path / "run", skip_bad=True,
+        overrides=[*QUICK, "training.epochs=1"], accelerator="cpu",
+    )  # fmt: skip
+    result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert result["skipped_images"] == 1
+
+
+def test_same_image_is_never_a_negative_in_training(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ids that reach the losses tell apart exactly the batch's images, and the queues hold the same ids."""
+    seen = []
+    original = Trainer._gather
+
+    def spy(self: Trainer, batch: object) -> object:
+        out = original(self, batch)  # type: ignore[arg-type]
+        rows = out[5]
+        keys = self.train.dataset.caption_image
+        assert [keys[row] for row in batch.captions] == rows.tolist()  # type: ignore[attr-defined]
+        queue = self.objective.text_queue
+        filled = queue.ids >= 0
+        stored = self.train.teacher.texts.float()  # type: ignore[union-attr]
+        owner = torch.tensor(keys)
+        for row in torch.nonzero(filled).flatten()[:10]:
+            own = stored[owner == queue.ids[row]]
+            assert (own - queue.features[row]).abs().max(dim=1).values.min() < 1e-6
+        seen.append(rows)
+        return out
+
+    monkeypatch.setattr(Trainer, "_gather", spy)
+    _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=2", "objective.cd.queue=24")
+    assert len(seen) == 8
+    assert all(len(rows.unique()) == 8 for rows in seen)
+
+
+def test_bf16_run_keeps_weights_and_losses_in_fp32(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    _train(pictures, teacher, student_yaml, out, "training.epochs=1", "training.precision=bf16")
+    tensors, _ = load_tensors(out / "checkpoints" / "last.safetensors")
+    kinds = {tensor.dtype for name, tensor in tensors.items() if name.startswith("student.")}
+    assert kinds == {torch.float32}
+    assert all(np.isfinite(line["loss"]) for line in read_metrics(out / "metrics.jsonl") if "loss" in line)
+
+
+def test_dual_encoder_stays_the_students_own_weights(student_yaml: Path) -> None:
+    student = distilvl.build_student(student_yaml, 12, captions=["a box"])
+    encoder = DualEncoder(student)
+    assert {id(p) for p in encoder.parameters()} == {id(p) for p in student.parameters()}
