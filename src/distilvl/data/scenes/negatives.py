@@ -16,6 +16,7 @@ from distilvl.data.scenes.world import (
     Scene,
     draw_without_replacement,
     pick,
+    relation,
 )
 
 _ATTRIBUTES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "texture": TEXTURES}
@@ -42,9 +43,20 @@ def hard_negatives(scene: Scene, key: str) -> list[Scene]:
 def negative_caption(scene: Scene, key: str, style: int) -> str:
     """A caption of the same style and wording that is wrong for `scene` in one detail."""
     true = caption(scene, key, style)
-    texts = (caption(altered, key, style) for altered in hard_negatives(scene, f"{key}/{style}"))
+    altered_scenes = hard_negatives(scene, f"{key}/{style}")
+    texts = (caption(altered, key, style) for altered in altered_scenes if _is_clean(scene, altered))
     # Not every caption mentions every detail, but each names all colours: some altered scene reads differently.
     return next(text for text in texts if text != true)
+
+
+def _is_clean(scene: Scene, altered: Scene) -> bool:
+    """At most one pair of objects stands differently to each other.
+
+    Two objects that change places may also turn `left of` into `above` for a third one; a caption that states only
+    that would read differently and yet be true of `scene`.
+    """
+    pairs = zip(combinations(scene.objects, 2), combinations(altered.objects, 2), strict=True)
+    return sum(relation(*before) != relation(*after) for before, after in pairs) <= 1
 
 
 def _with_background(scene: Scene, rng: Random) -> Scene:
