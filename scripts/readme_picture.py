@@ -2,8 +2,8 @@
 
     python scripts/readme_picture.py runs/demo docs/images/demo.png
 
-For each caption the four most similar of the 1,000 test scenes; the caption's own scene is framed. Captions are those of
-the test images 0, 7, 14, ...: chosen by number, not by result.
+For each caption the four most similar of the 1,000 test scenes; the caption's own scene is framed. Captions are those
+of the test images 0, 7, 14, ...: chosen by number, not by result.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ class Slow:
     name, revision, dim = "slow", "{revision}", {dim}
 
     def __init__(self):
+        print("a teacher that talks")
         self.projection = np.random.default_rng(0).normal(size=(30, self.dim))
 
     def encode_images(self, images):

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -36,7 +38,8 @@ def demo(
     """Distil the embedded teacher on drawn scenes and score both: no download, minutes on two cores."""
     from distilvl.demo import print_demo, run_demo
 
-    result = run_demo(out)
+    with _clean_stdout():
+        result = run_demo(out)
     if as_json:
         _print_json(result.as_dict())
     else:
@@ -65,7 +68,8 @@ def features(
     if split:
         records = tuple(record for name in split for record in dataset.split(name))
         dataset = PairDataset(dataset.name, records)
-    report = prepare_features(teacher, dataset, out, skip_bad=skip_bad)
+    with _clean_stdout():
+        report = prepare_features(teacher, dataset, out, skip_bad=skip_bad)
     if as_json:
         _print_json(
             {
@@ -78,10 +82,11 @@ def features(
             }
         )
         return
-    skipped = f", {len(report.skipped)} bad images skipped" if report.skipped else ""
+    held = report.store.counts
+    skipped = f"; skipped {len(report.skipped)} bad images" if report.skipped else ""
     typer.echo(
-        f"{report.store.path}: asked {report.store.manifest.teacher} for {report.asked_images} images and "
-        f"{report.asked_texts} captions{skipped}"
+        f"{report.store.path} holds {held['image']} images and {held['text']} captions of "
+        f"{report.store.manifest.teacher}; asked now: {report.asked_images} and {report.asked_texts}{skipped}"
     )
 
 
@@ -113,17 +118,18 @@ def train(
     from distilvl.training.train import summary_line
     from distilvl.training.train import train as run_training
 
-    run_training(
-        data=data,
-        out=out,
-        teacher=teacher,
-        features=features,
-        student=student,
-        recipe=recipe,
-        overrides=set_ or (),
-        skip_bad=skip_bad,
-        accelerator=device,
-    )
+    with _clean_stdout():
+        run_training(
+            data=data,
+            out=out,
+            teacher=teacher,
+            features=features,
+            student=student,
+            recipe=recipe,
+            overrides=set_ or (),
+            skip_bad=skip_bad,
+            accelerator=device,
+        )
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     if as_json:
         _print_json(result)
@@ -166,6 +172,13 @@ def evaluate(
         console.print(f"hard negatives told apart: {result.hard_negatives:.1f} %")
     if result.skipped:
         console.print(f"skipped bad images: {result.skipped}")
+
+
+@contextmanager
+def _clean_stdout() -> Iterator[None]:
+    """Keep what teachers print (some libraries do) off stdout, which belongs to the command's answer."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def _print_json(value: Any) -> None:

@@ -185,6 +185,16 @@ def test_the_saved_config_runs_the_run_again(pictures: Path, teacher: str, stude
         assert first == second
 
 
+def test_a_run_without_a_checkpoint_may_be_begun_anew(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    """A first try that failed on its input must not lock the folder."""
+    with pytest.raises(DistilvlError, match=r"student\.width is 16, the features of colour have 12"):
+        _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1", "student.width=16")
+    _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
+    assert (tmp_path / "run" / "student" / "modules.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

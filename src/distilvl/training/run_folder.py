@@ -35,13 +35,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, config: Config) -> RunFolder:
-        """Make the folder, or continue the run in it.
+        """Make the folder, or continue the run in it. A run that has no checkpoint yet may still change its config.
 
         Raises:
             DistilvlError: the folder holds a run of another configuration, or cannot be written.
         """
         run = cls(path)
-        if run.config.is_file():
+        if run.config.is_file() and (run.last.is_file() or run.result.is_file()):
             run._check_same(config)
             return run
         try:

@@ -78,7 +78,7 @@ def train(
     precision = resolve_precision(config.training.precision, accelerator)
     fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     seed_everything(config.training.seed, verbose=False)
-    width = config.student.width or (store.manifest.dim if store else DEFAULT_WIDTH)
+    width = _shared_width(config, store)
     model = build_student(config.student, width, train_set.captions)
     encoder = DualEncoder(model)
     materials = prepare_materials(train_set, encoder, store, skip_bad=skip_bad)
@@ -128,6 +128,17 @@ def _feature_store(
         return None
     both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
     return prepare_features(config.inputs.teacher, both, folder.path / "features", skip_bad=skip_bad).store
+
+
+def _shared_width(config: Config, store: FeatureStore | None) -> int:
+    """D: the config's, or the teacher's; losses that compare with the teacher need both to be the same."""
+    width = config.student.width or (store.manifest.dim if store else DEFAULT_WIDTH)
+    if store is not None and config.objective.needs_teacher and width != store.manifest.dim:
+        raise DistilvlError(
+            f"student.width is {width}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
+            "Leave student.width unset, or use a teacher of that width.",
+        )
+    return width
 
 
 def _scores(fabric: Fabric, encoder: DualEncoder, val: Materials) -> dict[str, Any]:
