@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sentence_transformers import SentenceTransformer
 
-from distilvl.data.images import decode_image
-from distilvl.data.records import PairDataset, Record
-from distilvl.errors import BadImageError
-from distilvl.features import image_key
-from distilvl.progress import progress
+from distilvl.data.decoding import Decoding
+from distilvl.data.records import PairDataset
 
-logger = logging.getLogger("distilvl")
-
-_BLOCK = 64
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -48,34 +41,10 @@ def encode_dataset(model: SentenceTransformer, dataset: PairDataset, *, skip_bad
     Raises:
         BadImageError: an undecodable image, unless `skip_bad`.
     """
-    kept: list[Record] = []
-    keys: list[bytes] = []
-    blocks: list[npt.NDArray[np.float32]] = []
-    skipped: list[str] = []
-    records = iter(dataset)
-    with progress("encoding images", len(dataset)) as ticker:
-        while block := list(islice(records, _BLOCK)):
-            images = []
-            for record in block:
-                try:
-                    data = record.image.read()
-                    images.append(decode_image(data, record.image.name))
-                except BadImageError:
-                    if not skip_bad:
-                        raise
-                    skipped.append(record.image.name)
-                    continue
-                kept.append(record)
-                keys.append(image_key(data))
-            if images:
-                blocks.append(_encode(model, images))
-            ticker.advance(len(block))
-    if not kept:
-        raise BadImageError(f"no image of {dataset.name} can be decoded.", "Check the image folder.")
-    if skipped:
-        logger.warning("skipped %d bad images of %s, the first is %s", len(skipped), dataset.name, skipped[0])
-    whole = PairDataset(dataset.name, tuple(kept))
-    return EncodedDataset(whole, keys, np.concatenate(blocks), encode_texts(model, whole.captions), skipped)
+    decoding = Decoding(dataset, skip_bad, "encoding images")
+    images = np.concatenate([_encode(model, block) for block in decoding.blocks()])
+    decoded = decoding.decoded
+    return EncodedDataset(decoded, decoding.keys, images, encode_texts(model, decoded.captions), decoding.skipped)
 
 
 def encode_texts(model: SentenceTransformer, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -87,5 +56,5 @@ def encode_texts(model: SentenceTransformer, texts: Sequence[str]) -> npt.NDArra
 
 
 def _encode(model: SentenceTransformer, items: list[Any]) -> npt.NDArray[np.float32]:
-    features = model.encode(items, batch_size=_BLOCK, convert_to_numpy=True, show_progress_bar=False)
+    features = model.encode(items, batch_size=_BATCH, convert_to_numpy=True, show_progress_bar=False)
     return np.asarray(features, dtype=np.float32)
