@@ -8,7 +8,8 @@ to see in a tenth of the time. At inference the network gets pixels and words. S
 dataset (a few in 20,000) are left out. Scores are on the val split of seed 0; the test split is not touched.
 
 The shipped file took 3 minutes on two cores (240 steps of 128 images). With --steps 600 the teacher gets better (RSUM
-585 instead of 546 on the test split), but a student of a fifteenth of its size then keeps 88 % of it instead of 93 %.
+585 instead of 546 on the test split), of which a student of 247,344 parameters with an earlier recipe kept 88 %; the
+shipped pair keeps 93 %.
 """
 
 from __future__ import annotations
