@@ -21,13 +21,11 @@ from statistics import median
 import torch
 from lightning_fabric import Fabric, seed_everything
 
-from distilvl.data import load_dataset
-from distilvl.data.records import PairDataset
 from distilvl.features import FeatureStore
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.materials import prepare_materials
+from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import build_optimizer
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
@@ -39,12 +37,12 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     config = load_config("default", student=args.student, overrides=args.set)
     seed_everything(0, verbose=False)
     store = FeatureStore.open(Path(args.features))
-    images = load_dataset(args.data).split("train")
-    images = PairDataset(images.name, images.records[: args.images])
-    encoder = DualEncoder(build_student(config.student, store.manifest.dim, images.captions))
-    train = prepare_materials(images, encoder, store)
+    shared = SharedInputs()
+    captions = shared.split(args.data, "train").captions
+    encoder = DualEncoder(build_student(config.student, store.manifest.dim, captions))
+    train = shared.materials(args.data, "train", encoder, store)
     objective = build_objective(config.objective, store.manifest.dim)
-    fill_queues(objective, train, 0)
+    fill_queues(objective, config.objective.cd.start, train, 0)
     fabric = Fabric(devices=1, precision=resolve_precision(config.training.precision))
     run = RunFolder.open(folder, config)
     return Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), train, train, run)
@@ -57,7 +55,6 @@ def main() -> None:
     parser.add_argument("--features", required=True)
     parser.add_argument("--student", default="tiny")
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

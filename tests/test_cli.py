@@ -221,7 +221,7 @@ def test_help_of_every_command_has_an_example() -> None:
 
     from distilvl.cli import app
 
-    for command in ("demo", "features", "train", "eval"):
+    for command in ("demo", "features", "train", "eval", "reproduce"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert f"Example: distilvl {command}" in " ".join(result.output.split())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
-from distilvl.recipes import apply_overrides, list_recipes, list_students, load_config, save_config
+from distilvl.recipes import apply_overrides, list_recipes, list_students, load_config, method_sections, save_config
 
 
 @pytest.mark.parametrize("recipe", list_recipes())
@@ -88,3 +88,51 @@ def test_a_saved_config_loads_to_the_same_config(tmp_path: Path) -> None:
 
 def test_a_folder_as_student_is_taken_as_a_finished_one(tmp_path: Path) -> None:
     assert load_config("paper", student=str(tmp_path)).student.folder == str(tmp_path)
+
+
+def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: default\nobjective: {hnd: {margin: 0.5}}\ntraining: {epochs: 3}\n", encoding="utf-8")
+    config, default = load_config(str(mine)), load_config("default")
+    assert (config.objective.hnd.margin, config.training.epochs) == (0.5, 3)
+    assert config.objective.hnd.negatives == default.objective.hnd.negatives
+    assert (config.optimizer, config.balancer) == (default.optimizer, default.balancer)
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(f"extends: {second}\n", encoding="utf-8")
+    second.write_text(f"extends: {first}\n", encoding="utf-8")
+    with pytest.raises(DistilvlError, match="extends itself"):
+        load_config(str(first))
+
+
+@pytest.mark.parametrize("recipe", ["kd", "fsp", "dcd", "clip-kd", "rkd", "crd", "open-clip", "contrastive"])
+def test_other_systems_differ_from_default_in_method_only(recipe: str) -> None:
+    config, default = load_config(recipe), load_config("default")
+    assert config.balancer.name == "static"
+    assert config.objective.losses[0] == "infonce"
+    assert set(config.balancer.weights) <= set(config.objective.losses)
+    assert (config.optimizer, config.schedule, config.training) == (
+        default.optimizer,
+        default.schedule,
+        default.training,
+    )
+    assert method_sections(recipe)["objective"]["losses"] == config.objective.losses
+
+
+def test_official_is_the_published_readings_together() -> None:
+    config = load_config("official")
+    assert config.balancer.name == "official"
+    assert (config.training.sampling, config.objective.cd.start) == ("captions_in_order", "random")
+    assert not config.objective.cd.mask_false_negatives
+    assert not config.objective.hnd.mask_false_negatives
+    assert (config.objective.hnd.negatives, config.objective.hnd.reduction) == ("all", "sum")
+
+
+def test_whole_sections_can_be_taken_from_elsewhere() -> None:
+    sections = method_sections("kd")
+    config = load_config("demo", sections=sections, overrides=["objective.kd.temperature=0.1"])
+    assert config.objective.losses == ["infonce", "kd"]
+    assert config.objective.kd.temperature == 0.1
+    assert config.optimizer == load_config("demo").optimizer

@@ -6,7 +6,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-LossName = Literal["cd", "fd", "sd", "hnd", "infonce"]
+LossName = Literal[
+    "cd",
+    "fd",
+    "sd",
+    "hnd",
+    "infonce",
+    "kd",
+    "fsp",
+    "dcd",
+    "clipkd_feature",
+    "clipkd_relation",
+    "clipkd_interactive",
+    "rkd_distance",
+    "rkd_angle",
+    "crd",
+    "openclip",
+]
 
 
 class _Section(BaseModel):
@@ -20,7 +36,7 @@ class ImageTowerConfig(_Section):
     config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
     layers: int | None = Field(None, ge=1, description="keep the first so many layers; none keeps all")
     size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Literal["cls", "mean", "pooler"] = Field("cls", description="pooler: the model's own, as CNNs have")
 
 
 class TextTowerConfig(_Section):
@@ -41,6 +57,7 @@ class StudentConfig(_Section):
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(None, ge=2, description="width D of the shared space; none takes the teacher's")
+    normalize: bool = Field(True, description="end in unit rows (eq. 4); false is Table 6's row without L2")
 
 
 class ContrastiveConfig(_Section):
@@ -48,6 +65,9 @@ class ContrastiveConfig(_Section):
 
     temperature: float = Field(0.05, gt=0, description="tau")
     queue: int = Field(8192, ge=0, description="K_q, teacher features of each modality")
+    start: Literal["stored", "empty", "random"] = Field(
+        "stored", description="the queue before the first step: drawn from the store, empty, or random unit vectors"
+    )
     mask_false_negatives: bool = True
 
 
@@ -72,6 +92,39 @@ class InfoNCEConfig(_Section):
     temperature: float = Field(0.05, gt=0)
 
 
+class KDConfig(_Section):
+    """KD, soft targets over the batch."""
+
+    temperature: float = Field(0.05, gt=0)
+
+
+class DCDConfig(_Section):
+    """DCD, dynamic contrastive distillation."""
+
+    temperature: float = Field(0.05, gt=0)
+    hard_negatives: int = Field(7, ge=1, description="K, chosen by the teacher")
+    alpha: float = Field(0.2, ge=0, le=1, description="share of the distillation term")
+
+
+class ClipKDConfig(_Section):
+    """CLIP-KD's relational and interactive parts."""
+
+    temperature: float = Field(0.05, gt=0)
+
+
+class CRDConfig(_Section):
+    """CRD, contrastive representation distillation; its negatives are CD's queue."""
+
+    temperature: float = Field(0.07, gt=0)
+
+
+class OpenClipConfig(_Section):
+    """open_clip's distillation term."""
+
+    temperature_student: float = Field(0.05, gt=0)
+    temperature_teacher: float = Field(0.05, gt=0)
+
+
 class ObjectiveConfig(_Section):
     """Which losses take part, and their settings."""
 
@@ -80,6 +133,11 @@ class ObjectiveConfig(_Section):
     sd: SimilarityConfig = SimilarityConfig()
     hnd: HardNegativeConfig = HardNegativeConfig()
     infonce: InfoNCEConfig = InfoNCEConfig()
+    kd: KDConfig = KDConfig()
+    dcd: DCDConfig = DCDConfig()
+    clipkd: ClipKDConfig = ClipKDConfig()
+    crd: CRDConfig = CRDConfig()
+    openclip: OpenClipConfig = OpenClipConfig()
 
     @model_validator(mode="after")
     def _no_loss_twice(self) -> ObjectiveConfig:
@@ -96,13 +154,15 @@ class ObjectiveConfig(_Section):
 class BalancerConfig(_Section):
     """How the losses are weighted, eq. 15-18."""
 
-    name: Literal["paper", "official", "dwa", "static"] = "paper"
+    name: Literal["paper", "official", "dwa", "static", "uncertainty", "gradnorm"] = "paper"
     tau: float = Field(1.0, gt=0, description="tau_b")
     floor: float = Field(1e-8, gt=0, description="a loss below this counts as this")
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the old running mean of each loss kept at each step"
     )
     weights: dict[LossName, float] = Field({}, description="for `static`; 1 where not given")
+    lr: float = Field(0.1, gt=0, le=2, description="for `uncertainty` and `gradnorm`: the step of their weights")
+    alpha: float = Field(1.5, ge=0, description="for `gradnorm`: pull towards equal training rates")
 
 
 class OptimizerConfig(_Section):
@@ -127,8 +187,14 @@ class ScheduleConfig(_Section):
 class TrainingConfig(_Section):
     """Length, batch and bookkeeping of a run."""
 
-    epochs: int = Field(20, ge=1, description="passes over the images, one caption of each drawn anew each time")
+    epochs: int = Field(20, ge=1, description="passes over as many pairs as there are training images")
     batch_size: int = Field(64, ge=2)
+    sampling: Literal["distinct_images", "captions", "captions_in_order"] = Field(
+        "distinct_images",
+        description="distinct images, one caption of each drawn anew each pass; or all captions, shuffled; or all "
+        "captions in the dataset's order, as the published loader runs",
+    )
+    validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch always has one")
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints, besides each epoch's end")

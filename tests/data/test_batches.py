@@ -39,3 +39,30 @@ def test_all_captions_of_an_image_are_drawn_sooner_or_later() -> None:
 def test_fewer_images_than_a_batch_is_refused() -> None:
     with pytest.raises(DistilvlError, match="batch_size=3"):
         PairSampler([5, 5, 5], 64, seed=0)
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=4, max_size=30),
+    st.integers(2, 4),
+    st.sampled_from(["captions", "captions_in_order"]),
+)
+def test_the_stream_gives_every_caption_its_turn(counts: list[int], size: int, sampling: str) -> None:
+    sampler = PairSampler(counts, size, seed=1, sampling=sampling)  # type: ignore[arg-type]
+    owner, total = np.repeat(np.arange(len(counts)), counts), sum(counts)
+    epochs = -(-2 * total // (sampler.batches_per_epoch * size))
+    batches = [batch for number in range(epochs) for batch in sampler.epoch(number)]
+    captions = np.concatenate([batch.captions for batch in batches])
+    assert sorted(captions[:total].tolist()) == sorted(captions[total : 2 * total].tolist()) == list(range(total))
+    assert all((owner[batch.captions] == batch.images).all() and len(batch.images) == size for batch in batches)
+
+
+def test_in_order_the_captions_of_an_image_are_neighbours_and_shuffled_they_are_not() -> None:
+    ordered = next(PairSampler([5] * 40, 10, seed=0, sampling="captions_in_order").epoch(0))
+    assert ordered.images.tolist() == [0] * 5 + [1] * 5
+    assert (
+        next(PairSampler([5] * 40, 10, seed=0, sampling="captions_in_order").epoch(1)).images.tolist()
+        == [8] * 5 + [9] * 5
+    )
+    shuffled = next(PairSampler([5] * 40, 10, seed=0, sampling="captions").epoch(0))
+    assert len(set(shuffled.images.tolist())) > 5
+    assert (shuffled.captions != next(PairSampler([5] * 40, 10, seed=1, sampling="captions").epoch(0)).captions).any()

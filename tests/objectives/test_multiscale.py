@@ -13,6 +13,8 @@ from distilvl.objectives import (
     SimilarityDistillation,
 )
 from distilvl.objectives.balancers import PaperBalancer
+from distilvl.objectives.baselines import SoftTargetDistillation
+from distilvl.objectives.multiscale import BASELINES
 
 IDS = torch.tensor([0, 1, 2, 1])
 
@@ -113,3 +115,27 @@ def test_a_step_whose_hnd_is_zero_leaves_the_next_one_sound(unit_rows):
         assert sum(balancer.report["weight"].values()) == pytest.approx(4)
     assert losses["hnd"] > 0
     assert balancer.report["rate"]["hnd"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_losses_of_other_systems_are_called_by_name(name, rows, unit_rows):
+    objective = MultiscaleObjective(5, ("infonce", name), queue_size=6)
+    objective.fill(unit_rows(6, 5, 8), torch.arange(6), unit_rows(6, 5, 9), torch.arange(6))
+    losses = objective(*rows, IDS)
+    z_image, z_text, u_image, u_text = rows
+    alone = BASELINES[name]()
+    if name == "crd":
+        expected = alone(z_image, u_image, objective.image_queue, IDS) + alone(
+            z_text, u_text, objective.text_queue, IDS
+        )
+    else:
+        expected = alone(*rows, IDS)
+    assert list(losses) == ["infonce", name]
+    assert torch.equal(losses[name], expected)
+
+
+def test_settings_of_other_systems_reach_them_and_only_queue_readers_keep_a_queue(rows):
+    objective = MultiscaleObjective(5, ("kd",), queue_size=6, baselines={"kd": SoftTargetDistillation(0.5)})
+    assert torch.equal(objective(*rows, IDS)["kd"], SoftTargetDistillation(0.5)(*rows, IDS))
+    assert len(objective.image_queue.ids) == 0
+    assert len(MultiscaleObjective(5, ("crd",), queue_size=6).image_queue.ids) == 6

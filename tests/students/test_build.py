@@ -87,6 +87,32 @@ def test_pretrained_towers_are_cut_and_keep_their_weights(pretrained: tuple[Path
     np.testing.assert_allclose(student.encode(CAPTIONS), z_text.numpy(), atol=1e-5)
 
 
+def test_without_l2_rows_keep_their_length_saved_or_not(student_yaml: Path, tmp_path: Path) -> None:
+    student = distilvl.build_student(student_yaml, 12, captions=CAPTIONS, overrides=["normalize=false"])
+    rows = student.encode(CAPTIONS)
+    assert (abs(np.linalg.norm(rows, axis=1) - 1) > 1e-3).all()
+    save_student(student, tmp_path / "student")
+    loaded = load_student(tmp_path / "student")
+    np.testing.assert_allclose(loaded.encode(CAPTIONS), rows, atol=1e-5)
+    assert not DualEncoder(loaded).normalized
+    unit = distilvl.build_student(student_yaml, 12, captions=CAPTIONS)
+    assert DualEncoder(unit).normalized
+
+
+def test_a_cnn_may_be_the_image_tower(student_yaml: Path, tmp_path: Path) -> None:
+    cnn = "{config: {model_type: convnext, patch_size: 4, hidden_sizes: [8, 12, 16, 24], depths: [1, 1, 1, 1]}, "
+    overrides = [f"student.image={cnn}size: 32, pooling: pooler}}"]
+    config = load_config("paper", student=str(student_yaml), overrides=overrides).student
+    student = build_student(config, 12, CAPTIONS)
+    encoder = DualEncoder(student).eval()
+    with torch.no_grad():
+        rows = encoder.encode_images(torch.from_numpy(encoder.resize(images()))).numpy()
+    assert rows.shape == (3, 12)
+    np.testing.assert_allclose(student.encode(images()), rows, atol=1e-5)
+    save_student(student, tmp_path / "student")
+    np.testing.assert_allclose(load_student(tmp_path / "student").encode(images()), rows, atol=1e-5)
+
+
 def test_another_image_size_resamples_positions_once(pretrained: tuple[Path, Path]) -> None:
     student = build_student(pretrained_config(pretrained, "image.size=48"), 12)
     vit = student[0].sub_modules["image"][0].model

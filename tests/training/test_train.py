@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 import distilvl
 from distilvl.errors import DistilvlError
-from distilvl.students import DualEncoder
+from distilvl.recipes import load_config
+from distilvl.students import DualEncoder, load_student
 from distilvl.training.checkpoint import load_tensors
 from distilvl.training.metrics import read_metrics
 from distilvl.training.trainer import Trainer
@@ -116,7 +117,7 @@ def test_training_lowers_the_losses(pictures: Path, teacher: str, student_yaml: 
         assert last < 0.9 * first, (name, first, last)
 
 
-@pytest.mark.parametrize("recipe", ["default", "contrastive"])
+@pytest.mark.parametrize("recipe", ["default", "contrastive", "crd", "gradnorm", "captions"])
 def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
     pictures: Path,
     teacher: str,
@@ -125,8 +126,11 @@ def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
     recipe: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    who = teacher if recipe == "default" else None
+    who = None if recipe == "contrastive" else teacher
     overrides = ["training.epochs=3", "objective.cd.queue=20"]
+    if recipe in {"gradnorm", "captions"}:
+        extra = "balancer.name=gradnorm" if recipe == "gradnorm" else "training.sampling=captions"
+        overrides, recipe = [*overrides, extra], "default"
     _train(pictures, who, student_yaml, tmp_path / "whole", *overrides, recipe=recipe)
 
     step, calls = Trainer._step, 0
@@ -270,3 +274,58 @@ def test_dual_encoder_stays_the_students_own_weights(student_yaml: Path) -> None
     student = distilvl.build_student(student_yaml, 12, captions=["a box"])
     encoder = DualEncoder(student)
     assert {id(p) for p in encoder.parameters()} == {id(p) for p in student.parameters()}
+
+
+def test_gradnorm_runs_in_mixed_precision_too(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    overrides = ["training.epochs=2", "training.precision=bf16", "balancer.name=gradnorm"]
+    _train(pictures, teacher, student_yaml, out, *overrides)
+    lines = [line for line in read_metrics(out / "metrics.jsonl") if "losses" in line]
+    assert lines[-1]["weight"] != lines[0]["weight"] == dict.fromkeys(lines[0]["weight"], 1.0)
+
+
+@pytest.mark.parametrize(("every", "validated"), [(1, [0, 1, 2]), (2, [1, 2]), (5, [2])])
+def test_the_last_epoch_is_validated_whatever_the_interval(
+    pictures: Path, student_yaml: Path, tmp_path: Path, every: int, validated: list[int]
+) -> None:
+    out = tmp_path / "run"
+    overrides = ["training.epochs=3", f"training.validate_every={every}"]
+    _train(pictures, None, student_yaml, out, *overrides, recipe="contrastive")
+    assert [line["epoch"] for line in read_metrics(out / "metrics.jsonl") if "val" in line] == validated
+
+
+@pytest.mark.parametrize("recipe", ["official", "kd", "fsp", "dcd", "clip-kd", "rkd", "crd", "open-clip"])
+def test_other_methods_train_with_the_same_loop(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, recipe: str
+) -> None:
+    out = tmp_path / "run"
+    _train(pictures, teacher, student_yaml, out, "training.epochs=1", recipe=recipe)
+    lines = [line for line in read_metrics(out / "metrics.jsonl") if "losses" in line]
+    assert list(lines[0]["losses"]) == load_config(recipe).objective.losses
+    assert all(np.isfinite(line["grad_norm"]) for line in lines)
+
+
+def test_captions_in_order_bring_rows_of_one_image_into_a_batch(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = [], Trainer._gather
+
+    def spy(self: Trainer, batch: object) -> object:
+        out = original(self, batch)  # type: ignore[arg-type]
+        seen.append(out[5].tolist())
+        return out
+
+    monkeypatch.setattr(Trainer, "_gather", spy)
+    overrides = ["training.epochs=2", "training.sampling=captions_in_order"]
+    _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides)
+    assert seen[0] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [rows[0] for rows in seen] == [0, 4, 8, 12, 16, 20, 24, 28]
+
+
+def test_a_student_without_l2_trains_on_rows_of_any_length(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    _train(pictures, teacher, student_yaml, out, "training.epochs=1", "student.normalize=false")
+    lengths = np.linalg.norm(load_student(out / "student").encode(["a red box", "box 3, blue"]), axis=1)
+    assert (abs(lengths - 1) > 1e-3).all()

@@ -11,11 +11,12 @@ from distilvl.objectives.feature import FeatureDistillation
 from distilvl.objectives.hard_negative import HardNegativeDistillation
 from distilvl.objectives.infonce import InfoNCE
 from distilvl.objectives.multiscale import MultiscaleObjective
-from distilvl.objectives.queue import EMPTY, Negatives, TeacherQueue
+from distilvl.objectives.queue import EMPTY, NO_IMAGE, Negatives, TeacherQueue
 from distilvl.objectives.similarity import SimilarityDistillation
 
 __all__ = [
     "EMPTY",
+    "NO_IMAGE",
     "ContrastiveDistillation",
     "FeatureDistillation",
     "HardNegativeDistillation",

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
+from distilvl.objectives.baselines import (
+    ClipKdFeature,
+    ClipKdInteractive,
+    ClipKdRelation,
+    ContrastiveRepresentationDistillation,
+    DynamicContrastiveDistillation,
+    FlowDistillation,
+    OpenClipDistillation,
+    RelationalAngle,
+    RelationalDistance,
+    SoftTargetDistillation,
+)
 from distilvl.objectives.contrastive import ContrastiveDistillation
 from distilvl.objectives.feature import FeatureDistillation
 from distilvl.objectives.hard_negative import HardNegativeDistillation
@@ -14,8 +26,25 @@ from distilvl.objectives.infonce import InfoNCE
 from distilvl.objectives.queue import TeacherQueue
 from distilvl.objectives.similarity import SimilarityDistillation
 
-LOSSES = ("cd", "fd", "sd", "hnd", "infonce")
+BASELINES: dict[str, type[nn.Module]] = {
+    "kd": SoftTargetDistillation,
+    "fsp": FlowDistillation,
+    "dcd": DynamicContrastiveDistillation,
+    "clipkd_feature": ClipKdFeature,
+    "clipkd_relation": ClipKdRelation,
+    "clipkd_interactive": ClipKdInteractive,
+    "rkd_distance": RelationalDistance,
+    "rkd_angle": RelationalAngle,
+    "openclip": OpenClipDistillation,
+    "crd": ContrastiveRepresentationDistillation,
+}
+"""Losses of other systems, by name."""
+
+LOSSES = ("cd", "fd", "sd", "hnd", "infonce", *BASELINES)
 """The losses there are; all but `infonce` compare with the teacher."""
+
+QUEUED = ("cd", "crd")
+"""Those that read the queues."""
 
 
 class MultiscaleObjective(nn.Module):
@@ -32,8 +61,9 @@ class MultiscaleObjective(nn.Module):
     Args:
         dim: D, width of the shared space.
         losses: which of `LOSSES` to compute.
-        queue_size: K_q of each modality; without `cd` no queue is kept.
+        queue_size: K_q of each modality; without `cd` or `crd` no queue is kept.
         contrastive, similarity, hard_negative, infonce: the losses' own settings; the paper's by default.
+        baselines: losses of other systems with their settings, by their name in `BASELINES`.
 
     Raises:
         DistilvlError: no loss, or one that does not exist.
@@ -49,6 +79,7 @@ class MultiscaleObjective(nn.Module):
         similarity: SimilarityDistillation | None = None,
         hard_negative: HardNegativeDistillation | None = None,
         infonce: InfoNCE | None = None,
+        baselines: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         unknown = sorted(set(losses) - set(LOSSES))
@@ -61,7 +92,9 @@ class MultiscaleObjective(nn.Module):
         self.similarity = similarity or SimilarityDistillation()
         self.hard_negative = hard_negative or HardNegativeDistillation()
         self.infonce = infonce or InfoNCE()
-        size = queue_size if "cd" in losses else 0
+        chosen = {name: BASELINES[name] for name in losses if name in BASELINES}
+        self.baselines = nn.ModuleDict({name: (baselines or {}).get(name) or cls() for name, cls in chosen.items()})
+        size = queue_size if set(QUEUED) & set(losses) else 0
         self.image_queue = TeacherQueue(size, dim)
         self.text_queue = TeacherQueue(size, dim)
 
@@ -94,8 +127,12 @@ class MultiscaleObjective(nn.Module):
             "sd": lambda: sd(z_image, u_image) + sd(z_text, u_text),
             "hnd": lambda: self.hard_negative(z_image, z_text, u_image, u_text, ids),
             "infonce": lambda: self.infonce(z_image, z_text, ids),
+            "crd": lambda: (
+                self.baselines["crd"](z_image, u_image, image, ids) + self.baselines["crd"](z_text, u_text, text, ids)
+            ),
         }
-        return {name: formulas[name]() for name in self.losses}
+        batch = (z_image, z_text, u_image, u_text, ids)
+        return {name: formulas[name]() if name in formulas else self.baselines[name](*batch) for name in self.losses}
 
     def update(self, u_image: Tensor, u_text: Tensor, ids: Tensor) -> None:
         """Enqueue the batch's teacher rows; call it after the step, so that no row is its own negative."""

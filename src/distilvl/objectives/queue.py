@@ -11,6 +11,10 @@ EMPTY = -1
 """The image id of a slot that holds nothing yet."""
 
 
+NO_IMAGE = 2**62
+"""The image id of a row that belongs to no image at all, such as a random vector: a negative of every row."""
+
+
 class Negatives(Protocol):
     """What contrastive distillation reads: features (K, D) and their image ids (K,), `EMPTY` for none."""
 

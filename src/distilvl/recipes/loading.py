@@ -35,20 +35,23 @@ def load_config(
     student: str | None = None,
     overrides: Sequence[str] = (),
     inputs: Mapping[str, str | None] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> Config:
     """The resolved configuration of a run.
 
     Args:
-        recipe: a name of `list_recipes()` or a YAML file (a run's own `config.yaml` runs it again).
+        recipe: a name of `list_recipes()` or a YAML file (a run's own `config.yaml` runs it again); with a line
+            `extends: NAME` it says only what differs from another recipe.
         student: a name of `list_students()`, a YAML file, or the folder of a finished student;
             the recipe's own, or `tiny`, when not given.
         overrides: `section.key=value` items, values read as YAML; applied last.
         inputs: values of the `inputs` section; those that are None leave the recipe's.
+        sections: whole sections that take the place of the recipe's; overrides come after them.
 
     Raises:
         DistilvlError: unknown recipe, preset or key (with the nearest known one), or a value of a wrong kind.
     """
-    tree = _read_yaml(_find(recipe, RECIPES, "recipe", list_recipes()))
+    tree = {**_recipe_tree(recipe), **(sections or {})}
     if student is None and "student" not in tree:
         student = DEFAULT_STUDENT
     if student is not None:
@@ -58,6 +61,12 @@ def load_config(
         tree["inputs"] = {**(tree.get("inputs") or {}), **given}
     apply_overrides(tree, overrides)
     return _validate(tree, recipe)
+
+
+def method_sections(recipe: str) -> dict[str, Any]:
+    """The sections `objective` and `balancer` of `recipe`: its method, whatever the student, rates and length."""
+    config = load_config(recipe).model_dump(mode="json")
+    return {"objective": config["objective"], "balancer": config["balancer"]}
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -99,6 +108,26 @@ def _student_section(student: str) -> dict[str, Any]:
     if Path(student).is_dir():
         return {"folder": student}
     return _read_yaml(_find(student, STUDENTS, "student", list_students(), extra=", or a student's folder"))
+
+
+def _recipe_tree(recipe: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The recipe's values on top of those of the recipe that it extends."""
+    tree = _read_yaml(_find(recipe, RECIPES, "recipe", list_recipes()))
+    extended = tree.pop("extends", None)
+    if extended is None:
+        return tree
+    if extended in (recipe, *below):
+        raise DistilvlError(f"recipe {recipe} extends itself by way of {extended}.", "Correct its `extends` line.")
+    return _merged(_recipe_tree(str(extended), (*below, recipe)), tree)
+
+
+def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """`top` over `base`; sections are merged key by key, everything else is replaced."""
+    out = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out
 
 
 def _find(name: str, folder: Path, kind: str, known: list[str], extra: str = "") -> Path:

@@ -50,18 +50,18 @@ def build_student(
     text = _text_route(config.text, width, captions)
     image = _image_route(config.image, width)
     router = Router({"text": text, "image": image}, default_route="text")
-    return SentenceTransformer(modules=[router, Normalize()], device=device)
+    last = [Normalize()] if config.normalize else []
+    return SentenceTransformer(modules=[router, *last], device=device)
 
 
 def _image_route(config: ImageTowerConfig, width: int) -> list[Any]:
+    pooler = config.pooling == "pooler"
     if config.model is not None:
-        model = pretrained_model(config.model, config.layers, pooler=False)
+        model = pretrained_model(config.model, config.layers, pooler=pooler)
     else:
-        model = new_model(config.config, "student.image", pooler=False)
+        model = new_model(config.config, "student.image", pooler=pooler)
     processor = image_processor(config.model, config.size, model)
-    tower = _as_module(model, processor, "image", "last_hidden_state", "token_embeddings")
-    hidden = tower.get_embedding_dimension()
-    return [tower, Pooling(hidden, config.pooling), _head(hidden, width)]
+    return _route(model, processor, "image", config.pooling, width)
 
 
 def _text_route(config: TextTowerConfig, width: int, captions: Sequence[str]) -> list[Any]:
@@ -73,13 +73,23 @@ def _text_route(config: TextTowerConfig, width: int, captions: Sequence[str]) ->
         tokenizer = learn_tokenizer(captions, config.vocabulary, config.max_length)
         fields = {**(config.config or {}), "vocab_size": len(tokenizer)}
         model = new_model(fields if config.config else None, "student.text", pooler=pooler)
-    if pooler:
-        tower = _as_module(model, tokenizer, "text", "pooler_output", "sentence_embedding")
-        hidden = tower.get_embedding_dimension()
-        return [tower, _head(hidden, width)]
-    tower = _as_module(model, tokenizer, "text", "last_hidden_state", "token_embeddings")
+    return _route(model, tokenizer, "text", config.pooling, width)
+
+
+def _route(model: Any, processor: Any, modality: str, pooling: str, width: int) -> list[Any]:
+    """Tower, pooling (the tower's own for `pooler`) and head."""
+    if pooling == "pooler":
+        tower = _as_module(model, processor, modality, "pooler_output", "sentence_embedding")
+        return [tower, _head(_width(tower, model), width)]
+    tower = _as_module(model, processor, modality, "last_hidden_state", "token_embeddings")
     hidden = tower.get_embedding_dimension()
-    return [tower, Pooling(hidden, config.pooling), _head(hidden, width)]
+    return [tower, Pooling(hidden, pooling), _head(hidden, width)]
+
+
+def _width(tower: Transformer, model: Any) -> int:
+    """Width of a tower's pooled output; CNNs widen from stage to stage and put out the last one's."""
+    stages = getattr(model.config, "hidden_sizes", None)
+    return int(stages[-1]) if stages else tower.get_embedding_dimension()
 
 
 def _as_module(model: Any, processor: Any, modality: str, output: str, feature: str) -> Transformer:

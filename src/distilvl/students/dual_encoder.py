@@ -49,6 +49,22 @@ class DualEncoder(nn.Module):
     def _text_route(self) -> Any:
         return route(self.student, "text")
 
+    @property
+    def normalized(self) -> bool:
+        """Whether features are unit rows."""
+        return len(self.student) > 1
+
+    @property
+    def preprocessing(self) -> str:
+        """What `resize` does, as text: equal texts, equal pixels."""
+        return str(self._image_route[0].processor.to_json_string())
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of what `resize` gives, pixels."""
+        height, width = self.resize([Image.new("RGB", (8, 8))]).shape[2:]
+        return height, width
+
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """z^v and z^t, each (N, D) with unit rows."""
         return self.encode_images(pixels), self.encode_texts(input_ids, attention_mask)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from distilvl.config import BalancerConfig, ObjectiveConfig
 from distilvl.objectives import (
+    NO_IMAGE,
     ContrastiveDistillation,
     HardNegativeDistillation,
     InfoNCE,
@@ -16,11 +20,23 @@ from distilvl.objectives import (
 from distilvl.objectives.balancers import (
     Balancer,
     DWABalancer,
+    GradNormBalancer,
     OfficialBalancer,
     PaperBalancer,
     StaticBalancer,
+    UncertaintyBalancer,
+)
+from distilvl.objectives.baselines import (
+    ClipKdInteractive,
+    ClipKdRelation,
+    ContrastiveRepresentationDistillation,
+    DynamicContrastiveDistillation,
+    OpenClipDistillation,
+    SoftTargetDistillation,
 )
 from distilvl.training.materials import Materials
+
+QueueStart = Literal["stored", "empty", "random"]
 
 
 def build_objective(config: ObjectiveConfig, dim: int) -> MultiscaleObjective:
@@ -34,6 +50,14 @@ def build_objective(config: ObjectiveConfig, dim: int) -> MultiscaleObjective:
         similarity=SimilarityDistillation(config.sd.halved),
         hard_negative=HardNegativeDistillation(hnd.margin, hnd.negatives, hnd.reduction, hnd.mask_false_negatives),
         infonce=InfoNCE(config.infonce.temperature),
+        baselines={
+            "kd": SoftTargetDistillation(config.kd.temperature),
+            "dcd": DynamicContrastiveDistillation(config.dcd.temperature, config.dcd.hard_negatives, config.dcd.alpha),
+            "clipkd_relation": ClipKdRelation(config.clipkd.temperature),
+            "clipkd_interactive": ClipKdInteractive(config.clipkd.temperature),
+            "crd": ContrastiveRepresentationDistillation(config.crd.temperature),
+            "openclip": OpenClipDistillation(config.openclip.temperature_student, config.openclip.temperature_teacher),
+        },
     )
 
 
@@ -45,19 +69,29 @@ def build_balancer(config: BalancerConfig) -> Balancer:
         return OfficialBalancer(config.tau, floor=config.floor)
     if config.name == "dwa":
         return DWABalancer(config.tau, floor=config.floor)
+    if config.name == "uncertainty":
+        return UncertaintyBalancer(config.lr)
+    if config.name == "gradnorm":
+        return GradNormBalancer(config.alpha, config.lr, floor=config.floor)
     return StaticBalancer({str(name): weight for name, weight in config.weights.items()})
 
 
-def fill_queues(objective: MultiscaleObjective, train: Materials, seed: int) -> None:
-    """Fill both queues with randomly drawn stored features, so that CD has all its negatives at the first step.
+def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materials, seed: int) -> None:
+    """What both queues hold before the first step.
 
-    With an empty queue CD is 0 and the balancer's scale for it has no meaning; the published code starts from
-    random vectors instead. Every teacher feature is stored already, so real ones cost nothing.
+    `stored`: randomly drawn teacher features, so that CD has all its negatives from the start; every one is stored
+    already, so they cost nothing. `empty`: nothing; CD is 0 at the first step, and the balancer's scale for it has
+    no meaning. `random`: random unit vectors that belong to no image, as in the published code.
     """
-    if train.teacher is None:
+    if train.teacher is None or start == "empty":
         return
     random = np.random.default_rng((seed, len(train.pixels)))
     size = len(objective.image_queue.ids)
+    if start == "random":
+        rows = torch.from_numpy(random.standard_normal((2, size, train.teacher.images.shape[1]), dtype=np.float32))
+        nobody = torch.full((size,), NO_IMAGE)
+        objective.fill(F.normalize(rows[0], dim=1), nobody, F.normalize(rows[1], dim=1), nobody)
+        return
     images = random.permutation(len(train.pixels))[:size]
     texts = random.permutation(len(train.tokens))[:size]
     objective.fill(

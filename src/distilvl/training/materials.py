@@ -1,4 +1,4 @@
-"""A split made ready for the loop: pixels, tokens and the teacher's features, each prepared once."""
+"""Splits made ready for the loop: pixels, tokens and the teacher's features, each prepared once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from distilvl.data.pixels import decode_pixels
+from distilvl.data import load_dataset
+from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.features import FeatureStore, text_key
 from distilvl.students.dual_encoder import DualEncoder
@@ -17,7 +19,7 @@ from distilvl.students.dual_encoder import DualEncoder
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """u^v and u^t of a split: unit rows in fp16, as stored.
+    """u^v and u^t of a split, in fp16.
 
     Attributes:
         images: (n, D).
@@ -49,30 +51,72 @@ class Materials:
     skipped: list[str]
 
 
-def prepare_materials(
-    dataset: PairDataset, encoder: DualEncoder, store: FeatureStore | None, *, skip_bad: bool = False
-) -> Materials:
-    """Decode, tokenize and look up `dataset` once.
+class SharedInputs:
+    """Datasets, pixels and teacher features for all runs of one process: each is read once, however many runs use it.
 
-    Raises:
-        BadImageError: an undecodable image, unless `skip_bad`.
-        DistilvlError: an item whose features the store lacks.
+    Args:
+        skip_bad: leave bad images out instead of stopping.
     """
-    cache = decode_pixels(dataset, encoder.resize, skip_bad=skip_bad)
-    captions = cache.dataset.captions
-    return Materials(
-        dataset=cache.dataset,
-        pixels=cache.pixels,
-        tokens=encoder.tokenize(captions),
-        caption_image=np.asarray(cache.dataset.caption_image, dtype=np.int64),
-        teacher=None if store is None else lookup_teacher(store, cache.dataset, cache.keys),
-        skipped=cache.skipped,
-    )
+
+    def __init__(self, skip_bad: bool = False) -> None:
+        self.skip_bad = skip_bad
+        self._datasets: dict[str, PairDataset] = {}
+        self._splits: dict[tuple[str, str], PairDataset] = {}
+        self._pixels: dict[tuple[str, str, str], PixelCache] = {}
+        self._teachers: dict[tuple[str, str, str, bool], TeacherFeatures] = {}
+
+    def dataset(self, source: str) -> PairDataset:
+        """The dataset that `source` names."""
+        if source not in self._datasets:
+            self._datasets[source] = load_dataset(source, skip_bad=self.skip_bad)
+        return self._datasets[source]
+
+    def split(self, source: str, name: str) -> PairDataset:
+        """One split of it."""
+        if (source, name) not in self._splits:
+            self._splits[source, name] = self.dataset(source).split(name)
+        return self._splits[source, name]
+
+    def materials(self, source: str, split: str, encoder: DualEncoder, store: FeatureStore | None) -> Materials:
+        """That split, made ready for `encoder`.
+
+        Raises:
+            BadImageError: an undecodable image, unless `skip_bad`.
+            DistilvlError: an empty split, or an item whose features the store lacks.
+        """
+        key = (source, split, encoder.preprocessing)
+        if key not in self._pixels:
+            self._pixels[key] = decode_pixels(self.split(source, split), encoder.resize, skip_bad=self.skip_bad)
+        cache = self._pixels[key]
+        return Materials(
+            dataset=cache.dataset,
+            pixels=cache.pixels,
+            tokens=encoder.tokenize(cache.dataset.captions),
+            caption_image=np.asarray(cache.dataset.caption_image, dtype=np.int64),
+            teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized),
+            skipped=cache.skipped,
+        )
+
+    def _teacher(
+        self, source: str, split: str, store: FeatureStore, cache: PixelCache, normalized: bool
+    ) -> TeacherFeatures:
+        key = (source, split, str(store.path), normalized)
+        if key not in self._teachers:
+            self._teachers[key] = lookup_teacher(store, cache.dataset, cache.keys, normalized=normalized)
+        return self._teachers[key]
 
 
-def lookup_teacher(store: FeatureStore, dataset: PairDataset, image_keys: list[bytes]) -> TeacherFeatures:
-    """The stored features of every image and caption of `dataset`, whose image keys are `image_keys`."""
+def lookup_teacher(
+    store: FeatureStore, dataset: PairDataset, image_keys: list[bytes], *, normalized: bool = True
+) -> TeacherFeatures:
+    """The stored features of every image and caption of `dataset`, whose image keys are `image_keys`.
+
+    With `normalized` the rows of a store that kept their lengths are made unit rows (eq. 1-2).
+    """
     captions = dataset.captions
     images = store.images(image_keys, names=[record.image.name for record in dataset])
     texts = store.texts([text_key(caption) for caption in captions], names=captions)
-    return TeacherFeatures(torch.from_numpy(np.array(images)), torch.from_numpy(np.array(texts)))
+    found = [torch.from_numpy(np.array(rows)) for rows in (images, texts)]
+    if normalized and not store.manifest.normalized:
+        found = [F.normalize(rows.float(), dim=1).half() for rows in found]
+    return TeacherFeatures(*found)

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
-from distilvl.recipes import save_config
+from distilvl.recipes import load_config, save_config
 
 _PACKAGES = (
     "distilvl",
@@ -96,8 +95,9 @@ class RunFolder:
         return self.path / "result.json"
 
     def _check_same(self, config: Config) -> None:
-        have = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        differing = _differences(have, config.model_dump(mode="json"))
+        # Through the model, so that keys which a newer version added have their defaults on both sides.
+        have = load_config(str(self.config))
+        differing = _differences(have.model_dump(mode="json"), config.model_dump(mode="json"))
         if differing:
             key, old, new = differing[0]
             raise DistilvlError(

@@ -12,19 +12,19 @@ from lightning_fabric import Fabric, seed_everything
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
-from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
+from distilvl.features.atomic import write_atomically
 from distilvl.features.prepare import prepare_features
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student, count_parameters, load_student, save_student
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.materials import Materials, prepare_materials
+from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.trainer import Trainer
-from distilvl.training.validation import score_student, score_teacher
+from distilvl.training.validation import score_teacher
 
 logger = logging.getLogger("distilvl")
 
@@ -42,6 +42,7 @@ def train(
     overrides: Sequence[str] = (),
     skip_bad: bool = False,
     accelerator: str = "auto",
+    shared: SharedInputs | None = None,
 ) -> SentenceTransformer:
     """Distil a teacher into a student, or continue the run in `out`.
 
@@ -55,6 +56,7 @@ def train(
         overrides: `section.key=value` items.
         skip_bad: leave bad images out instead of stopping.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
+        shared: what earlier runs of this process read and decoded already.
 
     Returns:
         The student with the weights of the epoch with the best validation RSUM.
@@ -65,32 +67,36 @@ def train(
     given = {key: None if value is None else str(value) for key, value in
              {"data": data, "teacher": teacher, "features": features}.items()}  # fmt: skip
     config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=given)
-    folder_path = Path(out)
+    return train_config(config, Path(out), shared or SharedInputs(skip_bad), accelerator=accelerator)
+
+
+def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator: str = "auto") -> SentenceTransformer:
+    """Run, or continue, exactly what `config` says; as `train`."""
     _check_inputs(config)
-    dataset = load_dataset(str(config.inputs.data), skip_bad=skip_bad)
-    train_set, val_set = dataset.split("train"), dataset.split("val")
-    folder = RunFolder.open(folder_path, config)
+    source = str(config.inputs.data)
+    train_set, val_set = shared.split(source, "train"), shared.split(source, "val")
+    folder = RunFolder.open(out, config)
     if folder.result.is_file():
-        logger.info("%s is finished; its result is %s", folder_path, folder.result)
+        logger.info("%s is finished; its result is %s", out, folder.result)
         return load_student(folder.student)
 
-    store = _feature_store(config, train_set, val_set, folder, skip_bad)
+    store = _feature_store(config, train_set, val_set, folder, shared.skip_bad)
     precision = resolve_precision(config.training.precision, accelerator)
     fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     seed_everything(config.training.seed, verbose=False)
     width = _shared_width(config, store)
     model = build_student(config.student, width, train_set.captions)
     encoder = DualEncoder(model)
-    materials = prepare_materials(train_set, encoder, store, skip_bad=skip_bad)
-    val = prepare_materials(val_set, encoder, store, skip_bad=skip_bad)
+    materials = shared.materials(source, "train", encoder, store)
+    val = shared.materials(source, "val", encoder, store)
 
     objective = build_objective(config.objective, width)
-    fill_queues(objective, materials, config.training.seed)
+    fill_queues(objective, config.objective.cd.start, materials, config.training.seed)
     trainer = Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), materials, val, folder)
     progress = trainer.fit()
     save_student(model, folder.student)
     result = {
-        **_scores(fabric, encoder, val),
+        **_scores(progress.best_score, val),
         "best_epoch": progress.best_epoch + 1,
         "epochs": config.training.epochs,
         "steps": progress.step,
@@ -100,7 +106,7 @@ def train(
         "precision": precision,
         "skipped_images": len(materials.skipped) + len(val.skipped),
     }
-    folder.result.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     return model
 
 
@@ -141,13 +147,12 @@ def _shared_width(config: Config, store: FeatureStore | None) -> int:
     return width
 
 
-def _scores(fabric: Fabric, encoder: DualEncoder, val: Materials) -> dict[str, Any]:
-    """Validation score of the student, and the teacher's beside it when known."""
-    student, teacher = score_student(fabric, encoder, val), score_teacher(val)
+def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
+    """Validation score of the student's best epoch, and the teacher's beside it when known."""
+    teacher = score_teacher(val)
     if teacher is None:
-        return {"split": "val", "val": student.as_dict()}
-    retention = student.rsum / teacher.rsum
-    return {"split": "val", "val": student.as_dict(), "teacher": teacher.as_dict(), "retention": retention}
+        return {"split": "val", "val": student}
+    return {"split": "val", "val": student, "teacher": teacher.as_dict(), "retention": student["rsum"] / teacher.rsum}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class Progress:
     step: int = 0
     best_rsum: float = -1.0
     best_epoch: int = -1
+    best_score: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -63,7 +64,8 @@ class Trainer:
         self.fabric, self.config, self.folder = fabric, config, folder
         self.train, self.val = train, val
         counts = [len(record.captions) for record in train.dataset]
-        self.sampler = PairSampler(counts, config.training.batch_size, config.training.seed)
+        training = config.training
+        self.sampler = PairSampler(counts, training.batch_size, training.seed, training.sampling)
         self.total_steps = config.training.epochs * self.sampler.batches_per_epoch
         self.encoder = encoder
         self.objective = objective.to(fabric.device)
@@ -102,7 +104,8 @@ class Trainer:
                 self._save_last()
             ticker.advance(1)
         self.balancer.end_epoch()
-        self._validate(epoch, log)
+        if (epoch + 1) % self.config.training.validate_every == 0 or epoch + 1 == self.config.training.epochs:
+            self._validate(epoch, log)
         self._add_time(started)
         self._save_last()
 
@@ -111,9 +114,10 @@ class Trainer:
         set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
         pixels, input_ids, attention_mask, u_image, u_text, ids = self._gather(batch)
 
-        z_image, z_text = self.model(pixels, input_ids, attention_mask)
+        # Views, since Fabric refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
+        z_image, z_text = (z.view_as(z) for z in self.model(pixels, input_ids, attention_mask))
         losses = self.objective(z_image, z_text, u_image, u_text, ids)
-        weights = self.balancer(losses)
+        weights = self.balancer(losses, (z_image, z_text))
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
         self.fabric.backward(loss)
@@ -158,6 +162,7 @@ class Trainer:
         log.write({"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()})
         if scored.rsum > self.progress.best_rsum:
             self.progress.best_rsum, self.progress.best_epoch = scored.rsum, epoch
+            self.progress.best_score = scored.as_dict()
             save_tensors(dict(self.encoder.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best)
 
     def _state_modules(self) -> dict[str, torch.nn.Module]:

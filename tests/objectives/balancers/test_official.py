@@ -23,6 +23,14 @@ def test_later_steps_match_the_formula_whatever_tau(tau):
     assert balancer.report["rate"] == pytest.approx(dict.fromkeys(SECOND, 1 / 3))
 
 
+def test_weights_are_the_same_bit_for_bit_whatever_tau():
+    runs = []
+    for tau in (0.05, 1.0, 5.0):
+        balancer = OfficialBalancer(tau)
+        runs.append([balancer(losses) for losses in (FIRST, SECOND, FIRST)])
+    assert runs[0] == runs[1] == runs[2]
+
+
 def test_a_loss_of_zero_stays_finite():
     balancer = OfficialBalancer()
     for value in (1.0, 0.0, 1.0):

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from distilvl.objectives.balancers.base import Balancer
 from distilvl.objectives.balancers.dwa import DWABalancer
+from distilvl.objectives.balancers.gradnorm import GradNormBalancer
 from distilvl.objectives.balancers.official import OfficialBalancer
 from distilvl.objectives.balancers.paper import PaperBalancer
 from distilvl.objectives.balancers.static import StaticBalancer
+from distilvl.objectives.balancers.uncertainty import UncertaintyBalancer
 
-__all__ = ["Balancer", "DWABalancer", "OfficialBalancer", "PaperBalancer", "StaticBalancer"]
+__all__ = [
+    "Balancer",
+    "DWABalancer",
+    "GradNormBalancer",
+    "OfficialBalancer",
+    "PaperBalancer",
+    "StaticBalancer",
+    "UncertaintyBalancer",
+]

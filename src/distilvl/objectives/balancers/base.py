@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,21 @@ from distilvl.errors import DistilvlError
 
 Values = dict[str, float]
 """One number for each loss, by the loss's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a balancer may look at in one step.
+
+    Attributes:
+        values: the raw losses L_m as finite floats; all that most balancers need.
+        losses: the same as 0-d tensors, with their graph.
+        shared: activations that every loss is computed from, with their graph: the student's output features.
+    """
+
+    values: Values
+    losses: Mapping[str, Tensor]
+    shared: Sequence[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +57,24 @@ class Balancer(ABC):
         self.state: dict[str, Values] = {}
 
     @abstractmethod
-    def balance(self, values: Values) -> Balance:
-        """Decide from this step's raw losses, and remember in `state` what the next step needs."""
+    def balance(self, step: Step) -> Balance:
+        """Decide from this step's losses, and remember in `state` what the next step needs."""
 
     def end_epoch(self) -> None:  # noqa: B027 (a hook that most balancers leave empty)
         """Told after each pass over the data; only balancers that work on epochs care."""
 
-    def __call__(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, losses: Mapping[str, Tensor], shared: Sequence[Tensor] = ()) -> dict[str, Tensor]:
         """The multiplier of each loss, a 0-d tensor on the loss's device.
+
+        Args:
+            losses: raw losses L_m, 0-d.
+            shared: the student's output features (z_image, z_text), each (N, D); only `GradNormBalancer` needs them.
 
         Raises:
             DistilvlError: a loss is missing, new, NaN or infinite; the message names it.
         """
         values = _checked(losses, self.state)
-        decided = self.balance(values)
+        decided = self.balance(Step(values, losses, shared))
         self.report = {"rate": decided.rates, "weight": decided.weights, "scale": decided.scales}
         return {
             name: torch.tensor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import Balance, Balancer, Values
+from distilvl.objectives.balancers.base import Balance, Balancer, Step
 from distilvl.objectives.balancers.terms import FLOOR, rates, weights
 
 
@@ -26,8 +26,9 @@ class DWABalancer(Balancer):
         self.floor = floor
         self.total = total
 
-    def balance(self, values: Values) -> Balance:
+    def balance(self, step: Step) -> Balance:
         """This epoch's weights; adds the losses to the epoch's sums."""
+        values = step.values
         sums = self.state.get("sum", dict.fromkeys(values, 0.0))
         steps = self.state.get("steps", dict.fromkeys(values, 0.0))
         self.state["sum"] = {name: sums[name] + value for name, value in values.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import Balance, Balancer, Values
+from distilvl.objectives.balancers.base import Balance, Balancer, Step
 from distilvl.objectives.balancers.terms import FLOOR, MAX_SCALE, scales, weights
 
 
@@ -30,9 +30,9 @@ class OfficialBalancer(Balancer):
         self.total = total
         self.max_scale = max_scale
 
-    def balance(self, values: Values) -> Balance:
+    def balance(self, step: Step) -> Balance:
         """Equal weights on scaled losses, after a first step of plain ones."""
-        previous = self.state.get("previous_scaled")
+        values, previous = step.values, self.state.get("previous_scaled")
         scaled = dict.fromkeys(values, max(self.floor, *values.values()))
         self.state["previous_scaled"] = scaled
         ones = dict.fromkeys(values, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import Balance, Balancer, Values
+from distilvl.objectives.balancers.base import Balance, Balancer, Step
 from distilvl.objectives.balancers.terms import FLOOR, MAX_SCALE, rates, scales, weights
 
 
@@ -39,9 +39,9 @@ class PaperBalancer(Balancer):
         self.smoothing = smoothing
         self.max_scale = max_scale
 
-    def balance(self, values: Values) -> Balance:
+    def balance(self, step: Step) -> Balance:
         """Eq. 15-18 for this step."""
-        previous = self.state.get("previous", {})
+        values, previous = step.values, self.state.get("previous", {})
         beta = self.smoothing
         current = {name: beta * previous.get(name, value) + (1 - beta) * value for name, value in values.items()}
         self.state["previous"] = current

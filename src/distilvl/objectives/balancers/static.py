@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distilvl.errors import DistilvlError
-from distilvl.objectives.balancers.base import Balance, Balancer, Values
+from distilvl.objectives.balancers.base import Balance, Balancer, Step
 
 
 class StaticBalancer(Balancer):
@@ -19,13 +19,13 @@ class StaticBalancer(Balancer):
         super().__init__()
         self.weights = dict(weights or {})
 
-    def balance(self, values: Values) -> Balance:
+    def balance(self, step: Step) -> Balance:
         """The constants; `DistilvlError` when a weight names a loss that is not there."""
         for name in self.weights:
-            if name not in values:
+            if name not in step.values:
                 raise DistilvlError(
                     f"there is a weight for loss {name!r}, which this run does not have.",
-                    f"Its losses are: {', '.join(values)}.",
+                    f"Its losses are: {', '.join(step.values)}.",
                 )
-        ones = dict.fromkeys(values, 1.0)
+        ones = dict.fromkeys(step.values, 1.0)
         return Balance(ones, {**ones, **self.weights}, ones)

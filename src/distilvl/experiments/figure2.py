@@ -1,0 +1,266 @@
+"""Figure 2: the feature spaces of teacher and student side by side, in three and in two principal components."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Space = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
+"""Image features (n, D), text features (m, D), and for each text the row of its image (m,)."""
+
+IMAGES_DRAWN = 500
+PAIRS_DRAWN = 12
+# Two colours of the Okabe-Ito palette, apart for every kind of colour blindness; shapes tell them apart in grey.
+IMAGE_COLOUR, TEXT_COLOUR = "#0072B2", "#E69F00"
+IMAGE_MARK, TEXT_MARK = "o", "^"
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What is drawn of a space: rows of image and text k belong together.
+
+    Attributes:
+        images, texts: (k, 3) coordinates on the principal components.
+        image_mean, text_mean: (3,) where the means of all images and of all texts fall.
+        explained: share of the drawn rows' variance on each of the three components.
+        images_along, texts_along: all rows on the line through both means; 0 is the middle between the means.
+    """
+
+    images: Floats
+    texts: Floats
+    image_mean: Floats
+    text_mean: Floats
+    explained: Floats
+    images_along: Floats
+    texts_along: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceNumbers:
+    """What the figure says about a space, in numbers; features are scaled to unit length first.
+
+    Attributes:
+        modality_gap: distance between the mean image and the mean text feature, 0 to 2.
+        matching_cosine: mean cosine of an image and each of its texts.
+        other_cosine: mean cosine of an image and the texts of all other images; 0 with a single image.
+        explained_variance: shares of variance on the three principal components.
+        images, texts: how many there are.
+        pairs_drawn: image-text pairs in the picture.
+    """
+
+    modality_gap: float
+    matching_cosine: float
+    other_cosine: float
+    explained_variance: tuple[float, ...]
+    images: int
+    texts: int
+    pairs_drawn: int
+
+
+def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Draw the spaces beside each other and write `figure2.png`, `figure2.svg` and `figure2.json` in `out`.
+
+    Each space gets a PCA of its own, fitted on drawn images and texts together, so axes of different spaces do not
+    correspond; their scale is the same, so spreads and gaps can be compared by eye. At most 500 images are drawn, each
+    with one of its texts; spaces over the same images show the same pairs. Numbers are over all rows.
+
+    Args:
+        spaces: by title, such as "teacher" and "student".
+        out: folder, made when missing.
+        seed: of the choice of pairs.
+
+    Returns:
+        `SpaceNumbers` by title, as in `figure2.json`.
+
+    Raises:
+        DistilvlError: no space, shapes that do not fit, fewer than two images, a NaN or a zero row; or matplotlib
+            is missing.
+    """
+    checked = {name: _checked(name, space) for name, space in spaces.items()}
+    if not checked:
+        raise DistilvlError("there is no space to draw.", "Give at least one.")
+    _require_matplotlib()
+    points, numbers = {}, {}
+    for name, (images, texts, owner) in checked.items():
+        points[name] = _project(images, texts, owner, seed)
+        numbers[name] = asdict(_numbers(images, texts, owner, points[name]))
+    out.mkdir(parents=True, exist_ok=True)
+    _save(points, numbers, out)
+    (out / "figure2.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    return numbers
+
+
+def _checked(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
+    """Unit rows in float64, and owners."""
+    images, texts = (np.asarray(rows, dtype=np.float64) for rows in space[:2])
+    owner = np.asarray(space[2])
+    fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == (len(texts),)
+    if not fits or len(images) < 2 or images.shape[1] < 3 or not np.issubdtype(owner.dtype, np.integer):
+        raise DistilvlError(
+            f"{name}: images {images.shape}, texts {texts.shape} and owners {owner.shape} make no space.",
+            "Give (n, D), (m, D) and (m,) integers, for at least 2 images and D of at least 3.",
+        )
+    if not len(texts) or owner.min() < 0 or owner.max() >= len(images):
+        raise DistilvlError(f"{name}: a text points outside the {len(images)} images.", "Count image rows from 0.")
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts)]
+    if not all(np.isfinite(length).all() and length.all() for length in lengths):
+        raise DistilvlError(f"{name}: a row is zero, infinite or not a number.", "Retrain or re-extract the features.")
+    return images / lengths[0], texts / lengths[1], owner.astype(np.int64)
+
+
+def _numbers(images: Floats, texts: Floats, owner: Integers, points: _Points) -> SpaceNumbers:
+    matching = np.einsum("md,md->m", texts, images[owner])
+    all_pairs = float(texts.sum(axis=0) @ images.sum(axis=0))
+    others = len(texts) * (len(images) - 1)
+    return SpaceNumbers(
+        modality_gap=float(np.linalg.norm(images.mean(axis=0) - texts.mean(axis=0))),
+        matching_cosine=float(matching.mean()),
+        other_cosine=(all_pairs - float(matching.sum())) / others,
+        explained_variance=tuple(float(share) for share in points.explained),
+        images=len(images),
+        texts=len(texts),
+        pairs_drawn=len(points.images),
+    )
+
+
+def _project(images: Floats, texts: Floats, owner: Integers, seed: int) -> _Points:
+    from sklearn.decomposition import PCA
+
+    chosen_images, chosen_texts = _choose_pairs(owner, seed)
+    # The full solver draws no random numbers, and its signs are fixed: the same features give the same picture.
+    pca = PCA(n_components=3, svd_solver="full")
+    pca.fit(np.concatenate([images[chosen_images], texts[chosen_texts]]))
+    image_mean, text_mean = images.mean(axis=0), texts.mean(axis=0)
+    means = pca.transform(np.stack([image_mean, text_mean]))
+    # Without any gap there is no direction, and every row falls on 0.
+    direction = (text_mean - image_mean) / max(float(np.linalg.norm(text_mean - image_mean)), 1e-12)
+    middle = (image_mean + text_mean) / 2
+    return _Points(
+        images=pca.transform(images[chosen_images]),
+        texts=pca.transform(texts[chosen_texts]),
+        image_mean=means[0],
+        text_mean=means[1],
+        explained=pca.explained_variance_ratio_,
+        images_along=(images - middle) @ direction,
+        texts_along=(texts - middle) @ direction,
+    )
+
+
+def _choose_pairs(owner: Integers, seed: int) -> tuple[Integers, Integers]:
+    """Rows of at most 500 images, and of one text of each."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(owner))
+    owners, first = np.unique(owner[order], return_index=True)
+    kept = random.permutation(len(owners))[:IMAGES_DRAWN]
+    return owners[kept], order[first[kept]]
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise DistilvlError("Figure 2 needs matplotlib.", "Run: pip install distilvl[report]") from error
+
+
+def _save(points: Mapping[str, _Points], numbers: Mapping[str, dict[str, Any]], out: Path) -> None:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # A fixed salt and no date: the same features give the same SVG, byte for byte.
+    with matplotlib.rc_context({"svg.hashsalt": "distilvl", "font.size": 10, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(5.2 * len(points), 11.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        _draw(figure, points, numbers)
+        figure.savefig(out / "figure2.png", dpi=150, metadata={"Software": None})
+        figure.savefig(out / "figure2.svg", metadata={"Date": None})
+
+
+def _draw(figure: Figure, points: Mapping[str, _Points], numbers: Mapping[str, dict[str, Any]]) -> None:
+    grid = figure.add_gridspec(3, len(points), height_ratios=(1, 1, 0.32))
+    reach = 1.05 * max(float(np.abs(np.concatenate([p.images, p.texts])).max()) for p in points.values())
+    along = np.concatenate([rows for p in points.values() for rows in (p.images_along, p.texts_along)])
+    bins = np.linspace(along.min() - 1e-3, along.max() + 1e-3, 61)
+    for column, (name, space) in enumerate(points.items()):
+        solid: Any = figure.add_subplot(grid[0, column], projection="3d")
+        solid.set_title(name, fontsize=13, fontweight="bold")
+        _draw_solid(solid, space, reach)
+        flat = figure.add_subplot(grid[1, column])
+        _draw_flat(flat, space, reach, numbers[name])
+        _draw_gap(figure.add_subplot(grid[2, column]), space, bins)
+    handles, labels = flat.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+
+
+def _draw_solid(axes: Axes3D, space: _Points, reach: float) -> None:
+    for rows, colour, mark in ((space.images, IMAGE_COLOUR, IMAGE_MARK), (space.texts, TEXT_COLOUR, TEXT_MARK)):
+        x, y, z = rows.T
+        axes.scatter(x, y, zs=z, s=12, c=colour, marker=mark, alpha=0.6, linewidths=0, depthshade=False)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach))
+    axes.set(xlabel=_axis(space, 0), ylabel=_axis(space, 1), zlabel=_axis(space, 2))
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(_ticks())
+    axes.set_box_aspect((1, 1, 1), zoom=0.9)
+    axes.view_init(elev=18, azim=-60)
+
+
+def _draw_flat(axes: Axes, space: _Points, reach: float, numbers: Mapping[str, Any]) -> None:
+    for k, (image, text) in enumerate(zip(space.images[:PAIRS_DRAWN], space.texts[:PAIRS_DRAWN], strict=True)):
+        label = "matching pair" if k == 0 else None
+        axes.plot([image[0], text[0]], [image[1], text[1]], color="0.35", linewidth=0.8, zorder=3, label=label)
+    groups = (
+        ("image", space.images, space.image_mean, IMAGE_COLOUR, IMAGE_MARK),
+        ("text", space.texts, space.text_mean, TEXT_COLOUR, TEXT_MARK),
+    )
+    for name, rows, mean, colour, mark in groups:
+        axes.scatter(rows[:, 0], rows[:, 1], s=13, c=colour, marker=mark, alpha=0.5, linewidths=0, label=name)
+        ends = rows[:PAIRS_DRAWN]
+        axes.scatter(ends[:, 0], ends[:, 1], s=26, c=colour, marker=mark, edgecolors="black", linewidths=0.6, zorder=4)
+        style: dict[str, Any] = {"s": 170, "c": colour, "marker": mark, "edgecolors": "black", "linewidths": 1.6}
+        axes.scatter(mean[0], mean[1], zorder=6, label=f"mean {name}", **style)
+    gap = np.stack([space.image_mean, space.text_mean])
+    axes.plot(gap[:, 0], gap[:, 1], color="black", linewidth=2, zorder=5)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    axes.set(xlabel=_axis(space, 0), ylabel=_axis(space, 1))
+    # Adding 0 turns the -0.0 of rounding into 0.0.
+    gap_size, matching, other = (
+        round(numbers[key], 2) + 0.0 for key in ("modality_gap", "matching_cosine", "other_cosine")
+    )
+    axes.set_title(
+        f"modality gap {gap_size:.2f}; mean cosine: matching {matching:.2f}, others {other:.2f}", fontsize=9.5
+    )
+    axes.grid(alpha=0.25)
+
+
+def _draw_gap(axes: Axes, space: _Points, bins: Floats) -> None:
+    groups = ((space.images_along, IMAGE_COLOUR), (space.texts_along, TEXT_COLOUR))
+    for rows, colour in groups:
+        axes.hist(rows, bins=bins.tolist(), density=True, color=colour, alpha=0.55)
+        axes.axvline(float(rows.mean()), color="black", linewidth=2.6)
+        axes.axvline(float(rows.mean()), color=colour, linewidth=1.4)
+    axes.set(xlabel="along the line through both means; all rows", yticks=[], ylabel="density")
+
+
+def _ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=4, steps=[1, 2, 5, 10])
+
+
+def _axis(space: _Points, k: int) -> str:
+    return f"PC{k + 1} ({100 * space.explained[k]:.0f} %)"

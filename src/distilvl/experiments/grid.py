@@ -1,0 +1,80 @@
+"""The work queue: jobs that are not done yet, over one or several worker processes or GPUs."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from distilvl.errors import DistilvlError
+from distilvl.experiments.cells import Job
+from distilvl.experiments.worker import Outcome, run_job, start_worker
+from distilvl.progress import progress
+
+logger = logging.getLogger("distilvl")
+
+
+def default_workers(accelerator: str) -> int:
+    """One a GPU; otherwise one."""
+    return max(1, torch.cuda.device_count()) if _on_gpus(accelerator) else 1
+
+
+def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> dict[tuple[str, int], str]:
+    """Run every job that is not done; jobs with the same folder run once.
+
+    Args:
+        jobs: in the order in which they should start.
+        workers: processes; each has its share of the cores, or the GPU with its number.
+        accelerator: as for `train`.
+
+    Returns:
+        By cell and seed, why a run failed.
+
+    Raises:
+        DistilvlError: a worker died (killed, or out of memory); finished jobs stay finished.
+    """
+    todo = list({job.folder: job for job in reversed(jobs) if not job.done}.values())[::-1]
+    failures: dict[tuple[str, int], str] = {}
+    if todo:
+        logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
+        with progress("runs", len(todo)) as ticker:
+            for outcome in _outcomes(todo, workers, accelerator):
+                if outcome.failure is not None:
+                    logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
+                ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")
+    for job in jobs:
+        failed = job.folder / "failure.txt"
+        if not job.done and failed.is_file():
+            failures[job.cell, job.seed] = failed.read_text(encoding="utf-8").strip()
+    return failures
+
+
+def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[Outcome]:
+    context = multiprocessing.get_context("spawn")
+    gpus = None
+    if _on_gpus(accelerator):
+        gpus = context.SimpleQueue()
+        for worker in range(workers):
+            gpus.put(str(worker % torch.cuda.device_count()))
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    pool = ProcessPoolExecutor(workers, context, start_worker, (threads, gpus))
+    try:
+        waiting = [pool.submit(run_job, job, accelerator) for job in jobs]
+        for future in as_completed(waiting):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DistilvlError(
+            "a worker process ended in the middle of a run (killed, or out of memory).",
+            "Run the same command again, with fewer --workers if memory is short: it continues.",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True, wait=False)
+
+
+def _on_gpus(accelerator: str) -> bool:
+    return accelerator in {"auto", "cuda", "gpu"} and torch.cuda.is_available()

@@ -1,0 +1,173 @@
+"""The files of a finished table: Markdown to read, CSV and JSON to reckon with, pictures for Figure 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.data import load_dataset
+from distilvl.data.images import decode_image
+from distilvl.data.records import PairDataset
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.encode import encode_dataset
+from distilvl.experiments.cells import Base, Job
+from distilvl.experiments.cost import BATCH, CostRow, StudentEncoder, measure_cost, table3_csv, table3_json
+from distilvl.experiments.cost import table3_markdown as cost_markdown
+from distilvl.experiments.figure2 import draw_figure2
+from distilvl.experiments.published import OurRow, load_published, table1_csv, table1_json, table1_markdown
+from distilvl.experiments.rendering import markdown_table, to_csv, to_json, to_markdown
+from distilvl.experiments.results import CellScore, TableResult
+from distilvl.experiments.spec import Recalls
+from distilvl.features import FeatureStore, text_key
+from distilvl.features.atomic import write_atomically
+from distilvl.students import load_student
+from distilvl.teachers import load_teacher
+
+Files = dict[str, str]
+"""Text by file ending."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All that an output may be made of.
+
+    Attributes:
+        result: the table with its scores.
+        jobs: its runs, finished or not.
+        base: what they share.
+        out: folder of the files.
+        teacher: one that can be asked, if the user named it.
+    """
+
+    result: TableResult
+    jobs: tuple[Job, ...]
+    base: Base
+    out: Path
+    teacher: str | None
+
+    @property
+    def first(self) -> Job:
+        """The first run that is done; `DistilvlError` when there is none."""
+        for job in self.jobs:
+            if job.done:
+                return job
+        raise DistilvlError("no run of this table is finished.", "See failure.txt and log.txt in the folder `runs`.")
+
+    def gallery(self) -> PairDataset:
+        """The images and captions that students were scored on."""
+        return load_dataset(self.base.data).split(self.base.split)
+
+
+def write_outputs(finished: Finished) -> tuple[tuple[Path, ...], str]:
+    """Write `out/<table>.*`; returns the paths and the Markdown."""
+    name = finished.result.spec.name
+    texts = _MAKERS[finished.result.spec.output](finished)
+    for ending, text in texts.items():
+        write_atomically(finished.out / f"{name}.{ending}", text.encode())
+    endings = [*texts, *(_DRAWN if finished.result.spec.output == "spaces" else ())]
+    return tuple(finished.out / f"{name}.{ending}" for ending in endings), texts["md"]
+
+
+def _rows(finished: Finished) -> Files:
+    result = finished.result
+    return {"md": to_markdown(result), "csv": to_csv(result), "json": _json(to_json(result))}
+
+
+def _published(finished: Finished) -> Files:
+    """Table 1: the mean over seeds of each cell as a row of ours among the published ones."""
+    result = finished.result
+    data = _test_set(finished.gallery())
+    ours = [_our_row(cell.label, result.scores[cell.name], data) for cell in result.spec.cells
+            if result.scores[cell.name]]  # fmt: skip
+    known = load_published()
+    return {
+        "md": "\n\n".join([to_markdown(result).rstrip(), table1_markdown(known, ours)]),
+        "csv": table1_csv(known, ours),
+        "json": _json({**table1_json(known, ours), "runs": to_json(result)}),
+    }
+
+
+def _our_row(label: str, scores: tuple[CellScore, ...], data: str) -> OurRow:
+    seeds = ", ".join(str(score.seed) for score in scores)
+    return OurRow(
+        name=label,
+        image_to_text=_mean([score.image_to_text for score in scores]),
+        text_to_image=_mean([score.text_to_image for score in scores]),
+        rsum=float(np.mean([score.rsum for score in scores])),
+        data=data,
+        note=f"mean over seeds {seeds}",
+    )
+
+
+def _mean(recalls: list[Recalls]) -> Recalls:
+    r1, r5, r10 = np.mean(recalls, axis=0).tolist()
+    return (r1, r5, r10)
+
+
+def _test_set(gallery: PairDataset) -> str:
+    """What the gallery is called in the literature, where its name and size say that it is the same one."""
+    known = {("flickr30k/test", 1000): "Flickr30k 1K test", ("coco/test", 5000): "COCO 5K test"}
+    return known.get((gallery.name.lower(), len(gallery)), f"{gallery.name}, {len(gallery)} images")
+
+
+def _cost(finished: Finished) -> Files:
+    """Table 3: the student of the first seed, and the teacher if it can be asked."""
+    result, gallery = finished.result, finished.gallery()
+    images = [decode_image(record.image.read(), record.image.name) for record in gallery[:BATCH]]
+    captions = gallery.captions[:BATCH]
+    label = result.spec.cells[0].label
+    student = measure_cost(StudentEncoder(load_student(finished.first.folder / "student")), images, captions)
+    asked = None if finished.teacher is None else measure_cost(load_teacher(finished.teacher), images, captions)
+    manifest = FeatureStore.open(finished.base.features).manifest
+    rows = (
+        CostRow(manifest.teacher, asked, result.teacher_rsum),
+        CostRow(label, student, float(np.mean([score.rsum for score in result.scores[result.spec.cells[0].name]]))),
+    )
+    return {
+        "md": "\n\n".join([to_markdown(result).rstrip(), cost_markdown(*rows)]),
+        "csv": table3_csv(*rows),
+        "json": _json({**table3_json(*rows), "runs": to_json(result)}),
+    }
+
+
+def _spaces(finished: Finished) -> Files:
+    """Figure 2: the teacher's stored features and those of the first seed's student, on the same items."""
+    gallery = finished.gallery()
+    encoded = encode_dataset(load_student(finished.first.folder / "student"), gallery)
+    store = FeatureStore.open(finished.base.features)
+    captions = encoded.dataset.captions
+    names = [record.image.name for record in encoded.dataset]
+    images = np.asarray(store.images(encoded.image_keys, names=names), np.float32)
+    texts = np.asarray(store.texts([text_key(caption) for caption in captions], names=captions), np.float32)
+    owner: npt.NDArray[np.int64] = np.asarray(encoded.dataset.caption_image)
+    numbers = draw_figure2(
+        {"teacher": (images, texts, owner), "student": (encoded.images, encoded.texts, owner)}, finished.out
+    )
+    measures = list(next(iter(numbers.values())))
+    lines = [[name, *(_number(space[measure]) for measure in measures)] for name, space in numbers.items()]
+    table = markdown_table(["space", *(measure.replace("_", " ") for measure in measures)], lines)
+    picture = "![Feature spaces of teacher and student](figure2.png)"
+    return {"md": "\n\n".join([to_markdown(finished.result).rstrip(), picture, table]) + "\n"}
+
+
+def _number(value: Any) -> str:
+    return ", ".join(f"{item:.3f}" for item in value) if isinstance(value, list | tuple) else f"{value:.3f}"
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+_DRAWN = ("json", "png", "svg")
+_MAKERS: dict[str, Callable[[Finished], Files]] = {
+    "rows": _rows,
+    "published": _published,
+    "cost": _cost,
+    "spaces": _spaces,
+}

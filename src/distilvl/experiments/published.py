@@ -1,0 +1,195 @@
+"""Table 1: our rows among the published ones, with a word on which test set each was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
+
+from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text, markdown_table
+from distilvl.experiments.spec import Recalls
+
+PUBLISHED = Path(__file__).parent / "published.yaml"
+SUM_TOLERANCE = 0.15
+"""How far a printed RSUM may be from the sum of six recalls that were rounded to 0.1 each."""
+
+TestSet = Literal["Flickr30k 1K test", "COCO 5K test"]
+TEST_SETS: tuple[TestSet, ...] = ("Flickr30k 1K test", "COCO 5K test")
+OTHER_SET = "not comparable: other test set"
+
+
+class PublishedRow(BaseModel):
+    """A published result.
+
+    Attributes:
+        role: a teacher is shown for orientation; it is no competitor of the students.
+        source: where its figures were read.
+        verified: "paper text" when arXiv 2404.10838 states the whole row, else "secondary".
+        note: what a reader should know about the row.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    venue: str
+    year: int
+    role: Literal["method", "teacher"] = "method"
+    data: TestSet
+    image_to_text: Recalls
+    text_to_image: Recalls
+    rsum: float
+    source: str
+    verified: Literal["paper text", "secondary"]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _recalls_add_up(self) -> PublishedRow:
+        total = sum(self.image_to_text) + sum(self.text_to_image)
+        if abs(total - self.rsum) > SUM_TOLERANCE:
+            raise ValueError(f"{self.method}: the six recalls add up to {total:.1f}, not to {self.rsum}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class OurRow:
+    """A result of ours.
+
+    Attributes:
+        name: of the system.
+        image_to_text, text_to_image: R@1, R@5, R@10, percent.
+        rsum: 0 to 600.
+        data: the test set it was measured on; comparable only where this is one of `TEST_SETS`.
+        note: for instance the seeds.
+    """
+
+    name: str
+    image_to_text: Recalls
+    text_to_image: Recalls
+    rsum: float
+    data: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRow:
+    """A line of Table 1.
+
+    Attributes:
+        place: by RSUM among the students and methods measured on this test set; none for the other rows.
+        ours: measured here.
+        published_in: venue and year.
+        measured_on: the test set, with a warning where it is another one than the table's.
+        verified: as in `PublishedRow`; "measured here" for ours.
+    """
+
+    place: int | None
+    method: str
+    ours: bool
+    published_in: str
+    image_to_text: Recalls
+    text_to_image: Recalls
+    rsum: float
+    measured_on: str
+    verified: str
+    source: str
+    note: str
+
+
+def load_published() -> list[PublishedRow]:
+    """The rows of `published.yaml`, checked."""
+    return TypeAdapter(list[PublishedRow]).validate_python(yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")))
+
+
+def table1(published: Sequence[PublishedRow], ours: Sequence[OurRow], data: TestSet) -> list[PlacedRow]:
+    """The rows for one test set, highest RSUM first.
+
+    Rows of ours that were measured on the other published test set are left to that set's table; rows measured on
+    anything else are in both, without a place and marked as not comparable.
+    """
+    known = [row for row in published if row.data == data]
+    shown = [row for row in ours if row.data == data or row.data not in TEST_SETS]
+    competing = [row.rsum for row in known if row.role == "method"] + [row.rsum for row in shown if row.data == data]
+    rows = [_published(row, competing) for row in known] + [_ours(row, data, competing) for row in shown]
+    return sorted(rows, key=lambda row: row.rsum, reverse=True)
+
+
+def table1_markdown(published: Sequence[PublishedRow], ours: Sequence[OurRow]) -> str:
+    """Table 1 as Markdown: one table a test set; our rows in bold."""
+    header = ["method", "published in", *RECALL_NAMES, "RSUM", "place", "measured on", "figures from", "note"]
+    words = ["published in", "measured on", "figures from", "note"]
+    parts = ["## Table 1: image-text retrieval, published results and ours"]
+    for data in TEST_SETS:
+        rows = [_markdown_row(row) for row in table1(published, ours, data)]
+        parts += [f"### {data}", markdown_table(header, rows, words)]
+    parts.append(
+        "A place is given to students and methods measured on that test set. Figures from `paper text` are stated by "
+        "arXiv 2404.10838; `secondary` ones are quoted from the sources named in the CSV and JSON files. Rows that are "
+        f"marked as {OTHER_SET!r} stand where their RSUM would put them, which says nothing about the order."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def table1_csv(published: Sequence[PublishedRow], ours: Sequence[OurRow]) -> str:
+    """Table 1 as CSV: one line a row and test set."""
+    header = ["table", "place", "method", "ours", "published_in", *RECALL_KEYS, "rsum", "measured_on"]
+    lines: list[list[Any]] = [[*header, "verified", "source", "note"]]
+    for data in TEST_SETS:
+        for row in table1(published, ours, data):
+            start = [data, row.place, row.method, row.ours, row.published_in, *row.image_to_text, *row.text_to_image]
+            lines.append([*start, row.rsum, row.measured_on, row.verified, row.source, row.note])
+    return csv_text(lines)
+
+
+def table1_json(published: Sequence[PublishedRow], ours: Sequence[OurRow]) -> dict[str, Any]:
+    """Table 1 for programs: `{test set: [rows, highest RSUM first]}`."""
+    return {data: [asdict(row) for row in table1(published, ours, data)] for data in TEST_SETS}
+
+
+def _published(row: PublishedRow, competing: Sequence[float]) -> PlacedRow:
+    teacher = row.role == "teacher"
+    return PlacedRow(
+        place=None if teacher else _place(row.rsum, competing),
+        method=row.method,
+        ours=False,
+        published_in=f"{row.venue} {row.year}",
+        image_to_text=row.image_to_text,
+        text_to_image=row.text_to_image,
+        rsum=row.rsum,
+        measured_on=row.data,
+        verified=row.verified,
+        source=row.source,
+        note="; ".join(part for part in ("the paper's teacher" if teacher else "", row.note) if part),
+    )
+
+
+def _ours(row: OurRow, data: TestSet, competing: Sequence[float]) -> PlacedRow:
+    comparable = row.data == data
+    return PlacedRow(
+        place=_place(row.rsum, competing) if comparable else None,
+        method=row.name,
+        ours=True,
+        published_in="",
+        image_to_text=row.image_to_text,
+        text_to_image=row.text_to_image,
+        rsum=row.rsum,
+        measured_on=row.data if comparable else f"{row.data} ({OTHER_SET})",
+        verified="measured here",
+        source="",
+        note=row.note,
+    )
+
+
+def _place(rsum: float, competing: Sequence[float]) -> int:
+    return 1 + sum(other > rsum for other in competing)
+
+
+def _markdown_row(row: PlacedRow) -> list[str]:
+    recalls = [f"{value:.1f}" for value in (*row.image_to_text, *row.text_to_image)]
+    name = f"**{row.method}**" if row.ours else row.method
+    place = NONE if row.place is None else str(row.place)
+    published_in = row.published_in or "ours"
+    return [name, published_in, *recalls, f"{row.rsum:.1f}", place, row.measured_on, row.verified, row.note]

@@ -1,0 +1,270 @@
+"""A table's results as Markdown for people, CSV for spreadsheets and JSON for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from distilvl.experiments.results import CellScore, TableResult
+from distilvl.experiments.spec import Cell, Claim, PaperRow, Recalls
+from distilvl.experiments.statistics import (
+    ClaimCheck,
+    Comparison,
+    Summary,
+    check_claim,
+    rank_agreement,
+    ranks,
+    summarise,
+)
+
+RECALL_NAMES = tuple(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
+RECALL_KEYS = tuple(f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
+COMMAND = "command"
+NONE = "–"
+_RANK_NOTE = "Ranks are by RSUM, among the cells that have a score here and in the paper."
+_TEST_NOTE = (
+    "Differences of RSUM, mean ± sample standard deviation over seeds; p of the two-sided paired t-test, "
+    "Holm-corrected over the cells of a claim; decided at 0.05."
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A cell with its means."""
+
+    cell: Cell
+    scores: tuple[CellScore, ...]
+    recalls: tuple[float, ...]
+    rsum: Summary | None
+    failure: str | None
+    rank: int | None
+    paper_rank: int | None
+
+
+@dataclass(frozen=True)
+class _Analysis:
+    rows: list[_Row]
+    claims: list[tuple[Claim, ClaimCheck]]
+    tau: float | None
+    ranked: int
+
+
+def to_markdown(result: TableResult) -> str:
+    """The table as a Markdown section: conditions, cells beside the paper's values, claims, notes."""
+    analysis = _analyse(result)
+    header = ["cell", *RECALL_NAMES, "RSUM", "seeds", "paper's RSUM", "rank", "paper's rank"]
+    parts = [
+        f"## {one_line(result.spec.title)}",
+        _conditions(result.conditions),
+        markdown_table(header, [_markdown_row(row) for row in analysis.rows]),
+        *_below_table(result, analysis),
+        *_claims(result, analysis),
+        _bullets("Notes", _notes(result)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_csv(result: TableResult) -> str:
+    """One line a cell and seed, with the paper's values; a cell that has not run has one line without scores."""
+    header = ["table", "cell", "label", "status", "seed", *RECALL_KEYS, "rsum", "seconds"]
+    lines: list[list[Any]] = [[*header, *(f"paper_{key}" for key in RECALL_KEYS), "paper_rsum"]]
+    for cell in result.spec.cells:
+        start, failure = [result.spec.name, cell.name, cell.label], result.failures.get(cell.name)
+        paper = _paper_values(cell.paper)
+        for score in result.scores.get(cell.name, ()):
+            values = [*score.image_to_text, *score.text_to_image, score.rsum, score.seconds]
+            lines.append([*start, "finished", score.seed, *values, *paper])
+        if failure is not None or not result.scores.get(cell.name):
+            status = "not run" if failure is None else f"failed: {failure}"
+            lines.append([*start, status, *[""] * 9, *paper])
+    return csv_text(lines)
+
+
+def to_json(result: TableResult) -> dict[str, Any]:
+    """Everything, numbers unrounded, in values that `json.dump` takes; what is unknown is `None`."""
+    analysis = _analyse(result)
+    return {
+        "table": result.spec.name,
+        "title": result.spec.title,
+        "conditions": dict(result.conditions),
+        "teacher_rsum": result.teacher_rsum,
+        "cells": [_json_row(row) for row in analysis.rows],
+        "claims": [_json_claim(claim, check) for claim, check in analysis.claims],
+        "rank_agreement": {"kendall_tau": analysis.tau, "cells": analysis.ranked},
+        "notes": list(result.spec.notes),
+    }
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:
+    """A Markdown table; pipes and line breaks in the cells are made harmless.
+
+    Args:
+        header: names of the columns.
+        rows: cells.
+        words: columns that hold words and stand left, as the first always does; the others hold numbers.
+    """
+    lines = [header, ["---" if name in (header[0], *words) else "---:" for name in header], *rows]
+    return "\n".join("| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def csv_text(lines: Iterable[Sequence[Any]]) -> str:
+    """Lines as CSV text; `None` becomes an empty field."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def one_line(text: str) -> str:
+    """`text` with every run of white space, line breaks included, as one space."""
+    return " ".join(text.split())
+
+
+def format_summary(summary: Summary, sign: bool = False) -> str:
+    """`528.8 ± 1.2`, without the spread where there is none."""
+    mean = f"{summary.mean:+.1f}" if sign else f"{summary.mean:.1f}"
+    return mean if summary.spread is None else f"{mean} ± {summary.spread:.1f}"
+
+
+def _analyse(result: TableResult) -> _Analysis:
+    scores = {cell.name: tuple(result.scores.get(cell.name, ())) for cell in result.spec.cells}
+    rsum = {name: summarise([score.rsum for score in found]) for name, found in scores.items() if found}
+    both = [cell for cell in result.spec.cells if cell.paper is not None and cell.name in rsum]
+    ours = [rsum[cell.name].mean for cell in both]
+    paper = [cell.paper.rsum for cell in both if cell.paper is not None]
+    names = [cell.name for cell in both]
+    our_rank, paper_rank = dict(zip(names, ranks(ours), strict=True)), dict(zip(names, ranks(paper), strict=True))
+    rows = [
+        _Row(
+            cell,
+            scores[cell.name],
+            _mean_recalls(scores[cell.name]),
+            rsum.get(cell.name),
+            result.failures.get(cell.name),
+            our_rank.get(cell.name),
+            paper_rank.get(cell.name),
+        )
+        for cell in result.spec.cells
+    ]
+    by_seed = {name: {score.seed: score.rsum for score in found} for name, found in scores.items()}
+    claims = [
+        (claim, check_claim(by_seed[claim.better], [by_seed[name] for name in claim.than]))
+        for claim in result.spec.claims
+    ]
+    return _Analysis(rows, claims, rank_agreement(ours, paper), len(both))
+
+
+def _mean_recalls(scores: Sequence[CellScore]) -> tuple[float, ...]:
+    columns = zip(*((*score.image_to_text, *score.text_to_image) for score in scores), strict=True)
+    return tuple(summarise(column).mean for column in columns)
+
+
+def _conditions(conditions: Any) -> str:
+    bullets = [f"- {name}: {one_line(value)}" for name, value in conditions.items() if name != COMMAND]
+    command = conditions.get(COMMAND)
+    parts = ["\n".join(bullets), f"```sh\n{command.strip()}\n```" if command else ""]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _markdown_row(row: _Row) -> list[str]:
+    recalls = [f"{value:.1f}" for value in row.recalls] or [NONE] * len(RECALL_NAMES)
+    rsum = format_summary(row.rsum) if row.rsum else ("not run" if row.failure is None else "failed")
+    paper = f"{row.cell.paper.rsum:.1f}" if row.cell.paper else NONE
+    places = [NONE if rank is None else str(rank) for rank in (row.rank, row.paper_rank)]
+    return [row.cell.label, *recalls, rsum, str(len(row.scores)), paper, *places]
+
+
+def _below_table(result: TableResult, analysis: _Analysis) -> list[str]:
+    parts = [_RANK_NOTE] if analysis.ranked else []
+    if analysis.tau is not None:
+        parts.append(
+            f"Rank agreement with the paper: Kendall's tau {analysis.tau:.2f} over {analysis.ranked} cells "
+            "(1: the same order, -1: the reverse)."
+        )
+    if result.teacher_rsum is not None:
+        parts.append(f"The teacher's stored features on the same split: RSUM {result.teacher_rsum:.1f}.")
+    failed = [f"{row.cell.label}: {one_line(row.failure)}" for row in analysis.rows if row.failure is not None]
+    return [*parts, _bullets("Failed runs", failed)]
+
+
+def _claims(result: TableResult, analysis: _Analysis) -> list[str]:
+    if not analysis.claims:
+        return []
+    lines = []
+    for number, (claim, check) in enumerate(analysis.claims, start=1):
+        lines.append(f"{number}. {one_line(claim.text)}: **{check.verdict}**")
+        better = one_line(result.spec.cell(claim.better).label)
+        for name, comparison in zip(claim.than, check.comparisons, strict=True):
+            lines.append(f"   - {better} over {one_line(result.spec.cell(name).label)}: {_comparison(comparison)}")
+    return ["Claims:", "\n".join(lines), _TEST_NOTE]
+
+
+def _comparison(comparison: Comparison) -> str:
+    if comparison.difference is None:
+        return f"no seed in common; {comparison.verdict}"
+    count = comparison.difference.count
+    p = "no test with one seed" if comparison.adjusted_p is None else format_p(comparison.adjusted_p)
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
+    return f"{format_summary(comparison.difference, sign=True)} ({seeds}, {p}); {comparison.verdict}"
+
+
+def format_p(p: float) -> str:
+    """`p = 0.042`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _notes(result: TableResult) -> list[str]:
+    cells = [f"{cell.label}: {cell.note}" for cell in result.spec.cells if cell.note]
+    return [one_line(note) for note in (*result.spec.notes, *cells)]
+
+
+def _bullets(title: str, lines: Sequence[str]) -> str:
+    return "\n\n".join((f"{title}:", "\n".join(f"- {line}" for line in lines))) if lines else ""
+
+
+def _paper_values(paper: PaperRow | None) -> list[Any]:
+    if paper is None:
+        return [None] * 7
+    nothing: tuple[None, ...] = (None,) * 3
+    recalls: list[Recalls | tuple[None, ...]] = [paper.image_to_text or nothing, paper.text_to_image or nothing]
+    return [*recalls[0], *recalls[1], paper.rsum]
+
+
+def _json_row(row: _Row) -> dict[str, Any]:
+    mean = {"image_to_text": list(row.recalls[:3]), "text_to_image": list(row.recalls[3:])} if row.scores else None
+    return {
+        "name": row.cell.name,
+        "label": row.cell.label,
+        "method": row.cell.method,
+        "set": list(row.cell.set),
+        "note": row.cell.note,
+        "paper": row.cell.paper.model_dump(mode="json") if row.cell.paper else None,
+        "scores": [_json_score(score) for score in row.scores],
+        "mean_recalls": mean,
+        "rsum": asdict(row.rsum) if row.rsum else None,
+        "failure": row.failure,
+        "rank": row.rank,
+        "paper_rank": row.paper_rank,
+    }
+
+
+def _json_score(score: CellScore) -> dict[str, Any]:
+    recalls = {"image_to_text": list(score.image_to_text), "text_to_image": list(score.text_to_image)}
+    return {"seed": score.seed, **recalls, "rsum": score.rsum, "seconds": score.seconds}
+
+
+def _json_claim(claim: Claim, check: ClaimCheck) -> dict[str, Any]:
+    comparisons = [
+        {
+            "than": name,
+            "seeds": list(comparison.seeds),
+            "difference": asdict(comparison.difference) if comparison.difference else None,
+            "p_value": comparison.p_value,
+            "adjusted_p": comparison.adjusted_p,
+            "verdict": comparison.verdict,
+        }
+        for name, comparison in zip(claim.than, check.comparisons, strict=True)
+    ]
+    return {"text": claim.text, "better": claim.better, "verdict": check.verdict, "comparisons": comparisons}

@@ -1,0 +1,162 @@
+"""Means, spreads and paired tests over seeds: whether an ordering of the paper holds here."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats
+
+from distilvl.errors import DistilvlError
+
+SIGNIFICANCE = 0.05
+ROUNDING = 1e-9
+"""Differences of RSUM below this are rounding: one query more or less moves RSUM by at least 1e-4."""
+
+Verdict = Literal["holds", "does not hold", "cannot be told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Several values in short.
+
+    Attributes:
+        mean: arithmetic mean.
+        spread: sample standard deviation (n - 1 in the denominator); none for a single value.
+        count: n.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One cell against another, paired by seed.
+
+    Attributes:
+        seeds: those that both cells have.
+        difference: of the scores, `better` minus `other`; none without a common seed.
+        p_value: of the two-sided paired t-test; none for fewer than two common seeds.
+        adjusted_p: the same after Holm's correction over the cells of a claim.
+        verdict: on "`better` scores higher", from `adjusted_p` at level 0.05.
+    """
+
+    seeds: tuple[int, ...]
+    difference: Summary | None
+    p_value: float | None
+    adjusted_p: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCheck:
+    """A claim's comparisons, one for each cell that is said to score lower, and the verdict on all of them."""
+
+    comparisons: tuple[Comparison, ...]
+    verdict: Verdict
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, sample standard deviation and count.
+
+    Raises:
+        DistilvlError: no value, or one that is not finite.
+    """
+    if not values or not all(math.isfinite(value) for value in values):
+        raise DistilvlError(f"there is no mean of {list(values)}.", "Give at least one score, all of them finite.")
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(statistics.fmean(values), spread, len(values))
+
+
+def compare(better: Mapping[int, float], other: Mapping[int, float]) -> Comparison:
+    """Whether `better` scores higher than `other`, by a two-sided paired t-test over common seeds.
+
+    A t-test and not Wilcoxon's: the smallest two-sided p that signed ranks of 3 seeds can give is 2 / 2^3 = 0.25, so
+    they could never decide anything here. The price is the assumption that differences are about normal.
+
+    Args:
+        better: score by seed of the cell that is said to be higher.
+        other: score by seed of the cell that is said to be lower.
+
+    Returns:
+        "holds" for a mean difference above 0 with p < 0.05, "does not hold" for one below 0 with p < 0.05, otherwise
+        "cannot be told". Differences that are all equal have p = 0, the test's limit, or 1 when they are all 0.
+    """
+    return check_claim(better, [other]).comparisons[0]
+
+
+def check_claim(better: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> ClaimCheck:
+    """Whether `better` scores higher than each of `others`, with Holm's correction over them.
+
+    Returns:
+        The comparisons in the order of `others`; overall "holds" when all hold, "does not hold" when any does not
+        hold, otherwise "cannot be told".
+    """
+    seeds = [tuple(sorted(better.keys() & other.keys())) for other in others]
+    differences = [[better[seed] - other[seed] for seed in common] for common, other in zip(seeds, others, strict=True)]
+    p_values = [_paired_p(values) for values in differences]
+    comparisons = []
+    for common, values, p, adjusted in zip(seeds, differences, p_values, holm(p_values), strict=True):
+        difference = summarise(values) if values else None
+        comparisons.append(Comparison(common, difference, p, adjusted, _verdict(difference, adjusted)))
+    return ClaimCheck(tuple(comparisons), _overall([comparison.verdict for comparison in comparisons]))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (S. Holm, Scandinavian Journal of Statistics 6, 1979).
+
+    The k-th smallest of m values becomes max over j <= k of (m - j + 1) p_(j), at most 1. A missing value counts
+    in m, so that a run that failed does not make the others' test easier, and stays missing.
+    """
+    order = sorted(range(len(p_values)), key=lambda k: _or_one(p_values[k]))
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for place, k in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * _or_one(p_values[k])))
+        adjusted[k] = None if p_values[k] is None else largest
+    return adjusted
+
+
+def rank_agreement(ours: Sequence[float], paper: Sequence[float]) -> float | None:
+    """Kendall's tau-b between two orderings of the same cells, -1 to 1.
+
+    None for fewer than three cells, and when one side is the same everywhere, as then there is no ordering.
+    """
+    if len(ours) < 3 or len(set(ours)) == 1 or len(set(paper)) == 1:
+        return None
+    return float(stats.kendalltau(ours, paper).statistic)
+
+
+def ranks(values: Sequence[float]) -> list[int]:
+    """Place of each value, 1 for the highest; equal values share the better place."""
+    return [1 + sum(other > value for other in values) for value in values]
+
+
+def _paired_p(differences: Sequence[float]) -> float | None:
+    if len(differences) < 2:
+        return None
+    summary = summarise(differences)
+    if summary.spread is None or summary.spread <= ROUNDING:
+        return 1.0 if abs(summary.mean) <= ROUNDING else 0.0
+    return float(stats.ttest_rel(differences, [0.0] * len(differences)).pvalue)
+
+
+def _verdict(difference: Summary | None, p: float | None) -> Verdict:
+    if difference is None or p is None or p >= SIGNIFICANCE:
+        return "cannot be told"
+    return "holds" if difference.mean > 0 else "does not hold"
+
+
+def _overall(verdicts: Sequence[Verdict]) -> Verdict:
+    if "does not hold" in verdicts:
+        return "does not hold"
+    return "holds" if all(verdict == "holds" for verdict in verdicts) else "cannot be told"
+
+
+def _or_one(p: float | None) -> float:
+    return 1.0 if p is None else p

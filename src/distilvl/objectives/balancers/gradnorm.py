@@ -1,0 +1,81 @@
+"""GradNorm (Chen, Badrinarayanan, Lee, Rabinovich, ICML 2018, section 3, algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+
+from distilvl.objectives.balancers.base import Balance, Balancer, Step, Values
+from distilvl.objectives.balancers.gradients import gradient_norms
+from distilvl.objectives.balancers.terms import FLOOR, MAX_SCALE
+
+
+class GradNormBalancer(Balancer):
+    """Weights that let every loss pull equally hard, and harder the less it has fallen since the start.
+
+        G_m = || gradient of w_m L_m with respect to z ||,    z = the student's output features, both modalities
+        r_m = (L_m(t) / L_m(0)) / mean_n (L_n(t) / L_n(0))    relative inverse training rate
+        target_m = mean_n(G_n) * r_m^alpha
+        log w_m moves by at most `lr` towards log(target_m / G_m), then w sums to K, the number of losses
+
+    GradNorm measures at the last layer that all losses share. Here that is z: whatever reaches the towers passes
+    through it, and its gradient costs no second pass through them.
+
+    The move is gradient descent on sum_m |log G_m - log target_m| over log w_m, the target held constant: the sign
+    of the paper's gradient at a step that is the same in relative terms for every loss, since gradients here differ
+    by factors of thousands, and a step in w_m itself would take the small weights below 0. It does not overshoot.
+    Targets are scaled to the mean of the G_m, which the renormalisation would do anyway. A loss without gradient
+    at this step (HND at 0) neither moves nor counts. Weights decided in a step come from the steps before it; the
+    first are 1.
+
+    Args:
+        alpha: strength of the pull towards equal training rates; 0 asks for equal gradient norms.
+        lr: largest step of log w_m; with the default a factor of 1,000 between two weights takes about 35 steps.
+        floor: L_m(0) is the first loss above this; until then its ratio counts as 1.
+        max_scale: bound on the ratio of two weights.
+    """
+
+    def __init__(self, alpha: float = 1.5, lr: float = 0.1, floor: float = FLOOR, max_scale: float = MAX_SCALE) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.lr = lr
+        self.floor = floor
+        self.max_scale = max_scale
+
+    def balance(self, step: Step) -> Balance:
+        """The weights learnt so far; then one step of log w_m.
+
+        Raises:
+            DistilvlError: `shared` is empty or has no graph, or a gradient is not finite.
+        """
+        ones = dict.fromkeys(step.values, 1.0)
+        norms = gradient_norms(step.losses, step.shared)
+        weights = self.state.get("weight", ones)
+        r = self._rates(step.values)
+        G = {name: weight * norms[name] for name, weight in weights.items()}
+        self.state["weight"] = self._moved(weights, G, {name: rate**self.alpha for name, rate in r.items()})
+        return Balance(r, weights, ones)
+
+    def _rates(self, values: Values) -> Values:
+        """r_m, at most K; remembers each L_m(0) when it is first seen."""
+        initial = self.state.get("initial", dict.fromkeys(values, 0.0))
+        initial = {
+            name: first or (values[name] if values[name] > self.floor else 0.0) for name, first in initial.items()
+        }
+        self.state["initial"] = initial
+        ratios = {name: values[name] / first if first else 1.0 for name, first in initial.items()}
+        mean = sum(ratios.values()) / len(ratios)
+        return {name: ratio / mean if mean > 0 else 1.0 for name, ratio in ratios.items()}
+
+    def _moved(self, current: Values, G: Values, pull: Values) -> Values:
+        """Weights after one step towards G_m proportional to pull_m."""
+        active = [name for name, norm in G.items() if norm > 0]
+        total_norm, total_pull = sum(G[name] for name in active), sum(pull[name] for name in active)
+        logs = {name: math.log(weight) for name, weight in current.items()}
+        if total_pull > 0:
+            for name in active:
+                target = total_norm * pull[name] / total_pull
+                move = math.log(target) - math.log(G[name]) if target > 0 else -math.inf
+                logs[name] += min(max(move, -self.lr), self.lr)
+        largest, least = max(logs.values()), -math.log(self.max_scale)
+        raw = {name: math.exp(max(log - largest, least)) for name, log in logs.items()}
+        return {name: len(raw) * weight / sum(raw.values()) for name, weight in raw.items()}

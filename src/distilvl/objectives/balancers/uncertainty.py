@@ -1,0 +1,47 @@
+"""Homoscedastic uncertainty weighting (Kendall, Gal, Cipolla, CVPR 2018, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+from distilvl.objectives.balancers.base import Balance, Balancer, Step
+from distilvl.objectives.balancers.terms import MAX_SCALE
+
+
+class UncertaintyBalancer(Balancer):
+    """Each loss weighted by a learnt precision, whose logarithm is the price of a small one.
+
+        objective = sum_m L_m / (2 sigma_m^2) + log sigma_m,   s_m = log sigma_m^2
+        w_m = exp(-s_m) / 2
+
+    s_m starts at 0 and is learnt here, not by the student's optimizer: the term log sigma_m is of no use to the
+    student, and its rate would have to suit both. Its gradient is known, and one step of plain gradient descent
+    follows each decision, so that the weights of a step come from the losses before it, the first being 1/2:
+
+        s_m <- s_m - lr * max(-1/2, (1 - exp(-s_m) L_m) / 2)
+
+    The gradient never exceeds 1/2; bounding it below by -1/2 too leaves the minimum, s_m = log L_m, where it
+    is, and lets s_m come back as fast as it went after a loss has been 0 for a while.
+
+    Args:
+        lr: from 0 to 2; s_m moves by at most lr / 2 a step, and near its minimum exp(s_m) is a running mean of
+            L_m over about 2 / lr steps. The default takes some 100 steps for a loss of 150.
+        max_scale: bound on exp(s_m) and exp(-s_m): a loss of exactly 0 draws s_m towards minus infinity.
+    """
+
+    def __init__(self, lr: float = 0.1, max_scale: float = MAX_SCALE) -> None:
+        super().__init__()
+        self.lr = lr
+        self.max_scale = max_scale
+
+    def balance(self, step: Step) -> Balance:
+        """The weights learnt so far; then one step of s_m."""
+        ones = dict.fromkeys(step.values, 1.0)
+        log_variance = self.state.get("log_variance", dict.fromkeys(step.values, 0.0))
+        bound = math.log(self.max_scale)
+        moved = {}
+        for name, s in log_variance.items():
+            gradient = max(-0.5, (1 - math.exp(-s) * step.values[name]) / 2)
+            moved[name] = min(max(s - self.lr * gradient, -bound), bound)
+        self.state["log_variance"] = moved
+        return Balance(ones, {name: math.exp(-s) / 2 for name, s in log_variance.items()}, ones)

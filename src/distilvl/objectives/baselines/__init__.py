@@ -1,0 +1,28 @@
+"""Distillation losses published by others, adapted to image-text output features: one method a file.
+
+Each was published as a term beside the task's own loss, which here is `InfoNCE`. Shapes as in
+`distilvl.objectives`; all take both modalities at once, but for CRD, which reads a queue and takes one.
+"""
+
+from __future__ import annotations
+
+from distilvl.objectives.baselines.clip_kd import ClipKdFeature, ClipKdInteractive, ClipKdRelation
+from distilvl.objectives.baselines.crd import ContrastiveRepresentationDistillation
+from distilvl.objectives.baselines.dcd import DynamicContrastiveDistillation
+from distilvl.objectives.baselines.fsp import FlowDistillation
+from distilvl.objectives.baselines.kd import SoftTargetDistillation
+from distilvl.objectives.baselines.open_clip import OpenClipDistillation
+from distilvl.objectives.baselines.rkd import RelationalAngle, RelationalDistance
+
+__all__ = [
+    "ClipKdFeature",
+    "ClipKdInteractive",
+    "ClipKdRelation",
+    "ContrastiveRepresentationDistillation",
+    "DynamicContrastiveDistillation",
+    "FlowDistillation",
+    "OpenClipDistillation",
+    "RelationalAngle",
+    "RelationalDistance",
+    "SoftTargetDistillation",
+]

@@ -1,0 +1,77 @@
+"""DCD, dynamic contrastive distillation (Rao et al., IEEE TMM 2023, arXiv 2207.01426; code `raojay7/DCD`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distilvl.objectives.masking import in_batch_negatives
+from distilvl.objectives.precision import in_full_precision
+
+
+class DynamicContrastiveDistillation(nn.Module):
+    """The teacher chooses the hard negatives, and says how much a row shall learn from it and how much alone.
+
+    For the direction image to text, C_i holds row i itself and the K rows of other images whose texts the
+    teacher scores highest, that is, the largest u^v_i.u^t_j. Over C_i, with logits divided by tau:
+
+        t_i = softmax_j(u^v_i.u^t_j), s_i = softmax_j(z^v_i.z^t_j),  j in C_i
+        d_i = H(t_i) / sum_k H(t_k)                        difficulty: the teacher's entropy
+        c_i = softmax_i( (1 - d_i)^2 )                     confidence
+        L   = alpha sum_i c_i KL(t_i || s_i) + (1 - alpha) sum_i d_i (-log s_ii)
+
+    and L_DCD is the mean over both directions. Rows that the teacher finds easy are learned from its scores,
+    rows that it is unsure of from the pairs. Weights and choice follow the authors' code; what differs:
+
+    - Their teacher and student are cross-encoders that score one image with a set of drawn texts. Here a score
+      is a cosine, the candidates are the rows of the batch, and texts are anchors as well as images.
+    - They compare scores by squared error and learn from the pairs by binary cross-entropy, which suits the
+      free logits of a head. Cosines / tau of a dual encoder have an arbitrary common offset, so both terms use
+      the softmax over C_i, in which an offset has no effect.
+    - Their code multiplies c with a mean that was already taken over the batch, where it sums to 1 and has no
+      effect. Here it weights rows, as the paper describes it; being a softmax of numbers close to 1, it stays
+      close to 1/N.
+
+    Rows of the anchor's own image are never among the K: it is a choice of negatives.
+
+    Args:
+        temperature: tau > 0.
+        hard_negatives: K >= 1, 7 in the authors' code; a row with fewer negatives takes what there is.
+        alpha: share of the distillation term in [0, 1], 0.2 in the authors' code.
+    """
+
+    def __init__(self, temperature: float = 0.05, hard_negatives: int = 7, alpha: float = 0.2) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.hard_negatives = hard_negatives
+        self.alpha = alpha
+
+    @in_full_precision
+    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
+        """A 0-d loss >= 0 from student rows `z`, teacher rows `u`, all (N, D), and image ids (N,).
+
+        With alpha = 1 it is 0 at z == u. A row without any negative adds exactly 0.
+        """
+        student, teacher = z_image @ z_text.T / self.temperature, u_image @ u_text.T / self.temperature
+        negative = in_batch_negatives(ids)
+        return (self._direction(student, teacher, negative) + self._direction(student.T, teacher.T, negative)) / 2
+
+    def _direction(self, student: Tensor, teacher: Tensor, negative: Tensor) -> Tensor:
+        """L of one direction from logits (N, N)."""
+        hardest = teacher.masked_fill(~negative, -torch.inf).topk(min(self.hard_negatives, len(teacher)), dim=1)
+        missing = F.pad(hardest.values == -torch.inf, (1, 0))  # the own row comes first and is never missing
+        log_t = _log_softmax(teacher, hardest.indices, missing)
+        log_s = _log_softmax(student, hardest.indices, missing)
+        divergence = (log_t.exp() * (log_t - log_s)).sum(dim=1)
+        with torch.no_grad():
+            entropy = -(log_t.exp() * log_t).sum(dim=1)
+            difficulty = entropy / entropy.sum().clamp(min=torch.finfo(entropy.dtype).tiny)
+            confidence = F.softmax((1 - difficulty).square(), dim=0)
+        return self.alpha * (confidence * divergence).sum() - (1 - self.alpha) * (difficulty * log_s[:, 0]).sum()
+
+
+def _log_softmax(logits: Tensor, chosen: Tensor, missing: Tensor) -> Tensor:
+    """Log-probabilities (N, 1 + K) of the own and the chosen columns of logits (N, N), 0 where one is missing."""
+    picked = torch.cat([logits.diagonal()[:, None], logits.gather(1, chosen)], dim=1)
+    return F.log_softmax(picked.masked_fill(missing, -torch.inf), dim=1).masked_fill(missing, 0)

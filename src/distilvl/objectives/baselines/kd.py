@@ -1,0 +1,45 @@
+"""KD, soft targets (Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from distilvl.objectives.baselines.soft_targets import kl_divergence
+from distilvl.objectives.precision import in_full_precision
+
+
+class SoftTargetDistillation(nn.Module):
+    """The teacher's probabilities over classes, where the classes are the batch's other modality.
+
+    Hinton's classifier has fixed classes; image-text features have none. The teacher's texts of the batch serve
+    as a zero-shot classifier of images, its images as one of texts, for teacher and student alike:
+
+        L = mean_i KL( softmax_j(u^v_i.u^t_j / tau) || softmax_j(z^v_i.u^t_j / tau) )
+          + mean_i KL( softmax_j(u^t_i.u^v_j / tau) || softmax_j(z^t_i.u^v_j / tau) )
+
+    Only the row that is classified is the student's; the classes are the teacher's in both distributions, as a
+    classifier's labels are the same for teacher and student.
+
+    Without Hinton's factor T^2, which keeps soft and hard gradients in proportion when both are taken of the
+    same logits, the soft ones at temperature T and the hard ones at 1. The unit here is the temperature of the
+    task's loss, by which its cosines become logits: at the same tau, T = tau / tau_task is 1 and so is T^2.
+    tau^2 itself would be wrong (0.0025), since no loss is taken of bare cosines.
+
+    Rows of one image need no mask: see `kl_divergence`.
+
+    Args:
+        temperature: tau > 0, of teacher and student.
+    """
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    @in_full_precision
+    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
+        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
+        del ids
+        teacher = u_image @ u_text.T / self.temperature
+        return kl_divergence(z_image @ u_text.T / self.temperature, teacher) + kl_divergence(
+            z_text @ u_image.T / self.temperature, teacher.T
+        )

@@ -1,0 +1,73 @@
+"""RKD, relational distillation by distances and angles (Park et al., CVPR 2019, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distilvl.objectives.precision import in_full_precision
+
+COINCIDENT = 1e-6
+"""Rows this close count as one point: the floor of the authors' code, and about what float32 resolves."""
+
+
+class RelationalDistance(nn.Module):
+    """RKD-D: the student keeps the teacher's distances within a modality, up to one scale.
+
+        psi(x)_ij = ||x_i - x_j|| / mu,   mu = the mean of ||x_i - x_j|| over the pairs i != j
+        L         = mean_ij huber(psi(z)_ij - psi(u)_ij),   huber(d) = d^2 / 2 if |d| < 1, else |d| - 1/2
+
+    for images plus for texts. The mean is over all N^2 entries, the diagonal's zeros included, as in the
+    authors' code, to which the published weights belong. Rows at distance 0 are compared like any others and
+    receive no gradient from each other.
+
+    A relation and not a negative: two rows of one image are asked for the teacher's distance, so there is
+    nothing to mask.
+    """
+
+    @in_full_precision
+    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
+        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
+        del ids
+        images = F.smooth_l1_loss(_relative_distances(z_image), _relative_distances(u_image))
+        return images + F.smooth_l1_loss(_relative_distances(z_text), _relative_distances(u_text))
+
+
+class RelationalAngle(nn.Module):
+    """RKD-A: the student keeps the angles of the teacher's triangles within a modality.
+
+        e_ij      = (x_i - x_j) / ||x_i - x_j||
+        psi(x)_ijk = e_ij . e_kj,   the cosine of the angle at x_j
+        L          = mean_ijk huber(psi(z)_ijk - psi(u)_ijk)
+
+    for images plus for texts. The mean is over all N^3 entries, those with i = j or k = j being 0 as in the
+    authors' code; e_ij is 0, without a gradient, where two rows coincide and no direction exists. Takes
+    N x N x D + N^3 numbers of memory: meant for batches of some hundred rows at most.
+
+    No mask, for the reason given at `RelationalDistance`.
+    """
+
+    @in_full_precision
+    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
+        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
+        del ids
+        return F.smooth_l1_loss(_angles(z_image), _angles(u_image)) + F.smooth_l1_loss(_angles(z_text), _angles(u_text))
+
+
+def _relative_distances(x: Tensor) -> Tensor:
+    """||x_i - x_j|| / mu (N, N), all 0 where every row is the same."""
+    # By differences: the expanded square loses the distances of near rows, and its root has no gradient at 0.
+    distances: Tensor = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    pairs = max(len(x) * (len(x) - 1), 1)
+    return distances / (distances.sum() / pairs).clamp(min=COINCIDENT)
+
+
+def _angles(x: Tensor) -> Tensor:
+    """psi_ijk as (j, i, k), (N, N, N)."""
+    differences = x[None, :, :] - x[:, None, :]
+    lengths = torch.linalg.vector_norm(differences, dim=2, keepdim=True)
+    # Dividing by infinity gives 0 with gradient 0, where dividing by a tiny floor would give a huge one.
+    directions = differences / lengths.masked_fill(lengths <= COINCIDENT, torch.inf)
+    angles: Tensor = directions @ directions.transpose(1, 2)
+    return angles

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distilvl.data import load_dataset
+from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features.manifest import Manifest
+from distilvl.recipes import load_config
+from distilvl.students import DualEncoder, build_student
+from distilvl.training.materials import SharedInputs, lookup_teacher
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four grey pictures with a caption each."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    lines = ["image,caption,split"]
+    for k in range(4):
+        Image.new("RGB", (32, 32), (60 * k, 60 * k, 60 * k)).save(pictures / f"{k}.png")
+        lines.append(f"{k}.png,grey number {k},train")
+    (pictures / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return pictures
+
+
+@pytest.fixture
+def encoder(student_yaml: Path) -> DualEncoder:
+    return DualEncoder(build_student(load_config("paper", student=str(student_yaml)).student, 6, ["grey number"]))
+
+
+def _store(folder: Path, path: Path, *, normalized: bool) -> FeatureStore:
+    store = FeatureStore.create(path, Manifest(teacher="t", revision="1", dim=6, normalized=normalized))
+    records = list(load_dataset(folder))
+    rng = np.random.default_rng(0)
+    store.add("image", [image_key(record.image.read()) for record in records], 3 * rng.normal(size=(4, 6)))
+    store.add("text", [text_key(record.captions[0]) for record in records], 3 * rng.normal(size=(4, 6)))
+    return store
+
+
+def test_two_runs_share_pixels_and_teacher_features(folder: Path, encoder: DualEncoder, tmp_path: Path) -> None:
+    shared, store = SharedInputs(), _store(folder, tmp_path / "store", normalized=True)
+    first = shared.materials(str(folder), "train", encoder, store)
+    second = shared.materials(str(folder), "train", encoder, store)
+    assert second.pixels is first.pixels
+    assert second.teacher is first.teacher
+    assert first.dataset is second.dataset
+
+
+def test_students_of_another_size_get_pixels_of_their_own(
+    folder: Path, encoder: DualEncoder, student_yaml: Path
+) -> None:
+    config = load_config("paper", student=str(student_yaml), overrides=["student.image.size=16"])
+    smaller = DualEncoder(build_student(config.student, 6, ["grey number"]))
+    shared = SharedInputs()
+    assert encoder.image_size == (32, 32)
+    assert shared.materials(str(folder), "train", encoder, None).pixels.shape[2:] == (32, 32)
+    assert shared.materials(str(folder), "train", smaller, None).pixels.shape[2:] == (16, 16)
+
+
+def test_lengths_of_stored_rows_are_kept_only_for_students_without_l2(folder: Path, tmp_path: Path) -> None:
+    store, dataset = _store(folder, tmp_path / "raw", normalized=False), load_dataset(folder)
+    keys = [image_key(record.image.read()) for record in dataset]
+    raw = lookup_teacher(store, dataset, keys, normalized=False)
+    unit = lookup_teacher(store, dataset, keys)
+    assert (raw.images.float().norm(dim=1) > 1.5).all()
+    torch.testing.assert_close(unit.images.float().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
+    cosine = torch.nn.functional.cosine_similarity(raw.texts.float(), unit.texts.float())
+    torch.testing.assert_close(cosine, torch.ones(4), atol=1e-5, rtol=0)
