@@ -1,0 +1,29 @@
+"""The command line: parse, call, print; one file a command. Exit code 2 and one line for anything the user can mend."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from distilvl.cli import demo, evaluate, features, reproduce, train
+from distilvl.cli.shared import app
+from distilvl.errors import DistilvlError
+
+__all__ = ["app", "demo", "evaluate", "features", "main", "reproduce", "train"]
+
+
+def main() -> None:
+    """Entry point of the `distilvl` command."""
+    # One tokenizer process per loader thread is of no use here, and forking after use makes it warn.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("distilvl").setLevel(logging.INFO)
+    try:
+        app()
+    except DistilvlError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command continues.\n")
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""`python -m distilvl.cli`."""
+
+from distilvl.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""`distilvl reproduce`: the paper's tables and figure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from distilvl.cli.shared import AsJson, Data, app, clean_stdout, print_json
+
+
+@app.command(
+    epilog="Example: distilvl reproduce table4 --data photos --features runs/features --student tiny --out runs/paper "
+    "--seeds 3 --epochs 8"
+)
+def reproduce(
+    table: Annotated[str, typer.Argument(help="table1 ... table10, figure2, false-negatives, towers, or a YAML file.")],
+    data: Data,
+    features: Annotated[str, typer.Option(help="A finished feature store of that data.")],
+    out: Annotated[Path, typer.Option(help="Folder of runs and tables; the same command continues.")],
+    student: Annotated[Optional[str], typer.Option(help="Preset, YAML file, or a finished student's folder.")] = None,  # noqa: UP045
+    recipe: Annotated[str, typer.Option(help="Base recipe of all cells, name or YAML file.")] = "default",
+    set_: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Override a value in all cells; a cell's own values win."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a cell, with seeds 0, 1, ...")] = 3,
+    epochs: Annotated[Optional[int], typer.Option(min=1, help="Passes of every run; the recipe's by default.")] = None,  # noqa: UP045
+    split: Annotated[str, typer.Option(help="Split to score on.")] = "val",
+    teacher: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="For table3: a teacher that can be asked, to be timed beside the student."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Processes; one a GPU, or one, by default."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the time they will take.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Re-run a table or the figure of the paper: all its cells, several seeds, beside the published values."""
+    from distilvl.experiments.cells import Base
+    from distilvl.experiments.reproduce import dry_run as plan_only
+    from distilvl.experiments.reproduce import reproduce as run_table
+    from distilvl.experiments.spec import load_table
+
+    overrides = [*(set_ or ()), *([f"training.epochs={epochs}"] if epochs else [])]
+    base = Base(recipe, data, features, student, tuple(overrides), split)
+    spec, numbers = load_table(table), range(seeds)
+    if dry_run:
+        with clean_stdout():
+            planned = plan_only(spec, base, out, seeds=numbers, workers=workers, accelerator=device)
+        print_json(planned.as_dict()) if as_json else typer.echo(planned.text())
+        return
+    command = shlex.join(["distilvl", *sys.argv[1:]])
+    with clean_stdout():
+        done = run_table(
+            spec, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher, command=command
+        )
+    if as_json:
+        print_json(json.loads((out / f"{spec.name}.json").read_text(encoding="utf-8")))
+    else:
+        typer.echo(done.text)
+        typer.echo("written: " + ", ".join(map(str, done.files)))

@@ -1,0 +1,35 @@
+"""What all commands share: options, output that a program can read, and the app itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="distilvl",
+    help="Distil any big vision-language model into a small image-text model of your own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Option("--data", help="Dataset: folder, captions file, Karpathy JSON, or the name scenes.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out and count them.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@contextmanager
+def clean_stdout() -> Iterator[None]:
+    """Keep what teachers print (some libraries do) off stdout, which belongs to the command's answer."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def print_json(value: Any) -> None:
+    """The command's answer, for programs."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

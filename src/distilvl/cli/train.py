@@ -1,0 +1,58 @@
+"""`distilvl train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from distilvl.cli.shared import AsJson, SkipBad, app, clean_stdout, print_json
+
+
+@app.command(
+    epilog="Example: distilvl train --features runs/features --data photos --student tiny --out runs/tiny "
+    "--set training.epochs=10"
+)
+def train(
+    out: Annotated[Path, typer.Option(help="Run folder; the same command continues a run that was stopped.")],
+    data: Annotated[Optional[str], typer.Option(help="Dataset with splits train and val.")] = None,  # noqa: UP045
+    teacher: Annotated[Optional[str], typer.Option(help="Teacher to ask, as for `features`.")] = None,  # noqa: UP045
+    features: Annotated[Optional[str], typer.Option(help="A finished feature store.")] = None,  # noqa: UP045
+    student: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Preset (paper, small, tiny, demo), YAML file, or a finished student's folder."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Recipe (default, paper, contrastive, demo), or a YAML file.")
+    ] = "default",
+    set_: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Override a value of the recipe, for example balancer.tau=0.5."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a small student to reproduce and rank the teacher's features."""
+    from distilvl.training.train import summary_line
+    from distilvl.training.train import train as run_training
+
+    with clean_stdout():
+        run_training(
+            data=data,
+            out=out,
+            teacher=teacher,
+            features=features,
+            student=student,
+            recipe=recipe,
+            overrides=set_ or (),
+            skip_bad=skip_bad,
+            accelerator=device,
+        )
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(f"{out}/student: {summary_line(result)}")
