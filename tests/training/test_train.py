@@ -329,3 +329,22 @@ def test_a_student_without_l2_trains_on_rows_of_any_length(
     _train(pictures, teacher, student_yaml, out, "training.epochs=1", "student.normalize=false")
     lengths = np.linalg.norm(load_student(out / "student").encode(["a red box", "box 3, blue"]), axis=1)
     assert (abs(lengths - 1) > 1e-3).all()
+
+
+def test_gradients_are_clipped_to_norm_one_unless_switched_off(
+    pictures: Path, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms, step = [], torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW, closure: object = None) -> object:
+        gradients = [p.grad.norm() for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.stack(gradients).norm()))
+        return step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    quick = ["training.epochs=1", "objective.infonce.temperature=0.001"]
+    _train(pictures, None, student_yaml, tmp_path / "clipped", *quick, recipe="contrastive")
+    assert max(norms) == pytest.approx(1, rel=1e-4)
+    norms.clear()
+    _train(pictures, None, student_yaml, tmp_path / "free", *quick, "optimizer.clip_norm=0", recipe="contrastive")
+    assert max(norms) > 2
