@@ -187,12 +187,15 @@ class ScheduleConfig(_Section):
 class TrainingConfig(_Section):
     """Length, batch and bookkeeping of a run."""
 
-    epochs: int = Field(20, ge=1, description="passes over as many pairs as there are training images")
-    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(20, ge=1, description="passes over as many images, or pairs, as there are training images")
+    batch_size: int = Field(64, ge=2, description="distinct images of a step; pairs where `sampling` is by captions")
     sampling: Literal["distinct_images", "captions", "captions_in_order"] = Field(
         "distinct_images",
-        description="distinct images, one caption of each drawn anew each pass; or all captions, shuffled; or all "
+        description="distinct images, captions of each drawn anew each pass; or all captions, shuffled; or all "
         "captions in the dataset's order, as the published loader runs",
+    )
+    captions_per_image: int = Field(
+        1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch always has one")
     seed: int = 0

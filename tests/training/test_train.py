@@ -240,7 +240,7 @@ def test_same_image_is_never_a_negative_in_training(
 
     def spy(self: Trainer, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
-        rows = out[5]
+        rows = out.of_pairs.ids
         keys = self.train.dataset.caption_image
         assert [keys[row] for row in batch.captions] == rows.tolist()  # type: ignore[attr-defined]
         queue = self.objective.text_queue
@@ -312,14 +312,14 @@ def test_captions_in_order_bring_rows_of_one_image_into_a_batch(
 
     def spy(self: Trainer, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
-        seen.append(out[5].tolist())
+        seen.append((out.of_pairs.ids.tolist(), len(out.pixels)))
         return out
 
     monkeypatch.setattr(Trainer, "_gather", spy)
     overrides = ["training.epochs=2", "training.sampling=captions_in_order"]
     _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides)
-    assert seen[0] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert [rows[0] for rows in seen] == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert seen[0] == ([0, 0, 1, 1, 2, 2, 3, 3], 4)  # four images are encoded, not eight
+    assert [rows[0] for rows, _ in seen] == [0, 4, 8, 12, 16, 20, 24, 28]
 
 
 def test_a_student_without_l2_trains_on_rows_of_any_length(
@@ -348,3 +348,23 @@ def test_gradients_are_clipped_to_norm_one_unless_switched_off(
     norms.clear()
     _train(pictures, None, student_yaml, tmp_path / "free", *quick, "optimizer.clip_norm=0", recipe="contrastive")
     assert max(norms) > 2
+
+
+def test_several_captions_of_an_image_share_its_one_encoding(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = [], Trainer._gather
+
+    def spy(self: Trainer, batch: object) -> object:
+        out = original(self, batch)  # type: ignore[arg-type]
+        assert self.train.teacher is not None
+        assert torch.equal(out.of_pairs.u_image, self.train.teacher.images[out.of_pairs.ids].float())
+        seen.append((len(out.pixels), len(out.input_ids)))
+        return out
+
+    monkeypatch.setattr(Trainer, "_gather", spy)
+    out = tmp_path / "run"
+    _train(pictures, teacher, student_yaml, out, "training.epochs=1", "training.captions_per_image=2")
+    assert set(seen) == {(8, 16)}
+    lines = [line for line in read_metrics(out / "metrics.jsonl") if "losses" in line]
+    assert all(np.isfinite(line["loss"]) for line in lines)

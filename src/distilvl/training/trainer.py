@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from distilvl.config import Config
 from distilvl.data.batches import Batch, PairSampler
@@ -18,6 +17,7 @@ from distilvl.objectives.balancers import Balancer
 from distilvl.progress import Ticker, progress
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, unpack_state
+from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
 from distilvl.training.metrics import MetricsLog
 from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
@@ -65,7 +65,9 @@ class Trainer:
         self.train, self.val = train, val
         counts = [len(record.captions) for record in train.dataset]
         training = config.training
-        self.sampler = PairSampler(counts, training.batch_size, training.seed, training.sampling)
+        self.sampler = PairSampler(
+            counts, training.batch_size, training.seed, training.sampling, training.captions_per_image
+        )
         self.total_steps = config.training.epochs * self.sampler.batches_per_epoch
         self.encoder = encoder
         self.objective = objective.to(fabric.device)
@@ -87,12 +89,12 @@ class Trainer:
         return self.progress
 
     def _epoch(self, epoch: int, done: int, log: MetricsLog, ticker: Ticker) -> None:
-        meter = _Meter(self.config.training.batch_size)
+        meter = _Meter()
         started = time.monotonic()
         for batch in self.sampler.epoch(epoch, skip=done):
             metrics = self._step(batch)
             self.progress.step += 1
-            meter.count()
+            meter.count(len(batch.captions))
             step = self.progress.step
             last_of_epoch = step % self.sampler.batches_per_epoch == 0
             if step % self.config.training.log_every == 0 or last_of_epoch:
@@ -110,13 +112,18 @@ class Trainer:
         self._save_last()
 
     def _step(self, batch: Batch) -> dict[str, Any]:
-        """One update. The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
-        set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
-        pixels, input_ids, attention_mask, u_image, u_text, ids = self._gather(batch)
+        """One update on a batch."""
+        return self._update(self._gather(batch))
 
-        # Views, since Fabric refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
-        z_image, z_text = (z.view_as(z) for z in self.model(pixels, input_ids, attention_mask))
-        losses = self.objective(z_image, z_text, u_image, u_text, ids)
+    def _update(self, inputs: StepInputs) -> dict[str, Any]:
+        """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
+        set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
+        z_image, z_text = self.model(inputs.pixels, inputs.input_ids, inputs.attention_mask)
+        # One row a pair from here on: an image stands beside each of its captions. New tensors too, since Fabric
+        # refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
+        z_image, z_text = z_image[inputs.image_of], z_text.view_as(z_text)
+        pairs = inputs.of_pairs
+        losses = self.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)
         weights = self.balancer(losses, (z_image, z_text))
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
@@ -128,21 +135,23 @@ class Trainer:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if u_image is not None and u_text is not None:
-            self.objective.update(u_image, u_text, ids)
+        if inputs.u_image is not None and inputs.u_text is not None:
+            self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, pairs.ids)
         return {"loss": loss, "losses": losses, "grad_norm": norm}
 
-    def _gather(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]:
-        """The batch's pixels, tokens, teacher features and image ids on the device."""
-        device = self.fabric.device
-        pixels = torch.from_numpy(self.train.pixels[batch.images]).to(device)
+    def _gather(self, batch: Batch) -> StepInputs:
+        """The batch on the device."""
+        device, teacher = self.fabric.device, self.train.teacher
         input_ids, attention_mask = self.encoder.pad([self.train.tokens[row] for row in batch.captions])
-        ids = torch.from_numpy(batch.images).to(device)
-        u_image = u_text = None
-        if self.train.teacher is not None:
-            u_image = self.train.teacher.images[batch.images].to(device).float()
-            u_text = self.train.teacher.texts[batch.captions].to(device).float()
-        return pixels, input_ids.to(device), attention_mask.to(device), u_image, u_text, ids
+        return StepInputs(
+            pixels=torch.from_numpy(self.train.pixels[batch.images]).to(device),
+            input_ids=input_ids.to(device),
+            attention_mask=attention_mask.to(device),
+            ids=torch.from_numpy(batch.images).to(device),
+            image_of=torch.from_numpy(batch.image_of).to(device),
+            u_image=None if teacher is None else teacher.images[batch.images].to(device).float(),
+            u_text=None if teacher is None else teacher.texts[batch.captions].to(device).float(),
+        )
 
     def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Plain numbers for the log."""
@@ -189,16 +198,16 @@ class Trainer:
 class _Meter:
     """Pairs a second since the last reading."""
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._steps, self._since = batch_size, 0, time.monotonic()
+    def __init__(self) -> None:
+        self._pairs, self._since = 0, time.monotonic()
 
-    def count(self) -> None:
-        self._steps += 1
+    def count(self, pairs: int) -> None:
+        self._pairs += pairs
 
     def read(self) -> float:
         now = time.monotonic()
-        rate = self._steps * self._batch_size / max(now - self._since, 1e-9)
-        self._steps, self._since = 0, now
+        rate = self._pairs / max(now - self._since, 1e-9)
+        self._pairs, self._since = 0, now
         return round(rate, 2)
 
 

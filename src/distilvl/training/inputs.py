@@ -1,0 +1,43 @@
+"""What a step works on: a batch on the device, each image once, and the pairs that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Teacher rows u^v and u^t (N, D), where known, and image ids (N,), one row a pair."""
+
+    u_image: Tensor | None
+    u_text: Tensor | None
+    ids: Tensor
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """A batch of B images and N captions on the device.
+
+    Attributes:
+        pixels: (B, 3, H, W) uint8.
+        input_ids, attention_mask: (N, L) int64.
+        ids: row of each image in the training split, (B,).
+        image_of: position of each caption's image, (N,).
+        u_image, u_text: teacher rows (B, D) and (N, D), where known.
+    """
+
+    pixels: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    ids: Tensor
+    image_of: Tensor
+    u_image: Tensor | None
+    u_text: Tensor | None
+
+    @property
+    def of_pairs(self) -> Pairs:
+        """One row a pair: an image stands beside each of its captions."""
+        u_image = None if self.u_image is None else self.u_image[self.image_of]
+        return Pairs(u_image, self.u_text, self.ids[self.image_of])
