@@ -11,6 +11,7 @@ LossName = Literal[
     "fd",
     "sd",
     "hnd",
+    "qd",
     "infonce",
     "kd",
     "fsp",
@@ -86,6 +87,12 @@ class HardNegativeConfig(_Section):
     mask_false_negatives: bool = True
 
 
+class QueueDistributionConfig(_Section):
+    """QD, the teacher's similarities to the queue; the queue is CD's. Not in the paper."""
+
+    temperature: float = Field(0.05, gt=0)
+
+
 class InfoNCEConfig(_Section):
     """Contrastive training on the pairs alone, the baseline without a teacher."""
 
@@ -132,6 +139,7 @@ class ObjectiveConfig(_Section):
     cd: ContrastiveConfig = ContrastiveConfig()
     sd: SimilarityConfig = SimilarityConfig()
     hnd: HardNegativeConfig = HardNegativeConfig()
+    qd: QueueDistributionConfig = QueueDistributionConfig()
     infonce: InfoNCEConfig = InfoNCEConfig()
     kd: KDConfig = KDConfig()
     dcd: DCDConfig = DCDConfig()

@@ -7,6 +7,7 @@ Shapes everywhere: N pairs in a batch, width D; `z` student rows, `u` teacher ro
 from __future__ import annotations
 
 from distilvl.objectives.contrastive import ContrastiveDistillation
+from distilvl.objectives.distribution import QueueDistribution
 from distilvl.objectives.feature import FeatureDistillation
 from distilvl.objectives.hard_negative import HardNegativeDistillation
 from distilvl.objectives.infonce import InfoNCE
@@ -23,6 +24,7 @@ __all__ = [
     "InfoNCE",
     "MultiscaleObjective",
     "Negatives",
+    "QueueDistribution",
     "SimilarityDistillation",
     "TeacherQueue",
 ]

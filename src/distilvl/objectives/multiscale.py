@@ -20,6 +20,7 @@ from distilvl.objectives.baselines import (
     SoftTargetDistillation,
 )
 from distilvl.objectives.contrastive import ContrastiveDistillation
+from distilvl.objectives.distribution import QueueDistribution
 from distilvl.objectives.feature import FeatureDistillation
 from distilvl.objectives.hard_negative import HardNegativeDistillation
 from distilvl.objectives.infonce import InfoNCE
@@ -40,10 +41,10 @@ BASELINES: dict[str, type[nn.Module]] = {
 }
 """Losses of other systems, by name."""
 
-LOSSES = ("cd", "fd", "sd", "hnd", "infonce", *BASELINES)
+LOSSES = ("cd", "fd", "sd", "hnd", "qd", "infonce", *BASELINES)
 """The losses there are; all but `infonce` compare with the teacher."""
 
-QUEUED = ("cd", "crd")
+QUEUED = ("cd", "qd", "crd")
 """Those that read the queues."""
 
 
@@ -61,8 +62,8 @@ class MultiscaleObjective(nn.Module):
     Args:
         dim: D, width of the shared space.
         losses: which of `LOSSES` to compute.
-        queue_size: K_q of each modality; without `cd` or `crd` no queue is kept.
-        contrastive, similarity, hard_negative, infonce: the losses' own settings; the paper's by default.
+        queue_size: K_q of each modality; without a loss of `QUEUED` no queue is kept.
+        contrastive, similarity, hard_negative, distribution, infonce: the losses' own settings; the paper's by default.
         baselines: losses of other systems with their settings, by their name in `BASELINES`.
 
     Raises:
@@ -78,6 +79,7 @@ class MultiscaleObjective(nn.Module):
         contrastive: ContrastiveDistillation | None = None,
         similarity: SimilarityDistillation | None = None,
         hard_negative: HardNegativeDistillation | None = None,
+        distribution: QueueDistribution | None = None,
         infonce: InfoNCE | None = None,
         baselines: Mapping[str, nn.Module] | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class MultiscaleObjective(nn.Module):
         self.feature = FeatureDistillation()
         self.similarity = similarity or SimilarityDistillation()
         self.hard_negative = hard_negative or HardNegativeDistillation()
+        self.distribution = distribution or QueueDistribution()
         self.infonce = infonce or InfoNCE()
         chosen = {name: BASELINES[name] for name in losses if name in BASELINES}
         self.baselines = nn.ModuleDict({name: (baselines or {}).get(name) or cls() for name, cls in chosen.items()})
@@ -120,12 +123,13 @@ class MultiscaleObjective(nn.Module):
             return {"infonce": self.infonce(z_image, z_text, ids)}
         u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
         image, text = self.image_queue, self.text_queue
-        cd, fd, sd = self.contrastive, self.feature, self.similarity
+        cd, fd, sd, qd = self.contrastive, self.feature, self.similarity, self.distribution
         formulas = {
             "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, ids),
             "fd": lambda: fd(z_image, u_image) + fd(z_text, u_text),
             "sd": lambda: sd(z_image, u_image) + sd(z_text, u_text),
             "hnd": lambda: self.hard_negative(z_image, z_text, u_image, u_text, ids),
+            "qd": lambda: qd(z_image, u_image, image, text) + qd(z_text, u_text, image, text),
             "infonce": lambda: self.infonce(z_image, z_text, ids),
             "crd": lambda: (
                 self.baselines["crd"](z_image, u_image, image, ids) + self.baselines["crd"](z_text, u_text, text, ids)

@@ -15,6 +15,7 @@ from distilvl.objectives import (
     HardNegativeDistillation,
     InfoNCE,
     MultiscaleObjective,
+    QueueDistribution,
     SimilarityDistillation,
 )
 from distilvl.objectives.balancers import (
@@ -49,6 +50,7 @@ def build_objective(config: ObjectiveConfig, dim: int) -> MultiscaleObjective:
         contrastive=ContrastiveDistillation(cd.temperature, cd.mask_false_negatives),
         similarity=SimilarityDistillation(config.sd.halved),
         hard_negative=HardNegativeDistillation(hnd.margin, hnd.negatives, hnd.reduction, hnd.mask_false_negatives),
+        distribution=QueueDistribution(config.qd.temperature),
         infonce=InfoNCE(config.infonce.temperature),
         baselines={
             "kd": SoftTargetDistillation(config.kd.temperature),
