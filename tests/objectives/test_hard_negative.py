@@ -110,3 +110,25 @@ def test_half_precision_input_and_autocast_give_a_float32_loss(rows):
         loss = HardNegativeDistillation()(*low, IDS)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, HardNegativeDistillation()(*(row.float() for row in low), IDS))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_without_pairs_only_the_terms_within_a_modality_are_left(unit_rows, reduction):
+    z_image, u_image = unit_rows(5, 4, 1), unit_rows(5, 4, 2)
+    z_text, u_text = unit_rows(3, 4, 3), unit_rows(3, 4, 4)
+    loss = HardNegativeDistillation(0.2, reduction=reduction)
+    text_ids = torch.tensor([7, 8, 7])
+    unpaired = loss(z_image, z_text, u_image, u_text, IDS, text_ids)
+    alone = by_hand_within(z_image, u_image, IDS), by_hand_within(z_text, u_text, text_ids)
+    expected = sum(alone) if reduction == "sum" else alone[0] / 5 + alone[1] / 3
+    assert unpaired.item() == pytest.approx(expected, rel=1e-12)
+
+
+def by_hand_within(z, u, ids):
+    """H(z, u) with margin 0.2 and the hardest negative, in Python floats."""
+    s, g, total = (z @ u.T).tolist(), ids.tolist(), 0.0
+    for i in range(len(g)):
+        others = [j for j in range(len(g)) if g[j] != g[i]]
+        for negatives in ([s[i][j] for j in others], [s[j][i] for j in others]):
+            total += max(0.0, 0.2 + max(negatives) - s[i][i]) if negatives else 0.0
+    return total

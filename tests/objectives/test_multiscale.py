@@ -14,7 +14,7 @@ from distilvl.objectives import (
 )
 from distilvl.objectives.balancers import PaperBalancer
 from distilvl.objectives.baselines import SoftTargetDistillation
-from distilvl.objectives.multiscale import BASELINES
+from distilvl.objectives.multiscale import BASELINES, LOSSES, PAIRLESS
 
 IDS = torch.tensor([0, 1, 2, 1])
 
@@ -139,3 +139,22 @@ def test_settings_of_other_systems_reach_them_and_only_queue_readers_keep_a_queu
     assert torch.equal(objective(*rows, IDS)["kd"], SoftTargetDistillation(0.5)(*rows, IDS))
     assert len(objective.image_queue.ids) == 0
     assert len(MultiscaleObjective(5, ("crd",), queue_size=6).image_queue.ids) == 6
+
+
+def test_without_pairs_each_modality_has_its_own_ids(unit_rows):
+    objective = MultiscaleObjective(5, PAIRLESS, queue_size=6)
+    objective.fill(unit_rows(6, 5, 8), torch.arange(6), unit_rows(6, 5, 9), torch.arange(6) + 10)
+    z_image, u_image, z_text, u_text = unit_rows(4, 5, 1), unit_rows(4, 5, 2), unit_rows(3, 5, 3), unit_rows(3, 5, 4)
+    text_ids = torch.tensor([11, 12, 13])
+    losses = objective(z_image, z_text, u_image, u_text, IDS, text_ids)
+    cd = ContrastiveDistillation()
+    image, text = objective.image_queue, objective.text_queue
+    assert torch.equal(losses["cd"], cd(z_image, u_image, image, IDS) + cd(z_text, u_text, text, text_ids))
+    assert torch.equal(losses["hnd"], HardNegativeDistillation()(z_image, z_text, u_image, u_text, IDS, text_ids))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - set(PAIRLESS)))
+def test_a_loss_that_needs_pairs_says_so(name, rows):
+    with pytest.raises(DistilvlError, match=f"{name}.*needs images with their captions"):
+        MultiscaleObjective(5, ("fd", name))(*rows, IDS, IDS + 10)

@@ -17,6 +17,8 @@ class HardNegativeDistillation(nn.Module):
         H(A, B) = sum_i [alpha + max_{j: g(j) != g(i)} a_i.b_j - a_i.b_i]_+  +  the same over columns
         L_HND   = H(z^v, u^v) + H(z^t, u^t) + H(z^v, u^t) + H(z^t, u^v)
 
+    Images and texts that are no pairs have the first two terms only.
+
     Args:
         margin: alpha >= 0.
         negatives: "hardest" (the paper) takes the largest hinge of a row or column, "all" (the published
@@ -39,18 +41,39 @@ class HardNegativeDistillation(nn.Module):
         self.mask_false_negatives = mask_false_negatives
 
     @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0 from student rows `z`, teacher rows `u`, all (N, D), and image ids (N,).
+    def forward(
+        self,
+        z_image: Tensor,
+        z_text: Tensor,
+        u_image: Tensor,
+        u_text: Tensor,
+        ids: Tensor,
+        text_ids: Tensor | None = None,
+    ) -> Tensor:
+        """A 0-d loss >= 0; a row without any negative adds exactly 0.
 
-        A row without any negative adds exactly 0.
+        Args:
+            z_image, z_text: student rows (N, D).
+            u_image, u_text: teacher rows (N, D).
+            ids: image of each row, (N,).
+            text_ids: when rows of the two modalities are no pairs: ids (M,) of the M texts; `ids` are the images'.
         """
-        negative = in_batch_negatives(ids, self.mask_false_negatives)
+        if text_ids is not None:
+            images, texts = self._h(z_image, u_image, ids), self._h(z_text, u_text, text_ids)
+            return self._reduced(images, ids) + self._reduced(texts, text_ids)
         total = (
-            self._hinges(z_image @ u_image.T, negative)
-            + self._hinges(z_text @ u_text.T, negative)
-            + self._hinges(z_image @ u_text.T, negative)
-            + self._hinges(z_text @ u_image.T, negative)
+            self._h(z_image, u_image, ids)
+            + self._h(z_text, u_text, ids)
+            + self._h(z_image, u_text, ids)
+            + self._h(z_text, u_image, ids)
         )
+        return self._reduced(total, ids)
+
+    def _h(self, a: Tensor, b: Tensor, ids: Tensor) -> Tensor:
+        """H(A, B), summed."""
+        return self._hinges(a @ b.T, in_batch_negatives(ids, self.mask_false_negatives))
+
+    def _reduced(self, total: Tensor, ids: Tensor) -> Tensor:
         return total / len(ids) if self.reduction == "mean" else total
 
     def _hinges(self, similarity: Tensor, negative: Tensor) -> Tensor:

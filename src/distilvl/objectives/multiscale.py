@@ -48,6 +48,10 @@ QUEUED = ("cd", "qd", "crd")
 """Those that read the queues."""
 
 
+PAIRLESS = ("cd", "fd", "sd", "hnd", "qd", "crd")
+"""Those that also work on images and texts which are no pairs; HND with its terms within a modality."""
+
+
 class MultiscaleObjective(nn.Module):
     """The chosen losses of a batch, and the two queues that contrastive distillation reads.
 
@@ -107,7 +111,13 @@ class MultiscaleObjective(nn.Module):
         return self.losses != ("infonce",)
 
     def forward(
-        self, z_image: Tensor, z_text: Tensor, u_image: Tensor | None, u_text: Tensor | None, ids: Tensor
+        self,
+        z_image: Tensor,
+        z_text: Tensor,
+        u_image: Tensor | None,
+        u_text: Tensor | None,
+        ids: Tensor,
+        text_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The raw losses L_m, 0-d, in the order chosen; those of eq. 5-9 summed over both modalities.
 
@@ -115,24 +125,34 @@ class MultiscaleObjective(nn.Module):
             z_image, z_text: student rows (N, D).
             u_image, u_text: teacher rows (N, D); may be None when only `infonce` is chosen.
             ids: image of each row, (N,) int64.
+            text_ids: when images and texts are no pairs: ids of the texts, (M,) with M text rows; only for `PAIRLESS`.
 
         Raises:
-            DistilvlError: teacher features are missing, or of another shape than the student's.
+            DistilvlError: teacher features are missing, or of another shape than the student's; or a loss that
+                needs pairs gets none.
         """
+        if text_ids is not None and (paired := [name for name in self.losses if name not in PAIRLESS]):
+            raise DistilvlError(
+                f"loss {paired[0]!r} needs images with their captions.",
+                f"Without pairs, choose from {', '.join(PAIRLESS)}.",
+            )
+        of_texts = ids if text_ids is None else text_ids
         if not self.needs_teacher:
             return {"infonce": self.infonce(z_image, z_text, ids)}
         u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
         image, text = self.image_queue, self.text_queue
         cd, fd, sd, qd = self.contrastive, self.feature, self.similarity, self.distribution
+        crd = self.baselines["crd"] if "crd" in self.baselines else cd
         formulas = {
-            "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, ids),
+            "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, of_texts),
             "fd": lambda: fd(z_image, u_image) + fd(z_text, u_text),
             "sd": lambda: sd(z_image, u_image) + sd(z_text, u_text),
-            "hnd": lambda: self.hard_negative(z_image, z_text, u_image, u_text, ids),
+            "hnd": lambda: self.hard_negative(z_image, z_text, u_image, u_text, ids, text_ids),
             "qd": lambda: qd(z_image, u_image, image, text) + qd(z_text, u_text, image, text),
             "infonce": lambda: self.infonce(z_image, z_text, ids),
             "crd": lambda: (
-                self.baselines["crd"](z_image, u_image, image, ids) + self.baselines["crd"](z_text, u_text, text, ids)
+                self.baselines["crd"](z_image, u_image, image, ids)
+                + self.baselines["crd"](z_text, u_text, text, of_texts)
             ),
         }
         batch = (z_image, z_text, u_image, u_text, ids)
