@@ -142,7 +142,6 @@ class MultiscaleObjective(nn.Module):
         u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
         image, text = self.image_queue, self.text_queue
         cd, fd, sd, qd = self.contrastive, self.feature, self.similarity, self.distribution
-        crd = self.baselines["crd"] if "crd" in self.baselines else cd
         formulas = {
             "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, of_texts),
             "fd": lambda: fd(z_image, u_image) + fd(z_text, u_text),
