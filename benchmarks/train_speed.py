@@ -75,7 +75,7 @@ class Ways:
 
     def limit(self, ready: StepInputs) -> None:
         """Forward, a trivial loss, backward, optimizer; the inputs are on the device."""
-        z_image, z_text = self.trainer.model(ready.pixels, ready.input_ids, ready.attention_mask)
+        z_image, z_text = self.trainer.model(ready.images, ready.texts, ready.attention_mask)
         self.trainer.fabric.backward(z_image.sum() + z_text.sum())
         self.bare.step()
         self.bare.zero_grad(set_to_none=True)
@@ -98,10 +98,10 @@ class Ways:
         images = [decode_image(record.image.read(), record.image.name) for record in records]
         ready = trainer._gather(batch)
         pixels = torch.from_numpy(trainer.encoder.resize(images)).to(trainer.fabric.device)
-        missing = PUBLISHED_TOKENS - ready.input_ids.shape[1]
-        padded = [torch.nn.functional.pad(x, (0, max(0, missing))) for x in (ready.input_ids, ready.attention_mask)]
+        missing = PUBLISHED_TOKENS - ready.texts.shape[1]
+        padded = [torch.nn.functional.pad(x, (0, max(0, missing))) for x in (ready.texts, ready.attention_mask)]
         pairs = ready.of_pairs
-        self.trainer._update(replace(ready, pixels=pixels, input_ids=padded[0], attention_mask=padded[1], ids=pairs.ids,
+        self.trainer._update(replace(ready, images=pixels, texts=padded[0], attention_mask=padded[1], ids=pairs.ids,
                              image_of=torch.arange(len(pairs.ids)), u_image=pairs.u_image))  # fmt: skip
 
     def objective(self, ready: StepInputs) -> None:
@@ -131,7 +131,7 @@ class Ways:
     def flops(self, batch: Batch) -> dict[str, float]:
         """Forward FLOPs of student and teacher on one batch; a training step of the student has three times its."""
         ready = self.trainer._gather(batch)
-        counts = {"student": _flops(lambda: self.trainer.encoder(ready.pixels, ready.input_ids, ready.attention_mask))}
+        counts = {"student": _flops(lambda: self.trainer.encoder(ready.images, ready.texts, ready.attention_mask))}
         if self.teacher is not None:
             teacher, images = self.teacher, [self.pictures[row] for row in batch.images]
             captions = [self.captions[row] for row in batch.captions]
@@ -163,12 +163,12 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> tuple[Trainer, float
     shared = SharedInputs()
     captions = shared.split(args.data, "train").captions
     encoder = DualEncoder(build_student(config.student, store.manifest.dim, captions))
+    fabric = Fabric(devices=1, precision=resolve_precision(config.training.precision))
     started = time.perf_counter()
-    train = shared.materials(args.data, "train", encoder, store)
+    train = shared.materials(args.data, "train", encoder, store, fabric)
     decoding = time.perf_counter() - started
     objective = build_objective(config.objective, store.manifest.dim)
     fill_queues(objective, config.objective.cd.start, train, 0)
-    fabric = Fabric(devices=1, precision=resolve_precision(config.training.precision))
     run = RunFolder.open(folder, config)
     return Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), train, train, run), decoding
 

@@ -38,6 +38,7 @@ class ImageTowerConfig(_Section):
     layers: int | None = Field(None, ge=1, description="keep the first so many layers; none keeps all")
     size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
     pooling: Literal["cls", "mean", "pooler"] = Field("cls", description="pooler: the model's own, as CNNs have")
+    frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
 
 class TextTowerConfig(_Section):
@@ -49,6 +50,7 @@ class TextTowerConfig(_Section):
     vocabulary: int = Field(2000, ge=32, description="WordPiece entries learnt from the captions of a new tower")
     max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
     pooling: Literal["cls", "mean", "pooler"] = "pooler"
+    frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
 
 class StudentConfig(_Section):
@@ -59,6 +61,12 @@ class StudentConfig(_Section):
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(None, ge=2, description="width D of the shared space; none takes the teacher's")
     normalize: bool = Field(True, description="end in unit rows (eq. 4); false is Table 6's row without L2")
+
+    @property
+    def frozen(self) -> list[str]:
+        """Modalities whose towers do not learn."""
+        towers = (("image", self.image.frozen), ("text", self.text.frozen))
+        return [modality for modality, frozen in towers if frozen]
 
 
 class ContrastiveConfig(_Section):

@@ -57,7 +57,7 @@ def _finished(name: str, base: Base, out: Path, teacher: str | None = None) -> F
     jobs = plan(table, base, (0,), out)
     for job in jobs:
         assert run_job(job, "cpu").failure is None
-    return Finished(collect(table, jobs, {}, base, "the command"), tuple(jobs), base, out, teacher)
+    return Finished(collect(table, jobs, base, "the command"), tuple(jobs), base, out, teacher)
 
 
 def test_table1_marks_our_row_on_another_test_set(base: Base, tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_figure2_is_drawn_from_stored_teacher_and_trained_student(base: Base, tm
 def test_outputs_of_unfinished_runs_say_so(base: Base, tmp_path: Path) -> None:
     table = load_table("figure2")
     jobs = plan(table, base, (0,), tmp_path)
-    unfinished = Finished(collect(table, jobs, {}, base, "c"), tuple(jobs), base, tmp_path, None)
+    unfinished = Finished(collect(table, jobs, base, "c"), tuple(jobs), base, tmp_path, None)
     with pytest.raises(DistilvlError, match="no run of this table is finished"):
         write_outputs(unfinished)

@@ -29,6 +29,8 @@ def train() -> Materials:
         dataset=None,  # type: ignore[arg-type]
         pixels=np.zeros((6, 3, 2, 2), np.uint8),
         tokens=[[1]] * 12,
+        pooled_images=None,
+        pooled_texts=None,
         caption_image=np.repeat(np.arange(6), 2),
         teacher=teacher,
         skipped=[],

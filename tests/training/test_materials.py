@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 
 from distilvl.data import load_dataset
@@ -13,6 +14,8 @@ from distilvl.features.manifest import Manifest
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
 from distilvl.training.materials import SharedInputs, lookup_teacher
+
+FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 
 
 @pytest.fixture
@@ -44,8 +47,8 @@ def _store(folder: Path, path: Path, *, normalized: bool) -> FeatureStore:
 
 def test_two_runs_share_pixels_and_teacher_features(folder: Path, encoder: DualEncoder, tmp_path: Path) -> None:
     shared, store = SharedInputs(), _store(folder, tmp_path / "store", normalized=True)
-    first = shared.materials(str(folder), "train", encoder, store)
-    second = shared.materials(str(folder), "train", encoder, store)
+    first = shared.materials(str(folder), "train", encoder, store, FABRIC)
+    second = shared.materials(str(folder), "train", encoder, store, FABRIC)
     assert second.pixels is first.pixels
     assert second.teacher is first.teacher
     assert first.dataset is second.dataset
@@ -58,8 +61,8 @@ def test_students_of_another_size_get_pixels_of_their_own(
     smaller = DualEncoder(build_student(config.student, 6, ["grey number"]))
     shared = SharedInputs()
     assert encoder.image_size == (32, 32)
-    assert shared.materials(str(folder), "train", encoder, None).pixels.shape[2:] == (32, 32)
-    assert shared.materials(str(folder), "train", smaller, None).pixels.shape[2:] == (16, 16)
+    assert shared.materials(str(folder), "train", encoder, None, FABRIC).pixels.shape[2:] == (32, 32)
+    assert shared.materials(str(folder), "train", smaller, None, FABRIC).pixels.shape[2:] == (16, 16)
 
 
 def test_lengths_of_stored_rows_are_kept_only_for_students_without_l2(folder: Path, tmp_path: Path) -> None:
@@ -71,3 +74,39 @@ def test_lengths_of_stored_rows_are_kept_only_for_students_without_l2(folder: Pa
     torch.testing.assert_close(unit.images.float().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
     cosine = torch.nn.functional.cosine_similarity(raw.texts.float(), unit.texts.float())
     torch.testing.assert_close(cosine, torch.ones(4), atol=1e-5, rtol=0)
+
+
+def test_frozen_towers_are_asked_once_for_all_runs_that_share_them(
+    folder: Path, encoder: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = SharedInputs()
+    encoder.train()
+    encoder.freeze("image", "text")
+    first = shared.materials(str(folder), "train", encoder, None, FABRIC)
+    assert first.pooled_images is not None
+    assert first.pooled_texts is not None
+    assert first.images is first.pooled_images
+    assert (first.pooled_images.shape, first.pooled_texts.shape) == ((4, 16), (4, 16))
+    monkeypatch.setattr(DualEncoder, "pool_images", None)
+    monkeypatch.setattr(DualEncoder, "pool_texts", None)
+    second = shared.materials(str(folder), "train", encoder, None, FABRIC)
+    assert second.pooled_images is first.pooled_images
+    with torch.no_grad():
+        images = encoder.encode_images(torch.from_numpy(first.pooled_images)).numpy()
+        texts = encoder.encode_texts(torch.from_numpy(first.pooled_texts)).numpy()
+    captions = first.dataset.captions
+    pictures = [Image.open(folder / f"{k}.png") for k in range(4)]
+    np.testing.assert_allclose(images, encoder.student.encode(pictures), atol=1e-5)
+    np.testing.assert_allclose(texts, encoder.student.encode(captions), atol=1e-5)
+
+
+def test_a_tower_with_other_weights_is_asked_again(folder: Path, encoder: DualEncoder) -> None:
+    shared = SharedInputs()
+    encoder.freeze("image")
+    first = shared.materials(str(folder), "train", encoder, None, FABRIC)
+    with torch.no_grad():
+        for parameter in encoder.student[0].sub_modules["image"][0].parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    second = shared.materials(str(folder), "train", encoder, None, FABRIC)
+    assert first.pooled_texts is None
+    assert np.abs(first.pooled_images - second.pooled_images).max() > 1e-3  # type: ignore[operator]

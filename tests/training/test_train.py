@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import seed_everything
 from PIL import Image, ImageDraw
 
 import distilvl
+from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, load_student
+from distilvl.students.build import build_student
+from distilvl.students.routes import route
 from distilvl.training.checkpoint import load_tensors
 from distilvl.training.metrics import read_metrics
 from distilvl.training.trainer import Trainer
@@ -117,7 +121,7 @@ def test_training_lowers_the_losses(pictures: Path, teacher: str, student_yaml: 
         assert last < 0.9 * first, (name, first, last)
 
 
-@pytest.mark.parametrize("recipe", ["default", "contrastive", "crd", "gradnorm", "captions"])
+@pytest.mark.parametrize("recipe", ["default", "contrastive", "crd", "gradnorm", "captions", "frozen"])
 def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
     pictures: Path,
     teacher: str,
@@ -128,9 +132,13 @@ def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
 ) -> None:
     who = None if recipe == "contrastive" else teacher
     overrides = ["training.epochs=3", "objective.cd.queue=20"]
-    if recipe in {"gradnorm", "captions"}:
-        extra = "balancer.name=gradnorm" if recipe == "gradnorm" else "training.sampling=captions"
-        overrides, recipe = [*overrides, extra], "default"
+    extra = {
+        "gradnorm": "balancer.name=gradnorm",
+        "captions": "training.sampling=captions",
+        "frozen": "student.image.frozen=true",
+    }
+    if recipe in extra:
+        overrides, recipe = [*overrides, extra[recipe]], "default"
     _train(pictures, who, student_yaml, tmp_path / "whole", *overrides, recipe=recipe)
 
     step, calls = Trainer._step, 0
@@ -312,7 +320,7 @@ def test_captions_in_order_bring_rows_of_one_image_into_a_batch(
 
     def spy(self: Trainer, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
-        seen.append((out.of_pairs.ids.tolist(), len(out.pixels)))
+        seen.append((out.of_pairs.ids.tolist(), len(out.images)))
         return out
 
     monkeypatch.setattr(Trainer, "_gather", spy)
@@ -359,7 +367,7 @@ def test_several_captions_of_an_image_share_its_one_encoding(
         out = original(self, batch)  # type: ignore[arg-type]
         assert self.train.teacher is not None
         assert torch.equal(out.of_pairs.u_image, self.train.teacher.images[out.of_pairs.ids].float())
-        seen.append((len(out.pixels), len(out.input_ids)))
+        seen.append((len(out.images), len(out.texts)))
         return out
 
     monkeypatch.setattr(Trainer, "_gather", spy)
@@ -368,3 +376,23 @@ def test_several_captions_of_an_image_share_its_one_encoding(
     assert set(seen) == {(8, 16)}
     lines = [line for line in read_metrics(out / "metrics.jsonl") if "losses" in line]
     assert all(np.isfinite(line["loss"]) for line in lines)
+
+
+@pytest.mark.parametrize("frozen", [("image",), ("text",), ("image", "text")])
+def test_frozen_towers_stay_as_they_were_and_heads_learn(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, frozen: tuple[str, ...]
+) -> None:
+    out = tmp_path / "run"
+    overrides = ["training.epochs=3", *(f"student.{modality}.frozen=true" for modality in frozen)]
+    _train(pictures, teacher, student_yaml, out, *overrides)
+    torch.manual_seed(0)
+    seed_everything(0, verbose=False)
+    captions = load_dataset(pictures).split("train").captions
+    untrained = build_student(load_config(str(out / "config.yaml")).student, 12, captions)
+    trained = load_student(out / "student")
+    for modality in ("image", "text"):
+        pairs = zip(route(untrained, modality), route(trained, modality), strict=True)
+        same = [all(torch.equal(a, b) for a, b in zip(x.parameters(), y.parameters(), strict=True)) for x, y in pairs]
+        assert same == [modality in frozen, True, False], modality  # tower, pooling (no weights), head
+    found = json.loads((out / "result.json").read_text())
+    assert found["val"]["rsum"] == pytest.approx(distilvl.evaluate(out, pictures, split="val").student.rsum)

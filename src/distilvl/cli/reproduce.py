@@ -18,7 +18,9 @@ from distilvl.cli.shared import AsJson, Data, app, clean_stdout, print_json
     "--seeds 3 --epochs 8"
 )
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table1 ... table10, figure2, false-negatives, towers, or a YAML file.")],
+    tables: Annotated[
+        list[str], typer.Argument(help="table1 ... table10, figure2, false-negatives, towers, or YAML files.")
+    ],
     data: Data,
     features: Annotated[str, typer.Option(help="A finished feature store of that data.")],
     out: Annotated[Path, typer.Option(help="Folder of runs and tables; the same command continues.")],
@@ -43,7 +45,7 @@ def reproduce(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the time they will take.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Re-run a table or the figure of the paper: all its cells, several seeds, beside the published values."""
+    """Re-run tables or the figure of the paper: all cells, several seeds, beside the published values."""
     from distilvl.experiments.cells import Base
     from distilvl.experiments.reproduce import dry_run as plan_only
     from distilvl.experiments.reproduce import reproduce as run_table
@@ -51,19 +53,20 @@ def reproduce(
 
     overrides = [*(set_ or ()), *([f"training.epochs={epochs}"] if epochs else [])]
     base = Base(recipe, data, features, student, tuple(overrides), split)
-    spec, numbers = load_table(table), range(seeds)
+    specs, numbers = [load_table(table) for table in tables], range(seeds)
     if dry_run:
         with clean_stdout():
-            planned = plan_only(spec, base, out, seeds=numbers, workers=workers, accelerator=device)
+            planned = plan_only(specs, base, out, seeds=numbers, workers=workers, accelerator=device)
         print_json(planned.as_dict()) if as_json else typer.echo(planned.text())
         return
     command = shlex.join(["distilvl", *sys.argv[1:]])
     with clean_stdout():
         done = run_table(
-            spec, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher, command=command
+            specs, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher, command=command
         )
     if as_json:
-        print_json(json.loads((out / f"{spec.name}.json").read_text(encoding="utf-8")))
-    else:
-        typer.echo(done.text)
-        typer.echo("written: " + ", ".join(map(str, done.files)))
+        print_json({spec.name: json.loads((out / f"{spec.name}.json").read_text(encoding="utf-8")) for spec in specs})
+        return
+    for table in done:
+        typer.echo(table.text)
+        typer.echo("written: " + ", ".join(map(str, table.files)) + "\n")

@@ -64,6 +64,18 @@ class Job:
         """Whether the run is finished and scored."""
         return self.score_file.is_file()
 
+    @property
+    def failure_file(self) -> Path:
+        """Where a run that failed says why."""
+        return self.folder / "failure.txt"
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last try failed, if it did."""
+        if self.done or not self.failure_file.is_file():
+            return None
+        return self.failure_file.read_text(encoding="utf-8").strip()
+
     def read_score(self) -> CellScore:
         """The score; the job must be done."""
         found = json.loads(self.score_file.read_text(encoding="utf-8"))

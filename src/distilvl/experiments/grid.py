@@ -24,22 +24,18 @@ def default_workers(accelerator: str) -> int:
     return max(1, torch.cuda.device_count()) if _on_gpus(accelerator) else 1
 
 
-def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> dict[tuple[str, int], str]:
-    """Run every job that is not done; jobs with the same folder run once.
+def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
+    """Run every job that is not done; jobs with the same folder run once. One that fails leaves its reason behind.
 
     Args:
         jobs: in the order in which they should start.
         workers: processes; each has its share of the cores, or the GPU with its number.
         accelerator: as for `train`.
 
-    Returns:
-        By cell and seed, why a run failed.
-
     Raises:
         DistilvlError: a worker died (killed, or out of memory); finished jobs stay finished.
     """
     todo = list({job.folder: job for job in reversed(jobs) if not job.done}.values())[::-1]
-    failures: dict[tuple[str, int], str] = {}
     if todo:
         logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
         with progress("runs", len(todo)) as ticker:
@@ -47,11 +43,6 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> dict[tup
                 if outcome.failure is not None:
                     logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
                 ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")
-    for job in jobs:
-        failed = job.folder / "failure.txt"
-        if not job.done and failed.is_file():
-            failures[job.cell, job.seed] = failed.read_text(encoding="utf-8").strip()
-    return failures
 
 
 def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[Outcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Reproduced:
 
 
 def reproduce(
-    table: TableSpec,
+    tables: Sequence[TableSpec],
     base: Base,
     out: Path,
     *,
@@ -44,32 +44,34 @@ def reproduce(
     accelerator: str = "auto",
     teacher: str | None = None,
     command: str = "",
-) -> Reproduced:
-    """Run every cell of `table` with every seed, and write `out/<table>.md`, `.csv` and `.json`.
+) -> tuple[Reproduced, ...]:
+    """Run every cell of `tables` with every seed, and write `out/<table>.md`, `.csv` and `.json`.
 
     Finished runs in `out/runs` are not run again, whichever table they were made for; an interrupted one continues.
 
     Args:
-        table: the cells and claims.
+        tables: the cells and claims.
         base: recipe, data, features, student and overrides that all cells share.
         out: folder of all tables over this base.
         seeds: one run a cell and seed; two cells are compared seed by seed.
         workers: processes; one a GPU, or one, by default.
         accelerator: `auto`, `cpu` or `cuda`.
         teacher: a teacher that can be asked, for Table 3's timing; stored features alone cannot be timed.
-        command: what made the table, for its reader.
+        command: what made the tables, for their reader.
 
     Raises:
         DistilvlError: bad input, or a worker that died; the same call continues.
     """
     make_folder(out)
     with only_writer(out):
-        jobs = plan(table, base, seeds, out)
+        planned = [(table, plan(table, base, seeds, out)) for table in tables]
         count = workers or default_workers(accelerator)
-        failures = run_grid(jobs, workers=count, accelerator=accelerator)
-        result = collect(table, jobs, failures, base, command)
-        files, text = write_outputs(Finished(result, tuple(jobs), base, out, teacher))
-    return Reproduced(result, files, text)
+        run_grid([job for _, jobs in planned for job in jobs], workers=count, accelerator=accelerator)
+        done = []
+        for table, jobs in planned:
+            result = collect(table, jobs, base, command)
+            done.append(Reproduced(result, *write_outputs(Finished(result, tuple(jobs), base, out, teacher))))
+    return tuple(done)
 
 
 @dataclass(frozen=True)
@@ -77,40 +79,45 @@ class Plan:
     """What `reproduce` would do.
 
     Attributes:
-        table: its name.
-        jobs: all of them, finished or not.
+        jobs: by table, all of them, finished or not.
         seconds: that the unfinished ones will take, on so many workers.
         workers: processes.
     """
 
-    table: str
-    jobs: tuple[Job, ...]
+    jobs: dict[str, list[Job]]
     seconds: float
     workers: int
 
     @property
     def todo(self) -> int:
         """Runs that are not finished."""
-        return _open_runs(self.jobs)
+        return len(_open_runs(self.jobs.values()))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        cells = [{"cell": job.cell, "seed": job.seed, "done": job.done, "folder": str(job.folder)} for job in self.jobs]
-        return {"table": self.table, "cells": cells, "todo": self.todo, "seconds": round(self.seconds)}
+        tables = {
+            table: [{"cell": job.cell, "seed": job.seed, "done": job.done, "folder": str(job.folder)} for job in jobs]
+            for table, jobs in self.jobs.items()
+        }
+        return {"tables": tables, "todo": self.todo, "seconds": round(self.seconds)}
 
     def text(self) -> str:
         """For people: one line a cell, then the sum."""
-        by_cell: dict[str, list[Job]] = {}
-        for job in self.jobs:
-            by_cell.setdefault(job.cell, []).append(job)
-        lines = [f"  {cell}: {sum(job.done for job in of_cell)} of {len(of_cell)} seeds done"
-                 for cell, of_cell in by_cell.items()]  # fmt: skip
+        lines = []
+        for table, jobs in self.jobs.items():
+            done: dict[str, list[bool]] = {}
+            for job in jobs:
+                done.setdefault(job.cell, []).append(job.done)
+            lines += [
+                table,
+                *(f"  {cell}: {sum(of_cell)} of {len(of_cell)} seeds done" for cell, of_cell in done.items()),
+            ]
         time = f"about {self.seconds / 60:.0f} minutes" if self.seconds >= 60 else f"about {self.seconds:.0f} seconds"
-        return "\n".join([self.table, *lines, f"{self.todo} runs to do, {time} with {self.workers} worker(s)"])
+        return "\n".join([*lines, f"{self.todo} runs to do, {time} with {self.workers} worker(s)"])
 
 
 def dry_run(
-    table: TableSpec,
+    tables: Sequence[TableSpec],
     base: Base,
     out: Path,
     *,
@@ -118,27 +125,26 @@ def dry_run(
     workers: int | None = None,
     accelerator: str = "auto",
 ) -> Plan:
-    """The cells of `table` and the time they will take, without running them; arguments as for `reproduce`."""
-    jobs = plan(table, base, seeds, out)
+    """The cells of `tables` and the time they will take, without running them; arguments as for `reproduce`."""
+    jobs = {table.name: plan(table, base, seeds, out) for table in tables}
     count = workers or default_workers(accelerator)
-    todo = _open_runs(jobs)
-    seconds = todo * seconds_a_run(jobs, accelerator) / count if todo else 0.0
-    return Plan(table.name, tuple(jobs), seconds, count)
+    todo = len(_open_runs(jobs.values()))
+    every = [job for of_table in jobs.values() for job in of_table]
+    seconds = todo * seconds_a_run(every, accelerator) / count if todo else 0.0
+    return Plan(jobs, seconds, count)
 
 
-def _open_runs(jobs: Sequence[Job]) -> int:
-    return len({job.folder for job in jobs if not job.done})
+def _open_runs(jobs: Iterable[Sequence[Job]]) -> set[Path]:
+    return {job.folder for of_table in jobs for job in of_table if not job.done}
 
 
-def collect(
-    table: TableSpec, jobs: Sequence[Job], failures: dict[tuple[str, int], str], base: Base, command: str
-) -> TableResult:
-    """The scores of all jobs that are done."""
+def collect(table: TableSpec, jobs: Sequence[Job], base: Base, command: str) -> TableResult:
+    """The scores of all jobs that are done, and why others failed."""
     done = [job for job in jobs if job.done]
     return TableResult(
         spec=table,
         scores={cell.name: tuple(job.read_score() for job in done if job.cell == cell.name) for cell in table.cells},
-        failures={cell: reason for (cell, _), reason in failures.items()},
+        failures={job.cell: reason for job in jobs if (reason := job.failure) is not None},
         teacher_rsum=done[0].read_teacher_rsum() if done else None,
         conditions=_conditions(jobs, base, command),
     )

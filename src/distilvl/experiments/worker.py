@@ -65,13 +65,12 @@ def run_job(job: Job, accelerator: str) -> Outcome:
     A `DistilvlError` (a student that collapsed, a loss that is not finite) is an outcome, not the end of the table.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    failure = job.folder / "failure.txt"
-    failure.unlink(missing_ok=True)
+    job.failure_file.unlink(missing_ok=True)
     try:
         with _output_to_log(job):
             score = _train_and_score(job, accelerator)
     except DistilvlError as error:
-        failure.write_text(f"{error}\n", encoding="utf-8")
+        job.failure_file.write_text(f"{error}\n", encoding="utf-8")
         return Outcome(job.cell, job.seed, str(error))
     write_atomically(job.score_file, (json.dumps(score, indent=2) + "\n").encode())
     return Outcome(job.cell, job.seed, None)
@@ -89,7 +88,7 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
         store = FeatureStore.open(str(config.inputs.features))
         encoder = DualEncoder(student)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision("fp32", accelerator))
-        materials = shared.materials(str(config.inputs.data), job.split, encoder.to(fabric.device), store)
+        materials = shared.materials(str(config.inputs.data), job.split, encoder.to(fabric.device), store, fabric)
         teacher = score_teacher(materials)
         assert teacher is not None  # there is a store
         scores = {**score_student(fabric, encoder, materials).as_dict(), "teacher_rsum": teacher.rsum}

@@ -6,6 +6,7 @@ outputs together.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class DualEncoder(nn.Module):
     def __init__(self, student: SentenceTransformer) -> None:
         super().__init__()
         self.student = student
+        self.frozen: frozenset[str] = frozenset()
         processor = self._image_route[0].processor
         # Pixels stay uint8 until they are on the device; scale and shift are folded into one affine step.
         scale = 1 / processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
@@ -65,19 +67,61 @@ class DualEncoder(nn.Module):
         height, width = self.resize([Image.new("RGB", (8, 8))]).shape[2:]
         return height, width
 
-    def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """z^v and z^t, each (N, D) with unit rows."""
-        return self.encode_images(pixels), self.encode_texts(input_ids, attention_mask)
+    def freeze(self, *modalities: str) -> None:
+        """From now on train the heads of these towers only: `pool_images` and `pool_texts` say all that they know."""
+        self.frozen = frozenset(modalities)
+        for modality in modalities:
+            for module in route(self.student, modality)[:-1]:
+                module.requires_grad_(False)
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 pixels from `resize` to (N, D)."""
-        values = (pixels.float() - self.mean) / self.std
-        return self._finish(self._image_route({"pixel_values": values, "modality": "image"}))
+    def tower_fingerprint(self, modality: str) -> str:
+        """A hash of the weights before the head."""
+        digest = hashlib.sha256()
+        for name, tensor in route(self.student, modality)[:-1].state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
-    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(N, L) padded tokens from `pad` to (N, D)."""
-        features = {"input_ids": input_ids, "attention_mask": attention_mask, "modality": "text"}
-        return self._finish(self._text_route(features))
+    def forward(self, images: Tensor, texts: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """z^v (B, D) and z^t (N, D), unit rows unless the student is one without L2.
+
+        Args:
+            images: (B, 3, H, W) uint8 pixels from `resize`, or (B, width) rows from `pool_images`.
+            texts: (N, L) token ids from `pad`, or (N, width) rows from `pool_texts`.
+            attention_mask: (N, L), with token ids.
+        """
+        return self.encode_images(images), self.encode_texts(texts, attention_mask)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Pixels or pooled rows to (B, D); see `forward`."""
+        if images.is_floating_point():
+            return self._finish(self._image_route[-1]({"sentence_embedding": images}))
+        return self._finish(self._image_route(self._image_features(images)))
+
+    def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Token ids or pooled rows to (N, D); see `forward`."""
+        if texts.is_floating_point():
+            return self._finish(self._text_route[-1]({"sentence_embedding": texts}))
+        return self._finish(self._text_route(self._text_features(texts, attention_mask)))
+
+    def pool_images(self, pixels: Tensor) -> Tensor:
+        """What the image tower, without dropout, gives its head: (B, width)."""
+        return self._pool("image", self._image_features(pixels))
+
+    def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the text tower, without dropout, gives its head: (N, width)."""
+        return self._pool("text", self._text_features(input_ids, attention_mask))
+
+    def _pool(self, modality: str, features: dict[str, Any]) -> Tensor:
+        for module in route(self.student, modality)[:-1]:
+            features = module.eval()(features)
+        return features["sentence_embedding"]  # type: ignore[no-any-return]
+
+    def _image_features(self, pixels: Tensor) -> dict[str, Any]:
+        return {"pixel_values": (pixels.float() - self.mean) / self.std, "modality": "image"}
+
+    def _text_features(self, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "modality": "text"}
 
     def _finish(self, features: dict[str, Any]) -> Tensor:
         for module in list(self.student)[1:]:

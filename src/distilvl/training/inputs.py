@@ -21,16 +21,17 @@ class StepInputs:
     """A batch of B images and N captions on the device.
 
     Attributes:
-        pixels: (B, 3, H, W) uint8.
-        input_ids, attention_mask: (N, L) int64.
+        images: (B, 3, H, W) uint8 pixels, or (B, width) rows of a frozen tower.
+        texts: (N, L) token ids, or (N, width) rows of a frozen tower.
+        attention_mask: (N, L) int64, with token ids.
         ids: row of each image in the training split, (B,).
         image_of: position of each caption's image, (N,).
         u_image, u_text: teacher rows (B, D) and (N, D), where known.
     """
 
-    pixels: Tensor
-    input_ids: Tensor
-    attention_mask: Tensor
+    images: Tensor
+    texts: Tensor
+    attention_mask: Tensor | None
     ids: Tensor
     image_of: Tensor
     u_image: Tensor | None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +20,9 @@ from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.features import FeatureStore, text_key
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.training.batched import Rows, over_rows, over_texts
+
+logger = logging.getLogger("distilvl")
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class Materials:
         dataset: the records that could be decoded.
         pixels: (n, 3, H, W) uint8.
         tokens: token ids of each of the m captions.
+        pooled_images: (n, width), what a frozen image tower gives its head; none for one that learns.
+        pooled_texts: (m, width), the same of a frozen text tower.
         caption_image: (m,) row of each caption's image.
         teacher: features of the same items, when known.
         skipped: images left out because they are bad.
@@ -46,9 +56,16 @@ class Materials:
     dataset: PairDataset
     pixels: npt.NDArray[np.uint8]
     tokens: list[list[int]]
+    pooled_images: Rows | None
+    pooled_texts: Rows | None
     caption_image: npt.NDArray[np.int64]
     teacher: TeacherFeatures | None
     skipped: list[str]
+
+    @property
+    def images(self) -> npt.NDArray[Any]:
+        """What the student is given of each image: pixels, or a frozen tower's rows."""
+        return self.pixels if self.pooled_images is None else self.pooled_images
 
 
 class SharedInputs:
@@ -64,6 +81,7 @@ class SharedInputs:
         self._splits: dict[tuple[str, str], PairDataset] = {}
         self._pixels: dict[tuple[str, str, str], PixelCache] = {}
         self._teachers: dict[tuple[str, str, str, bool], TeacherFeatures] = {}
+        self._pooled: dict[tuple[str, ...], Rows] = {}
 
     def dataset(self, source: str) -> PairDataset:
         """The dataset that `source` names."""
@@ -77,8 +95,10 @@ class SharedInputs:
             self._splits[source, name] = self.dataset(source).split(name)
         return self._splits[source, name]
 
-    def materials(self, source: str, split: str, encoder: DualEncoder, store: FeatureStore | None) -> Materials:
-        """That split, made ready for `encoder`.
+    def materials(
+        self, source: str, split: str, encoder: DualEncoder, store: FeatureStore | None, fabric: Fabric
+    ) -> Materials:
+        """That split, made ready for `encoder`; frozen towers are asked here, on `fabric`'s device, and never again.
 
         Raises:
             BadImageError: an undecodable image, unless `skip_bad`.
@@ -88,14 +108,31 @@ class SharedInputs:
         if key not in self._pixels:
             self._pixels[key] = decode_pixels(self.split(source, split), encoder.resize, skip_bad=self.skip_bad)
         cache = self._pixels[key]
+        tokens = encoder.tokenize(cache.dataset.captions)
+        pool = partial(self._pool, source, split, encoder, fabric)
         return Materials(
             dataset=cache.dataset,
             pixels=cache.pixels,
-            tokens=encoder.tokenize(cache.dataset.captions),
+            tokens=tokens,
+            pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels)),
+            pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens)),
             caption_image=np.asarray(cache.dataset.caption_image, dtype=np.int64),
             teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized),
             skipped=cache.skipped,
         )
+
+    def _pool(
+        self, source: str, split: str, encoder: DualEncoder, fabric: Fabric, modality: str, rows: Callable[[], Rows]
+    ) -> Rows | None:
+        """`rows()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
+        if modality not in encoder.frozen:
+            return None
+        precision = type(fabric.strategy.precision).__name__
+        key = (source, split, modality, precision, encoder.preprocessing, encoder.tower_fingerprint(modality))
+        if key not in self._pooled:
+            logger.info("asking the frozen %s tower about %s", modality, f"{source}/{split}")
+            self._pooled[key] = rows()
+        return self._pooled[key]
 
     def _teacher(
         self, source: str, split: str, store: FeatureStore, cache: PixelCache, normalized: bool

@@ -12,10 +12,10 @@ from distilvl.students.dual_encoder import DualEncoder
 
 
 def build_optimizer(encoder: DualEncoder, config: OptimizerConfig) -> AdamW:
-    """AdamW over two groups, `towers` and `heads`; each keeps its own base rate as `base_lr`."""
+    """AdamW over two groups, `towers` (without frozen ones) and `heads`; each keeps its own base rate as `base_lr`."""
     heads = encoder.heads()
     head_ids = {id(parameter) for parameter in heads}
-    towers = [parameter for parameter in encoder.parameters() if id(parameter) not in head_ids]
+    towers = [p for p in encoder.parameters() if p.requires_grad and id(p) not in head_ids]
     head_lr = config.lr if config.head_lr is None else config.head_lr
     groups = [
         {"name": "towers", "params": towers, "lr": config.lr, "base_lr": config.lr},

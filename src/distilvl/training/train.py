@@ -87,8 +87,9 @@ def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator
     width = _shared_width(config, store)
     model = build_student(config.student, width, train_set.captions)
     encoder = DualEncoder(model)
-    materials = shared.materials(source, "train", encoder, store)
-    val = shared.materials(source, "val", encoder, store)
+    encoder.freeze(*config.student.frozen)
+    materials = shared.materials(source, "train", encoder, store, fabric)
+    val = shared.materials(source, "val", encoder, store, fabric)
 
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, materials, config.training.seed)

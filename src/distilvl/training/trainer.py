@@ -118,7 +118,7 @@ class Trainer:
     def _update(self, inputs: StepInputs) -> dict[str, Any]:
         """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
         set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
-        z_image, z_text = self.model(inputs.pixels, inputs.input_ids, inputs.attention_mask)
+        z_image, z_text = self.model(inputs.images, inputs.texts, inputs.attention_mask)
         # One row a pair from here on: an image stands beside each of its captions. New tensors too, since Fabric
         # refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
         z_image, z_text = z_image[inputs.image_of], z_text.view_as(z_text)
@@ -141,12 +141,16 @@ class Trainer:
 
     def _gather(self, batch: Batch) -> StepInputs:
         """The batch on the device."""
-        device, teacher = self.fabric.device, self.train.teacher
-        input_ids, attention_mask = self.encoder.pad([self.train.tokens[row] for row in batch.captions])
+        device, teacher, train = self.fabric.device, self.train.teacher, self.train
+        attention_mask = None
+        if train.pooled_texts is None:
+            texts, attention_mask = self.encoder.pad([train.tokens[row] for row in batch.captions])
+        else:
+            texts = torch.from_numpy(train.pooled_texts[batch.captions])
         return StepInputs(
-            pixels=torch.from_numpy(self.train.pixels[batch.images]).to(device),
-            input_ids=input_ids.to(device),
-            attention_mask=attention_mask.to(device),
+            images=torch.from_numpy(train.images[batch.images]).to(device),
+            texts=texts.to(device),
+            attention_mask=None if attention_mask is None else attention_mask.to(device),
             ids=torch.from_numpy(batch.images).to(device),
             image_of=torch.from_numpy(batch.image_of).to(device),
             u_image=None if teacher is None else teacher.images[batch.images].to(device).float(),
