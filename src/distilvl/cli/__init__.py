@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 
-from distilvl.cli import demo, evaluate, features, reproduce, train
+from distilvl.cli import data, demo, evaluate, features, report, reproduce, train
 from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 
-__all__ = ["app", "demo", "evaluate", "features", "main", "reproduce", "train"]
+__all__ = ["app", "data", "demo", "evaluate", "features", "main", "report", "reproduce", "train"]
 
 
 def main() -> None:

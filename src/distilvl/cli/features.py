@@ -1,4 +1,4 @@
-"""`distilvl features`: ask a teacher once."""
+"""`distilvl features`: ask a teacher once; `verify`, `merge` and `info` look after what it answered."""
 
 from __future__ import annotations
 
@@ -9,31 +9,67 @@ import typer
 
 from distilvl.cli.shared import AsJson, Data, SkipBad, app, clean_stdout, print_json
 
+stores = typer.Typer(no_args_is_help=False)
+Stores = Annotated[list[str], typer.Argument(help="Feature stores.", metavar="STORE...")]
 
-@app.command(
-    epilog="Example: distilvl features --teacher demo --data scenes --out runs/features --split train --split val"
+
+@stores.callback(
+    invoke_without_command=True,
+    epilog="Example: distilvl features --teacher demo --data scenes --out runs/features --split train --split val",
 )
 def features(
+    context: typer.Context,
     teacher: Annotated[
-        str,
-        typer.Option(help="SentenceTransformer id or folder, file.py:Class, a folder of arrays, a store, or demo."),
-    ],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Feature store to make or to complete.")],
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Whom to ask: a model's id or folder, file.py:Class, an API's address (openai+https://...), features "
+            "to import (a folder of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. "
+            "[required]",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help=f"{Data.__metadata__[0].help} [required]", show_default=False),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Feature store to make or to complete. [required]", show_default=False),
+    ] = None,
     split: Annotated[Optional[list[str]], typer.Option(help="Only these splits; all by default.")] = None,  # noqa: UP045
     skip_bad: SkipBad = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what an API would be asked, and what that takes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a teacher once for the features of all images and captions. Run again, it continues or does nothing."""
+    if context.invoked_subcommand is not None:
+        return
+    for name, value in (("--teacher", teacher), ("--data", data), ("--out", out)):
+        if value is None:
+            raise typer.BadParameter("Missing option.", ctx=context, param_hint=name)
+    assert teacher is not None
+    assert data is not None
+    assert out is not None
     from distilvl.data import PairDataset, load_dataset
-    from distilvl.features.prepare import prepare_features
+    from distilvl.features.prepare import estimate_features, prepare_features
 
     dataset = load_dataset(data, skip_bad=skip_bad)
     if split:
         records = tuple(record for name in split for record in dataset.split(name))
         dataset = PairDataset(dataset.name, records)
     with clean_stdout():
-        report = prepare_features(teacher, dataset, out, skip_bad=skip_bad)
+        if estimate:
+            line = estimate_features(teacher, dataset, out, skip_bad=skip_bad)
+        else:
+            report = prepare_features(teacher, dataset, out, skip_bad=skip_bad)
+    if estimate:
+        if as_json:
+            print_json({"estimate": line})
+        else:
+            typer.echo(line)
+        return
     if as_json:
         print_json(
             {
@@ -52,3 +88,52 @@ def features(
         f"{report.store.path} holds {held['image']} images and {held['text']} captions of "
         f"{report.store.manifest.teacher}; asked now: {report.asked_images} and {report.asked_texts}{skipped}"
     )
+
+
+@stores.command(epilog="Example: distilvl features verify runs/features")
+def verify(paths: Stores, as_json: AsJson = False) -> None:
+    """Read every byte of the stores again and compare it with its checksum. Exit code 2 when anything is off."""
+    from dataclasses import asdict
+
+    from distilvl.features import FeatureStore
+
+    reports = {path: FeatureStore.open(path).verify() for path in paths}
+    if as_json:
+        print_json({path: asdict(report) for path, report in reports.items()})
+        return
+    for path, report in reports.items():
+        twice = f"; {report.repeated} rows twice, which `features merge` removes" if report.repeated else ""
+        typer.echo(
+            f"{path} is whole: {report.images} images and {report.texts} captions in {report.shards} shards{twice}"
+        )
+
+
+@stores.command(epilog="Example: distilvl features merge machine1/features machine2/features --out runs/features")
+def merge(
+    paths: Stores,
+    out: Annotated[Path, typer.Option(help="Store to make, or to add to.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put stores of the same teacher together, bit for bit, each item once. Of one store: few shards out of many."""
+    from distilvl.features import merge_stores
+
+    held = merge_stores(paths, out).counts
+    if as_json:
+        print_json({"store": str(out), "images": held["image"], "texts": held["text"]})
+        return
+    typer.echo(f"{out} holds {held['image']} images and {held['text']} captions")
+
+
+@stores.command(epilog="Example: distilvl features info mean:runs/clip,runs/siglip")
+def info(paths: Stores, as_json: AsJson = False) -> None:
+    """Say which teacher made each store, what it holds, and whether someone is writing to it."""
+    from distilvl.features import store_info
+
+    found = [store_info(path) for path in paths]
+    if as_json:
+        print_json([entry.as_dict() for entry in found])
+        return
+    typer.echo("\n\n".join(str(entry) for entry in found))
+
+
+app.add_typer(stores, name="features")

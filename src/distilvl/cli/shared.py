@@ -18,7 +18,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Data = Annotated[str, typer.Option("--data", help="Dataset: folder, captions file, Karpathy JSON, or the name scenes.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Dataset: a folder, a list (JSONL, CSV, TSV, Parquet), COCO's or Karpathy's JSON, hf:NAME, flickr30k, "
+        "coco, or scenes.",
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out and count them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

@@ -1,7 +1,37 @@
-"""Scoring: ranks, recall at K, RSUM."""
+"""Scoring: ranks, recall at K, RSUM, protocols, agreement, intervals; arrays in, no model needed."""
 
 from __future__ import annotations
 
-from distilvl.evaluation.score import Recalls, Score, format_score, hard_negative_accuracy, score
+from distilvl.evaluation.agreement import Agreement, agreement
+from distilvl.evaluation.protocols import PROTOCOLS
+from distilvl.evaluation.resampling import Comparison, compare, intervals
+from distilvl.evaluation.score import (
+    Ranks,
+    Recalls,
+    Score,
+    format_score,
+    hard_negative_accuracy,
+    rank_gallery,
+    score,
+    score_ranks,
+)
+from distilvl.evaluation.zero_shot import ZeroShot, zero_shot
 
-__all__ = ["Recalls", "Score", "format_score", "hard_negative_accuracy", "score"]
+__all__ = [
+    "PROTOCOLS",
+    "Agreement",
+    "Comparison",
+    "Ranks",
+    "Recalls",
+    "Score",
+    "ZeroShot",
+    "agreement",
+    "compare",
+    "format_score",
+    "hard_negative_accuracy",
+    "intervals",
+    "rank_gallery",
+    "score",
+    "score_ranks",
+    "zero_shot",
+]

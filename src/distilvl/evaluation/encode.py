@@ -1,10 +1,10 @@
-"""Features of a dataset from any SentenceTransformer: each image and each different caption is encoded once."""
+"""Features of a dataset from any model of images and text: each image and each different caption is encoded once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,12 @@ from sentence_transformers import SentenceTransformer
 
 from distilvl.data.decoding import Decoding
 from distilvl.data.records import PairDataset
+from distilvl.teachers.base import Teacher
 
 _BATCH = 64
+
+Model: TypeAlias = SentenceTransformer | Teacher
+"""What can be scored: anything with `encode` for both kinds of items, or with `encode_images` and `encode_texts`."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +39,34 @@ class EncodedDataset:
     skipped: list[str]
 
 
-def encode_dataset(model: SentenceTransformer, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:
+def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:
     """Encode all images and captions of `dataset`.
 
     Raises:
         BadImageError: an undecodable image, unless `skip_bad`.
     """
     decoding = Decoding(dataset, skip_bad, "encoding images")
-    images = np.concatenate([_encode(model, block) for block in decoding.blocks()])
+    images = np.concatenate([_encode_images(model, block) for block in decoding.blocks()])
     decoded = decoding.decoded
     return EncodedDataset(decoded, decoding.keys, images, encode_texts(model, decoded.captions), decoding.skipped)
 
 
-def encode_texts(model: SentenceTransformer, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+def encode_texts(model: Model, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """(m, D) float32; a text that occurs several times is encoded once."""
     unique = list(dict.fromkeys(texts))
     row = {text: k for k, text in enumerate(unique)}
-    features = _encode(model, unique)
+    if isinstance(model, Teacher):
+        blocks = [model.encode_texts(unique[k : k + _BATCH]) for k in range(0, len(unique), _BATCH)]
+        features = np.concatenate([np.asarray(block, dtype=np.float32) for block in blocks])
+    else:
+        features = _encode(model, unique)
     return features[[row[text] for text in texts]]
+
+
+def _encode_images(model: Model, images: list[Any]) -> npt.NDArray[np.float32]:
+    if isinstance(model, Teacher):
+        return np.asarray(model.encode_images(images), dtype=np.float32)
+    return _encode(model, images)
 
 
 def _encode(model: SentenceTransformer, items: list[Any]) -> npt.NDArray[np.float32]:

@@ -3,110 +3,158 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
-from sentence_transformers import SentenceTransformer
 
 from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.encode import EncodedDataset, encode_dataset, encode_texts
-from distilvl.evaluation.score import Score, hard_negative_accuracy, score
+from distilvl.evaluation.agreement import agreement
+from distilvl.evaluation.coco import CocoTruth, TruthScore, coco_ids, score_coco
+from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
+from distilvl.evaluation.evaluation import Evaluation
+from distilvl.evaluation.galleries import Retrieval, retrieve
+from distilvl.evaluation.hard_negatives import hard_negative_accuracy
+from distilvl.evaluation.labels import read_labels
+from distilvl.evaluation.protocols import find_protocol
+from distilvl.evaluation.resampling import compare as compare_ranks
+from distilvl.evaluation.resampling import intervals
+from distilvl.evaluation.rows import checked_rows
+from distilvl.evaluation.sources import open_source, read_store, run_of
+from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
 from distilvl.features import FeatureStore, text_key
-from distilvl.students.storage import load_student
+
+__all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
 
 logger = logging.getLogger("distilvl")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `eval` reports.
-
-    Attributes:
-        student: the model's score.
-        teacher: the score of the teacher's stored features of the same items, when known.
-        hard_negatives: percent of hard negatives told apart, when the dataset has any.
-        skipped: images left out because they are bad.
-    """
-
-    student: Score
-    teacher: Score | None
-    hard_negatives: float | None
-    skipped: int
-
-    @property
-    def retention(self) -> float | None:
-        """Student RSUM over teacher RSUM."""
-        return None if self.teacher is None else self.student.rsum / self.teacher.rsum
-
-    def as_dict(self) -> dict[str, Any]:
-        """The object that `eval --json` prints."""
-        out = self.student.as_dict()
-        out.update(images=self.student.images, texts=self.student.texts)
-        if self.teacher is not None:
-            out.update(teacher=self.teacher.as_dict(), retention=self.retention)
-        if self.hard_negatives is not None:
-            out["hard_negative_accuracy"] = self.hard_negatives
-        if self.skipped:
-            out["skipped_images"] = self.skipped
-        return out
+Array = npt.NDArray[Any]
+Source = str | Path | Model
 
 
 def evaluate(
-    model: str | Path | SentenceTransformer,
+    model: Source,
     data: str | Path | PairDataset,
     *,
     split: str = "test",
     features: str | Path | None = None,
     skip_bad: bool = False,
+    protocol: str | None = None,
+    ground_truth: str | None = None,
+    compare: Source | None = None,
 ) -> Evaluation:
     """Image-text retrieval of `model` on one split of `data`.
 
     Args:
-        model: a run folder, a student folder, or a model already loaded.
+        model: a run folder, a student folder, any other SentenceTransformer of images and text, a feature store, what
+            `load_teacher` takes, or a model already loaded.
         data: a dataset, or what `load_dataset` takes.
         split: whose images and captions are the gallery.
         features: a store with the teacher's features of these items; the run's own by default, if it has them.
         skip_bad: leave bad images out and count them.
+        protocol: `flickr30k-1k`, `flickr8k-1k`, `coco-5k` or `coco-1k`; the split is checked against it.
+        ground_truth: `cxc` or `eccv`, for COCO's test split; needs the package eccv-caption.
+        compare: another model to compare with on the same queries, as `model`.
 
     Raises:
-        DistilvlError: not a student, an empty split, bad images, features that cannot be scored, or a store that was
-            named and lacks an item.
+        DistilvlError: not a model, an empty split, bad images, features that cannot be scored, a store that was
+            named and lacks an item, or data that is not the protocol's or the ground truth's.
     """
     dataset = data if isinstance(data, PairDataset) else load_dataset(str(data), skip_bad=skip_bad)
     gallery = dataset.split(split)
-    if isinstance(model, SentenceTransformer):
-        loaded, run = model, None
-    else:
-        folder, run = _student_folder(Path(model))
-        loaded = load_student(folder)
-    encoded = encode_dataset(loaded, gallery, skip_bad=skip_bad)
+    asked = None if protocol is None else find_protocol(protocol)
+    truth = None if ground_truth is None else CocoTruth.load(ground_truth)
+    source, encoded = _encoded(model, gallery, skip_bad)
     owner = np.asarray(encoded.dataset.caption_image)
-    return Evaluation(
-        student=score(encoded.images, encoded.texts, owner),
-        teacher=_teacher_score(encoded, owner, features, run),
-        hard_negatives=_hard_negatives(loaded, encoded),
+    found = retrieve(encoded.images, encoded.texts, owner, asked)
+    taught = _teacher_features(encoded, features, model)
+    teacher = None if taught is None else retrieve(*taught, owner, asked).score
+    other = None
+    if compare is not None:
+        rival = _encoded(compare, gallery, skip_bad)[1]
+        other = retrieve(rival.images, rival.texts, np.asarray(rival.dataset.caption_image), asked)
+    return _evaluation(
+        found,
+        other,
+        teacher=teacher,
+        hard_negatives=_hard_negatives(source, encoded),
         skipped=len(encoded.skipped),
+        agreement=None if taught is None or len(taught[0]) < 2 else agreement((encoded.images, encoded.texts), taught),
+        protocol=protocol,
+        ground_truth=None if truth is None else _coco(truth, encoded),
     )
 
 
-def _student_folder(path: Path) -> tuple[Path, Path | None]:
-    """The student's folder and the run it belongs to, from either of them."""
-    if (path / "config.yaml").is_file() and not (path / "modules.json").is_file():
-        if not (path / "student").is_dir():
-            raise DistilvlError(
-                f"run {path} has no finished student yet.",
-                "Run its `distilvl train` command again to finish it.",
-            )
-        return path / "student", path
-    return path, path.parent if (path.parent / "config.yaml").is_file() else None
+def evaluate_arrays(
+    image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, protocol: str | None = None
+) -> Evaluation:
+    """The same report from features alone, without a model, a dataset or a teacher.
+
+    Args:
+        image_features, text_features, text_image: as for `score`.
+        protocol: as for `evaluate`.
+
+    Raises:
+        DistilvlError: as for `score`, or the data is not the protocol's.
+    """
+    asked = None if protocol is None else find_protocol(protocol)
+    found = retrieve(image_features, text_features, text_image, asked)
+    return _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol)
 
 
-def _teacher_score(encoded: EncodedDataset, owner: Any, features: str | Path | None, run: Path | None) -> Score | None:
+def evaluate_classes(
+    model: Source, labels: str | Path, *, templates: Sequence[str] = TEMPLATES, skip_bad: bool = False
+) -> ZeroShot:
+    """Zero-shot classification of labelled images from the names of their classes.
+
+    Args:
+        model: as for `evaluate`, but no store: class names have to be encoded.
+        labels: a folder with a folder of images for each class, or a CSV with the columns `image` and `class`.
+        templates: prompts with `{}` in the place of the name; a class's feature is the mean over them.
+        skip_bad: leave bad images out.
+
+    Raises:
+        DistilvlError: not a model, bad labels or templates, bad images, features that cannot be scored.
+    """
+    source = open_source(model) if isinstance(model, str | Path) else model
+    if isinstance(source, FeatureStore):
+        raise DistilvlError(f"{model} is a feature store, which cannot encode class names.", "Give a model.")
+    dataset = read_labels(labels, skip_bad=skip_bad)
+    names = sorted(set(dataset.captions))
+    classes = class_features(lambda texts: encode_texts(source, texts), names, templates)
+    encoded = encode_dataset(source, dataset, skip_bad=skip_bad)
+    row = {name: k for k, name in enumerate(names)}
+    return zero_shot(encoded.images, classes, np.array([row[name] for name in encoded.dataset.captions]))
+
+
+def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Evaluation:
+    several = len(found.ranks.image) > 1
+    return Evaluation(
+        student=found.score,
+        precision=found.precision,
+        intervals=intervals(found.ranks) if several else None,
+        comparison=None if other is None else compare_ranks(found.ranks, other.ranks),
+        other=None if other is None else other.score,
+        **known,
+    )
+
+
+def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model | FeatureStore, EncodedDataset]:
+    source = open_source(model) if isinstance(model, str | Path) else model
+    if isinstance(source, FeatureStore):
+        return source, read_store(source, gallery, skip_bad=skip_bad)
+    return source, encode_dataset(source, gallery, skip_bad=skip_bad)
+
+
+def _teacher_features(
+    encoded: EncodedDataset, features: str | Path | None, model: Source
+) -> tuple[Array, Array] | None:
+    """The teacher's image and text features of the same items, where a store is named or the run has one."""
+    run = run_of(model) if isinstance(model, str | Path) else None
     store_path = Path(features) if features is not None else _store_of_run(run)
     if store_path is None:
         return None
@@ -117,9 +165,7 @@ def _teacher_score(encoded: EncodedDataset, owner: Any, features: str | Path | N
         logger.info("the run's store %s lacks features of this split: no teacher score", store_path)
         return None
     names = [record.image.name for record in encoded.dataset]
-    images = store.images(encoded.image_keys, names=names)
-    texts = store.texts(text_keys, names=captions)
-    return score(np.asarray(images, np.float32), np.asarray(texts, np.float32), owner)
+    return store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
 
 
 def _store_of_run(run: Path | None) -> Path | None:
@@ -130,7 +176,12 @@ def _store_of_run(run: Path | None) -> Path | None:
     return path if path.is_dir() else None
 
 
-def _hard_negatives(model: SentenceTransformer, encoded: EncodedDataset) -> float | None:
+def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
+    images, texts = checked_rows(encoded.images, "image features"), checked_rows(encoded.texts, "text features")
+    return score_coco(truth, images, texts, *coco_ids(encoded.dataset))
+
+
+def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> float | None:
     """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order."""
     rows: list[int] = []
     true_rows: list[int] = []
@@ -142,6 +193,6 @@ def _hard_negatives(model: SentenceTransformer, encoded: EncodedDataset) -> floa
             true_rows.append(first + k)
             wrong.append(negative)
         first += len(record.captions)
-    if not wrong:
+    if not wrong or isinstance(source, FeatureStore):  # a store cannot encode what nobody stored
         return None
-    return hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(model, wrong))
+    return hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))

@@ -1,59 +1,62 @@
-"""Exact retrieval ranks in both directions, a block of images at a time."""
+"""Exact retrieval ranks in both directions: one float32 matrix product, close calls decided in double precision."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from distilvl.evaluation.rows import Floats, Integers, Rows, cosines, in_threads, split, threads
+
+Single = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 
 TIE_TOLERANCE = 1e-9
-"""Similarities closer than this are a tie.
+"""Cosines closer than this are a tie.
 
 The same dot product comes out of a matrix product with other last bits at another position or block size: in
 double precision, about 1e-15 for unit rows. A million times that, identical rows always tie; a hundred times
 finer than the rounding of float32 features, different rows practically never do."""
 
-BLOCK = 2**22
-"""Similarities held at a time (32 MiB), so that memory does not grow with n x m."""
+BLOCK = 2**24
+"""Similarities held at a time (64 MiB), so that memory does not grow with n x m."""
+
+TILE = 2**18
+"""Similarities compared at a time (1 MiB): what is read four times stays in the processor's cache."""
+
+CLOSE_SHARE = 1 / 32
+"""Above this share of close calls it is cheaper to compute a whole block in double precision than call by call."""
 
 
-def retrieval_ranks(
-    images: npt.NDArray[Any], texts: npt.NDArray[Any], text_image: npt.NDArray[Any]
-) -> tuple[Integers, Integers]:
-    """Ranks of the right answers, 1 for the first place.
+def retrieval_ranks(images: Rows, texts: Rows, text_image: Integers) -> tuple[Integers, Integers]:
+    """Ranks of the right answers by cosine, 1 for the first place.
 
-    Ties count against the model: a wrong item as similar as the right one is placed before it. So a model
-    that gives every item the same feature ends last, not first.
+    Ties count against the model: a wrong item as similar as the right one, or less so by at most `TIE_TOLERANCE`, is
+    placed before it. So a model that gives every item the same feature ends last, not first. Ranks are those of
+    double precision: a float32 similarity decides only where it is further from the right answer's than any
+    float32 product can err (`single_error`); all others are computed again.
 
     Args:
-        images: unit rows (n, D).
-        texts: unit rows (m, D).
+        images: n rows.
+        texts: m rows.
         text_image: row of each text's image, (m,); every image has at least one text.
 
     Returns:
         Image->text: for each image the rank of the best-placed of its own texts among all, (n,); its other
         texts are not counted as wrong. Text->image: for each text the rank of its image, (m,).
     """
-    images, texts = images.astype(np.float64, copy=False), texts.astype(np.float64, copy=False)
-    own = np.einsum("md,md->m", texts, images[text_image])
-    best_own = np.full(len(images), -np.inf)
-    np.maximum.at(best_own, text_image, own)
-
+    gallery = _Gallery.of(images, texts, text_image)
     image_ranks = np.ones(len(images), dtype=np.int64)
     text_ranks = np.ones(len(texts), dtype=np.int64)
-    rows = max(1, BLOCK // len(texts))
+    rows = min(len(images), max(1, BLOCK // len(texts)))
+    buffer = np.empty((rows, len(texts)), dtype=np.float32)
     for start in range(0, len(images), rows):
-        block = np.arange(start, min(start + rows, len(images)))
-        similarity = images[block] @ texts.T
-        wrong = text_image[None, :] != block[:, None]
-        ahead = wrong & (similarity >= best_own[block, None] - TIE_TOLERANCE)
-        image_ranks[block] += ahead.sum(axis=1)
-        ahead = wrong & (similarity >= own[None, :] - TIE_TOLERANCE)
-        text_ranks += ahead.sum(axis=0)
+        block = slice(start, min(start + rows, len(images)))
+        ahead = gallery.ahead_in_single(block, buffer) or gallery.ahead_in_double(block)
+        image_ranks[block] += ahead.of_images
+        text_ranks += ahead.of_texts
     return image_ranks, text_ranks
 
 
@@ -62,8 +65,155 @@ def recall_at(ranks: Integers, k: int) -> float:
     return 100.0 * float(np.mean(ranks <= k))
 
 
-def unit_rows(features: npt.NDArray[Any]) -> Floats:
-    """Rows divided by their L2 norm, in double precision."""
-    wide = features.astype(np.float64)
-    normalised: Floats = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return normalised
+def single_error(width: int) -> float:
+    """How far a float32 product of two unit rows can be from the exact cosine, whatever the order of summation.
+
+    The standard bound for a dot product of D terms, D u with u = 2^-24 (Higham, Accuracy and Stability of Numerical
+    Algorithms, section 3.1; the rows have length 1, so the bound's sum of absolute products is at most 1), and three
+    roundings for each row and one for the threshold.
+    """
+    return 1.05 * (width + 8) * 2.0**-24
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """How many wrong texts are ahead of the best own text of each image of a block, and how many wrong images of that
+    block are ahead of each text's own."""
+
+    of_images: Integers
+    of_texts: Integers
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    """The inputs, each right answer's cosine in double precision, and the texts sorted by image."""
+
+    images: Rows
+    texts: Rows
+    text_image: Integers
+    own: Floats
+    best_own: Floats
+    by_image: Integers
+    first: Integers
+
+    @classmethod
+    def of(cls, images: Rows, texts: Rows, text_image: Integers) -> _Gallery:
+        by_image = np.argsort(text_image, kind="stable")
+        first = np.searchsorted(text_image[by_image], np.arange(len(images) + 1))
+        own = np.empty(len(texts))
+        own[by_image] = cosines(images, texts, text_image[by_image], by_image)
+        best_own = np.maximum.reduceat(own[by_image], first[:-1])
+        return cls(images, texts, text_image, own, best_own, by_image, first)
+
+    def own_pairs(self, block: slice) -> tuple[Integers, Integers]:
+        """Row in the block, and text, of all right answers of the block's images."""
+        own_texts = self.by_image[self.first[block.start] : self.first[block.stop]]
+        return self.text_image[own_texts] - block.start, own_texts
+
+    def ahead_in_single(self, block: slice, buffer: Single) -> _Ahead | None:
+        """The counts for a block of images; none when too many calls are close."""
+        similarity = buffer[: block.stop - block.start]
+        np.matmul(self.images.unit[block], self.texts.unit.T, out=similarity)
+        similarity[self.own_pairs(block)] = -np.inf  # right answers are not ahead of anything
+        error = single_error(self.images.width)
+        of_images = _Band.around(self.best_own[block] - TIE_TOLERANCE, error)
+        of_texts = _Band.around(self.own - TIE_TOLERANCE, error)
+        size = max(1, TILE // len(self.texts))
+        tiles = [slice(start, start + size) for start in range(0, len(similarity), size)]
+
+        def count(part: list[slice]) -> _Counts | None:
+            counts = _Counts(len(similarity), len(self.texts), size)
+            fits = (counts.add(tile, similarity[tile], of_images, of_texts) for tile in part)
+            return counts if all(fits) else None
+
+        found = in_threads(count, split(tiles, threads()))
+        ahead = _Ahead(np.zeros(len(similarity), dtype=np.int64), np.zeros(len(self.texts), dtype=np.int64))
+        for counts in found:
+            if counts is None:
+                return None
+            self._decide(counts, block, ahead)
+        return ahead
+
+    def _decide(self, counts: _Counts, block: slice, ahead: _Ahead) -> None:
+        """Add the clear counts and, after a look in double precision, the close ones."""
+        ahead.of_images[:] += counts.of_images
+        ahead.of_texts[:] += counts.of_texts
+        rows, texts = counts.close_pairs(counts.close_to_images)
+        exact = cosines(self.images, self.texts, rows + block.start, texts)
+        is_ahead = exact >= self.best_own[rows + block.start] - TIE_TOLERANCE
+        ahead.of_images[:] += np.bincount(rows[is_ahead], minlength=len(ahead.of_images))
+        rows, texts = counts.close_pairs(counts.close_to_texts)
+        exact = cosines(self.images, self.texts, rows + block.start, texts)
+        is_ahead = exact >= self.own[texts] - TIE_TOLERANCE
+        ahead.of_texts[:] += np.bincount(texts[is_ahead], minlength=len(ahead.of_texts))
+
+    def ahead_in_double(self, block: slice) -> _Ahead:
+        """The same counts from a product in double precision, a few texts at a time."""
+        images = self.images.exact(block)
+        ahead = _Ahead(np.zeros(len(images), dtype=np.int64), np.zeros(len(self.texts), dtype=np.int64))
+        rows, own_texts = self.own_pairs(block)
+        for chunk in self._text_chunks(len(images)):
+            similarity = images @ self.texts.exact(chunk).T
+            here = (own_texts >= chunk.start) & (own_texts < chunk.stop)
+            similarity[rows[here], own_texts[here] - chunk.start] = -np.inf
+            ahead.of_images[:] += np.count_nonzero(similarity >= self.best_own[block, None] - TIE_TOLERANCE, axis=1)
+            ahead.of_texts[chunk] += np.count_nonzero(similarity >= self.own[chunk] - TIE_TOLERANCE, axis=0)
+        return ahead
+
+    def _text_chunks(self, rows: int) -> Iterator[slice]:
+        size = max(1, BLOCK // (4 * rows))
+        return (slice(k, min(k + size, len(self.texts))) for k in range(0, len(self.texts), size))
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Thresholds between which float32 cannot decide: at `high` and above is ahead, below `low` is not."""
+
+    low: Single
+    high: Single
+
+    @classmethod
+    def around(cls, threshold: Floats, error: float) -> _Band:
+        low, high = (threshold - error).astype(np.float32), (threshold + error).astype(np.float32)
+        return cls(np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf)))
+
+
+class _Counts:
+    """One thread's counts over its tiles of a block, and its close calls as places `row * m + text` of the block."""
+
+    def __init__(self, rows: int, texts: int, tile_rows: int) -> None:
+        self.of_images = np.zeros(rows, dtype=np.int64)
+        self.of_texts = np.zeros(texts, dtype=np.int64)
+        self.close_to_images: list[Integers] = []
+        self.close_to_texts: list[Integers] = []
+        self._ahead, self._near = (np.empty((tile_rows, texts), dtype=np.bool_) for _ in range(2))
+
+    def add(self, tile: slice, similarity: Single, of_images: _Band, of_texts: _Band) -> bool:
+        """Count a tile (rows, m); false when too many of its calls are close."""
+        offset = tile.start * similarity.shape[1]
+        ahead, near = self._ahead[: len(similarity)], self._near[: len(similarity)]
+
+        np.greater_equal(similarity, of_images.high[tile, None], out=ahead)
+        np.greater_equal(similarity, of_images.low[tile, None], out=near)
+        self.of_images[tile] = [np.count_nonzero(row) for row in ahead]  # an axis=1 sum is ten times slower
+        fits = self._note(self.close_to_images, ahead, near, offset)
+
+        np.greater_equal(similarity, of_texts.high, out=ahead)
+        np.greater_equal(similarity, of_texts.low, out=near)
+        for start in range(0, len(ahead), 255):  # as many ones as fit into a byte
+            self.of_texts += np.add.reduce(ahead[start : start + 255].view(np.uint8), axis=0, dtype=np.uint8)
+        return self._note(self.close_to_texts, ahead, near, offset) and fits
+
+    @staticmethod
+    def _note(notes: list[Integers], ahead: Bools, near: Bools, offset: int) -> bool:
+        close = np.flatnonzero(np.not_equal(ahead, near, out=near))
+        if len(close):
+            notes.append(close + offset)
+        return len(close) <= max(64, CLOSE_SHARE * near.size)
+
+    def close_pairs(self, notes: list[Integers]) -> tuple[Integers, Integers]:
+        """Rows in the block and texts of close calls."""
+        if not notes:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        rows, texts = np.divmod(np.concatenate(notes), len(self.of_texts))
+        return rows, texts

@@ -1,18 +1,29 @@
-"""Retrieval scores from features: R@1, R@5, R@10 both ways, RSUM, and accuracy on hard negatives."""
+"""Retrieval scores from features: R@1, R@5, R@10 both ways, RSUM, median ranks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
-from distilvl.evaluation.ranks import TIE_TOLERANCE, Floats, Integers, recall_at, retrieval_ranks, unit_rows
+from distilvl.evaluation.hard_negatives import hard_negative_accuracy
+from distilvl.evaluation.ranks import recall_at, retrieval_ranks
+from distilvl.evaluation.rows import Integers, checked_owner, checked_rows
 
-CONSTANT_SPREAD = 1e-6
-"""Unit rows that differ by less than this in every coordinate are one vector, up to float32 rounding."""
+__all__ = [
+    "Ranks",
+    "Recalls",
+    "Score",
+    "format_score",
+    "hard_negative_accuracy",
+    "join_ranks",
+    "rank_gallery",
+    "score",
+    "score_ranks",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +37,20 @@ class Recalls:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Retrieval quality on a gallery of `images` images and `texts` texts."""
+    """Retrieval quality on a gallery.
+
+    Attributes:
+        image_to_text, text_to_image: recalls of the two directions.
+        images, texts: size of the gallery; of all galleries together where a protocol has several.
+        median_rank: image->text and text->image, the median over queries of the rank of the best-placed right answer;
+            1 is the best. None where the ranks are not known.
+    """
 
     image_to_text: Recalls
     text_to_image: Recalls
     images: int
     texts: int
+    median_rank: tuple[float, float] | None = None
 
     @property
     def rsum(self) -> float:
@@ -48,6 +67,21 @@ class Score:
         }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranks:
+    """What scores are made of, and what resampling draws from.
+
+    Attributes:
+        image: for each image the rank of its best-placed text, (n,), 1 for the first place.
+        text: for each text the rank of its image, (m,).
+        text_image: row of each text's image, (m,).
+    """
+
+    image: Integers
+    text: Integers
+    text_image: Integers
+
+
 def score(image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike) -> Score:
     """Score features on image-text retrieval by cosine similarity; ties count against the model.
 
@@ -60,36 +94,36 @@ def score(image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_imag
         DistilvlError: shapes that do not fit, NaN or infinity, a zero row, features that are all the same,
             a row of `text_image` out of range, an image without texts.
     """
-    images = _checked_rows(image_features, "image features")
-    texts = _checked_rows(text_features, "text features")
-    owner = _checked_owner(text_image, images, texts)
-    image_ranks, text_ranks = retrieval_ranks(images, texts, owner)
-    return Score(_recalls(image_ranks), _recalls(text_ranks), images=len(images), texts=len(texts))
+    return score_ranks(rank_gallery(image_features, text_features, text_image))
 
 
-def hard_negative_accuracy(
-    image_features: npt.ArrayLike, text_features: npt.ArrayLike, negative_features: npt.ArrayLike
-) -> float:
-    """Percent of triples (image, true caption, caption wrong in one detail) that are told apart.
+def rank_gallery(image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike) -> Ranks:
+    """The ranks behind `score`; the same arguments and errors."""
+    images = checked_rows(image_features, "image features")
+    texts = checked_rows(text_features, "text features")
+    owner = checked_owner(text_image, images, texts)
+    return Ranks(*retrieval_ranks(images, texts, owner), owner)
 
-    A triple counts when the true caption is strictly more similar to the image than the wrong one.
 
-    Args:
-        image_features, text_features, negative_features: (n, D) each, row i of all three is triple i.
+def score_ranks(ranks: Ranks) -> Score:
+    """The score that ranks amount to."""
+    return Score(
+        _recalls(ranks.image),
+        _recalls(ranks.text),
+        images=len(ranks.image),
+        texts=len(ranks.text),
+        median_rank=(float(np.median(ranks.image)), float(np.median(ranks.text))),
+    )
 
-    Raises:
-        DistilvlError: as for `score`.
-    """
-    images = _checked_rows(image_features, "image features")
-    texts = _checked_rows(text_features, "text features")
-    negatives = _checked_rows(negative_features, "hard-negative features")
-    if not images.shape == texts.shape == negatives.shape:
-        raise DistilvlError(
-            f"triples have shapes {images.shape}, {texts.shape} and {negatives.shape}.",
-            "Give one image, one caption and one hard negative a row, all of the same width.",
-        )
-    gap = np.einsum("nd,nd->n", images, texts) - np.einsum("nd,nd->n", images, negatives)
-    return 100.0 * float(np.mean(gap > TIE_TOLERANCE))
+
+def join_ranks(parts: Sequence[Ranks]) -> Ranks:
+    """Ranks of several galleries as one list of queries; each keeps its rank within its own gallery."""
+    first_images = np.cumsum([0, *(len(part.image) for part in parts)])
+    return Ranks(
+        np.concatenate([part.image for part in parts]),
+        np.concatenate([part.text for part in parts]),
+        np.concatenate([part.text_image + first for part, first in zip(parts, first_images, strict=False)]),
+    )
 
 
 def format_score(score: Score) -> str:
@@ -103,45 +137,3 @@ def format_score(score: Score) -> str:
 
 def _recalls(ranks: Integers) -> Recalls:
     return Recalls(recall_at(ranks, 1), recall_at(ranks, 5), recall_at(ranks, 10))
-
-
-def _checked_rows(features: npt.ArrayLike, what: str) -> Floats:
-    """Unit rows, or an error that names the first bad row."""
-    rows = np.asarray(features)
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise DistilvlError(f"{what} have shape {rows.shape}.", "Give one row of numbers an item: (items, width).")
-    _refuse_any(~np.isfinite(rows).all(axis=1), f"{what} hold NaN or infinity", "Retrain or re-extract them.")
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-    _refuse_any(lengths == 0, f"{what} hold a row of zeros", "A zero vector has no direction; re-extract it.")
-    unit = unit_rows(rows)
-    if len(unit) > 1 and float(np.ptp(unit, axis=0).max()) < CONSTANT_SPREAD:
-        raise DistilvlError(
-            f"{what} are the same for all {len(unit)} items.",
-            "The model has collapsed, or was asked the same item again and again; nothing can be ranked.",
-        )
-    return unit
-
-
-def _checked_owner(text_image: npt.ArrayLike, images: Floats, texts: Floats) -> Integers:
-    """`text_image` as integers that point at existing images, each image having a text."""
-    owner = np.asarray(text_image)
-    if images.shape[1] != texts.shape[1]:
-        raise DistilvlError(
-            f"image features are {images.shape[1]} wide and text features {texts.shape[1]}.",
-            "Take both from the same model.",
-        )
-    if owner.shape != (len(texts),) or not np.issubdtype(owner.dtype, np.integer):
-        raise DistilvlError(
-            f"text_image has shape {owner.shape} and type {owner.dtype} for {len(texts)} texts.",
-            "Give one integer a text: the row of its image.",
-        )
-    outside = np.isin(owner, np.arange(len(images)), invert=True)
-    _refuse_any(outside, f"text_image points outside the {len(images)} images", "Count image rows from 0.")
-    missing = np.isin(np.arange(len(images)), owner, invert=True)
-    _refuse_any(missing, "an image has no texts", "Leave it out of the gallery, or give it a caption.")
-    return owner.astype(np.int64)
-
-
-def _refuse_any(bad: npt.NDArray[np.bool_], what: str, remedy: str) -> None:
-    if bad.any():
-        raise DistilvlError(f"{what} (first at row {int(np.argmax(bad))}, {int(bad.sum())} in all).", remedy)

@@ -1,0 +1,40 @@
+"""`distilvl report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from distilvl.cli.shared import SkipBad, app, clean_stdout
+
+
+@app.command(epilog="Example: distilvl report runs/demo --out demo.html --markdown demo.md")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not; several are compared in one page.")],
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Dataset of the examples and spaces; the first run's own by default."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of it.")] = "val",
+    items: Annotated[Optional[int], typer.Option(min=2, help="Use only so many images of the split.")] = None,  # noqa: UP045
+    examples: Annotated[int, typer.Option(min=0, help="How many retrievals to show.")] = 12,
+    timing: Annotated[bool, typer.Option(help="Measure speed and memory of the students.")] = True,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The page; report.html in the first run's folder by default."),
+    ] = None,
+    markdown: Annotated[Optional[Path], typer.Option(help="Write the same as Markdown here, without pictures.")] = None,  # noqa: UP045
+    as_json: Annotated[Optional[Path], typer.Option("--json", help="Write the same as JSON here.")] = None,  # noqa: UP045
+    skip_bad: SkipBad = False,
+) -> None:
+    """One offline HTML page about a run, or several side by side: results, curves, examples, spaces, cost, settings."""
+    from distilvl.reports.report import build_report, write_report
+
+    with clean_stdout():
+        built = build_report(
+            runs, data=data, split=split, items=items, examples=examples, timed=timing, skip_bad=skip_bad
+        )
+        written = write_report(built, out or runs[0] / "report.html", markdown, as_json)
+    typer.echo("written: " + ", ".join(map(str, written)))

@@ -1,0 +1,116 @@
+"""How much a student agrees with its teacher: what they retrieve, how they order it, where their features lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.rows import Rows, checked_rows
+
+DEPTH = 10
+RANKED_QUERIES = 500
+"""Queries whose whole lists are ranked, evenly spaced: sorting all lists of COCO 5K takes minutes."""
+_BLOCK = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Student against teacher on the same images and texts.
+
+    Attributes:
+        overlap: image->text and text->image: mean share of items that the two lists of the first 10 have in common
+            (of all items, where there are fewer than 10), 0 to 1.
+        rank_correlation: both directions: Spearman's coefficient between the student's and the teacher's similarities
+            of a query to all items, mean over at most `RANKED_QUERIES` evenly spaced queries, -1 to 1.
+        cka: linear CKA (Kornblith et al., ICML 2019) of image and of text features, 0 to 1; it compares spaces of any
+            widths.
+        cosine: mean cosine of the student's and the teacher's feature of an image, and of a text; none where the
+            widths differ.
+        modality_gap: of the student, of the teacher: distance between the mean unit image feature and the mean unit
+            text feature (Liang et al., NeurIPS 2022), 0 to 2.
+    """
+
+    overlap: tuple[float, float]
+    rank_correlation: tuple[float, float]
+    cka: tuple[float, float]
+    cosine: tuple[float, float] | None
+    modality_gap: tuple[float, float]
+
+
+def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.ArrayLike, npt.ArrayLike]) -> Agreement:
+    """Compare two models.
+
+    Args:
+        student, teacher: image features (n, D) and text features (m, D); D may differ between the models. At least
+            two images and two texts.
+
+    Raises:
+        DistilvlError: features that `score` refuses, or other numbers of items.
+    """
+    s_image, s_text = checked_rows(student[0], "image features"), checked_rows(student[1], "text features")
+    u_image, u_text = (
+        checked_rows(teacher[0], "teacher image features"),
+        checked_rows(teacher[1], "teacher text features"),
+    )
+    if len(s_image) != len(u_image) or len(s_text) != len(u_text) or min(len(s_image), len(s_text)) < 2:
+        raise DistilvlError(
+            f"student features of {len(s_image)} images and {len(s_text)} texts cannot be compared with teacher "
+            f"features of {len(u_image)} and {len(u_text)}.",
+            "Give both models' features of the same items, at least two of each kind.",
+        )
+    i2t, t2i = _lists((s_image, s_text), (u_image, u_text)), _lists((s_text, s_image), (u_text, u_image))
+    same_width = s_image.width == u_image.width
+    return Agreement(
+        overlap=(i2t[0], t2i[0]),
+        rank_correlation=(i2t[1], t2i[1]),
+        cka=(linear_cka(s_image, u_image), linear_cka(s_text, u_text)),
+        cosine=(_mean_cosine(s_image, u_image), _mean_cosine(s_text, u_text)) if same_width else None,
+        modality_gap=(modality_gap(s_image, s_text), modality_gap(u_image, u_text)),
+    )
+
+
+def linear_cka(x: Rows, y: Rows) -> float:
+    """||Yc' Xc||^2 / (||Xc' Xc|| ||Yc' Yc||) in Frobenius norms, Xc and Yc the unit rows less their means."""
+    a, b = x.exact(slice(None)), y.exact(slice(None))
+    a -= a.mean(axis=0)
+    b -= b.mean(axis=0)
+    both = np.linalg.norm(b.T @ a) ** 2
+    return float(both / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
+
+
+def modality_gap(images: Rows, texts: Rows) -> float:
+    """Distance of the two mean unit features."""
+    centres = [rows.unit.mean(axis=0, dtype=np.float64) for rows in (images, texts)]
+    return float(np.linalg.norm(centres[0] - centres[1]))
+
+
+def _mean_cosine(a: Rows, b: Rows) -> float:
+    return float(np.mean(np.einsum("nd,nd->n", a.exact(slice(None)), b.exact(slice(None)))))
+
+
+def _lists(student: tuple[Rows, Rows], teacher: tuple[Rows, Rows]) -> tuple[float, float]:
+    """Mean overlap of the first 10, and mean rank correlation, of (queries, items)."""
+    queries, items = len(student[0]), len(student[1])
+    depth = min(DEPTH, items)
+    ranked = set(np.unique(np.linspace(0, queries - 1, min(queries, RANKED_QUERIES)).astype(int)).tolist())
+    rows = max(1, _BLOCK // items)
+    common, correlations = 0, []
+    for start in range(0, queries, rows):
+        ours, theirs = (model[0].unit[start : start + rows] @ model[1].unit.T for model in (student, teacher))
+        first = [np.argpartition(-block, depth - 1, axis=1)[:, :depth] for block in (ours, theirs)]
+        common += sum(len(np.intersect1d(a, b)) for a, b in zip(*first, strict=True))
+        for row in ranked.intersection(range(start, start + len(ours))):
+            correlations.append(_spearman(ours[row - start], theirs[row - start]))
+    return common / (queries * depth), float(np.mean(correlations))
+
+
+def _spearman(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    """Pearson's coefficient of the ranks, ties at their mean rank; 0 where one side orders nothing."""
+    from scipy.stats import rankdata  # slow to import, and not needed for scoring
+
+    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (a, b))
+    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / lengths if lengths else 0.0

@@ -1,0 +1,101 @@
+"""What an evaluation found, and how a program reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from distilvl.evaluation.agreement import Agreement
+from distilvl.evaluation.coco import TruthScore
+from distilvl.evaluation.precision import Precision
+from distilvl.evaluation.resampling import Comparison, Interval
+from distilvl.evaluation.score import Score
+
+WAYS = ("image_to_text", "text_to_image")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `eval` reports.
+
+    Attributes:
+        student: the model's score.
+        teacher: the score of the teacher's stored features of the same items, when known.
+        hard_negatives: percent of hard negatives told apart, when the dataset has any.
+        skipped: images left out because they are bad.
+        precision: R-Precision and mAP@R of the model, image->text and text->image.
+        intervals: 95 % bootstrap intervals of the model's recalls and RSUM, by the names in `resampling.MEASURES`;
+            none for a single image.
+        agreement: of model and teacher, when the teacher's features are known.
+        protocol: name of the protocol, if one was asked for.
+        ground_truth: scores on CxC or ECCV Caption, if asked for.
+        comparison: of this model (A) with another one (B), if asked for.
+        other: the other model's score.
+    """
+
+    student: Score
+    teacher: Score | None
+    hard_negatives: float | None
+    skipped: int
+    precision: tuple[Precision, Precision] | None = None
+    intervals: Mapping[str, Interval] | None = None
+    agreement: Agreement | None = None
+    protocol: str | None = None
+    ground_truth: TruthScore | None = None
+    comparison: Comparison | None = None
+    other: Score | None = None
+
+    @property
+    def retention(self) -> float | None:
+        """Student RSUM over teacher RSUM."""
+        return None if self.teacher is None else self.student.rsum / self.teacher.rsum
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `eval --json` prints."""
+        out = self.student.as_dict()
+        out.update(images=self.student.images, texts=self.student.texts)
+        if self.protocol is not None:
+            out["protocol"] = self.protocol
+        if self.student.median_rank is not None:
+            out["median_rank"] = dict(zip(WAYS, self.student.median_rank, strict=True))
+        if self.precision is not None:
+            out["precision"] = {way: asdict(one) for way, one in zip(WAYS, self.precision, strict=True)}
+        if self.intervals is not None:
+            out["intervals"] = _nested(self.intervals)
+        if self.teacher is not None:
+            out.update(teacher=self.teacher.as_dict(), retention=self.retention)
+        if self.agreement is not None:
+            out["agreement"] = _agreement(self.agreement)
+        if self.hard_negatives is not None:
+            out["hard_negative_accuracy"] = self.hard_negatives
+        if self.ground_truth is not None:
+            out[self.ground_truth.name] = self.ground_truth.as_dict()
+        if self.comparison is not None and self.other is not None:
+            found = self.comparison
+            out["comparison"] = {"other": self.other.as_dict(), "difference": found.difference,
+                                 "interval": list(found.interval), "p_value": found.p_value}  # fmt: skip
+        if self.skipped:
+            out["skipped_images"] = self.skipped
+        return out
+
+
+def _nested(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    """`{"image_to_text": {"r1": [low, high], ...}, "text_to_image": {...}, "rsum": [low, high]}`."""
+    out: dict[str, Any] = {
+        way: {f"r{k}": list(intervals[f"{short}_r{k}"]) for k in (1, 5, 10)}
+        for way, short in zip(WAYS, ("i2t", "t2i"), strict=True)
+    }
+    return {**out, "rsum": list(intervals["rsum"])}
+
+
+def _agreement(found: Agreement) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "overlap_at_10": dict(zip(WAYS, found.overlap, strict=True)),
+        "rank_correlation": dict(zip(WAYS, found.rank_correlation, strict=True)),
+        "cka": dict(zip(("image", "text"), found.cka, strict=True)),
+        "modality_gap": dict(zip(("student", "teacher"), found.modality_gap, strict=True)),
+    }
+    if found.cosine is not None:
+        out["cosine"] = dict(zip(("image", "text"), found.cosine, strict=True))
+    return out
