@@ -50,6 +50,38 @@ def test_csv(folder: Path):
     ]
 
 
+def test_tsv_takes_quotes_as_letters(folder: Path):
+    path = folder / "captions.tsv"
+    path.write_text(
+        'image\tcaption\tsplit\r\na.png\ta 12" disc, black\tval\r\nb.png\t"half\ttest\r\n', encoding="utf-8"
+    )
+    records = read_folder(path)
+    assert [(record.captions, record.split) for record in records] == [
+        (('a 12" disc, black',), "val"),
+        (('"half',), "test"),
+    ]
+    path.write_text("image,caption\na.png,one\n")
+    with pytest.raises(DistilvlError, match=r"'image,caption'.*with tabs between"):
+        read_folder(path)
+
+
+def test_ten_thousand_words_are_kept(folder: Path):
+    caption = " ".join(f"extraordinary{k}" for k in range(10_000))
+    assert len(caption) > 131_072
+    assert read_folder(csv(folder, f"image,caption\na.png,{caption}\n"))[0].captions == (caption,)
+
+
+def test_control_characters_in_captions_become_spaces(folder: Path):
+    path = jsonl(folder, {"image": "a.png", "captions": ["a\0dog", "\x1b[1mloud\x1b[0m", "tab\tline\nkept", "\x07"]})
+    assert read_folder(path)[0].captions == ("a dog", " [1mloud [0m", "tab\tline\nkept")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_marked_encodings(folder: Path, encoding: str):
+    (folder / "captions.csv").write_bytes("image,caption\r\na.png,Käse und 猫\r\n".encode(encoding))
+    assert read_folder(folder / "captions.csv")[0].captions == ("Käse und 猫",)
+
+
 def test_csv_with_ids_and_without_splits(folder: Path):
     dataset = read_folder(csv(folder, "image_id,image,caption\n7,a.png,one\n,b.png,two\n"))
     assert [record.image_id for record in dataset] == ["7", "b.png"]
@@ -129,5 +161,5 @@ def test_all_files_missing(folder: Path):
 
 def test_not_utf8(folder: Path):
     (folder / "captions.csv").write_bytes("image,caption\na.png,Käse\n".encode("latin-1"))
-    with pytest.raises(DistilvlError, match=r"captions.csv is not UTF-8 text"):
+    with pytest.raises(DistilvlError, match=r"captions\.csv, line 2 is not UTF-8 text"):
         read_folder(folder / "captions.csv")

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import resource
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.data.images import decode_image
+from distilvl.data.images import decode_image, image_format
 from distilvl.errors import BadImageError
 
 
@@ -64,9 +67,110 @@ def test_every_changed_byte_gives_an_image_or_the_one_error():
             assert decode_image(changed, "n").mode == "RGB"
 
 
+@pytest.mark.parametrize(
+    "kind", [name for name in ("AVIF", "GIF", "JPEG", "TIFF", "WEBP") if name in Image.registered_extensions().values()]
+)
+def test_damaged_headers_give_an_image_or_the_one_error(kind: str):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(noise().resize((16, 16)), kind, **({} if kind == "GIF" else {"exif": exif}))
+    random = np.random.default_rng(0)
+    for at in random.integers(0, min(400, len(data)), 200):
+        changed = bytes([*data[:at], int(random.integers(256)), *data[at + 1 :]])
+        with contextlib.suppress(BadImageError):
+            assert decode_image(changed, "n").mode == "RGB"
+
+
 @pytest.mark.parametrize("limit", [1500, 1000])
-def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch, limit: int):
+def test_limit_of_pixels(monkeypatch: pytest.MonkeyPatch, limit: int):
+    """60 x 40 pixels lie between one and two times 1,500, where Pillow only warns, and beyond twice 1,000."""
     data = encoded(noise(), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(BadImageError, match=r"a\.png has too many pixels"):
+    with pytest.raises(BadImageError, match=rf"a\.png has 2,400 pixels; at most {limit:,} are decoded"):
         decode_image(data, "a.png")
+
+
+def png(width: int, height: int, depth: int, colours: int, rows: bytes) -> bytes:
+    """A PNG written by hand; `rows` with the filter byte 0 before each."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_50000_by_50000_is_refused_before_memory_is_taken():
+    data = png(50_000, 50_000, 8, 2, bytes(1000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadImageError, match=r"huge\.png has 2,500,000,000 pixels; at most 89,478,485 are decoded"):
+        decode_image(data, "huge.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB; the pixels would take 7 GB"
+
+
+def test_zero_bytes():
+    with pytest.raises(BadImageError, match=r"a\.jpg is empty \(0 bytes\)"):
+        decode_image(b"", "a.jpg")
+
+
+def test_cmyk_jpeg_becomes_rgb():
+    # Cyan ink takes red away.
+    image = decode_image(encoded(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG", quality=95), "n")
+    assert image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image), np.broadcast_to([0, 255, 255], (16, 16, 3)), atol=6)
+
+
+@pytest.mark.parametrize(("colours", "channels"), [(0, 1), (2, 3)])
+def test_16_bits_keep_the_upper_8(colours: int, channels: int):
+    values = np.arange(0, 4 * 6 * channels, dtype=np.uint16).reshape(4, 6 * channels) * 700 + 41
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    image = np.asarray(decode_image(png(6, 4, 16, colours, rows), "n"))
+    expected = (values // 256).reshape(4, 6, channels)
+    np.testing.assert_array_equal(image, np.broadcast_to(expected, (4, 6, 3)))
+    assert len(np.unique(image)) > 20
+
+
+def test_16_bit_grey_of_other_formats():
+    values = np.array([[0, 255, 256, 65535]], dtype=">u2")
+    pgm = b"P5\n4 1\n65535\n" + values.tobytes()
+    tiff = encoded(Image.fromarray(values.astype("<u2")), "TIFF")
+    for data in (pgm, tiff):
+        assert np.asarray(decode_image(data, "n"))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+def test_values_of_unknown_range_are_refused():
+    for array in (np.full((2, 2), 0.5, np.float32), np.full((2, 2), 70_000, np.int32)):
+        with pytest.raises(BadImageError, match=r"a\.tif holds .* values of unknown range"):
+            decode_image(encoded(Image.fromarray(array), "TIFF"), "a.tif")
+
+
+def test_transparent_parts_lie_on_white():
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putpixel((0, 0), 0)
+    image = decode_image(encoded(palette, "PNG", transparency=1), "n")
+    assert (image.getpixel((0, 0)), image.getpixel((3, 3))) == ((255, 0, 0), (255, 255, 255))
+    half = Image.new("RGBA", (2, 2), (0, 0, 0, 128))
+    assert decode_image(encoded(half, "PNG"), "n").getpixel((0, 0)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_the_first_frame_of_an_animation(kind: str):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=40, **options)
+    with Image.open(io.BytesIO(data)) as animation:
+        assert animation.n_frames == 3
+    assert decode_image(data, "n").getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_other_programs_are_not_started_for_an_image():
+    data = encoded(noise(), "EPS")
+    with pytest.raises(BadImageError, match=r"a\.eps is not an image of a kind that is read"):
+        decode_image(data, "a.eps")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_format_by_header(kind: str):
+    assert image_format(encoded(noise(), kind)) == kind

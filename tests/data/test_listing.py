@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from distilvl.data.listing import clean_caption, image_in, split_of
+from distilvl.data.listing import clean_caption, image_in, split_in_name, split_of, usual_split
 from distilvl.errors import DistilvlError
 
 
@@ -56,3 +59,33 @@ def test_hash_split():
     assert split_of("a.jpg") == "train"
     assert split_of("3.jpg") == "val"
     assert split_of("13.jpg") == "test"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_cleaning_changes_control_characters_only(text: str):
+    cleaned = clean_caption(text, "here")
+    kept = "\t\n\r\x85"
+    expected = [" " if unicodedata.category(c) == "Cc" and c not in kept else c for c in text]
+    assert list(cleaned) == expected
+    assert clean_caption(cleaned, "here") == cleaned
+
+
+def test_usual_splits():
+    assert [usual_split(name) for name in ("restval", "validation", "dev", "test", "mine")] == [
+        *("train", "val", "val", "test", "mine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("captions_train2017.json", "train"),
+        ("validation-00000-of-00002.parquet", "val"),
+        ("test.parquet", "test"),
+        ("photos.parquet", None),
+        ("train_or_test.parquet", None),
+        ("trainstation.parquet", None),
+    ],
+)
+def test_split_in_a_file_name(name: str, split: str | None):
+    assert split_in_name(Path(name)) == split

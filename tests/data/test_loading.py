@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data import load_dataset
+from distilvl.data import UnpairedDataset, load_any, load_dataset
 from distilvl.errors import DistilvlError
 
 LISTS = {
@@ -43,9 +43,58 @@ def test_unknown_source_lists_what_is_accepted(source: str):
     assert repr(source) in str(e.value)
 
 
-def test_folder_without_a_list(folder: Path):
-    with pytest.raises(DistilvlError, match=r"holds no list of images. Accepted are"):
+def test_folder_without_a_list_and_without_captions(folder: Path):
+    with pytest.raises(DistilvlError, match=r"holds 4 images and no captions; names of folders are not captions"):
         load_dataset(folder)
+
+
+def test_empty_folder(tmp_path: Path):
+    with pytest.raises(DistilvlError, match=r"holds no list of images and no images. Accepted are"):
+        load_dataset(tmp_path)
+
+
+def test_folder_of_text_files(folder: Path):
+    for name in ("a", "b", "c", "sub/d"):
+        (folder / f"{name}.txt").write_text(f"picture {name}\n")
+    assert [record.captions for record in load_dataset(folder)] == [
+        (f"picture {name}",) for name in ("a", "b", "c", "sub/d")
+    ]
+
+
+def test_coco_layout(folder: Path):
+    (folder / "annotations").mkdir()
+    (folder / "sub").rename(folder / "val2017")
+    content = {
+        "images": [{"id": 7, "file_name": "d.png"}],
+        "annotations": [{"id": 70, "image_id": 7, "caption": "one"}],
+    }
+    (folder / "annotations" / "captions_val2017.json").write_text(json.dumps(content))
+    assert load_dataset(folder).splits == {"val": 1}
+    assert load_dataset(folder / "annotations" / "captions_val2017.json").name == "album"
+
+
+def test_unpaired_is_loaded_but_is_no_dataset_of_pairs(folder: Path):
+    (folder / "texts.txt").write_text("one\ntwo\n")
+    source = f"unpaired:{folder},{folder / 'texts.txt'}"
+    data = load_any(source)
+    assert isinstance(data, UnpairedDataset)
+    assert (len(data.images), data.texts) == (4, ("one", "two"))
+    with pytest.raises(DistilvlError, match="images and texts without pairs"):
+        load_dataset(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("unpaired:images", "does not name a folder and a file"),
+        ("hf:", "names no place"),
+        ("hf:owner/name?column=x", "option column=x.*config, revision, image, caption"),
+        ("parquet:a.parquet?image=a&image=b", "'image' twice"),
+    ],
+)
+def test_specs_that_are_none(source: str, words: str):
+    with pytest.raises(DistilvlError, match=words):
+        load_dataset(source)
 
 
 def test_folder_with_two_lists(folder: Path):

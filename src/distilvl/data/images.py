@@ -2,41 +2,112 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import re
 import struct
-import warnings
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distilvl.errors import BadImageError
 
-_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
+BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+"""Endings, in lower case, by which a folder's images are told from its other files."""
+
+# Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
-    """The RGB picture in `data`, upright (EXIF orientation applied) and fully decoded.
+    """The RGB picture in `data`, upright (EXIF orientation applied) and fully decoded, 8 bits a channel.
+
+    CMYK and grey become RGB; 16-bit grey keeps its upper 8 bits; transparent parts are laid on white; of an
+    animation the first frame is taken. Colour profiles are not applied, as no preprocessing of the teachers
+    applies them either.
 
     Args:
-        data: an encoded image: JPEG, PNG, PPM or anything else Pillow reads.
+        data: an encoded image: AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PNG, PPM, TIFF or WebP.
         name: what an error message calls it.
 
     Raises:
-        BadImageError: truncated, not an image, or so large that decoding it could exhaust the memory.
+        BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), or of more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS` (89,478,485 unless set); that is found before memory is taken for them.
     """
+    if not data:
+        raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns between one and two times its pixel limit; for a data set both are a bad file.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            # Pillow itself stops only at twice the limit, and warns below that.
+            _require_within_limit(image.width * image.height, name)
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image), name)
     except UnidentifiedImageError as error:
-        raise BadImageError(f"{name} is not an image.", _REMEDY) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImageError(f"{name} has too many pixels to decode safely.", _REMEDY) from error
-    # What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated").
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
-        raise BadImageError(f"cannot decode image {name}: {_one_line(error)}.", _REMEDY) from error
+        raise BadImageError(f"{name} is not an image of a kind that is read.", BAD_IMAGE_REMEDY) from error
+    except Image.DecompressionBombError as error:
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        _require_within_limit(int(found[1]) if found else None, name)
+        raise BadImageError(f"{name} has too many pixels.", BAD_IMAGE_REMEDY) from error
+    # What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's
+    # raises RuntimeError.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        raise BadImageError(f"cannot decode image {name}: {_one_line(error)}.", BAD_IMAGE_REMEDY) from error
+
+
+def image_format(data: bytes) -> str:
+    """The format of an encoded image that `decode_image` accepts, such as `JPEG`; reads its header only."""
+    with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        return str(image.format)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow has; `Image.open` does not take a name that it does not know."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _require_within_limit(pixels: int | None, name: str) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None or (pixels is not None and pixels <= limit):
+        return
+    count = "too many" if pixels is None else f"{pixels:,}"
+    raise BadImageError(f"{name} has {count} pixels; at most {limit:,} are decoded.", BAD_IMAGE_REMEDY)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bits(image, name).convert("RGB")
+    if image.mode == "F":
+        raise BadImageError(f"{name} holds floating-point values of unknown range.", BAD_IMAGE_REMEDY)
+    if image.has_transparency_data:
+        # The colours behind transparent parts are arbitrary, often black; white is what viewers show.
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image.convert("RGBA"))
+        return canvas.convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
+    """Upper 8 bits of 16-bit grey; `convert` would cut all values above 255 off in some versions of Pillow."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise BadImageError(f"{name} holds 32-bit values of unknown range.", BAD_IMAGE_REMEDY)
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.listing import clean_caption, dataset_of, image_in, read_text
+from distilvl.data.json_files import read_json
+from distilvl.data.listing import clean_caption, dataset_of, image_in, usual_split
 from distilvl.data.records import PairDataset, Record
 from distilvl.errors import DistilvlError
 
 
-def read_karpathy(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
+def read_karpathy(
+    path: str | Path, *, skip_bad: bool = False, image_folders: Sequence[str] = ("images",)
+) -> PairDataset:
     """The dataset that a Karpathy JSON lists.
 
     Read are `images[].{filename, filepath?, split, sentids?, sentences[].{raw, sentid?}}`. The image files
     lie in `images/` beside the JSON, or right beside it. `image_id` is the file name, with `filepath` before
     it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as is
-    usual.
+    usual (`usual_split`).
 
     Args:
         path: the JSON file.
         skip_bad: leave out images whose file is missing, instead of raising.
+        image_folders: names that the image folder beside the JSON may have; the first one that is there counts.
 
     Raises:
         DistilvlError: a file that is not such a JSON, a bad entry (by its number), a missing image file,
             duplicate ids, an image without captions.
     """
     path = Path(path)
-    remedy = "Give a Karpathy split file: {'images': [{'filename', 'split', 'sentences': [{'raw'}]}]}."
-    try:
-        content = json.loads(read_text(path))
-    except ValueError as error:
-        raise DistilvlError(f"{path} is not valid JSON ({error}).", remedy) from error
+    content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
-        raise DistilvlError(f"{path} has no list 'images'.", remedy)
-    folder = path.parent / "images"
-    root = folder if folder.is_dir() else path.parent
+        raise DistilvlError(
+            f"{path} has no list 'images'.",
+            "Give a Karpathy split file: {'images': [{'filename', 'split', 'sentences': [{'raw'}]}]}.",
+        )
+    folders = (path.parent / name for name in image_folders)
+    root = next((folder for folder in folders if folder.is_dir()), path.parent)
     records = [_record(entry, root, f"{path}, images[{number}]") for number, entry in enumerate(images)]
     return dataset_of(path.resolve().parent.name, records, skip_bad=skip_bad)
 
@@ -59,7 +62,7 @@ def _record(entry: Any, root: Path, where: str) -> Record:
         image_id=image_id,
         image=image_in(root, image_id, where),
         captions=tuple(clean_caption(sentence["raw"], f"{where} ({filename})") for sentence in sentences),
-        split="train" if split == "restval" else split,
+        split=usual_split(split),
         caption_ids=_caption_ids(entry, sentences),
     )
 

@@ -1,9 +1,10 @@
-"""What the readers of image lists share: safe paths, clean captions, missing files."""
+"""What the readers of image lists share: safe paths, clean captions, splits, missing files."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,19 +15,17 @@ from distilvl.errors import BadImageError, DistilvlError
 
 _logger = logging.getLogger("distilvl")
 
-
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a list (a byte order mark is dropped); `DistilvlError` when it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DistilvlError(f"cannot read {path}: {error.strerror}.", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DistilvlError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from error
+# The control characters C0, DEL and C1, without tab, line feed, carriage return and NEL, which are white space.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_USUAL_SPLITS = {"restval": "train", "training": "train", "validation": "val", "valid": "val", "dev": "val"}
 
 
 def image_in(root: Path, name: Any, where: str) -> FileImage:
     """The image `name` under `root`; lists may not point out of their folder.
+
+    A list often comes from somebody else. With absolute paths or `..` it could make any picture of this
+    machine part of a data set, and send it to a teacher behind an API. Links inside the folder are followed:
+    whoever made them had access to the machine.
 
     Raises:
         DistilvlError: `name` is not a string, is absolute or climbs with `..`; `where` says which entry it
@@ -44,14 +43,40 @@ def image_in(root: Path, name: Any, where: str) -> FileImage:
 
 
 def clean_caption(caption: Any, where: str) -> str:
-    """`caption` if it is a proper string; `DistilvlError` otherwise."""
+    """`caption` with each control character, except tabs and line breaks, replaced by a space.
+
+    Control characters are damage (a NUL, a terminal's escape codes) that tokenizers treat in different ways;
+    a space, not nothing, keeps the words on both sides apart. Nothing else is changed: white space, letter
+    case and length stay, so that the caption's key stays that of the text as written.
+
+    Raises:
+        DistilvlError: not a string, or half a surrogate pair in it, which no encoding can store.
+    """
     if not isinstance(caption, str):
         raise DistilvlError(f"{where}: the caption is {caption!r}, not a string.", "Write it in quotes.")
     try:
         caption.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DistilvlError(f"{where}: the caption {caption!r} is not valid Unicode.", "Replace it.") from error
-    return caption
+    return _CONTROL.sub(" ", caption)
+
+
+def usual_split(name: str) -> str:
+    """The name that is used here for the split `name`: `restval` is `train`, `validation` and `dev` are `val`.
+
+    COCO's `restval` (30,504 images) has been trained on since VSE++ (Faghri et al., BMVC 2018), and all
+    figures published since then are of the joint 113,287 images.
+    """
+    return _USUAL_SPLITS.get(name, name)
+
+
+def split_in_name(path: Path) -> str | None:
+    """`val` for `captions_val2014.json` or `validation-00000-of-00002.parquet`: the word for a split in a file's name.
+
+    Nothing if there is no such word, or more than one.
+    """
+    words = {usual_split(word) for word in re.findall("[a-z]+", path.stem.lower())} & {"train", "val", "test"}
+    return words.pop() if len(words) == 1 else None
 
 
 def split_of(image_id: str) -> str:
@@ -68,7 +93,7 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
     """The dataset of all `records`, after a look whether their files exist.
 
     Blank captions are dropped (an image with no other is an error). With `skip_bad` records without a file
-    are left out, and their number is logged.
+    are left out, their number is logged, and `left_out` of the dataset names them.
 
     Raises:
         BadImageError: files are missing; names the first one and their number.
@@ -96,7 +121,7 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
     kept = tuple(_without_blanks(record) for index, record in enumerate(records) if index not in missing)
     if not kept:
         raise DistilvlError(f"{name} has no images.", "Check the list and its image folder.")
-    dataset = PairDataset(name, kept)
+    dataset = PairDataset(name, kept, tuple(records[index].image.name for index in sorted(missing)))
     _require_distinct_caption_ids(dataset)
     return dataset
 

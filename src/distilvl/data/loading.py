@@ -4,55 +4,131 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distilvl.data.coco_captions import read_coco_captions
 from distilvl.data.folder import read_folder
+from distilvl.data.hub import is_saved_dataset, read_hub
+from distilvl.data.image_files import image_files
 from distilvl.data.karpathy import read_karpathy
+from distilvl.data.named import BENCHMARKS, read_named
+from distilvl.data.parquet import read_parquet
 from distilvl.data.records import PairDataset
+from distilvl.data.sidecars import read_sidecars
+from distilvl.data.specs import Spec, parse_spec
+from distilvl.data.unpaired import UnpairedDataset, read_unpaired
 from distilvl.errors import DistilvlError
 
 _ACCEPTED = (
     "Accepted are: 'scenes' (the built-in data set); a folder with a Karpathy JSON (dataset*.json), "
-    "a captions.jsonl or a captions.csv; or such a file itself."
+    "a captions.jsonl, a captions.csv or .tsv, COCO's captions_*.json, *.parquet, or a .txt beside each image; "
+    "such a file itself; flickr8k, flickr30k or coco, alone or with :FOLDER or :hub; hf:OWNER/NAME; "
+    "unpaired:DIR,FILE."
 )
 
 
 def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
-    """The dataset that `source` names.
+    """The dataset of pairs that `source` names.
 
     Args:
-        source: `scenes`; a folder that holds `dataset*.json`, `captions.jsonl` or `captions.csv`; or one
-            such file.
+        source: `scenes`; a folder or a list (Karpathy's JSON, COCO captions, JSONL, CSV, TSV, Parquet, text files
+            beside images, `save_to_disk`); `flickr8k`, `flickr30k` or `coco`, alone or followed by `:FOLDER` or
+            `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`.
         skip_bad: leave out images whose file is missing (and log how many) instead of raising.
 
     Raises:
-        DistilvlError: unknown name, missing path, a folder with no list or several, or a bad list; images
-            that are there but cannot be decoded are found when they are read.
+        DistilvlError: unknown name, missing path, a folder with no list or several, a bad list, or data without
+            pairs; images that are there but cannot be decoded are found when they are read.
+    """
+    data = load_any(source, skip_bad=skip_bad)
+    if isinstance(data, UnpairedDataset):
+        raise DistilvlError(
+            f"{data.name} has images and texts without pairs.", "Training can use it; this needs a dataset of pairs."
+        )
+    return data
+
+
+def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | UnpairedDataset:
+    """What `load_dataset` takes, or `unpaired:DIR,FILE`: images of a folder and lines of a text file, not linked.
+
+    Args:
+        source: the name, path or specification.
+        skip_bad: leave out images whose file is missing (and log how many) instead of raising.
+
+    Raises:
+        DistilvlError: as `load_dataset`, except that unpaired data is welcome.
     """
     if source == "scenes":
         from distilvl.data.scenes import scenes_dataset
 
         return scenes_dataset()
+    if isinstance(source, str):
+        if source in BENCHMARKS:
+            return read_named(source, skip_bad=skip_bad)
+        spec = parse_spec(source)
+        if spec is not None:
+            return _load_spec(spec, skip_bad=skip_bad)
     path = Path(source)
     if path.is_dir():
-        path = _list_in(path)
-    elif not path.is_file():
+        return _load_folder(path, skip_bad=skip_bad)
+    if not path.is_file():
         raise DistilvlError(f"there is no data set {str(source)!r}.", _ACCEPTED)
+    return _load_list(path, skip_bad=skip_bad)
+
+
+def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
+    if spec.kind in BENCHMARKS:
+        return read_named(spec.kind, spec.place, skip_bad=skip_bad)
+    if not spec.place:
+        raise DistilvlError(f"the data set {spec.kind}: names no place.", _ACCEPTED)
+    captions = spec.options.get("caption", ())
+    if spec.kind == "parquet":
+        return read_parquet(spec.place, image=spec.one("image"), captions=captions, skip_bad=skip_bad)
+    if spec.kind == "hf":
+        return read_hub(
+            spec.place,
+            config=spec.one("config"),
+            revision=spec.one("revision"),
+            image=spec.one("image"),
+            captions=captions,
+        )
+    images, comma, texts = spec.place.rpartition(",")
+    if not (images and comma and texts):
+        raise DistilvlError(
+            f"unpaired:{spec.place} does not name a folder and a file.", "Write unpaired:IMAGES,CAPTIONS.txt."
+        )
+    return read_unpaired(images, texts)
+
+
+def _load_list(path: Path, *, skip_bad: bool) -> PairDataset:
     suffix = path.suffix.lower()
     if suffix == ".json":
+        if path.name.startswith("captions_"):
+            return read_coco_captions([path], skip_bad=skip_bad)
         return read_karpathy(path, skip_bad=skip_bad)
-    if suffix in (".jsonl", ".csv"):
+    if suffix in (".jsonl", ".csv", ".tsv"):
         return read_folder(path, skip_bad=skip_bad)
+    if suffix == ".parquet":
+        return read_parquet(path, skip_bad=skip_bad)
     raise DistilvlError(f"{path} is not a data set: its name ends in {suffix or 'nothing'!r}.", _ACCEPTED)
 
 
-def _list_in(folder: Path) -> Path:
-    """The one list of images that `folder` holds."""
+def _load_folder(folder: Path, *, skip_bad: bool) -> PairDataset:
+    """The one list that `folder` holds, or what lies in it otherwise."""
+    if is_saved_dataset(folder):
+        return read_hub(str(folder))
     lists = sorted(folder.glob("dataset*.json"))
-    lists += [folder / name for name in ("captions.jsonl", "captions.csv") if (folder / name).is_file()]
-    if not lists:
-        raise DistilvlError(f"the folder {folder} holds no list of images.", _ACCEPTED)
+    lists += [path for kind in ("jsonl", "csv", "tsv") if (path := folder / f"captions.{kind}").is_file()]
     if len(lists) > 1:
         raise DistilvlError(
             f"the folder {folder} holds several lists: {', '.join(path.name for path in lists)}.",
             "Give the one that you mean, by its path.",
         )
-    return lists[0]
+    if lists:
+        return _load_list(lists[0], skip_bad=skip_bad)
+    coco = sorted(folder.glob("captions_*.json")) or sorted(folder.glob("annotations/captions_*.json"))
+    if coco:
+        return read_coco_captions(coco, skip_bad=skip_bad)
+    if any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet")):
+        return read_parquet(folder, skip_bad=skip_bad)
+    if not image_files(folder):
+        raise DistilvlError(f"the folder {folder} holds no list of images and no images.", _ACCEPTED)
+    return read_sidecars(folder)

@@ -76,6 +76,8 @@ class PairDataset(Sequence[Record]):
     Args:
         name: how messages and reports call it.
         records: the images; ids must be unique and every image needs a caption.
+        left_out: names of images that the list has but whose file is missing; only a reader told to skip bad
+            images leaves any out.
 
     Raises:
         DistilvlError: duplicate `image_id`, or an image without captions.
@@ -83,6 +85,7 @@ class PairDataset(Sequence[Record]):
 
     name: str
     records: tuple[Record, ...] = field(repr=False)
+    left_out: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -1,0 +1,131 @@
+"""Reader of Hugging Face datasets: by name, or a folder written by `save_to_disk`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distilvl.data.arrow import column_types
+from distilvl.data.columns import find_columns
+from distilvl.data.images import BAD_IMAGE_REMEDY
+from distilvl.data.listing import dataset_of, usual_split
+from distilvl.data.merging import Row, merge_rows
+from distilvl.data.optional import require
+from distilvl.data.parquet import table_row
+from distilvl.data.records import FileImage, PairDataset
+from distilvl.errors import BadImageError, DistilvlError
+
+_BATCH = 1000
+
+
+def read_hub(
+    name: str,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    image: str | None = None,
+    captions: Sequence[str] = (),
+    split: str | None = None,
+) -> PairDataset:
+    """The dataset that `datasets` finds under a name, downloaded by it if need be, or in a folder on disk.
+
+    Columns are found by `find_columns`. Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such
+    a column an image is called `split/row`. Splits come from the column `split`, or are the dataset's own, with
+    `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`). No code of
+    the dataset's repository is run.
+
+    Args:
+        name: `owner/name`, or a folder.
+        config: of a dataset that has several.
+        revision: branch, tag or commit.
+        image: the image column, if it is not found by name and type.
+        captions: the caption columns, likewise.
+        split: of all rows, instead of what the dataset says.
+
+    Raises:
+        DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, a bad
+            row (by its split and number, from 0), an image without captions.
+    """
+    parts, on_disk = _load(name, config, revision)
+    divided = set(parts) != {"train"}
+    rows = (
+        row
+        for part, table in parts.items()
+        for row in _rows(name, part, table, image, captions, split or (part if divided else None), on_disk)
+    )
+    return dataset_of(Path(name).name, merge_rows(rows, name), skip_bad=False)
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote this folder."""
+    return (folder / "dataset_dict.json").is_file() or (
+        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HubImage:
+    """An image in a Hugging Face dataset.
+
+    Attributes:
+        table: of the one column, not decoding.
+        column: its name.
+        row: number in the table.
+        name: what error messages call it.
+        paths: whether a path in place of bytes is followed. `datasets` writes paths of its own cache for what it
+            downloaded; in a folder from disk, whose images are always bytes, a path is somebody's tampering.
+    """
+
+    table: Any = field(repr=False, compare=False)
+    column: str
+    row: int
+    name: str
+    paths: bool
+
+    def read(self) -> bytes:
+        """Bytes of the cell; `BadImageError` when there are none."""
+        value = self.table[self.row][self.column]
+        data, path = (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
+        if data is None and self.paths and isinstance(path, str):
+            return FileImage(Path(path)).read()
+        if not isinstance(data, bytes):
+            raise BadImageError(f"{self.name} has no image.", BAD_IMAGE_REMEDY)
+        return data
+
+
+def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[str, Any], bool]:
+    """Tables by split, and whether they come from `save_to_disk`."""
+    datasets = require("datasets", "datasets")
+    on_disk = is_saved_dataset(Path(name))
+    try:
+        found = datasets.load_from_disk(name) if on_disk else datasets.load_dataset(name, config, revision=revision)
+    # RuntimeError: a repository with a script, which `datasets` no longer runs.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DistilvlError(
+            f"datasets cannot load {name!r}: {reason.rstrip('.')}.",
+            "Check the name and the network; some need ?config=NAME or ?revision=refs/convert/parquet.",
+        ) from error
+    return (found if isinstance(found, Mapping) else {"train": found}), on_disk
+
+
+def _rows(
+    name: str, part: str, table: Any, image: str | None, captions: Sequence[str], split: str | None, on_disk: bool
+) -> Iterator[Row]:
+    types = column_types(table.features.arrow_schema, "datasets")
+    columns = find_columns(types, f"{name} ({part})", image=image, captions=captions, paths=False)
+    pictures = table.select_columns([columns.image])
+    if type(table.features[columns.image]).__name__ == "Image":
+        pictures = pictures.cast_column(columns.image, require("datasets", "datasets").Image(decode=False))
+    wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
+    usual = usual_split(split) if split is not None else None
+    texts = table.select_columns(list(dict.fromkeys(wanted))).with_format("arrow")
+    row = 0
+    for batch in texts.iter(batch_size=_BATCH):
+        for values in batch.to_pylist():
+            where = f"{name}, {part} row {row}"
+            source = HubImage(pictures, columns.image, row, where, not on_disk)
+            yield table_row(where, f"{part}/{row}", source, values, columns, usual)
+            row += 1

@@ -1,0 +1,44 @@
+"""The image files of a folder, by their endings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from distilvl.data.images import IMAGE_SUFFIXES
+from distilvl.errors import DistilvlError
+
+
+def image_files(folder: Path) -> list[str]:
+    """Paths of all images in `folder` and the folders in it, relative to it, with `/`, sorted.
+
+    Hidden files and folders are passed over (macOS puts `._a.jpg` beside `a.jpg`). Links to folders are followed,
+    each folder once, so that a link to a folder above it does no harm.
+
+    Raises:
+        DistilvlError: no such folder, or a file name that is not valid Unicode.
+    """
+    if not folder.is_dir():
+        raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
+    found: list[str] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        within = Path(place).relative_to(folder)
+        for name in files:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                found.append(_checked((within / name).as_posix(), folder))
+    return sorted(found)
+
+
+def _checked(name: str, folder: Path) -> str:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DistilvlError(f"the file name {name!r} in {folder} is not valid Unicode.", "Rename it.") from error
+    return name

@@ -1,0 +1,121 @@
+"""Take stock of a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from distilvl.data.inspection.groups import equal_groups, near_groups
+from distilvl.data.inspection.neighbours import MAX_DISTANCE
+from distilvl.data.inspection.perceptual import THUMBNAIL
+from distilvl.data.inspection.pictures import Picture, look_at
+from distilvl.data.inspection.report import BadFile, Copy, Inspection, Overlap, Spread
+from distilvl.data.records import PairDataset
+from distilvl.data.unpaired import UnpairedDataset
+from distilvl.errors import BadImageError, DistilvlError
+
+NEAR_BITS = 8
+"""Bits of 64 in which near duplicates may differ; of copies saved again with 2 % cut off each side, 97 % are within."""
+
+_WORD_EDGES = (5, 10, 20, 40, 80)
+_UNPAIRED = "unpaired"
+
+
+def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEAR_BITS) -> Inspection:
+    """Count, measure and compare all images and captions of `data`. Bad images are findings, not errors.
+
+    Load the data with `skip_bad`, so that missing files are reported with the rest.
+
+    Args:
+        data: what to look at; unpaired data is one split, `unpaired`.
+        near_bits: in how many bits of their perceptual hashes near duplicates may differ, 0 to 15.
+
+    Raises:
+        DistilvlError: `near_bits` is out of range.
+    """
+    if not 0 <= near_bits <= MAX_DISTANCE:
+        raise DistilvlError(f"near duplicates cannot differ in {near_bits} bits.", f"Choose 0 to {MAX_DISTANCE}.")
+    if isinstance(data, PairDataset):
+        copies = [Copy(record.image_id, record.split) for record in data]
+        captions = [(record.split, caption) for record in data for caption in record.captions]
+        counts, missing = [len(record.captions) for record in data], data.left_out
+        sources = [record.image for record in data]
+    else:
+        copies = [Copy(image.image_id, _UNPAIRED) for image in data.images]
+        captions, counts, missing = [(_UNPAIRED, text) for text in data.texts], [], ()
+        sources = [image.image for image in data.images]
+    found = look_at(sources, data.name)
+    bad = [BadFile(name, "", "the file is missing.") for name in missing]
+    for source, copy, look in zip(sources, copies, found, strict=True):
+        if isinstance(look, BadImageError):
+            bad.append(BadFile(source.name, copy.split, look.args[0]))
+    good = [(copy, look) for copy, look in zip(copies, found, strict=True) if isinstance(look, Picture)]
+    pictures, kept = [picture for _, picture in good], [copy for copy, _ in good]
+    exact, near = _duplicates(pictures, near_bits)
+    words = [len(caption.split()) for _, caption in captions]
+    widths, heights = ([picture.size[axis] for picture in pictures] for axis in (0, 1))
+    return Inspection(
+        name=data.name,
+        images=dict(Counter(copy.split for copy in copies)),
+        captions=dict(Counter(split for split, _ in captions)),
+        captions_per_image=Spread.of(counts),
+        images_by_captions=dict(sorted(Counter(counts).items())),
+        words=Spread.of(words),
+        captions_by_words=_by_words(words),
+        width=Spread.of(widths),
+        height=Spread.of(heights),
+        sizes=dict(Counter(f"{w} x {h}" for w, h in zip(widths, heights, strict=True)).most_common(10)),
+        formats=dict(Counter(picture.format for picture in pictures).most_common()),
+        bad=tuple(bad),
+        exact=_named(exact, kept),
+        near=_named(near, kept),
+        near_bits=near_bits,
+        overlaps=_overlaps(exact, near, kept),
+    )
+
+
+def _duplicates(pictures: Sequence[Picture], near_bits: int) -> tuple[list[list[int]], list[list[int]]]:
+    keys = [picture.key for picture in pictures]
+    hashes = np.asarray([picture.hash for picture in pictures], dtype=np.uint64)
+    thumbnails = np.zeros((len(pictures), THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
+    for row, picture in enumerate(pictures):
+        thumbnails[row] = picture.thumbnail
+    return equal_groups(keys), near_groups(hashes, thumbnails, keys, near_bits)
+
+
+def _named(groups: Iterable[Sequence[int]], copies: Sequence[Copy]) -> tuple[tuple[Copy, ...], ...]:
+    return tuple(tuple(copies[row] for row in group) for group in groups)
+
+
+def _overlaps(exact: list[list[int]], near: list[list[int]], copies: Sequence[Copy]) -> tuple[Overlap, ...]:
+    """Pairs of splits that share images; of an exact group, near copies of its first count for all of it."""
+    same = {group[0]: group for group in exact}
+    whole = [[member for row in group for member in same.get(row, [row])] for group in near]
+    splits = list(dict.fromkeys(copy.split for copy in copies))
+    found = []
+    for first, second in combinations(splits, 2):
+        equal = _shared(exact, copies, first, second)
+        alike = _shared(whole, copies, first, second) - equal
+        if equal or alike:
+            found.append(Overlap((first, second), len(equal), len(alike)))
+    return tuple(found)
+
+
+def _shared(groups: Iterable[Sequence[int]], copies: Sequence[Copy], first: str, second: str) -> set[int]:
+    """Rows of the split `second` in a group that also has a row of `first`."""
+    shared: set[int] = set()
+    for group in groups:
+        if any(copies[row].split == first for row in group):
+            shared.update(row for row in group if copies[row].split == second)
+    return shared
+
+
+def _by_words(words: Sequence[int]) -> dict[str, int]:
+    """How many captions lie in each range of lengths, empty ranges included."""
+    edges = [0, *_WORD_EDGES]
+    names = [f"{low + 1}-{high}" for low, high in pairwise(edges)] + [f"over {edges[-1]}"]
+    ranges = Counter(int(place) for place in np.searchsorted(_WORD_EDGES, words))
+    return {name: ranges[k] for k, name in enumerate(names)}

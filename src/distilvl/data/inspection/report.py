@@ -1,0 +1,104 @@
+"""What an inspection found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Least, mean, median and largest of some numbers."""
+
+    min: float
+    mean: float
+    median: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[int]) -> Spread | None:
+        """The spread of `values`; nothing if there are none."""
+        if not values:
+            return None
+        return cls(min(values), round(float(np.mean(values)), 2), float(np.median(values)), max(values))
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """An image that is missing or cannot be decoded."""
+
+    name: str
+    split: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An image in a group of duplicates."""
+
+    image_id: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How far two splits share images.
+
+    Attributes:
+        splits: the two, in the dataset's order.
+        exact: images of the second split whose very file is in the first as well.
+        near: images of the second split that are near duplicates, not exact ones, of an image in the first.
+    """
+
+    splits: tuple[str, str]
+    exact: int
+    near: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All findings; the parts about images leave bad files out.
+
+    Attributes:
+        name: of the dataset.
+        images: number of images of each split, bad ones included; missing files have no split and are not counted.
+        captions: number of captions of each split.
+        captions_per_image: spread over images; nothing for unpaired data.
+        images_by_captions: how many images have 1, 2, ... captions.
+        words: spread of the captions' lengths in words.
+        captions_by_words: how many captions have 1-5, 6-10, ... words.
+        width: spread of the upright images' widths.
+        height: likewise.
+        sizes: the ten most frequent sizes, such as `640 x 480`, with their numbers.
+        formats: number of images of each format.
+        bad: missing and undecodable images.
+        exact: groups of byte-identical files.
+        near: groups of nearly equal pictures, one of each exact group.
+        near_bits: how many bits of the perceptual hash may differ.
+        overlaps: of each pair of splits that share anything.
+    """
+
+    name: str
+    images: Mapping[str, int]
+    captions: Mapping[str, int]
+    captions_per_image: Spread | None
+    images_by_captions: Mapping[int, int]
+    words: Spread | None
+    captions_by_words: Mapping[str, int]
+    width: Spread | None
+    height: Spread | None
+    sizes: Mapping[str, int]
+    formats: Mapping[str, int]
+    bad: tuple[BadFile, ...]
+    exact: tuple[tuple[Copy, ...], ...]
+    near: tuple[tuple[Copy, ...], ...]
+    near_bits: int
+    overlaps: tuple[Overlap, ...]
+
+
+def as_dict(inspection: Inspection) -> dict[str, Any]:
+    """The inspection in terms of JSON."""
+    return asdict(inspection)

@@ -1,0 +1,141 @@
+"""Reader of Parquet files: one image or one caption a row, with the image's bytes or its path in a column."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distilvl.data.arrow import column_types
+from distilvl.data.columns import Columns, captions_in, find_columns
+from distilvl.data.images import BAD_IMAGE_REMEDY
+from distilvl.data.listing import dataset_of, image_in, split_in_name, usual_split
+from distilvl.data.merging import Row, merge_rows
+from distilvl.data.optional import require
+from distilvl.data.records import ImageSource, PairDataset
+from distilvl.errors import BadImageError, DistilvlError
+
+_GROUPS_HELD = 2  # two threads decode side by side, so that at a border both groups are in use
+
+
+def read_parquet(
+    path: str | Path, *, image: str | None = None, captions: Sequence[str] = (), skip_bad: bool = False
+) -> PairDataset:
+    """The dataset of a Parquet file, or of all `*.parquet` in a folder and in its folder `data/`.
+
+    Columns are found by `find_columns`. The image column holds encoded images (bytes, or the struct with `bytes`
+    that Hugging Face writes), or paths relative to the file's folder. Rows with the same `image_id` (`img_id`,
+    `imgid`), or the same path, are merged; an image without either is called `file/row`. Splits come from the
+    column `split`, or from the files' names (`train-00000-of-00004.parquet`), or else from a hash (`split_of`).
+    Bytes are read when an image is, a row group at a time, so a row group has to fit into memory.
+
+    Args:
+        path: file or folder.
+        image: the image column, if it is not found by name and type.
+        captions: the caption columns, likewise.
+        skip_bad: leave out images whose file is missing, instead of raising.
+
+    Raises:
+        DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, a bad row
+            (by its number, from 0), a missing image file, an image without captions.
+    """
+    path = Path(path)
+    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")]) if path.is_dir() else [path]
+    if not files:
+        raise DistilvlError(f"the folder {path} holds no *.parquet.", "Check the path.")
+    groups = RowGroups()
+    rows = (row for file in files for row in _rows(file, groups, image, captions))
+    name = path.resolve().name if path.is_dir() else path.stem
+    return dataset_of(name, merge_rows(rows, str(path)), skip_bad=skip_bad)
+
+
+class RowGroups:
+    """Image cells of Parquet files; the row groups read last are kept, since neighbours are mostly read together."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[Path, str, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def cell(self, path: Path, column: str, group: int, row: int) -> Any:
+        """The value at `row` of a row group."""
+        key = (path, column, group)
+        with self._lock:
+            cells = self._held.pop(key, None)
+            if cells is None:
+                while len(self._held) >= _GROUPS_HELD:
+                    self._held.pop(next(iter(self._held)))
+                with require("pyarrow.parquet", "parquet").ParquetFile(path) as file:
+                    cells = file.read_row_group(group, columns=[column]).column(0)
+            self._held[key] = cells
+        return cells[row].as_py()
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetImage:
+    """An image in a Parquet file."""
+
+    path: Path
+    column: str
+    group: int
+    row: int
+    name: str
+    groups: RowGroups = field(repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """Bytes of the cell; `BadImageError` when it is empty or the file cannot be read."""
+        try:
+            value = self.groups.cell(self.path, self.column, self.group, self.row)
+        except OSError as error:
+            raise BadImageError(
+                f"cannot read {self.name}: {' '.join(str(error).split()).rstrip('.')}.", BAD_IMAGE_REMEDY
+            ) from error
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise BadImageError(f"{self.name} has no image.", BAD_IMAGE_REMEDY)
+        return data
+
+
+def _rows(path: Path, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
+    parquet, arrow = require("pyarrow.parquet", "parquet"), require("pyarrow", "parquet")
+    try:
+        with parquet.ParquetFile(path) as file:
+            types = column_types(file.schema_arrow, "parquet")
+            columns = find_columns(types, str(path), image=image, captions=captions, paths=True)
+            in_file = types[columns.image] == "bytes"
+            wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=wanted if in_file else [*wanted, columns.image])
+                before = sum(file.metadata.row_group(k).num_rows for k in range(group))
+                for row, values in enumerate(table.to_pylist()):
+                    where = f"{path}, row {before + row}"
+                    source = (
+                        ParquetImage(path, columns.image, group, row, where, groups)
+                        if in_file
+                        else image_in(path.parent, values[columns.image], where)
+                    )
+                    key = f"{path.stem}/{before + row}" if in_file else values[columns.image]
+                    yield table_row(where, key, source, values, columns, split_in_name(path))
+    except (OSError, arrow.ArrowInvalid) as error:
+        reason = " ".join(str(error).split())
+        raise DistilvlError(
+            f"cannot read {path} as Parquet: {reason.rstrip('.')}.", "Check that the file is complete."
+        ) from error
+
+
+def table_row(
+    where: str, key: str, image: ImageSource, values: dict[str, Any], columns: Columns, split: str | None
+) -> Row:
+    """What a row of a table says; `split` counts where the table has no column for it.
+
+    Raises:
+        DistilvlError: the column of splits or of ids is empty in this row.
+    """
+    for name in filter(None, (columns.split, columns.image_id)):
+        if values[name] is None or values[name] == "":
+            raise DistilvlError(f"{where}: the column {name!r} is empty.", "Fill it in every row, or leave it out.")
+    captions = [caption for name in columns.captions for caption in captions_in(values[name])]
+    if columns.split is not None:
+        split = usual_split(values[columns.split])
+    return Row(where, str(values[columns.image_id]) if columns.image_id else key, image, captions, split)

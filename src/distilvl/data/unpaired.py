@@ -1,0 +1,75 @@
+"""Images and captions that do not belong together: enough for all that a teacher says of either alone."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distilvl.data.image_files import image_files
+from distilvl.data.listing import clean_caption
+from distilvl.data.records import FileImage, ImageSource
+from distilvl.data.text_files import read_text
+from distilvl.errors import DistilvlError
+
+_logger = logging.getLogger("distilvl")
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedImage:
+    """One image without captions.
+
+    Attributes:
+        image_id: unique within a dataset.
+        image: where the pixels come from.
+    """
+
+    image_id: str
+    image: ImageSource
+
+
+@dataclass(frozen=True)
+class UnpairedDataset:
+    """Images and texts with no link between them, nor splits.
+
+    Args:
+        name: how messages and reports call it.
+        images: at least one, with ids of their own.
+        texts: at least one, all different: a second copy of a text would be a negative of the first.
+
+    Raises:
+        DistilvlError: nothing on one of the two sides, duplicate ids or texts.
+    """
+
+    name: str
+    images: tuple[UnpairedImage, ...] = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for what, items in (("images", [image.image_id for image in self.images]), ("texts", self.texts)):
+            if not items:
+                raise DistilvlError(f"{self.name} has no {what}.", "Both sides are needed.")
+            if len(set(items)) < len(items):
+                twice = Counter(items).most_common(1)[0][0]
+                raise DistilvlError(f"{self.name} has twice among its {what}: {twice!r}.", "Keep one of them.")
+
+
+def read_unpaired(images: str | Path, texts: str | Path) -> UnpairedDataset:
+    """The images of one folder and the lines of one text file.
+
+    Args:
+        images: a folder, read with the folders in it; `image_id` is the path in it.
+        texts: one caption a line. Blank lines are dropped, and so are repeated ones, with a note of how many.
+
+    Raises:
+        DistilvlError: a missing folder or file, one that holds nothing, or text that is not UTF-8.
+    """
+    folder, file = Path(images), Path(texts)
+    names = image_files(folder)
+    lines = [clean_caption(line, str(file)) for line in read_text(file).split("\n") if line.strip()]
+    distinct = tuple(dict.fromkeys(lines))
+    if len(distinct) < len(lines):
+        _logger.info("%s: left out %d of %d lines, which repeat others", file, len(lines) - len(distinct), len(lines))
+    pictures = tuple(UnpairedImage(name, FileImage(folder / name)) for name in names)
+    return UnpairedDataset(f"{folder.resolve().name}+{file.stem}", pictures, distinct)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from distilvl.data import load_dataset
+from distilvl.data.hub import read_hub
+from distilvl.data.listing import split_of
+from distilvl.errors import BadImageError, DistilvlError
+
+
+def table(folder: Path, **columns: list[Any]) -> datasets.Dataset:
+    names = ("a", "b", "c", "sub/d")[: len(next(iter(columns.values())))]
+    images = [{"bytes": (folder / f"{name}.png").read_bytes(), "path": None} for name in names]
+    return datasets.Dataset.from_dict({"image": images, **columns}).cast_column("image", datasets.Image())
+
+
+def test_folder_on_disk_with_splits(folder: Path, tmp_path: Path) -> None:
+    parts = {"train": table(folder, caption=["one", "two"]), "validation": table(folder, caption=["x"])}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    for source in (tmp_path / "saved", f"hf:{tmp_path / 'saved'}"):
+        dataset = load_dataset(source)
+        assert [(record.image_id, record.captions, record.split) for record in dataset] == [
+            ("train/0", ("one",), "train"),
+            ("train/1", ("two",), "train"),
+            ("validation/0", ("x",), "val"),
+        ]
+        assert dataset[1].image.read() == (folder / "b.png").read_bytes()
+
+
+def test_one_table_is_divided_by_hash_unless_told_otherwise(folder: Path, tmp_path: Path) -> None:
+    table(folder, captions=[["one", "two"], ["three"]], img_id=["x", "y"]).save_to_disk(str(tmp_path / "saved"))
+    dataset = read_hub(str(tmp_path / "saved"))
+    assert [(record.image_id, record.captions) for record in dataset] == [("x", ("one", "two")), ("y", ("three",))]
+    assert [record.split for record in dataset] == [split_of("x"), split_of("y")]
+    assert read_hub(str(tmp_path / "saved"), split="test").splits == {"test": 2}
+
+
+def test_a_column_of_splits_and_karpathys_sentences(folder: Path, tmp_path: Path) -> None:
+    sentences = [[{"raw": "one", "sentid": 1}], [{"raw": "two", "sentid": 2}]]
+    table(folder, sentences=sentences, split=["restval", "test"]).save_to_disk(str(tmp_path / "saved"))
+    dataset = load_dataset(tmp_path / "saved")
+    assert [(record.captions, record.split) for record in dataset] == [(("one",), "train"), (("two",), "test")]
+
+
+def test_unclear_columns_can_be_chosen(folder: Path, tmp_path: Path) -> None:
+    table(folder, title=["one"], body=["two"]).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DistilvlError, match=r"title \(text\), body \(text\): none .* captions"):
+        load_dataset(tmp_path / "saved")
+    assert load_dataset(f"hf:{tmp_path / 'saved'}?caption=body")[0].captions == ("two",)
+
+
+def test_a_path_in_a_folder_from_disk_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    images = [{"bytes": None, "path": str(folder / "a.png")}]
+    features = datasets.Features(
+        {
+            "image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+            "caption": datasets.Value("string"),
+        }
+    )
+    rows = datasets.Dataset.from_dict({"image": images, "caption": ["one"]}, features=features)
+    rows.save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(BadImageError, match="train row 0 has no image"):
+        load_dataset(tmp_path / "saved")[0].image.read()
+
+
+def test_a_name_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported,\n but found x.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DistilvlError, match=r"cannot load 'owner/name': Dataset scripts .* found x\.py\..*revision"):
+        load_dataset("hf:owner/name")
+
+
+def test_name_config_and_revision_are_handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, config: str | None, *, revision: str | None) -> datasets.DatasetDict:
+        asked.append((name, config, revision))
+        return datasets.DatasetDict({"test": table(folder, caption=["one"])})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert load_dataset("hf:owner/name?config=big&revision=refs/convert/parquet").splits == {"test": 1}
+    assert asked == [("owner/name", "big", "refs/convert/parquet")]

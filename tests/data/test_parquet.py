@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distilvl.data import load_dataset
+from distilvl.data.listing import split_of
+from distilvl.data.parquet import ParquetImage, RowGroups, read_parquet
+from distilvl.errors import BadImageError, DistilvlError
+
+
+def write(path: Path, columns: dict[str, list[Any]], group: int = 2) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), path, row_group_size=group)
+    return path
+
+
+def pictures(folder: Path) -> list[bytes]:
+    return [(folder / f"{name}.png").read_bytes() for name in ("a", "b", "c", "sub/d")]
+
+
+def test_bytes(folder: Path, tmp_path: Path) -> None:
+    data = pictures(folder)
+    path = write(tmp_path / "photos.parquet", {"image": data, "caption": ["one", "two", "three", "four"]}, group=3)
+    dataset = load_dataset(path)
+    assert dataset.name == "photos"
+    assert [record.image_id for record in dataset] == [f"photos/{k}" for k in range(4)]
+    assert [record.split for record in dataset] == [split_of(f"photos/{k}") for k in range(4)]
+    assert [record.captions for record in dataset] == [("one",), ("two",), ("three",), ("four",)]
+    order = [3, 0, 2, 1] * 20
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda k: dataset[k].image.read(), order)) == [data[k] for k in order]
+
+
+def test_structs_with_ids_are_merged_and_shards_are_splits(folder: Path, tmp_path: Path) -> None:
+    cells = [{"bytes": data, "path": None} for data in pictures(folder)]
+    root = tmp_path / "shards"
+    root.mkdir()
+    columns = {"image": cells[:3], "text": ["one", "two", "three"], "image_id": [7, 8, 7]}
+    write(root / "data" / "train-00000-of-00001.parquet", columns)
+    write(root / "data" / "validation-00000-of-00001.parquet", {"image": cells[3:], "text": ["four"], "image_id": [9]})
+    dataset = load_dataset(root)
+    assert [(record.image_id, record.captions, record.split) for record in dataset] == [
+        ("7", ("one", "three"), "train"),
+        ("8", ("two",), "train"),
+        ("9", ("four",), "val"),
+    ]
+    assert dataset[2].image.read() == cells[3]["bytes"]
+
+
+def test_paths_lists_and_a_split_column(folder: Path) -> None:
+    columns = {
+        "image": ["a.png", "sub/d.png"],
+        "captions": [["one", "two"], ["three"]],
+        "split": ["validation", "test"],
+    }
+    dataset = read_parquet(write(folder / "list.parquet", columns))
+    assert [(record.image_id, record.captions, record.split) for record in dataset] == [
+        ("a.png", ("one", "two"), "val"),
+        ("sub/d.png", ("three",), "test"),
+    ]
+
+
+def test_chosen_columns(folder: Path) -> None:
+    path = write(folder / "x.parquet", {"p": pictures(folder)[:1], "q": [b"no"], "title": ["one"], "alt": ["two"]})
+    with pytest.raises(DistilvlError, match="several could be the image"):
+        load_dataset(path)
+    assert load_dataset(f"parquet:{path}?image=p&caption=title&caption=alt")[0].captions == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"image": ["../a.png"], "caption": ["one"]}, "row 0: the image path '../a.png' leaves"),
+        ({"image": ["a.png"], "caption": pa.array([None], pa.string())}, "row 0: the caption is None"),
+        ({"image": ["a.png"], "caption": ["one"], "split": [""]}, "row 0: the column 'split' is empty"),
+        ({"image": [b"x"], "caption": ["  "]}, "has no captions"),
+    ],
+)
+def test_bad_rows(folder: Path, columns: dict[str, Any], words: str) -> None:
+    with pytest.raises(DistilvlError, match=words):
+        read_parquet(write(folder / "x.parquet", columns))
+
+
+def test_bad_files(folder: Path, tmp_path: Path) -> None:
+    path = write(folder / "x.parquet", {"image": [b"x"], "caption": ["one"]})
+    (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DistilvlError, match=r"cannot read .*cut\.parquet as Parquet"):
+        read_parquet(tmp_path / "cut.parquet")
+    with pytest.raises(DistilvlError, match=r"holds no \*\.parquet"):
+        read_parquet(folder / "sub")
+
+
+def test_an_empty_cell_is_a_bad_image(folder: Path) -> None:
+    cells = pa.array([pictures(folder)[0], None], pa.binary())
+    dataset = read_parquet(write(folder / "x.parquet", {"image": cells, "caption": ["one", "two"]}))
+    with pytest.raises(BadImageError, match="row 1 has no image"):
+        dataset[1].image.read()
+    (folder / "x.parquet").unlink()
+    with pytest.raises(BadImageError, match="cannot read"):
+        ParquetImage(folder / "x.parquet", "image", 0, 0, "row 0", RowGroups()).read()

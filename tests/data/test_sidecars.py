@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distilvl.data.listing import split_of
+from distilvl.data.sidecars import read_sidecars
+from distilvl.errors import DistilvlError
+
+NAMES = ("a", "b", "c", "sub/d")
+
+
+def test_a_caption_a_line(folder: Path) -> None:
+    for name in NAMES:
+        (folder / f"{name}.txt").write_text(f"{name} one\n\n{name} two\n")
+    dataset = read_sidecars(folder)
+    assert [(record.image_id, record.captions) for record in dataset] == [
+        (f"{name}.png", (f"{name} one", f"{name} two")) for name in NAMES
+    ]
+    assert [record.split for record in dataset] == [split_of(f"{name}.png") for name in NAMES]
+
+
+def test_folders_named_after_splits(folder: Path) -> None:
+    for name, place in zip(NAMES[:3], ("train", "validation", "test/deep"), strict=True):
+        (folder / place).mkdir(parents=True)
+        (folder / f"{name}.png").rename(folder / place / f"{name}.png")
+        (folder / place / f"{name}.txt").write_text("one")
+    (folder / "sub").rename(folder / "dev")
+    (folder / "dev" / "d.txt").write_text("one")
+    splits = {record.image_id: record.split for record in read_sidecars(folder)}
+    assert splits == {"dev/d.png": "val", "test/deep/c.png": "test", "train/a.png": "train", "validation/b.png": "val"}
+
+
+def test_a_class_folder_is_no_caption(folder: Path) -> None:
+    with pytest.raises(DistilvlError, match=r"4 images and no captions; names of folders are not captions.*unpaired:"):
+        read_sidecars(folder)
+
+
+def test_one_without_and_one_empty(folder: Path) -> None:
+    for name in NAMES[1:]:
+        (folder / f"{name}.txt").write_text("one")
+    with pytest.raises(DistilvlError, match=r"a\.png has no text file \(1 of 4"):
+        read_sidecars(folder)
+    (folder / "a.txt").write_text("\n")
+    with pytest.raises(DistilvlError, match=r"image 'a\.png' in album has no captions"):
+        read_sidecars(folder)
