@@ -113,7 +113,8 @@ def test_main_job_with_training_killed_in_mid_epoch(pictures: Path, student_yaml
     resumed = run(*command(tmp_path / "parts"))
     assert resumed.returncode == 0, resumed.stderr
     for path, data in tree(tmp_path / "whole" / "student").items():
-        assert tree(tmp_path / "parts" / "student")[path] == data, path
+        if path != "README.md":  # the card names the run's folder
+            assert tree(tmp_path / "parts" / "student")[path] == data, path
 
     scored = run("eval", tmp_path / "parts", "--data", pictures, "--split", "test", "--json")
     result = json.loads(scored.stdout)

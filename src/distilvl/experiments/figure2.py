@@ -31,7 +31,7 @@ IMAGE_MARK, TEXT_MARK = "o", "^"
 
 
 @dataclass(frozen=True)
-class _Points:
+class Points:
     """What is drawn of a space: rows of image and text k belong together.
 
     Attributes:
@@ -91,21 +91,21 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
         DistilvlError: no space, shapes that do not fit, fewer than two images, a NaN or a zero row; or matplotlib
             is missing.
     """
-    checked = {name: _checked(name, space) for name, space in spaces.items()}
+    checked = {name: checked_space(name, space) for name, space in spaces.items()}
     if not checked:
         raise DistilvlError("there is no space to draw.", "Give at least one.")
     _require_matplotlib()
     points, numbers = {}, {}
     for name, (images, texts, owner) in checked.items():
-        points[name] = _project(images, texts, owner, seed)
-        numbers[name] = asdict(_numbers(images, texts, owner, points[name]))
+        points[name] = project_space(images, texts, owner, seed)
+        numbers[name] = asdict(space_numbers(images, texts, owner, points[name]))
     out.mkdir(parents=True, exist_ok=True)
     _save(points, numbers, out)
     (out / "figure2.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     return numbers
 
 
-def _checked(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
+def checked_space(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
     """Unit rows in float64, and owners."""
     images, texts = (np.asarray(rows, dtype=np.float64) for rows in space[:2])
     owner = np.asarray(space[2])
@@ -123,7 +123,8 @@ def _checked(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
     return images / lengths[0], texts / lengths[1], owner.astype(np.int64)
 
 
-def _numbers(images: Floats, texts: Floats, owner: Integers, points: _Points) -> SpaceNumbers:
+def space_numbers(images: Floats, texts: Floats, owner: Integers, points: Points) -> SpaceNumbers:
+    """What is said of a space in numbers, over all rows of `checked_space` and its drawn `points`."""
     matching = np.einsum("md,md->m", texts, images[owner])
     all_pairs = float(texts.sum(axis=0) @ images.sum(axis=0))
     others = len(texts) * (len(images) - 1)
@@ -138,7 +139,8 @@ def _numbers(images: Floats, texts: Floats, owner: Integers, points: _Points) ->
     )
 
 
-def _project(images: Floats, texts: Floats, owner: Integers, seed: int) -> _Points:
+def project_space(images: Floats, texts: Floats, owner: Integers, seed: int) -> Points:
+    """Drawn pairs of a space, rows of `checked_space`, on the principal components of the drawn rows."""
     from sklearn.decomposition import PCA
 
     chosen_images, chosen_texts = _choose_pairs(owner, seed)
@@ -150,7 +152,7 @@ def _project(images: Floats, texts: Floats, owner: Integers, seed: int) -> _Poin
     # Without any gap there is no direction, and every row falls on 0.
     direction = (text_mean - image_mean) / max(float(np.linalg.norm(text_mean - image_mean)), 1e-12)
     middle = (image_mean + text_mean) / 2
-    return _Points(
+    return Points(
         images=pca.transform(images[chosen_images]),
         texts=pca.transform(texts[chosen_texts]),
         image_mean=means[0],
@@ -177,7 +179,7 @@ def _require_matplotlib() -> None:
         raise DistilvlError("Figure 2 needs matplotlib.", "Run: pip install distilvl[report]") from error
 
 
-def _save(points: Mapping[str, _Points], numbers: Mapping[str, dict[str, Any]], out: Path) -> None:
+def _save(points: Mapping[str, Points], numbers: Mapping[str, dict[str, Any]], out: Path) -> None:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -191,7 +193,7 @@ def _save(points: Mapping[str, _Points], numbers: Mapping[str, dict[str, Any]], 
         figure.savefig(out / "figure2.svg", metadata={"Date": None})
 
 
-def _draw(figure: Figure, points: Mapping[str, _Points], numbers: Mapping[str, dict[str, Any]]) -> None:
+def _draw(figure: Figure, points: Mapping[str, Points], numbers: Mapping[str, dict[str, Any]]) -> None:
     grid = figure.add_gridspec(3, len(points), height_ratios=(1, 1, 0.32))
     reach = 1.05 * max(float(np.abs(np.concatenate([p.images, p.texts])).max()) for p in points.values())
     along = np.concatenate([rows for p in points.values() for rows in (p.images_along, p.texts_along)])
@@ -207,7 +209,7 @@ def _draw(figure: Figure, points: Mapping[str, _Points], numbers: Mapping[str, d
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
 
 
-def _draw_solid(axes: Axes3D, space: _Points, reach: float) -> None:
+def _draw_solid(axes: Axes3D, space: Points, reach: float) -> None:
     for rows, colour, mark in ((space.images, IMAGE_COLOUR, IMAGE_MARK), (space.texts, TEXT_COLOUR, TEXT_MARK)):
         x, y, z = rows.T
         axes.scatter(x, y, zs=z, s=12, c=colour, marker=mark, alpha=0.6, linewidths=0, depthshade=False)
@@ -219,7 +221,7 @@ def _draw_solid(axes: Axes3D, space: _Points, reach: float) -> None:
     axes.view_init(elev=18, azim=-60)
 
 
-def _draw_flat(axes: Axes, space: _Points, reach: float, numbers: Mapping[str, Any]) -> None:
+def _draw_flat(axes: Axes, space: Points, reach: float, numbers: Mapping[str, Any]) -> None:
     for k, (image, text) in enumerate(zip(space.images[:PAIRS_DRAWN], space.texts[:PAIRS_DRAWN], strict=True)):
         label = "matching pair" if k == 0 else None
         axes.plot([image[0], text[0]], [image[1], text[1]], color="0.35", linewidth=0.8, zorder=3, label=label)
@@ -247,7 +249,7 @@ def _draw_flat(axes: Axes, space: _Points, reach: float, numbers: Mapping[str, A
     axes.grid(alpha=0.25)
 
 
-def _draw_gap(axes: Axes, space: _Points, bins: Floats) -> None:
+def _draw_gap(axes: Axes, space: Points, bins: Floats) -> None:
     groups = ((space.images_along, IMAGE_COLOUR), (space.texts_along, TEXT_COLOUR))
     for rows, colour in groups:
         axes.hist(rows, bins=bins.tolist(), density=True, color=colour, alpha=0.55)
@@ -262,5 +264,5 @@ def _ticks() -> Any:
     return MaxNLocator(nbins=4, steps=[1, 2, 5, 10])
 
 
-def _axis(space: _Points, k: int) -> str:
+def _axis(space: Points, k: int) -> str:
     return f"PC{k + 1} ({100 * space.explained[k]:.0f} %)"

@@ -82,7 +82,7 @@ def _rows(finished: Finished) -> Files:
 def _published(finished: Finished) -> Files:
     """Table 1: the mean over seeds of each cell as a row of ours among the published ones."""
     result = finished.result
-    data = _test_set(finished.gallery())
+    data = literature_name(finished.gallery())
     ours = [_our_row(cell.label, result.scores[cell.name], data) for cell in result.spec.cells
             if result.scores[cell.name]]  # fmt: skip
     known = load_published()
@@ -110,7 +110,7 @@ def _mean(recalls: list[Recalls]) -> Recalls:
     return (r1, r5, r10)
 
 
-def _test_set(gallery: PairDataset) -> str:
+def literature_name(gallery: PairDataset) -> str:
     """What the gallery is called in the literature, where its name and size say that it is the same one."""
     known = {("flickr30k/test", 1000): "Flickr30k 1K test", ("coco/test", 5000): "COCO 5K test"}
     return known.get((gallery.name.lower(), len(gallery)), f"{gallery.name}, {len(gallery)} images")

@@ -18,6 +18,7 @@ from distilvl.features import FeatureStore
 from distilvl.features.atomic import write_atomically
 from distilvl.features.prepare import prepare_features
 from distilvl.recipes import load_config
+from distilvl.reports.card import write_model_card
 from distilvl.students import DualEncoder, build_student, count_parameters, load_student, save_student
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.materials import Materials, SharedInputs
@@ -107,6 +108,7 @@ def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator
         "precision": precision,
         "skipped_images": len(materials.skipped) + len(val.skipped),
     }
+    write_model_card(folder.student, config, result, train_set, store.manifest if store else None)
     write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     return model
 

@@ -1,0 +1,251 @@
+"""Curves of one or several runs: losses, weights, rates, learning rate, retrieval, speed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distilvl.reports.run import Run
+
+Point = tuple[float, float]
+Read = Callable[[dict[str, Any]], Any]
+ReadLoss = Callable[[dict[str, Any], str], Any]
+MOST_POINTS = 300
+LOSS_NAMES = {
+    "cd": "contrastive distillation (CD)",
+    "fd": "feature distillation (FD)",
+    "sd": "similarity distillation (SD)",
+    "hnd": "hard-negative distillation (HND)",
+    "infonce": "contrastive, without a teacher (InfoNCE)",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line of a chart.
+
+    Attributes:
+        name: in the legend.
+        points: in order of x.
+        dots: single measurements, each worth a mark.
+        level: a horizontal reference.
+        exact: not noisy, so not to be smoothed.
+        slot: number of its colour; a run keeps its colour in charts where another run is missing.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    dots: bool = False
+    level: bool = False
+    exact: bool = False
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over training.
+
+    Attributes:
+        title: what is drawn.
+        x, y: what the axes count.
+        series: at least one, none of them empty.
+        log: whether the vertical axis is logarithmic; then all values are positive.
+    """
+
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    log: bool = False
+
+    @property
+    def text(self) -> str:
+        """What the chart shows, for those who cannot see it."""
+        told = [_told(series) for series in self.series]
+        return f"{self.title} over {self.x}. " + " ".join(told)
+
+
+@dataclass(frozen=True)
+class ChartGroup:
+    """Charts under one heading."""
+
+    title: str
+    note: str
+    charts: tuple[Chart, ...] = field(default=())
+
+
+def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
+    """All groups that have something to show, in the order of the page."""
+    drawn = [run for run in runs if run.steps or run.validations]
+    if not drawn:
+        return []
+    axis = _Axis(drawn)
+    groups = [
+        ChartGroup("Retrieval on the validation split", _RETRIEVAL_NOTE, _retrieval(drawn, axis)),
+        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", lambda line, name: line["losses"].get(name))),
+        ChartGroup("Balancer", _BALANCER_NOTE, _balancer(drawn, axis)),
+        ChartGroup("Optimiser and speed", _SPEED_NOTE, _speed(drawn, axis)),
+    ]
+    return [group for group in groups if group.charts]
+
+
+_RETRIEVAL_NOTE = "Measured after an epoch. Dashed: the teacher's stored features on the same items."
+_LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
+_BALANCER_NOTE = (
+    "Rate r: a loss over its own value before. Weight w: the balancer's answer. "
+    "Multiplier w·s: what a loss is multiplied with in the objective."
+)
+_SPEED_NOTE = "Learning rates of the towers and the heads, the gradient's norm before clipping, and pairs a second."
+
+
+class _Axis:
+    """Counts epochs where every run's epoch length is known, steps otherwise."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._epochs = all(run.steps_per_epoch for run in runs)
+        self.name = "epochs" if self._epochs else "steps"
+
+    def place(self, run: Run, line: dict[str, Any]) -> float:
+        step = int(line["step"])
+        return step / run.steps_per_epoch if self._epochs and run.steps_per_epoch else float(step)
+
+
+def _line(run: Run, axis: _Axis, lines: Sequence[dict[str, Any]], read: Read) -> tuple[Point, ...]:
+    points = [(axis.place(run, line), value) for line in lines if _is_number(value := read(line))]
+    return _thinned(points)
+
+
+def _thinned(points: list[Point]) -> tuple[Point, ...]:
+    """Means of neighbours, so that a long run stays a small page; first and last stay as they are."""
+    size = math.ceil(len(points) / MOST_POINTS)
+    if size <= 1:
+        return tuple(points)
+    inner = points[1:-1]
+    blocks = [inner[start : start + size] for start in range(0, len(inner), size)]
+    means = [(sum(x for x, _ in block) / len(block), sum(y for _, y in block) / len(block)) for block in blocks]
+    return (points[0], *means, points[-1])
+
+
+def _chart(title: str, axis: _Axis, y: str, series: Sequence[Series], log: bool = False) -> list[Chart]:
+    """The chart, unless nothing is in it."""
+    kept = tuple(replace(one, slot=slot) for slot, one in enumerate(series) if one.points)
+    if not any(not one.level for one in kept):
+        return []
+    positive = all(value > 0 for one in kept for _, value in one.points)
+    return [Chart(title, axis.name, y, kept, log and positive)]
+
+
+def _retrieval(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
+    charts = _chart("RSUM", axis, "RSUM", _scores(runs, axis, "", lambda val: val.get("rsum")))
+    for direction, label in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
+        if len(runs) == 1:
+            series = [one for k in (1, 5, 10) for one in _scores(runs, axis, f"R@{k}", _recall(direction, k))]
+            charts += _chart(f"Recall, {label}", axis, "percent", series)
+            continue
+        for k in (1, 10):
+            charts += _chart(f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", _recall(direction, k)))
+    return tuple(charts)
+
+
+def _recall(direction: str, k: int) -> Read:
+    return lambda val: val[direction].get(f"r{k}")
+
+
+def _of_loss(name: str, read: ReadLoss) -> Read:
+    return lambda line: read(line, name)
+
+
+def _of_key(key: str) -> Read:
+    return lambda line: line.get(key)
+
+
+def _of_group(key: str, name: str) -> Read:
+    return lambda line: (line.get(key) or {}).get(name)
+
+
+def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Series]:
+    series: list[Series] = []
+    levels: dict[float, tuple[float, float]] = {}
+    for run in runs:
+        points = _line(run, axis, run.validations, lambda line: read(line["val"]))
+        series.append(Series(what or run.name, points, dots=True))
+        teacher = (run.result or {}).get("teacher")
+        level: Any = read(teacher) if teacher else None
+        if _is_number(level) and points:
+            levels[level] = (points[0][0], points[-1][0])
+    for value, (start, end) in levels.items():
+        ends = ((start, value), (end, value)) if end > start else ((0.0, value), (end, value))
+        series.append(Series(f"teacher {what}".strip(), ends, level=True))
+    return series
+
+
+def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadLoss, log: bool = False) -> tuple[Chart, ...]:
+    """A chart for each loss, with a line for each run that has it."""
+    charts: list[Chart] = []
+    for name in _losses(runs):
+        series = [Series(run.name, _line(run, axis, run.steps, _of_loss(name, read))) for run in runs]
+        title = f"{prefix} {name.upper()}".strip() if prefix else LOSS_NAMES.get(name, name)
+        charts += _chart(title[0].upper() + title[1:], axis, prefix or "loss", series, log)
+    return tuple(charts)
+
+
+def _balancer(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
+    """One run: a chart for each quantity, a line for each loss. Several: charts for each loss, a line for each run."""
+    if len(runs) > 1:
+        weights = _per_loss(runs, axis, "weight", _weight)
+        return (*_per_loss(runs, axis, "multiplier", _multiplier, log=True), *weights)
+    run, charts = runs[0], []
+    kinds: tuple[tuple[str, str, ReadLoss, bool], ...] = (
+        ("Weights w", "weight", _weight, False),
+        ("Multipliers w·s", "multiplier", _multiplier, True),
+        ("Rates r", "rate", lambda line, name: (line.get("rate") or {}).get(name), False),
+    )
+    for title, y, read, log in kinds:
+        series = [Series(name.upper(), _line(run, axis, run.steps, _of_loss(name, read))) for name in _losses(runs)]
+        charts += _chart(title, axis, y, series, log)
+    return tuple(charts)
+
+
+def _weight(line: dict[str, Any], name: str) -> Any:
+    return (line.get("weight") or {}).get(name)
+
+
+def _multiplier(line: dict[str, Any], name: str) -> Any:
+    weight, scale = _weight(line, name), (line.get("scale") or {}).get(name)
+    return weight * scale if _is_number(weight) and _is_number(scale) else None
+
+
+def _speed(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
+    charts = _chart("Learning rate", axis, "rate", [series for run in runs for series in _rates(run, axis, len(runs))])
+    for key, title, y in (("grad_norm", "Gradient norm", "norm"), ("pairs_per_s", "Speed of training", "pairs/s")):
+        series = [Series(run.name, _line(run, axis, run.steps, _of_key(key))) for run in runs]
+        charts += _chart(title, axis, y, series)
+    return tuple(charts)
+
+
+def _rates(run: Run, axis: _Axis, runs: int) -> list[Series]:
+    """Learning rates of the run's parameter groups; groups that share a rate share a line."""
+    by_points: dict[tuple[Point, ...], list[str]] = {}
+    for group in dict.fromkeys(name for line in run.steps for name in line.get("lr") or {}):
+        points = _line(run, axis, run.steps, _of_group("lr", group))
+        by_points.setdefault(points, []).append(group)
+    prefix = "" if runs == 1 else f"{run.name}, "
+    return [Series(prefix + " and ".join(groups), points, exact=True) for points, groups in by_points.items()]
+
+
+def _losses(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for line in run.steps for name in line["losses"]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _told(series: Series) -> str:
+    values = [value for _, value in series.points]
+    if series.level or len(values) == 1:
+        return f"{series.name}: {values[0]:.4g}."
+    low, high = min(values), max(values)
+    return f"{series.name}: from {values[0]:.4g} to {values[-1]:.4g}, lowest {low:.4g}, highest {high:.4g}."

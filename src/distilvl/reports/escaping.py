@@ -1,0 +1,34 @@
+"""Untrusted text in Markdown: captions, file names and settings must not become markup."""
+
+from __future__ import annotations
+
+import re
+
+_MARKUP = re.compile(r"([\\`*_\[\]#~$!])")
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def plain(text: str) -> str:
+    """`text` on one line, such that Markdown shows it as it is; a pipe is left to the table it may stand in."""
+    one_line = " ".join(text.split())
+    marked = _MARKUP.sub(r"\\\1", "".join(_HTML.get(letter, letter) for letter in one_line))
+    # What would begin a list or underline a heading at the start of a line; numbers such as -4.0 stay as they are.
+    marked = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", marked)
+    marked = re.sub(r"^([-+])(?=\s|$)|^([-=])(?=[-=]*$)", r"\\\1\2", marked)
+    return re.sub(r"(?i)\b(https?|ftp|www)(:|\.)", r"\1&#8203;\2", marked)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """`text` as a code block whose fence is longer than any in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def code(text: str) -> str:
+    """`text` as inline code, whatever backticks it holds."""
+    one_line = " ".join(text.split())
+    longest = max((len(run) for run in re.findall(r"`+", one_line)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if one_line.startswith("`") or one_line.endswith("`") else ""
+    return f"{fence}{pad}{one_line}{pad}{fence}"

@@ -1,0 +1,200 @@
+"""Which retrievals to show: right ones, and failures that teach something."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from distilvl.data.images import decode_image
+from distilvl.data.records import Record
+from distilvl.reports.gallery import Floats, Gallery, Integers, View
+
+THUMBNAIL = 160
+SHOWN = 4
+
+Direction = Literal["text to image", "image to text"]
+Kind = Literal["right", "teacher only", "both fail", "student only", "wrong"]
+EXPLAINED: dict[Kind, str] = {
+    "right": "The student is right; drawn at random among its right answers.",
+    "teacher only": "The teacher is right and the student is not; the largest differences in rank.",
+    "both fail": "Teacher and student give the same wrong first answer: the student learnt the teacher's mistake, "
+    "or the answer is right and the data do not say so.",
+    "student only": "The student is right and the teacher is not.",
+    "wrong": "The student is wrong; the right answer is the furthest down the list.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail.
+
+    Attributes:
+        source: a `data:` URI.
+        caption: what stands for the picture where it cannot be seen.
+        width, height: pixels.
+    """
+
+    source: str
+    caption: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An item that the student gave as an answer, with the cosine to the question."""
+
+    place: int
+    right: bool
+    similarity: float
+    text: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question.
+
+    Attributes:
+        direction: what was asked for what.
+        kind: why it is shown.
+        question: the caption, or the image's first caption.
+        picture: of an image that is asked about, or of the right answer to a caption.
+        image_id: the dataset's.
+        ranks: rank of the right answer, by model.
+        answers: the student's first ones.
+        teacher_answer: the teacher's first answer, as text; none without a teacher.
+    """
+
+    direction: Direction
+    kind: Kind
+    question: str
+    picture: Picture
+    image_id: str
+    ranks: dict[str, int]
+    answers: tuple[Answer, ...]
+    teacher_answer: str | None
+
+
+def choose_examples(gallery: Gallery, count: int, *, seed: int = 0) -> list[Example]:
+    """About `count` examples of the first student, half of them in each direction, each about another image."""
+    if not gallery.students or not count:
+        return []
+    used: set[int] = set()
+    examples = []
+    for direction, wanted in (("text to image", count - count // 2), ("image to text", count // 2)):
+        texts = direction == "text to image"
+        for kind, row in _questions(gallery, texts, wanted, used, seed):
+            examples.append(_text_example(gallery, kind, row) if texts else _image_example(gallery, kind, row))
+    return examples
+
+
+def _questions(gallery: Gallery, texts: bool, wanted: int, used: set[int], seed: int) -> Iterator[tuple[Kind, int]]:
+    """Rows of captions or images, by turns from each kind, ordered by kind."""
+    owner = gallery.owner if texts else np.arange(len(gallery.dataset))
+    left = {kind: [int(row) for row in rows] for kind, rows in _candidates(gallery, texts, seed).items()}
+    chosen: dict[Kind, list[int]] = {kind: [] for kind in left}
+    # Two of each of the first two kinds for one of the others.
+    turns: list[Kind] = [kind for kind in left for _ in range(2 if kind in ("right", "teacher only", "wrong") else 1)]
+    while wanted and any(left.values()):
+        for kind in turns:
+            row = next((row for row in left[kind] if int(owner[row]) not in used), None)
+            left[kind] = left[kind][left[kind].index(row) + 1 :] if row is not None else []
+            if row is not None and wanted:
+                used.add(int(owner[row]))
+                chosen[kind].append(row)
+                wanted -= 1
+    return ((kind, row) for kind, rows in chosen.items() for row in rows)
+
+
+def _candidates(gallery: Gallery, texts: bool, seed: int) -> dict[Kind, Integers]:
+    """Rows of each kind, the most telling first."""
+    student, teacher = gallery.students[0], gallery.teacher
+    ranks = student.ranks.text if texts else student.ranks.image
+    random = np.random.default_rng(seed)
+    right = random.permutation(np.flatnonzero(ranks == 1))
+    if teacher is None:
+        return {"right": right, "wrong": _worst(ranks, ranks > 1)}
+    known = teacher.ranks.text if texts else teacher.ranks.image
+    first, teachers_first = (_first_answers(view, texts) for view in (student, teacher))
+    if not texts:  # two captions of the same image are the same mistake
+        first, teachers_first = gallery.owner[first], gallery.owner[teachers_first]
+    same = (ranks > 1) & (known > 1) & (first == teachers_first)
+    return {
+        "right": right,
+        "teacher only": _worst(ranks, (ranks > 1) & (known == 1)),
+        "both fail": random.permutation(np.flatnonzero(same)),
+        "student only": _worst(known, (ranks == 1) & (known > 1)),
+    }
+
+
+def _worst(ranks: Integers, chosen: npt.NDArray[np.bool_]) -> Integers:
+    rows = np.flatnonzero(chosen)
+    return rows[np.argsort(-ranks[rows], kind="stable")]
+
+
+def _first_answers(view: View, texts: bool) -> Integers:
+    """Column of the highest similarity for each question, a block of questions at a time."""
+    questions, answers = (view.texts, view.images) if texts else (view.images, view.texts)
+    blocks = [np.argmax(questions[start : start + 256] @ answers.T, axis=1) for start in range(0, len(questions), 256)]
+    return np.concatenate(blocks).astype(np.int64)
+
+
+def _text_example(gallery: Gallery, kind: Kind, row: int) -> Example:
+    student, own = gallery.students[0], int(gallery.owner[row])
+    similarity = student.images @ student.texts[row]
+    answers = tuple(
+        Answer(place, column == own, float(similarity[column]), record.captions[0], thumbnail(record))
+        for place, column in enumerate(_top(similarity), start=1)
+        for record in [gallery.dataset[column]]
+    )
+    taught = None
+    if gallery.teacher is not None:
+        best = int(np.argmax(gallery.teacher.images @ gallery.teacher.texts[row]))
+        taught = "the right image" if best == own else f"an image of: {gallery.dataset[best].captions[0]}"
+    ranks = {view.name: int(view.ranks.text[row]) for view in _views(gallery)}
+    record = gallery.dataset[own]
+    question = gallery.dataset.captions[row]
+    return Example("text to image", kind, question, thumbnail(record), record.image_id, ranks, answers, taught)
+
+
+def _image_example(gallery: Gallery, kind: Kind, row: int) -> Example:
+    student, captions = gallery.students[0], gallery.dataset.captions
+    similarity = student.texts @ student.images[row]
+    answers = tuple(
+        Answer(place, int(gallery.owner[column]) == row, float(similarity[column]), captions[column], None)
+        for place, column in enumerate(_top(similarity), start=1)
+    )
+    taught = None
+    if gallery.teacher is not None:
+        taught = captions[int(np.argmax(gallery.teacher.texts @ gallery.teacher.images[row]))]
+    ranks = {view.name: int(view.ranks.image[row]) for view in _views(gallery)}
+    record = gallery.dataset[row]
+    picture = thumbnail(record)
+    return Example("image to text", kind, record.captions[0], picture, record.image_id, ranks, answers, taught)
+
+
+def _views(gallery: Gallery) -> Sequence[View]:
+    return (*([gallery.teacher] if gallery.teacher else []), *gallery.students)
+
+
+def _top(similarity: Floats) -> list[int]:
+    order: list[int] = np.argsort(-similarity, kind="stable")[:SHOWN].tolist()
+    return order
+
+
+def thumbnail(record: Record) -> Picture:
+    """The record's image, at most 160 pixels wide and high, as an inlined JPEG without metadata."""
+    image = decode_image(record.image.read(), record.image.name)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82, optimize=True)
+    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Picture(source, record.captions[0], *image.size)

@@ -1,0 +1,134 @@
+"""What the report measures itself: the features of students and teacher on one gallery, and their ranks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.data import load_dataset
+from distilvl.data.records import PairDataset
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
+from distilvl.features import FeatureStore, text_key
+from distilvl.reports.run import Run
+from distilvl.students import load_student
+
+logger = logging.getLogger("distilvl")
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class View:
+    """A gallery as one model sees it.
+
+    Attributes:
+        name: the run's, or `teacher`.
+        images: unit rows (n, D).
+        texts: unit rows (m, D).
+        ranks: of each image's best-placed caption and of each caption's image.
+        score: R@K and RSUM.
+    """
+
+    name: str
+    images: Floats
+    texts: Floats
+    ranks: Ranks
+    score: Score
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Items and the views of them; the first student's run is the report's subject.
+
+    Attributes:
+        dataset: the records that could be decoded.
+        split: its name.
+        total: images of the whole split.
+        owner: (m,) row of each caption's image.
+        teacher: from stored features; none when a run has none, or they lack an item.
+        students: one view for each run that has a finished student.
+    """
+
+    dataset: PairDataset
+    split: str
+    total: int
+    owner: Integers
+    teacher: View | None
+    students: tuple[View, ...]
+
+    @property
+    def label(self) -> str:
+        """`flickr8k/val, 1000 images, 5000 captions`."""
+        part = "" if len(self.dataset) == self.total else f"the first {len(self.dataset)} of "
+        return f"{self.dataset.name}, {part}{self.total} images, {len(self.owner)} captions"
+
+
+def build_gallery(
+    runs: Sequence[Run], *, data: str | None, split: str, items: int | None, skip_bad: bool = False
+) -> tuple[Gallery | None, str]:
+    """Encode the gallery with every finished student.
+
+    Args:
+        runs: whose students; unfinished runs are passed over.
+        data: a dataset; the first run's own when none.
+        split: of it.
+        items: use only so many images from the beginning of the split.
+        skip_bad: leave bad images out.
+
+    Returns:
+        The gallery, or none and the reason, where the run's own data are not here or no student is finished.
+
+    Raises:
+        DistilvlError: data or split that the user named and that cannot be read.
+    """
+    finished = [run for run in runs if run.has_student]
+    if not finished:
+        return None, "No run has a finished student yet, so nothing can be retrieved or drawn."
+    source = data or finished[0].config.inputs.data
+    try:
+        whole = load_dataset(str(source), skip_bad=skip_bad).split(split)
+    except DistilvlError as error:
+        if data is not None:
+            raise
+        return None, f"The run's data cannot be read here: {error}"
+    chosen = PairDataset(whole.name, whole.records[:items]) if items else whole
+    encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
+    first = encoded[0]
+    owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
+    teacher = _teacher(finished, first.dataset, first.image_keys, owner)
+    students = tuple(_view(run.name, one.images, one.texts, owner) for run, one in zip(finished, encoded, strict=True))
+    return Gallery(first.dataset, split, len(whole), owner, teacher, students), ""
+
+
+def _view(name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers) -> View:
+    ranks = rank_gallery(images, texts, owner)
+    return View(name, _unit(images), _unit(texts), ranks, score_ranks(ranks))
+
+
+def _unit(rows: npt.NDArray[np.float32]) -> Floats:
+    wide = rows.astype(np.float64)
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
+
+
+def _teacher(runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes], owner: Integers) -> View | None:
+    """The view of the first run's teacher that knows all these items."""
+    text_keys = [text_key(caption) for caption in dataset.captions]
+    for run in runs:
+        named = run.config.inputs.features
+        path = Path(named) if named else run.folder.path / "features"
+        try:
+            store = FeatureStore.open(path)
+            images, texts = store.images(image_keys), store.texts(text_keys)
+        except DistilvlError as error:
+            logger.info("no teacher beside %s: %s", run.name, error)
+            continue
+        return _view("teacher", np.asarray(images, np.float32), np.asarray(texts, np.float32), owner)
+    return None

@@ -1,0 +1,237 @@
+"""`distilvl report`: everything worth saying about one or several runs, collected once and written in three forms."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distilvl._version import __version__
+from distilvl.errors import DistilvlError
+from distilvl.evaluation import Agreement
+from distilvl.experiments.published import PlacedRow, TestSet
+from distilvl.features.atomic import write_atomically
+from distilvl.reports.charts import ChartGroup, build_charts
+from distilvl.reports.examples import Example, choose_examples
+from distilvl.reports.gallery import Gallery, build_gallery
+from distilvl.reports.results import Difference, ResultRow, among_published, differences, from_gallery, from_runs
+from distilvl.reports.run import Run, read_runs
+from distilvl.reports.size import Size, build_sizes
+from distilvl.reports.spaces import Space, agreements, build_spaces
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page, the Markdown and the JSON say.
+
+    Attributes:
+        runs: as read; the first is the subject of examples.
+        created: UTC.
+        results: measured by the runs on their validation splits.
+        measured: measured for this report on the gallery, with intervals.
+        differences: the first student against the others on the gallery.
+        published: the nearest published test set and our place in it.
+        charts: curves.
+        gallery: what examples and spaces are made of; none when there is nothing to encode.
+        gallery_reason: why there is none.
+        examples: retrievals with pictures.
+        spaces: of the teacher and the students.
+        agreements: each student's with the teacher.
+        sizes: of the teacher and the students.
+        differing: configuration keys in which the runs differ, with each run's value.
+    """
+
+    runs: list[Run]
+    created: str
+    results: list[ResultRow]
+    measured: list[ResultRow]
+    differences: list[Difference]
+    published: tuple[TestSet, list[PlacedRow]]
+    charts: list[ChartGroup]
+    gallery: Gallery | None
+    gallery_reason: str
+    examples: list[Example]
+    spaces: list[Space]
+    agreements: list[tuple[str, Agreement]]
+    sizes: list[Size]
+    differing: list[tuple[str, list[str]]]
+
+    @property
+    def headline(self) -> list[ResultRow]:
+        """The rows that count: all measured on the same items for this report, or else by the runs."""
+        return self.measured or self.results
+
+    @property
+    def title(self) -> str:
+        """Of the page."""
+        return "Distillation report: " + ", ".join(run.name for run in self.runs)
+
+
+def build_report(
+    paths: Sequence[Path],
+    *,
+    data: str | None = None,
+    split: str = "val",
+    items: int | None = None,
+    examples: int = 12,
+    timed: bool = True,
+    skip_bad: bool = False,
+) -> Report:
+    """Read the runs and measure what is not stored.
+
+    Args:
+        paths: run folders, finished or not.
+        data: gallery of examples and spaces; the first run's own data when none.
+        split: of it.
+        items: only so many of its images.
+        examples: how many retrievals to show.
+        timed: measure speed and memory.
+        skip_bad: leave bad images out.
+
+    Raises:
+        DistilvlError: not a run folder, or data that were named and cannot be read.
+    """
+    if not paths:
+        raise DistilvlError("no run is named.", "Give at least one run folder.")
+    runs = read_runs(paths)
+    gallery, reason = build_gallery(runs, data=data, split=split, items=items, skip_bad=skip_bad)
+    results = from_runs(runs)
+    measured = from_gallery(runs, gallery) if gallery is not None else []
+    return Report(
+        runs=runs,
+        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        results=results,
+        measured=measured,
+        differences=differences(gallery) if gallery is not None else [],
+        published=among_published(measured or results, gallery),
+        charts=build_charts(runs),
+        gallery=gallery,
+        gallery_reason=reason,
+        examples=choose_examples(gallery, examples) if gallery is not None else [],
+        spaces=build_spaces(gallery) if gallery is not None else [],
+        agreements=agreements(gallery) if gallery is not None else [],
+        sizes=build_sizes(runs, gallery, timed=timed),
+        differing=differing_keys(runs),
+    )
+
+
+def write_report(report: Report, html: Path, markdown: Path | None = None, as_json: Path | None = None) -> list[Path]:
+    """Write the page, and the other forms where a path is given; returns what was written."""
+    from distilvl.reports.html import render_html
+    from distilvl.reports.markdown import render_markdown
+
+    texts = {html: render_html(report)}
+    if markdown is not None:
+        texts[markdown] = render_markdown(report)
+    if as_json is not None:
+        texts[as_json] = json.dumps(as_dict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    for path, text in texts.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Captions may hold lone surrogates, which UTF-8 has no bytes for.
+            write_atomically(path, text.encode("utf-8", errors="replace"))
+        except OSError as error:
+            raise DistilvlError(f"cannot write {path}: {error.strerror}.", "Choose another file.") from error
+    return list(texts)
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The report for programs: no pictures, no coordinates; what is not a finite number is null."""
+    data: dict[str, Any] = {
+        "created": report.created,
+        "distilvl": __version__,
+        "runs": [_run_dict(run) for run in report.runs],
+        "results": [asdict(row) for row in report.results],
+        "measured": [asdict(row) for row in report.measured],
+        "differences": [asdict(one) for one in report.differences],
+        "published": {"test_set": report.published[0], "rows": [asdict(row) for row in report.published[1]]},
+        "curves": [{"group": group.title, "charts": [asdict(chart) for chart in group.charts]}
+                   for group in report.charts],
+        "gallery": report.gallery.label if report.gallery else None,
+        "gallery_reason": report.gallery_reason,
+        "examples": [_example_dict(example) for example in report.examples],
+        "spaces": {space.name: space.numbers for space in report.spaces},
+        "agreement_with_teacher": {name: asdict(found) for name, found in report.agreements},
+        "sizes": [asdict(size) for size in report.sizes],
+        "differing": {key: dict(zip([run.name for run in report.runs], values, strict=True))
+                      for key, values in report.differing},
+    }  # fmt: skip
+    return _finite(data)  # type: ignore[no-any-return]
+
+
+def differing_keys(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Keys of the configuration in which the runs differ, each with the runs' values as text."""
+    flat = [_flat(run.config.model_dump(mode="json")) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [(key, [one.get(key, "–") for one in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def config_text(run: Run) -> str:
+    """The resolved configuration as YAML."""
+    return str(yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def environment_rows(run: Run) -> list[tuple[str, str]]:
+    """What the run was made with: versions, device, precision, time."""
+    rows = [(key, str(value)) for key, value in run.environment.items() if key != "packages"]
+    packages = run.environment.get("packages")
+    rows += [(name, str(version)) for name, version in packages.items()] if isinstance(packages, dict) else []
+    known = run.result or {}
+    rows += [(key, str(known[key])) for key in ("device", "precision") if key in known and key not in dict(rows)]
+    if isinstance(known.get("seconds"), int | float):
+        rows.append(("training time", f"{known['seconds'] / 60:.1f} min, {known.get('steps')} steps"))
+    if known.get("skipped_images"):
+        rows.append(("bad images left out", str(known["skipped_images"])))
+    return rows
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        parts = (_flat(inner, f"{prefix}.{key}".lstrip(".")) for key, inner in value.items())
+        return {key: text for part in parts for key, text in part.items()}
+    return {prefix: json.dumps(value, ensure_ascii=False)}
+
+
+def _run_dict(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "path": str(run.folder.path),
+        "state": run.state.kind,
+        "state_text": run.state.text,
+        "command": run.command,
+        "seed": run.config.training.seed,
+        "config": run.config.model_dump(mode="json"),
+        "environment": run.environment,
+        "result": run.result,
+        "validations": run.validations,
+    }
+
+
+def _example_dict(example: Example) -> dict[str, Any]:
+    answers = [
+        {"place": a.place, "right": a.right, "similarity": a.similarity, "text": a.text} for a in example.answers
+    ]
+    return {
+        "direction": example.direction,
+        "kind": example.kind,
+        "image_id": example.image_id,
+        "question": example.question,
+        "ranks": example.ranks,
+        "answers": answers,
+        "teacher_answer": example.teacher_answer,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,135 @@
+"""The headline: students beside their teacher, beside each other, and among published results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distilvl.evaluation.resampling import Comparison, Interval, compare, intervals
+from distilvl.experiments.outputs import literature_name
+from distilvl.experiments.published import OurRow, PlacedRow, TestSet, load_published, table1
+from distilvl.reports.gallery import Gallery, View
+from distilvl.reports.run import Run
+
+Three = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A line of the table of results.
+
+    Attributes:
+        name: of the run, or the teacher.
+        role: teacher, student, or baseline: a run without a teacher.
+        image_to_text, text_to_image: R@1, R@5, R@10, percent.
+        rsum: 0 to 600.
+        retention: percent of the teacher's RSUM.
+        measured_on: what the figures were measured on.
+        interval: 95 % interval of RSUM, where the ranks are known.
+        note: for instance that the run is not finished.
+    """
+
+    name: str
+    role: str
+    image_to_text: Three
+    text_to_image: Three
+    rsum: float
+    retention: float | None
+    measured_on: str
+    interval: Interval | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first student beside another model, on the same items.
+
+    Attributes:
+        other: the other model's name.
+        comparison: difference of RSUM, its interval and its p-value.
+    """
+
+    other: str
+    comparison: Comparison
+
+
+def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
+    """What the runs themselves measured on their validation split; unfinished runs with their best epoch so far."""
+    rows: list[ResultRow] = []
+    seen: set[tuple[str, float]] = set()
+    for run in runs:
+        where = f"{_data_name(run)}/val, by the run"
+        teacher = (run.result or {}).get("teacher")
+        if teacher and (where, teacher["rsum"]) not in seen:
+            seen.add((where, teacher["rsum"]))
+            rows.append(_row("teacher", "teacher", teacher, None, where))
+        values = run.result["val"] if run.result else (run.best or {}).get("val")
+        if values is None:
+            continue
+        note = "" if run.result else f"run not finished; epoch {(run.best or {}).get('epoch', 0) + 1}"
+        rows.append(_row(run.name, _role(run), values, teacher, where, note))
+    return rows
+
+
+def from_gallery(runs: Sequence[Run], gallery: Gallery) -> list[ResultRow]:
+    """What was measured for this report, all models on the same items."""
+    teacher = gallery.teacher.score.as_dict() if gallery.teacher else None
+    rows: list[ResultRow] = []
+    if gallery.teacher and teacher:
+        rows.append(_row("teacher", "teacher", teacher, None, gallery.label, interval=_interval(gallery.teacher)))
+    roles = {run.name: _role(run) for run in runs}
+    for view in gallery.students:
+        values = view.score.as_dict()
+        rows.append(_row(view.name, roles[view.name], values, teacher, gallery.label, interval=_interval(view)))
+    return rows
+
+
+def differences(gallery: Gallery) -> list[Difference]:
+    """The first student against each other student, with paired tests; none for a single image."""
+    if len(gallery.dataset) < 2:
+        return []
+    first, *others = gallery.students
+    return [Difference(view.name, compare(first.ranks, view.ranks)) for view in others]
+
+
+def _interval(view: View) -> Interval | None:
+    return intervals(view.ranks)["rsum"] if len(view.images) > 1 else None
+
+
+def among_published(rows: Sequence[ResultRow], gallery: Gallery | None) -> tuple[TestSet, list[PlacedRow]]:
+    """Our students among the rows of the published test set that is nearest to ours."""
+    name = literature_name(gallery.dataset) if gallery is not None else ""
+    data: TestSet = "COCO 5K test" if any("coco" in row.measured_on.lower() for row in rows) else "Flickr30k 1K test"
+    ours = [
+        OurRow(row.name, row.image_to_text, row.text_to_image, row.rsum, name or row.measured_on, row.note)
+        for row in rows
+        if row.role != "teacher"
+    ]
+    return data, table1(load_published(), ours, data)
+
+
+def _row(
+    name: str,
+    role: str,
+    values: dict[str, Any],
+    teacher: dict[str, Any] | None,
+    where: str,
+    note: str = "",
+    interval: Interval | None = None,
+) -> ResultRow:
+    kept = 100 * values["rsum"] / teacher["rsum"] if teacher else None
+    recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
+    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note)
+
+
+def _three(recalls: dict[str, float]) -> Three:
+    return recalls["r1"], recalls["r5"], recalls["r10"]
+
+
+def _role(run: Run) -> str:
+    return "student" if run.config.objective.needs_teacher else "baseline without a teacher"
+
+
+def _data_name(run: Run) -> str:
+    return str(run.config.inputs.data or "data").rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]

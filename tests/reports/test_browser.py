@@ -1,0 +1,195 @@
+"""The page in a real browser: headless Chromium, driven by Selenium."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from distilvl.reports.report import build_report, write_report
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no Chromium with its driver is installed (on Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(build_report(trained, timed=False, examples=8), path)
+    return path
+
+
+def _open(browser: Any, page: Path, width: int = 1280, scheme: str = "light", media: str = "screen") -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # drained, so that what follows is this page's
+    browser.get(page.as_uri())
+    time.sleep(0.5)
+
+
+def _shot(browser: Any, selector: str) -> Image.Image:
+    element = browser.find_element("css selector", selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    return Image.open(io.BytesIO(base64.b64decode(element.screenshot_as_base64))).convert("RGB")
+
+
+def _colours(image: Image.Image) -> int:
+    found = image.getcolors(image.width * image.height)
+    assert found is not None
+    return len(found)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_no_error_and_no_request_that_leaves_the_file(browser: Any, page: Path, width: int, scheme: str) -> None:
+    _open(browser, page, width, scheme)
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert page.as_uri() in asked
+    assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
+    assert "owned" not in browser.title
+
+
+def test_the_policy_stops_what_slips_in(browser: Any, page: Path) -> None:
+    _open(browser, page)
+    browser.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'document.title = \"owned\"';"
+        "document.body.append(s); const i = new Image(); i.src = 'http://127.0.0.1:9/x.png';"
+    )
+    time.sleep(0.2)
+    assert "owned" not in browser.title
+    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_curves_bars_and_spaces_are_drawn(browser: Any, page: Path, scheme: str) -> None:
+    _open(browser, page, scheme=scheme)
+    for selector in (
+        ".bars-figure svg",
+        "#chart0 svg",
+        "canvas[data-space='0']",
+        "canvas[data-space='1']",
+        ".space svg",
+    ):
+        assert _colours(_shot(browser, selector)) > 20, selector
+    paths = browser.execute_script(
+        "return [...document.querySelectorAll('.chart .mean')].map((p) => p.getTotalLength())"
+    )
+    assert len(paths) > 8
+    assert min(paths) > 20
+    background = _shot(browser, "header").getpixel((0, 0))
+    assert (sum(background) > 600) == (scheme == "light")
+
+
+def test_a_space_turns_by_mouse_by_keyboard_and_by_button(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    _open(browser, page)
+    canvas = browser.find_element("css selector", "canvas[data-space='0']")
+    start = _shot(browser, "canvas[data-space='0']").tobytes()
+    ActionChains(browser).click_and_hold(canvas).move_by_offset(60, 20).release().perform()
+    dragged = _shot(browser, "canvas[data-space='0']").tobytes()
+    assert dragged != start
+    browser.execute_script("arguments[0].focus()", canvas)
+    canvas.send_keys(Keys.HOME)
+    home = _shot(browser, "canvas[data-space='0']").tobytes()
+    canvas.send_keys(Keys.ARROW_LEFT)
+    turned = _shot(browser, "canvas[data-space='0']").tobytes()
+    assert len({dragged, home, turned}) == 3
+    other = _shot(browser, "canvas[data-space='1']").tobytes()
+    browser.find_element("css selector", "#together").click()
+    button = browser.find_element("css selector", "button[data-turn='in']")
+    browser.execute_script("arguments[0].click()", button)
+    assert _shot(browser, "canvas[data-space='0']").tobytes() != turned
+    assert _shot(browser, "canvas[data-space='1']").tobytes() == other
+
+
+def test_values_are_read_off_with_the_arrow_keys(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    _open(browser, page)
+    box = browser.find_element("css selector", "#chart0")
+    browser.execute_script("arguments[0].focus()", box)
+    box.send_keys(Keys.END)
+    text = browser.find_element("css selector", "#chart0 ~ .readout").text
+    assert text.startswith("epochs 3: distilled ")
+    assert "pairs only" in text
+
+
+def test_a_phone_scrolls_down_only(browser: Any, page: Path) -> None:
+    _open(browser, page, 390)
+    wide, inner = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide <= inner == 390
+    assert browser.execute_script("return document.querySelector('.scroll').scrollWidth") > 360
+    hidden = browser.execute_script(
+        "return [...document.querySelectorAll('h1, h2, h3, p, .plot, canvas, img')].filter((e) => {"
+        "const r = e.getBoundingClientRect(); return !e.closest('.scroll') && !e.closest('details') && r.width && "
+        "(r.right > 391 || r.left < -1); }).length"
+    )
+    assert hidden == 0
+    small = browser.execute_script(
+        "return [...document.querySelectorAll('button')].filter((b) => b.getBoundingClientRect().height < 38).length"
+    )
+    assert small == 0
+
+
+def test_the_first_tab_leads_past_the_header(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    _open(browser, page)
+    browser.find_element("css selector", "body").send_keys(Keys.TAB)
+    skip = browser.switch_to.active_element
+    assert skip.get_attribute("class") == "skip"
+    assert skip.rect["x"] >= 0
+    skip.send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.activeElement.id") == "main"
+
+
+def test_print_is_dark_on_white_even_in_dark_mode(browser: Any, page: Path) -> None:
+    _open(browser, page, scheme="dark", media="print")
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert _shot(browser, "canvas[data-space='0']").getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_unfinished_runs_open_without_an_error(
+    browser: Any, make_run: Any, lines: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for name, count in (("not begun", 0), ("one step", 1), ("first epoch", 5), ("later", 14)):
+        path = tmp_path / f"{count}.html"
+        write_report(build_report([make_run(name, lines[:count])], timed=False), path)
+        _open(browser, path)
+        assert browser.get_log("browser") == []
+        assert browser.find_element("css selector", ".state .badge").text in ("going", "not begun")
