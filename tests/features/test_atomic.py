@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import make_folder, only_writer, remove_partials, write_atomically
+from distilvl.features.atomic import create_atomically, make_folder, only_writer, remove_partials, write_atomically
+from distilvl.features.machine import writer_id
 
 
 def test_writes_and_replaces(tmp_path: Path):
@@ -37,6 +38,31 @@ def test_partials_of_a_killed_run_are_removed(tmp_path: Path):
     (tmp_path / "kept").write_bytes(b"")
     remove_partials(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_partials_of_other_writers_stay(tmp_path: Path):
+    living = tmp_path / f".partial-{writer_id()}-aa-image"
+    elsewhere = tmp_path / ".partial-m000000000000-p17-aa-image"
+    forgotten = tmp_path / ".partial-m000000000000-p18-aa-image"
+    for path in (living, elsewhere, forgotten):
+        path.write_bytes(b"half")
+    os.utime(forgotten, (1, 1))
+    remove_partials(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([living, elsewhere])
+
+
+def test_of_two_creators_the_first_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert create_atomically(tmp_path / "file", b"first")
+    assert not create_atomically(tmp_path / "file", b"second")
+    assert (tmp_path / "file").read_bytes() == b"first"
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert not create_atomically(tmp_path / "file", b"third")
+    assert create_atomically(tmp_path / "other", b"fourth")
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"first", b"fourth"]
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from distilvl.data.records import FileImage, PairDataset
+from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features import FeatureStore, Manifest, extract, extract_features, image_key, text_key
+from distilvl.features import FeatureStore, Manifest, extract, extract_features, image_key, prepare_features, text_key
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -98,7 +99,7 @@ def test_bad_images_do_not_move_shard_borders_on_resume(teacher, pictures: PairD
     for path in half.path.glob("*-0000[2-9]-*.npy"):
         path.unlink()
     report = extract_features(teacher, pictures, tmp_path / "resumed", skip_bad=True, shard_size=2)
-    assert report.asked_images == 5
+    assert report.asked_images == 6
     assert files_of(tmp_path / "resumed") == files_of(tmp_path / "whole")
 
 
@@ -182,3 +183,12 @@ def test_killed_and_resumed_run_ends_with_the_same_bytes(pictures: PairDataset, 
     subprocess.run(command("killed", 0), check=True, timeout=120)
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert len(files_of(tmp_path / "whole")) == 1 + 6 + 12
+
+
+def test_images_and_captions_need_not_belong_together(teacher, pictures: PairDataset, tmp_path: Path):
+    images = tuple(UnpairedImage(record.image_id, record.image) for record in pictures)
+    dataset = UnpairedDataset("apart", images, ("one text", "another text"))
+    report = extract_features(teacher, dataset, tmp_path / "store")
+    assert (report.asked_images, report.asked_texts) == (11, 2)
+    assert report.store.texts([text_key("one text")]).shape == (1, 4)
+    assert prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out").store.path == tmp_path / "store"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features import image_key, import_arrays, importing, text_key
+from distilvl.features import image_key, import_arrays, importing, prepare_features, text_key
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -46,7 +47,7 @@ def test_importing_again_and_in_parts_gives_the_same_bytes(arrays, pictures, tmp
 
 @pytest.mark.parametrize(
     ("kind", "lost", "words"),
-    [("image", "07.png", r"image id '07.png' \(1 of 12"), ("text", 5, r"caption id '5' \(1 of 24")],
+    [("image", "07.png", r"image '07.png' \(1 of 12"), ("text", 5, r"caption '5' \(1 of 24")],
 )
 def test_missing_id(arrays: Path, pictures: PairDataset, tmp_path: Path, kind: str, lost: object, words: str):
     path = arrays / "ids.json"
@@ -80,3 +81,28 @@ def test_unreadable_image(arrays: Path, pictures: PairDataset, tmp_path: Path):
         import_arrays(arrays, pictures, tmp_path / "store")
     report = import_arrays(arrays, pictures, tmp_path / "store", skip_bad=True)
     assert report.skipped == [pictures[2].image.name]
+
+
+def test_features_known_by_caption(arrays: Path, pictures: PairDataset, tmp_path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(1)
+    captions = sorted(set(pictures.captions))
+    images, texts = random.normal(size=(12, 5)), random.normal(size=(len(captions), 5))
+    names = [record.image_id for record in pictures]
+    pq.write_table(pa.table({"id": names, "image_embedding": images.tolist()}), tmp_path / "i.parquet")
+    pq.write_table(pa.table({"caption": captions, "text_embedding": texts.tolist()}), tmp_path / "t.parquet")
+    (tmp_path / "both").mkdir()
+    for name in ("i", "t"):
+        (tmp_path / f"{name}.parquet").rename(tmp_path / "both" / f"{name}.parquet")
+    store = prepare_features(f"parquet:{tmp_path / 'both'}", pictures, tmp_path / "store").store
+    assert store.counts == {"image": 11, "text": 13}
+    expected = texts / np.linalg.norm(texts, axis=1, keepdims=True)
+    np.testing.assert_allclose(store.texts([text_key(caption) for caption in captions]), expected, atol=1e-3)
+    expected = images / np.linalg.norm(images, axis=1, keepdims=True)
+    stored = store.images([image_key(record.image.read()) for record in pictures])
+    np.testing.assert_allclose(stored[:11], expected[:11], atol=1e-3)
+    more = PairDataset("more", (replace(pictures[0], captions=("never seen",), caption_ids=("x",)),))
+    with pytest.raises(DistilvlError, match=r"features in parquet:.*lack the caption 'never seen' \(1 of 1"):
+        prepare_features(f"parquet:{tmp_path / 'both'}", more, tmp_path / "store")

@@ -34,6 +34,26 @@ def test_adding_is_the_same_as_opening(keys, cut):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@given(st.lists(st.lists(st.sampled_from([bytes([k]) * 16 for k in range(60)]), max_size=9), max_size=25))
+def test_adding_many_shards_that_overlap_is_the_same_as_opening(shards):
+    packed = [pack_keys(keys) for keys in shards]
+    grown, opened = KeyIndex(), KeyIndex.of_shards(packed)
+    for shard, keys in enumerate(packed):
+        grown.add(keys, shard)
+    asked = pack_keys([bytes([k]) * 16 for k in range(60)])
+    assert len(grown) == len(opened) == len({key for keys in shards for key in keys})
+    for ours, theirs in zip(grown.find(asked), opened.find(asked), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_runs_stay_few():
+    index = KeyIndex()
+    for shard in range(300):
+        index.add(pack_keys([shard.to_bytes(16, "big")]), shard)
+    assert len(index) == 300
+    assert len(index._runs) <= 9
+
+
 def test_keys_that_end_in_zero_bytes_stay_apart():
     keys = [b"a" + bytes(15), b"a" + bytes(14) + b"\1", bytes(16)]
     _, places = KeyIndex.of_shards([pack_keys(keys)]).find(pack_keys(keys))

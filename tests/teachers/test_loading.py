@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from distilvl.errors import DistilvlError
@@ -20,3 +23,22 @@ def test_unreachable_id_is_one_line():
     with pytest.raises(DistilvlError, match=r"'nobody/nothing-at-all' .*cannot be fetched.*Accepted are") as caught:
         load_teacher("nobody/nothing-at-all")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["openai+https://host/v1?model=a:b.py", "jina+http://host:80", "v0+https://h/x.py:C"])
+def test_an_http_dialect_gets_the_whole_spec(spec: str, monkeypatch: pytest.MonkeyPatch):
+    module, seen = ModuleType("distilvl.teachers.http"), []
+
+    class HttpTeacher:
+        from_spec = staticmethod(lambda spec: seen.append(spec) or "the teacher")
+
+    module.HttpTeacher = HttpTeacher  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "distilvl.teachers.http", module)
+    assert load_teacher(spec) == "the teacher"
+    assert seen == [spec]
+
+
+@pytest.mark.parametrize("spec", ["https://host/v1", "Open AI+https://host", "openai+ftp://host"])
+def test_other_addresses_are_no_teachers(spec: str):
+    with pytest.raises(DistilvlError, match="there is no teacher"):
+        load_teacher(spec)

@@ -1,22 +1,29 @@
 """The feature store: write, resume, verify, read. Knows nothing of how features are used."""
 
 from distilvl.features.extract import ExtractReport, extract_features
-from distilvl.features.importing import import_arrays
+from distilvl.features.importing import import_arrays, import_features
+from distilvl.features.info import StoreInfo, store_info
 from distilvl.features.items import unique_captions, unique_images
 from distilvl.features.keys import image_key, text_key
 from distilvl.features.manifest import Manifest
-from distilvl.features.prepare import prepare_features
+from distilvl.features.merging import merge_stores
+from distilvl.features.prepare import estimate_features, prepare_features
 from distilvl.features.store import FeatureStore, VerifyReport
 
 __all__ = [
     "ExtractReport",
     "FeatureStore",
     "Manifest",
+    "StoreInfo",
     "VerifyReport",
+    "estimate_features",
     "extract_features",
     "image_key",
     "import_arrays",
+    "import_features",
+    "merge_stores",
     "prepare_features",
+    "store_info",
     "text_key",
     "unique_captions",
     "unique_images",

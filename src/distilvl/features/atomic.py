@@ -5,32 +5,69 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from distilvl.errors import DistilvlError
+from distilvl.features.machine import is_dead_here, writer_id
 
 PARTIAL_PREFIX = ".partial-"
+# No writer needs this long for one file, and no two machines' clocks are this far apart.
+ABANDONED_S = 3600.0
 _logger = logging.getLogger("distilvl")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a killed process or a power cut never leaves a part of it there.
 
+    Several processes may write the same path at once: each has a temporary name of its own, the last rename stays.
+
     Raises:
         DistilvlError: the disk is full, read-only or failing; nothing is left behind.
     """
-    partial = path.with_name(f"{PARTIAL_PREFIX}{path.name}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with _partial(path, data) as partial:
         partial.replace(path)
         _sync_folder(path.parent)
+
+
+def create_atomically(path: Path, data: bytes) -> bool:
+    """As `write_atomically`, but never over a file that is there: of several writers one gets True.
+
+    Raises:
+        DistilvlError: as `write_atomically`.
+    """
+    with _partial(path, data) as partial:
+        try:
+            # Unlike a rename, a second name for the same file is refused where the name is taken.
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A disk without hard links: a rename is the best there is.
+            if path.exists():
+                return False
+            partial.replace(path)
+        _sync_folder(path.parent)
+        return True
+
+
+@contextlib.contextmanager
+def _partial(path: Path, data: bytes) -> Iterator[Path]:
+    """`data` in a synced file beside `path`, gone when the block ends."""
+    partial = path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield partial
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise storage_error(path.parent, error) from error
 
 
@@ -51,9 +88,20 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Delete what a killed writer left under a temporary name."""
+    """Delete what killed writers left under temporary names, and nothing that another writer still needs."""
     for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
-        leftover.unlink(missing_ok=True)
+        if is_abandoned(leftover, leftover.name.removeprefix(PARTIAL_PREFIX)):
+            leftover.unlink(missing_ok=True)
+
+
+def is_abandoned(path: Path, owner: str) -> bool:
+    """Whether the writer whose `writer_id` `owner` begins with is gone: dead on this machine, or silent for an hour."""
+    if is_dead_here(owner):
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_S
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data.images import decode_image
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features.items import unique_captions, unique_images
+from distilvl.features.asking import Asker, Row
+from distilvl.features.blocks import share_blocks
+from distilvl.features.items import Items, images_of, unique_captions, unique_images
 from distilvl.features.keys import image_key
 from distilvl.features.manifest import Manifest
-from distilvl.features.rows import storable_rows
 from distilvl.features.store import FeatureStore
-from distilvl.progress import Ticker, progress
+from distilvl.progress import progress
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.piecewise import PiecewiseTeacher
 
 # What one call of the teacher may hold: enough for any batch, few enough for a lively progress bar, and of
 # large pictures no more than 0.75 GB of RGB. Calls never cross a shard, so a resumed run makes the same ones.
 IMAGES_A_CALL = 128
 PIXELS_A_CALL = 1 << 28
-
-Item = TypeVar("Item")
+# Items a shard: what a kill can cost, against files in a folder.
+SMALL_SHARD, LARGE_SHARD, MANY_ITEMS = 512, 4096, 1 << 20
+_logger = logging.getLogger("distilvl")
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,27 @@ class ExtractReport:
 
 def extract_features(
     teacher: Teacher,
-    dataset: PairDataset,
+    dataset: Items,
     store_path: str | Path,
     *,
     skip_bad: bool = False,
-    shard_size: int = 512,
+    shard_size: int | None = None,
 ) -> ExtractReport:
     """Fill the store at `store_path` with the teacher's features of all images and captions of `dataset`.
 
-    Each distinct image (by content) and each distinct caption is asked once, in order of first appearance,
-    and `shard_size` of them become one shard. What is stored is never asked again; a run that was killed and
-    started again ends with the same bytes as one that was not. Hard negatives are not asked: they are for
-    scoring only.
+    Each distinct image (by content) and each distinct caption is asked once. In order of first appearance they are
+    cut into blocks of `shard_size`; a block becomes one shard. Several processes, on one machine or on several with a
+    common disk, may do this at once: each block is done by one of them. What is stored is never asked again; however
+    many processes worked and were killed, the same bytes are there in the end. Hard negatives are not asked: they are
+    for scoring only.
+
+    Args:
+        teacher: whom to ask. A `PiecewiseTeacher` (one behind an API) is also never asked again for what it answered
+            before it failed.
+        dataset: the items, paired or not.
+        store_path: the store's folder, created if need be.
+        skip_bad: leave out images that cannot be read or decoded, or that the teacher refuses, instead of raising.
+        shard_size: items a block, the same for all processes; 512, and 4,096 of more than a million, if not given.
 
     Raises:
         BadImageError: an image that cannot be read or decoded, unless `skip_bad`.
@@ -75,103 +85,128 @@ def extract_features(
     """
     images, skipped = unique_images(dataset, skip_bad=skip_bad)
     captions = unique_captions(dataset)
-    with FeatureStore.writer(store_path, Manifest.of_teacher(teacher)) as store:
-        extraction = _Extraction(teacher, store, shard_size)
-        asked_images = extraction.images(images, skipped, skip_bad=skip_bad)
-        asked_texts = extraction.captions(captions)
-    in_order = {record.image.name: None for record in dataset}
+    store = FeatureStore.create(store_path, Manifest.of_teacher(teacher))
+    if isinstance(teacher, PiecewiseTeacher):
+        _logger.info("%s", estimate(teacher, store, images, captions))
+    extraction = _Extraction(teacher, store, shard_size)
+    asked_images = extraction.images(images, skipped, skip_bad=skip_bad)
+    asked_texts = extraction.captions(captions)
+    in_order = {image.name: None for _, image in images_of(dataset)}
     bad = set(skipped)
     return ExtractReport(asked_images, asked_texts, [name for name in in_order if name in bad], store)
+
+
+def estimate(
+    teacher: PiecewiseTeacher,
+    store: FeatureStore | None,
+    images: dict[bytes, list[ImageSource]],
+    captions: dict[bytes, str],
+) -> str:
+    """What asking for all that `store` lacks (all, when there is no store yet) will take: one line."""
+    keys = list(captions)
+    if store is None:
+        return teacher.estimate(len(images), list(captions.values()))
+    texts = [captions[keys[i]] for i in store.missing("text", keys)]
+    return teacher.estimate(len(store.missing("image", list(images))), texts)
 
 
 class _Extraction:
     """One pass over the items that are missing; keeps no more than a block of them."""
 
-    def __init__(self, teacher: Teacher, store: FeatureStore, shard_size: int) -> None:
+    def __init__(self, teacher: Teacher, store: FeatureStore, shard_size: int | None) -> None:
         self._teacher, self._store, self._shard_size = teacher, store, shard_size
+
+    def _size(self, items: int) -> int:
+        return self._shard_size or (SMALL_SHARD if items <= MANY_ITEMS else LARGE_SHARD)
 
     def images(self, items: dict[bytes, list[ImageSource]], skipped: list[str], *, skip_bad: bool) -> int:
         keys = list(items)
-        missing = [keys[i] for i in self._store.missing("image", keys)]
-        if not missing:
+        lacking = len(self._store.missing("image", keys))
+        if not lacking:
             return 0
-        asked = 0
-        with progress("teacher: images", len(missing)) as ticker:
-            # Blocks are made of good images only, so a bad one never changes how the others fall into shards
-            # when a run is resumed.
-            block = _ImageBlock(self._teacher, self._store.manifest, ticker)
-            for key in missing:
-                try:
-                    image = _decoded(items[key][0], key)
-                except BadImageError:
-                    if not skip_bad:
-                        raise
-                    skipped.extend(source.name for source in items[key])
-                    ticker.advance()
-                    continue
-                block.put(key, items[key][0].name, image)
-                if len(block) == self._shard_size:
-                    asked += block.store_in(self._store)
-            asked += block.store_in(self._store)
-        return asked
+        with progress("teacher: images", lacking) as ticker:
+            asker = Asker(self._teacher, self._store, "image", ticker, skip_refused=skip_bad)
+
+            def work(number: int, missing: list[bytes]) -> None:
+                block = _ImageBlock(asker, missing)
+                for key in missing:
+                    try:
+                        block.put(key, items[key][0])
+                    except BadImageError:
+                        if not skip_bad:
+                            raise
+                        skipped.extend(source.name for source in items[key])
+                        ticker.advance()
+                block.store_in(self._store, number)
+
+            share_blocks(self._store, "image", keys, self._size(len(keys)), work, ticker)
+            asker.settle()
+        skipped.extend(source.name for key in asker.refused for source in items[key])
+        return asker.asked
 
     def captions(self, items: dict[bytes, str]) -> int:
         keys = list(items)
-        missing = [keys[i] for i in self._store.missing("text", keys)]
-        if not missing:
+        lacking = len(self._store.missing("text", keys))
+        if not lacking:
             return 0
-        with progress("teacher: captions", len(missing)) as ticker:
-            for block in _blocks(missing, self._shard_size):
-                texts = [items[key] for key in block]
-                rows = _asked(self._teacher, self._teacher.encode_texts, texts, texts, self._store.manifest)
-                self._store.add("text", block, rows)
-                ticker.advance(len(block))
-        return len(missing)
+        with progress("teacher: captions", lacking) as ticker:
+            asker = Asker(self._teacher, self._store, "text", ticker)
+
+            def work(number: int, missing: list[bytes]) -> None:
+                rows = asker.kept(missing)
+                asked = [key for key in missing if key not in rows]
+                texts = [items[key] for key in asked]
+                if texts:
+                    rows |= asker.ask(asked, texts, texts)
+                self._store.add("text", missing, np.stack([rows[key] for key in missing]), number)
+                asker.settle()
+
+            share_blocks(self._store, "text", keys, self._size(len(keys)), work, ticker)
+            asker.settle()
+        return asker.asked
 
 
 class _ImageBlock:
     """Images that will be one shard; the teacher is asked whenever enough pixels are waiting."""
 
-    def __init__(self, teacher: Teacher, manifest: Manifest, ticker: Ticker) -> None:
-        self._teacher, self._manifest, self._ticker = teacher, manifest, ticker
+    def __init__(self, asker: Asker, keys: list[bytes]) -> None:
+        self._asker, self._order = asker, keys
+        self._rows: dict[bytes, Row] = asker.kept(keys)
         self._clear()
 
     def _clear(self) -> None:
         self._keys: list[bytes] = []
-        self._rows: list[npt.NDArray[Any]] = []
         self._waiting: list[Image.Image] = []
         self._names: list[str] = []
         self._pixels = 0
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def put(self, key: bytes, name: str, image: Image.Image) -> None:
+    def put(self, key: bytes, source: ImageSource) -> None:
+        """Take in the image with `key`; `BadImageError` when it cannot be decoded."""
+        if key in self._rows:
+            return
+        image = _decoded(source, key)
         pixels = image.width * image.height
         if self._waiting and self._pixels + pixels > PIXELS_A_CALL:
             self._ask()
         self._keys.append(key)
-        self._names.append(name)
+        self._names.append(source.name)
         self._waiting.append(image)
         self._pixels += pixels
         if len(self._waiting) == IMAGES_A_CALL:
             self._ask()
 
     def _ask(self) -> None:
-        encode = self._teacher.encode_images
-        self._rows.append(_asked(self._teacher, encode, self._waiting, self._names, self._manifest))
-        self._ticker.advance(len(self._waiting))
-        self._waiting, self._names, self._pixels = [], [], 0
+        self._rows |= self._asker.ask(self._keys, self._waiting, self._names)
+        self._clear()
 
-    def store_in(self, store: FeatureStore) -> int:
-        """Write the shard, start anew; returns the number of images in it."""
+    def store_in(self, store: FeatureStore, number: int) -> None:
+        """Write the good ones as shard `number`."""
         if self._waiting:
             self._ask()
-        count = len(self._keys)
-        if count:
-            store.add("image", self._keys, np.concatenate(self._rows))
-        self._clear()
-        return count
+        good = [key for key in self._order if key in self._rows]
+        if good:
+            store.add("image", good, np.stack([self._rows[key] for key in good]), number)
+        self._asker.settle()
 
 
 def _decoded(source: ImageSource, key: bytes) -> Image.Image:
@@ -182,21 +217,3 @@ def _decoded(source: ImageSource, key: bytes) -> Image.Image:
             "Run the command again when it is at rest.",
         )
     return decode_image(data, source.name)
-
-
-def _asked(
-    teacher: Teacher,
-    encode: Callable[[Sequence[Item]], npt.NDArray[Any]],
-    items: Sequence[Item],
-    names: Sequence[str],
-    manifest: Manifest,
-) -> npt.NDArray[Any]:
-    """The teacher's rows for `items`, as it returned them, checked: shape (n, D)."""
-    rows = np.asarray(encode(items))
-    storable_rows(rows, len(items), manifest, f"teacher {teacher.name!r}", names)
-    return rows
-
-
-def _blocks(keys: list[bytes], size: int) -> Iterator[list[bytes]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

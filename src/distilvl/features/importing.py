@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.records import PairDataset
+from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.features.blocks import share_blocks
 from distilvl.features.extract import ExtractReport
+from distilvl.features.items import Items, captions_of, images_of
 from distilvl.features.keys import image_key, text_key
 from distilvl.features.manifest import Manifest
 from distilvl.features.rows import storable_rows
@@ -24,7 +26,7 @@ _SHARD_ROWS = 4096
 
 
 def import_arrays(
-    folder: str | Path, dataset: PairDataset, store_path: str | Path, *, skip_bad: bool = False
+    folder: str | Path, dataset: Items, store_path: str | Path, *, skip_bad: bool = False
 ) -> ExtractReport:
     """Store the features in `folder` (see `load_arrays`) for all images and captions of `dataset`.
 
@@ -34,7 +36,7 @@ def import_arrays(
 
     Args:
         folder: the arrays.
-        dataset: its images are read, not decoded, for their content hashes.
+        dataset: paired or not; its images are read, not decoded, for their content hashes.
         store_path: the store, created if need be.
         skip_bad: leave out images that cannot be read, instead of raising.
 
@@ -43,48 +45,64 @@ def import_arrays(
             not fit, a store of another teacher, or a full disk.
         BadImageError: an image that cannot be read, unless `skip_bad`.
     """
-    arrays = load_arrays(folder)
-    images, skipped = _image_rows(arrays, dataset, Path(folder), skip_bad=skip_bad)
-    texts = _text_rows(arrays, dataset, Path(folder))
+    return import_features(load_arrays(folder), folder, dataset, store_path, skip_bad=skip_bad)
+
+
+def import_features(
+    arrays: FeatureArrays, source: str | Path, dataset: Items, store_path: str | Path, *, skip_bad: bool = False
+) -> ExtractReport:
+    """As `import_arrays`, for features that are open already; `source` is what error messages call them."""
+    images, skipped = _image_rows(arrays, dataset, source, skip_bad=skip_bad)
+    texts = _text_rows(arrays, dataset, source)
     manifest = Manifest(teacher=arrays.name, revision=arrays.revision, dim=arrays.dim)
-    with FeatureStore.writer(store_path, manifest) as store:
-        _fill(store, "image", images, arrays.images, list(arrays.image_rows))
-        _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
+    store = FeatureStore.create(store_path, manifest)
+    _fill(store, "image", images, arrays.images, list(arrays.image_rows))
+    _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
     return ExtractReport(0, 0, skipped, store)
 
 
 def _image_rows(
-    arrays: FeatureArrays, dataset: PairDataset, folder: Path, *, skip_bad: bool
+    arrays: FeatureArrays, dataset: Items, source: str | Path, *, skip_bad: bool
 ) -> tuple[dict[bytes, int], list[str]]:
-    _require_ids(arrays.image_rows, [record.image_id for record in dataset], "image", folder, dataset.name)
+    _require_ids(arrays.image_rows, [image_id for image_id, _ in images_of(dataset)], "image", source, dataset.name)
     rows: dict[bytes, int] = {}
     skipped: list[str] = []
-    for record in dataset:
+    for image_id, image in images_of(dataset):
         try:
-            key = image_key(record.image.read())
+            key = image_key(image.read())
         except BadImageError:
             if not skip_bad:
                 raise
-            skipped.append(record.image.name)
+            skipped.append(image.name)
             continue
-        rows.setdefault(key, arrays.image_rows[record.image_id])
+        rows.setdefault(key, arrays.image_rows[image_id])
     return rows, skipped
 
 
-def _text_rows(arrays: FeatureArrays, dataset: PairDataset, folder: Path) -> dict[bytes, int]:
-    pairs = [pair for record in dataset for pair in zip(record.caption_ids, record.captions, strict=True)]
-    _require_ids(arrays.text_rows, [caption_id for caption_id, _ in pairs], "caption", folder, dataset.name)
+def _text_rows(arrays: FeatureArrays, dataset: Items, source: str | Path) -> dict[bytes, int]:
+    captions = captions_of(dataset)
+    known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
+    _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
     rows: dict[bytes, int] = {}
-    for caption_id, caption in pairs:
-        rows.setdefault(text_key(caption), arrays.text_rows[caption_id])
+    for name, caption in zip(known_as, captions, strict=True):
+        rows.setdefault(text_key(caption), arrays.text_rows[name])
     return rows
 
 
-def _require_ids(have: dict[str, int], asked: Sequence[str], what: str, folder: Path, dataset: str) -> None:
+def _caption_ids(dataset: Items, source: str | Path) -> list[str]:
+    if isinstance(dataset, UnpairedDataset):
+        raise DistilvlError(
+            f"the features in {source} know captions by id, and those of {dataset.name} have none.",
+            "Import from a table with a column of captions.",
+        )
+    return [caption_id for record in dataset for caption_id in record.caption_ids]
+
+
+def _require_ids(have: dict[str, int], asked: Sequence[str], what: str, source: str | Path, dataset: str) -> None:
     missing = [item for item in asked if item not in have]
     if missing:
         raise DistilvlError(
-            f"the arrays in {folder} lack the {what} id {missing[0]!r} "
+            f"the features in {source} lack the {what} {missing[0]!r} "
             f"({len(missing)} of {len(asked)} of {dataset} missing).",
             "Compute features of these items too, or leave them out of the data set.",
         )
@@ -98,16 +116,16 @@ def _fill(
     ids: list[str],
 ) -> None:
     """Store what is missing, a shard at a time."""
-    keys = list(rows)
-    missing = [keys[i] for i in store.missing(modality, keys)]
-    if not missing:
+    lacking = len(store.missing(modality, list(rows)))
+    if not lacking:
         return
-    with progress(f"import: {modality}s", len(missing)) as ticker:
-        for start in range(0, len(missing), _SHARD_ROWS):
-            block = missing[start : start + _SHARD_ROWS]
-            chosen = [rows[key] for key in block]
+    with progress(f"import: {modality}s", lacking) as ticker:
+
+        def work(number: int, missing: list[bytes]) -> None:
+            chosen = [rows[key] for key in missing]
             values = np.asarray(features[chosen])
-            names = [ids[row] for row in chosen]
-            storable_rows(values, len(block), store.manifest, "the import", names)
-            store.add(modality, block, values)
-            ticker.advance(len(block))
+            storable_rows(values, len(missing), store.manifest, "the import", [ids[row] for row in chosen])
+            store.add(modality, missing, values, number)
+            ticker.advance(len(missing))
+
+        share_blocks(store, modality, list(rows), _SHARD_ROWS, work, ticker)

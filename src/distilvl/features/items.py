@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 from distilvl.data.records import ImageSource, PairDataset
+from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key, text_key
 
+Items: TypeAlias = PairDataset | UnpairedDataset
+"""What a teacher can be asked about: for it, pairs make no difference."""
 
-def unique_images(dataset: PairDataset, *, skip_bad: bool = False) -> tuple[dict[bytes, list[ImageSource]], list[str]]:
+
+def images_of(dataset: Items) -> list[tuple[str, ImageSource]]:
+    """All images with their `image_id`s, in order."""
+    entries = dataset.images if isinstance(dataset, UnpairedDataset) else dataset
+    return [(entry.image_id, entry.image) for entry in entries]
+
+
+def captions_of(dataset: Items) -> Sequence[str]:
+    """All captions, in order, some perhaps more than once."""
+    return dataset.texts if isinstance(dataset, UnpairedDataset) else dataset.captions
+
+
+def unique_images(dataset: Items, *, skip_bad: bool = False) -> tuple[dict[bytes, list[ImageSource]], list[str]]:
     """Distinct images by content, in order of first appearance, each with all places it is found in.
 
     Reads every image once and keeps none.
@@ -21,18 +39,18 @@ def unique_images(dataset: PairDataset, *, skip_bad: bool = False) -> tuple[dict
     """
     sources: dict[bytes, list[ImageSource]] = {}
     unreadable: list[str] = []
-    for record in dataset:
+    for _, image in images_of(dataset):
         try:
-            data = record.image.read()
+            data = image.read()
         except BadImageError:
             if not skip_bad:
                 raise
-            unreadable.append(record.image.name)
+            unreadable.append(image.name)
             continue
-        sources.setdefault(image_key(data), []).append(record.image)
+        sources.setdefault(image_key(data), []).append(image)
     return sources, unreadable
 
 
-def unique_captions(dataset: PairDataset) -> dict[bytes, str]:
+def unique_captions(dataset: Items) -> dict[bytes, str]:
     """Distinct captions, in order of first appearance: key -> caption."""
-    return {text_key(caption): caption for record in dataset for caption in record.captions}
+    return {text_key(caption): caption for caption in captions_of(dataset)}

@@ -5,40 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 from distilvl.data.images import decode_image
-from distilvl.data.records import PairDataset
-from distilvl.errors import BadImageError
-from distilvl.features.extract import ExtractReport, extract_features
-from distilvl.features.importing import import_arrays
-from distilvl.features.items import unique_captions, unique_images
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.features.ensemble import is_ensemble
+from distilvl.features.extract import ExtractReport, estimate, extract_features
+from distilvl.features.importing import import_arrays, import_features
+from distilvl.features.items import Items, unique_captions, unique_images
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.store import FeatureStore
 from distilvl.teachers.arrays import is_array_folder
+from distilvl.teachers.import_spec import is_import
+from distilvl.teachers.imports import load_import
 from distilvl.teachers.loading import load_teacher
+from distilvl.teachers.piecewise import PiecewiseTeacher
 
 
-def prepare_features(spec: str, dataset: PairDataset, out: str | Path, *, skip_bad: bool = False) -> ExtractReport:
+def prepare_features(spec: str, dataset: Items, out: str | Path, *, skip_bad: bool = False) -> ExtractReport:
     """A store with the teacher's features of all of `dataset`.
 
     Args:
-        spec: a finished store (used where it lies; `out` stays untouched), a folder of feature arrays
-            (imported into `out`), or anything that `load_teacher` takes (asked for what `out` lacks).
-        dataset: the items.
+        spec: a finished store, or `mean:A,B` or `concat:A,B` of several (used where they lie; `out` stays
+            untouched); features to import into `out`: a folder of feature arrays, `parquet:...`,
+            `clip-retrieval:...` or `hf-dataset:...`; or anything that `load_teacher` takes (asked for what `out`
+            lacks).
+        dataset: the items, paired or not.
         out: the store's folder, created if need be.
         skip_bad: leave out images that cannot be read or decoded, instead of raising.
 
     Raises:
-        DistilvlError: see `FeatureStore.open`, `import_arrays`, `load_teacher` and `extract_features`; a
-            finished store that lacks an item of `dataset`.
+        DistilvlError: see `FeatureStore.open`, `import_features`, `load_import`, `load_teacher` and
+            `extract_features`; a finished store that lacks an item of `dataset`.
     """
     path = Path(spec)
-    if (path / MANIFEST_NAME).is_file():
-        return _finished(FeatureStore.open(path), dataset, skip_bad=skip_bad)
+    if is_ensemble(spec) or (path / MANIFEST_NAME).is_file():
+        return _finished(FeatureStore.open(spec), dataset, skip_bad=skip_bad)
+    if is_import(spec):
+        return import_features(load_import(spec), spec, dataset, out, skip_bad=skip_bad)
     if is_array_folder(path):
         return import_arrays(path, dataset, out, skip_bad=skip_bad)
     return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad)
 
 
-def _finished(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool) -> ExtractReport:
+def estimate_features(spec: str, dataset: Items, out: str | Path, *, skip_bad: bool = False) -> str:
+    """What `prepare_features` would have to ask for, in requests, time and money; asks for nothing and writes nothing.
+
+    Raises:
+        DistilvlError: `spec` is no teacher behind an API; others cost nothing.
+    """
+    teacher = load_teacher(spec)
+    if not isinstance(teacher, PiecewiseTeacher):
+        raise DistilvlError(f"the teacher {teacher.name!r} costs nothing but time.", "Run without --estimate.")
+    images, _ = unique_images(dataset, skip_bad=skip_bad)
+    store = FeatureStore.open(out) if (Path(out) / MANIFEST_NAME).is_file() else None
+    return estimate(teacher, store, images, unique_captions(dataset))
+
+
+def _finished(store: FeatureStore, dataset: Items, *, skip_bad: bool) -> ExtractReport:
     """Report on a store that nobody adds to; a missing item is an error, unless it is a bad image to skip."""
     images, skipped = unique_images(dataset, skip_bad=skip_bad)
     keys = list(images)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import make_folder, only_writer, remove_partials, storage_error
+from distilvl.features.atomic import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
+from distilvl.features.claims import CLAIM_PREFIX, Claims
 from distilvl.features.index import KeyIndex
 from distilvl.features.keys import pack_keys
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
@@ -27,47 +27,58 @@ _MAPPED_SHARDS = 256
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `FeatureStore.verify` read: number of shards, images and texts."""
+    """What `FeatureStore.verify` read.
+
+    Attributes:
+        shards: number of shards.
+        images: number of distinct images.
+        texts: number of distinct captions.
+        repeated: rows of items that an earlier shard holds too; harmless, the first one counts.
+    """
 
     shards: int
     images: int
     texts: int
+    repeated: int = 0
 
 
 class FeatureStore:
     """Rows of a teacher's shared space, float16, by key. Open one with `FeatureStore.open` or `.create`.
 
-    A store is a folder: `manifest.json`, and shards of (key, row) that are written once and never changed,
-    so that any number of processes may read while one writes. Keys come from `image_key` and `text_key`.
+    A store is a folder: `manifest.json`, and shards of (key, row) that are written once and never changed, so that
+    any number of processes may read and write at the same time. Keys come from `image_key` and `text_key`.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        shards = Shard.list(path)
-        self._shards: dict[str, list[Shard]] = {
-            modality: [shard for shard in shards if shard.modality == modality] for modality in ("image", "text")
-        }
-        self._index = {
-            modality: KeyIndex.of_shards([shard.keys(manifest.dim) for shard in found])
-            for modality, found in self._shards.items()
-        }
+        self._shards: dict[str, list[Shard]] = {"image": [], "text": []}
+        self._index: dict[str, KeyIndex] = {}
         self._mapped: OrderedDict[Path, npt.NDArray[np.void]] = OrderedDict()
+        shards = Shard.list(path)
+        for modality in self._shards:
+            found = [shard for shard in shards if shard.modality == modality]
+            self._shards[modality] = found
+            self._index[modality] = KeyIndex.of_shards([shard.keys(manifest.dim) for shard in found])
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
-        """A finished store, for reading.
+        """A finished store, for reading; `mean:A,B` or `concat:A,B` is a view of several (see `EnsembleStore`).
 
         Raises:
             DistilvlError: `path` is not a store, its manifest is broken, or a shard is.
         """
+        from distilvl.features.ensemble import is_ensemble, open_ensemble
+
+        if is_ensemble(path):
+            return open_ensemble(path)
         return cls(Path(path), Manifest.load(Path(path)))
 
     @classmethod
     def create(cls, path: str | Path, manifest: Manifest) -> FeatureStore:
         """A store to write to: a new one, or the one at `path` when the same teacher made it.
 
-        What a killed run left half-written is removed first.
+        What a killed run left half-written is removed first. Several processes may do this at once.
 
         Raises:
             DistilvlError: the folder holds other things, a store of another teacher, revision or width, or
@@ -77,28 +88,33 @@ class FeatureStore:
         make_folder(path)
         try:
             remove_partials(path)
-            strangers = sorted(entry.name for entry in path.iterdir())
+            Claims(path).sweep()
+            held = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
             raise storage_error(path, error) from error
-        if MANIFEST_NAME in strangers:
-            store = cls.open(path)
-            store.manifest.require_same_teacher(manifest, path)
-            return store
-        if strangers:
+        strangers = [name for name in held if not name.startswith((PARTIAL_PREFIX, CLAIM_PREFIX))]
+        if strangers and MANIFEST_NAME not in strangers:
             raise DistilvlError(
                 f"{path} is not a feature store: it has no {MANIFEST_NAME} but holds {strangers[0]!r}.",
                 "Choose an empty or new folder for --out.",
             )
-        manifest.save(path)
-        return cls(path, manifest)
+        if MANIFEST_NAME not in strangers and manifest.create(path):
+            return cls(path, manifest)
+        store = cls(path, Manifest.load(path))
+        store.manifest.require_same_teacher(manifest, path)
+        return store
 
-    @classmethod
-    @contextmanager
-    def writer(cls, path: str | Path, manifest: Manifest) -> Iterator[FeatureStore]:
-        """As `create`, but for one process at a time: a second one waits, then finds the first one's rows."""
-        make_folder(Path(path))
-        with only_writer(Path(path)):
-            yield cls.create(path, manifest)
+    def refresh(self) -> None:
+        """Take in the shards that other writers have finished since this store was opened."""
+        known = {shard.path for shards in self._shards.values() for shard in shards}
+        for shard in Shard.list(self.path):
+            if shard.path not in known:
+                self._take_in(shard, shard.keys(self.manifest.dim))
+
+    @property
+    def members(self) -> list[FeatureStore]:
+        """The stores that a view reads; none of a store that is a folder itself."""
+        return []
 
     @property
     def counts(self) -> dict[str, int]:
@@ -121,6 +137,11 @@ class FeatureStore:
         """Text features in the order of `keys` (from `text_key`): shape (n, D). Otherwise as `images`."""
         return self._rows("text", keys, names)
 
+    def keys(self, modality: Modality) -> npt.NDArray[np.bytes_]:
+        """Keys of all items held, distinct and sorted: shape (n,), dtype `S16`."""
+        held = [shard.keys(self.manifest.dim) for shard in self._shards[modality]]
+        return np.unique(np.concatenate(held)) if held else pack_keys([])
+
     def missing(self, modality: Modality, keys: Sequence[bytes]) -> list[int]:
         """Indices of the `keys` that the store does not hold, ascending."""
         known, _ = self._index[modality].find(pack_keys(keys))
@@ -131,51 +152,62 @@ class FeatureStore:
         """`DistilvlError` that names the first of `keys` that is not held; quiet when all are."""
         self._places(modality, keys, names)
 
-    def add(self, modality: Modality, keys: Sequence[bytes], features: npt.NDArray[Any]) -> None:
+    def add(
+        self, modality: Modality, keys: Sequence[bytes], features: npt.NDArray[Any], number: int | None = None
+    ) -> None:
         """Store one row a key as one new shard. Keys that are held already are left as they are.
 
         Args:
             modality: `image` or `text`.
             keys: n keys.
             features: shape (n, D), any float type; scaled to unit length when the manifest says `normalized`.
+            number: the shard's; the first free one if not given.
 
         Raises:
             DistilvlError: another width than the store's, a row that is not finite or all zero, or a full
                 disk (then nothing of this call is kept).
         """
-        packed = pack_keys(keys)
         rows = storable_rows(np.asarray(features), len(keys), self.manifest, f"the store {self.path}")
+        self.add_stored(modality, keys, rows, number)
+
+    def add_stored(
+        self, modality: Modality, keys: Sequence[bytes], rows: npt.NDArray[np.float16], number: int | None = None
+    ) -> None:
+        """As `add`, for rows that come from another store of the same teacher and are kept bit for bit."""
+        packed = pack_keys(keys)
         known, _ = self._index[modality].find(packed)
         _, first = np.unique(packed, return_index=True)
         fresh = np.sort(first[~known[first]])
         if not len(fresh):
             return
-        shards = self._shards[modality]
-        # The first free number: after a broken shard was deleted the same items get the same file name again.
-        taken = {shard.index for shard in shards}
-        number = next(number for number in count() if number not in taken)
-        shards.append(Shard.write(self.path, modality, number, packed[fresh], rows[fresh]))
-        self._index[modality].add(packed[fresh], len(shards) - 1)
+        if number is None:
+            # The first free one: after a broken shard was deleted the same items get the same file name again.
+            taken = {shard.index for shard in self._shards[modality]}
+            number = next(number for number in count() if number not in taken)
+        self._take_in(Shard.write(self.path, modality, number, packed[fresh], rows[fresh]), packed[fresh])
+
+    def shards(self, modality: Modality) -> list[Shard]:
+        """The shards of `modality`, as they are known now."""
+        return list(self._shards[modality])
 
     def verify(self) -> VerifyReport:
-        """Read every shard again: checksum, type, width, finite numbers, no key twice.
+        """Read every shard again: checksum, type, width, finite numbers.
 
         Raises:
             DistilvlError: names the first broken shard and the remedy.
         """
-        counts = {"image": 0, "text": 0}
+        distinct, rows = {"image": 0, "text": 0}, 0
         for modality, shards in self._shards.items():
-            seen: set[bytes] = set()
-            for shard in shards:
-                keys = {bytes(key) for key in shard.verify(self.manifest.dim).view("V16").tolist()}
-                if seen & keys:
-                    raise DistilvlError(
-                        f"shard {shard.path} repeats {len(seen & keys)} items of earlier shards.",
-                        "Delete that file and run the same `distilvl features` command again.",
-                    )
-                seen |= keys
-            counts[modality] = len(seen)
-        return VerifyReport(sum(map(len, self._shards.values())), counts["image"], counts["text"])
+            keys = [shard.verify(self.manifest.dim) for shard in shards]
+            rows += sum(map(len, keys))
+            distinct[modality] = len(np.unique(np.concatenate(keys))) if keys else 0
+        number = sum(map(len, self._shards.values()))
+        return VerifyReport(number, distinct["image"], distinct["text"], rows - sum(distinct.values()))
+
+    def _take_in(self, shard: Shard, keys: npt.NDArray[np.bytes_]) -> None:
+        shards = self._shards[shard.modality]
+        shards.append(shard)
+        self._index[shard.modality].add(keys, len(shards) - 1)
 
     def _places(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None) -> npt.NDArray[np.int64]:
         """(shard, row) of every key: shape (n, 2)."""

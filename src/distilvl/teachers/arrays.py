@@ -35,7 +35,8 @@ class FeatureArrays:
         images: shape (n, D), memory-mapped.
         texts: shape (m, D), memory-mapped.
         image_rows: `image_id` -> row of `images`.
-        text_rows: caption id -> row of `texts`.
+        text_rows: caption id -> row of `texts`; caption -> row when `by_caption`.
+        by_caption: texts are known by what they say, not by an id.
     """
 
     name: str
@@ -44,6 +45,7 @@ class FeatureArrays:
     texts: npt.NDArray[Any]
     image_rows: dict[str, int]
     text_rows: dict[str, int]
+    by_caption: bool = False
 
     @property
     def dim(self) -> int:

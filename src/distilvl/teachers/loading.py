@@ -9,6 +9,7 @@ from distilvl.errors import DistilvlError
 from distilvl.teachers.accepted import ACCEPTED_TEACHERS
 from distilvl.teachers.base import Teacher
 
+_HTTP = re.compile(r"[a-z0-9]+\+https?://")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -16,13 +17,23 @@ def load_teacher(spec: str) -> Teacher:
     """The teacher that `spec` names.
 
     Args:
-        spec: `demo` (the built-in teacher of the `scenes` world); `path/to/file.py:Class`, a class that is
-            made without arguments; or the folder or hub id of a SentenceTransformer that takes images and
-            text.
+        spec: one of
+            `demo`, the built-in teacher of the `scenes` world;
+            `path/to/file.py:Class`, a class that is made without arguments;
+            the folder or hub id of a dual encoder of transformers or of a SentenceTransformer of images and text;
+            `beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`;
+            `open_clip:MODEL/WEIGHTS`;
+            `openai+https://...`, a model behind an API;
+            `KIND:REST` of an installed package (entry point group `distilvl.teachers`).
+            Those that run here may end in `?device=...&dtype=...&batch_size=...`.
 
     Raises:
         DistilvlError: it cannot be found or loaded, or is not a teacher of images and text.
     """
+    if _HTTP.match(spec):
+        from distilvl.teachers.http import HttpTeacher
+
+        return HttpTeacher.from_spec(spec)
     file, _, name = spec.rpartition(":")
     if file.endswith(".py"):
         from distilvl.teachers.python_file import teacher_from_file
@@ -30,12 +41,42 @@ def load_teacher(spec: str) -> Teacher:
         return teacher_from_file(Path(file), name)
     if spec.endswith(".py"):
         raise DistilvlError(f"the teacher {spec!r} names no class.", "Write path/to/file.py:Class.")
+    named = _named(spec)
+    return _from_folder_or_hub(spec) if named is None else named
+
+
+def _named(spec: str) -> Teacher | None:
+    """The teacher of a spec that begins with the name of a kind."""
+    from distilvl.teachers.options import split_options
+    from distilvl.teachers.third_party import third_party_teacher
+
+    kind, _, rest = spec.partition(":")
     if spec == "demo":
         from distilvl.teachers.demo_network import DemoTeacher
 
         return DemoTeacher()
-    if not spec or not (Path(spec).is_dir() or _HUB_ID.fullmatch(spec)):
+    if kind == "beit3":
+        from distilvl.teachers.beit3 import Beit3Teacher
+
+        return Beit3Teacher.from_spec(*split_options(rest))
+    if kind == "open_clip":
+        from distilvl.teachers.open_clip import OpenClipTeacher
+
+        return OpenClipTeacher.from_spec(*split_options(rest))
+    # A folder that bears the name of a package's kind stays what it is.
+    return None if not kind or Path(spec).is_dir() else third_party_teacher(spec)
+
+
+def _from_folder_or_hub(spec: str) -> Teacher:
+    from distilvl.teachers.options import split_options
+
+    source, options = split_options(spec)
+    if not source or not (Path(source).is_dir() or _HUB_ID.fullmatch(source)):
         raise DistilvlError(f"there is no teacher {spec!r}.", ACCEPTED_TEACHERS)
+    from distilvl.teachers.transformers_model import TransformersTeacher, is_dual_encoder
+
+    if is_dual_encoder(source):
+        return TransformersTeacher(source, options)
     from distilvl.teachers.sentence_transformer import SentenceTransformerTeacher
 
-    return SentenceTransformerTeacher(spec)
+    return SentenceTransformerTeacher(source, options)

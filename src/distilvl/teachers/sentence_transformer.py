@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError
 from distilvl.teachers.accepted import ACCEPTED_TEACHERS
+from distilvl.teachers.options import DEFAULTS, RunOptions
+from distilvl.teachers.revision import folder_hash, hub_commit
 
 
 class SentenceTransformerTeacher:
@@ -22,8 +23,7 @@ class SentenceTransformerTeacher:
 
     Args:
         spec: a folder or a hub id, and so the teacher's name (of a folder: its last part).
-        device: where to run it; the best one at hand unless given.
-        batch_size: items a forward pass.
+        options: how to run it; in the number format it was saved in unless another is given.
 
     Raises:
         DistilvlError: it cannot be loaded, or does not take both images and text.
@@ -31,9 +31,11 @@ class SentenceTransformerTeacher:
 
     preprocessing = "by the SentenceTransformer"
 
-    def __init__(self, spec: str, device: str | None = None, batch_size: int = 32) -> None:
-        self._model = _load(spec, device)
-        self._batch_size = batch_size
+    def __init__(self, spec: str, options: RunOptions = DEFAULTS) -> None:
+        self._model = _load(spec, options.device)
+        if options.dtype is not None:
+            self._model.to(dtype=options.torch_dtype())
+        self._batch_size = options.batch_size
         lacking = [modality for modality in ("image", "text") if not self._model.supports(modality)]
         if lacking:
             raise DistilvlError(
@@ -43,7 +45,7 @@ class SentenceTransformerTeacher:
             )
         folder = Path(spec)
         self.name = folder.resolve().name if folder.is_dir() else spec
-        self.revision = _folder_hash(folder) if folder.is_dir() else _hub_commit(spec)
+        self.revision = options.revision(folder_hash(folder) if folder.is_dir() else hub_commit(spec), default=None)
         self.dim = self._model.get_embedding_dimension() or self.encode_texts(["width"]).shape[1]
 
     @property
@@ -90,31 +92,3 @@ def _load(spec: str, device: str | None) -> SentenceTransformer:
             f"the folder {spec} is not a SentenceTransformer: {type(error).__name__}: {reason[:200]}",
             "Give a folder that SentenceTransformer.save_pretrained wrote.",
         ) from error
-
-
-def _folder_hash(folder: Path) -> str:
-    """Hash of all that decides a model's output: weights, configuration and vocabulary."""
-    digest = hashlib.sha256()
-    kept = (".safetensors", ".bin", ".json", ".txt", ".model")
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()[:16]
-
-
-def _hub_commit(model_id: str) -> str:
-    """The commit of the snapshot that was just loaded: the name of its folder in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    # Short ids such as `clip-ViT-B-32` stand for models of this organisation.
-    for repository in (model_id, f"sentence-transformers/{model_id}"):
-        for name in ("modules.json", "config.json"):
-            cached = try_to_load_from_cache(repository, name) if repository.count("/") == 1 else None
-            if isinstance(cached, str):
-                return Path(cached).parent.name
-    raise DistilvlError(
-        f"the revision of {model_id} is unknown: it is not in the hub's cache.",
-        "Save the model to a folder and give that folder.",
-    )

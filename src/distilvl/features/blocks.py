@@ -1,0 +1,92 @@
+"""The work on a store, cut into blocks that any number of writers share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from distilvl.features.claims import Claims
+from distilvl.features.shards import Modality
+from distilvl.features.store import FeatureStore
+from distilvl.progress import Ticker
+
+# How often a writer that has nothing left to do looks whether the others are done.
+PAUSE_S = 0.5
+_logger = logging.getLogger("distilvl")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Items that become one shard.
+
+    Attributes:
+        modality: `image` or `text`.
+        number: position in the list of blocks, and the shard's number.
+        keys: all items of it, stored or not.
+    """
+
+    modality: Modality
+    number: int
+    keys: tuple[bytes, ...]
+
+    def missing(self, store: FeatureStore) -> list[bytes]:
+        """Its keys that `store` lacks, in order."""
+        return [self.keys[i] for i in store.missing(self.modality, self.keys)]
+
+    @property
+    def claim_name(self) -> str:
+        """The same for every writer that has the same items to do, and for no other block."""
+        return f"{self.modality}-{self.number:05d}-{hashlib.sha256(b''.join(self.keys)).hexdigest()[:16]}"
+
+
+def share_blocks(
+    store: FeatureStore,
+    modality: Modality,
+    keys: Sequence[bytes],
+    size: int,
+    work: Callable[[int, list[bytes]], None],
+    ticker: Ticker,
+) -> None:
+    """Call `work(number, missing keys)` for every block that is not stored, unless another writer does it.
+
+    Blocks are cut from the whole list, so that writers that start at different times, or after a kill, cut the same
+    ones. A block in other hands is waited for, and taken over when its writer dies.
+
+    Args:
+        store: refreshed on the way; at the end it holds all that any writer did.
+        modality: of all `keys`.
+        keys: every item, stored or not, in an order that all writers share.
+        size: items a block.
+        work: stores what it is given, and tells `ticker`.
+        ticker: told here of what others did.
+    """
+    claims = Claims(store.path)
+    blocks = (
+        Block(modality, number, tuple(keys[start : start + size]))
+        for number, start in enumerate(range(0, len(keys), size))
+    )
+    todo = {block: len(missing) for block in blocks if (missing := block.missing(store))}
+    waited = False
+    while todo:
+        busy: dict[Block, int] = {}
+        for block, lacked in todo.items():
+            claim = claims.take(block.claim_name)
+            if claim is None:
+                busy[block] = lacked
+                continue
+            with claim:
+                # Its last owner may have finished it just before we took it.
+                store.refresh()
+                missing = block.missing(store)
+                ticker.advance(lacked - len(missing))
+                if missing:
+                    work(block.number, missing)
+        if len(busy) == len(todo):
+            if not waited:
+                _logger.info("waiting for %d blocks of %ss that other runs work on", len(busy), modality)
+                waited = True
+            time.sleep(PAUSE_S)
+        todo = busy

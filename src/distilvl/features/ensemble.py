@@ -1,0 +1,133 @@
+"""Several stores read as one teacher: the mean of their rows, or all of them side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError
+from distilvl.features.manifest import Manifest
+from distilvl.features.shards import Modality
+from distilvl.features.store import FeatureStore, VerifyReport
+
+_SPEC = re.compile(r"(mean|concat):(.+)", re.DOTALL)
+_REMEDY = "Write mean:STORE,STORE or concat:STORE,STORE with the folders of finished stores."
+
+
+def is_ensemble(path: str | Path) -> bool:
+    """Whether `path` is `mean:...` or `concat:...`, and no folder of that name."""
+    return _SPEC.fullmatch(str(path)) is not None and not Path(path).is_dir()
+
+
+def open_ensemble(spec: str | Path) -> EnsembleStore:
+    """The view that `spec` names.
+
+    Args:
+        spec: `mean:A,B` or `concat:A,B` with two or more folders of stores, which contain no comma.
+
+    Raises:
+        DistilvlError: fewer than two stores, one that cannot be opened, or a mean of different widths.
+    """
+    match = _SPEC.fullmatch(str(spec))
+    folders = [folder.strip() for folder in match[2].split(",")] if match else []
+    if match is None or len(folders) < 2 or not all(folders):
+        raise DistilvlError(f"{str(spec)!r} is no ensemble of stores.", _REMEDY)
+    return EnsembleStore(Path(spec), match[1], [FeatureStore.open(folder) for folder in folders])
+
+
+class EnsembleStore(FeatureStore):
+    """A read-only view of several stores; an item is held when all of them hold it.
+
+    With u_k the unit row of an item in store k, `mean` gives norm(sum_k u_k), and `concat` gives norm([u_1, u_2, ...]),
+    whose dot products are the means of the stores' dot products.
+    """
+
+    def __init__(self, path: Path, kind: str, members: Sequence[FeatureStore]) -> None:
+        widths = [member.manifest.dim for member in members]
+        if kind == "mean" and len(set(widths)) > 1:
+            raise DistilvlError(
+                f"{path}: a mean needs stores of one width, and these have {' and '.join(map(str, widths))}.",
+                "Use concat:, or teachers of one width.",
+            )
+        self.path, self._kind, self._members = path, kind, list(members)
+        self.manifest = _manifest(kind, [member.manifest for member in members])
+
+    @property
+    def members(self) -> list[FeatureStore]:
+        """The stores that this view reads."""
+        return list(self._members)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of distinct items that all stores hold: `{"image": ..., "text": ...}`."""
+        return {"image": len(self.keys("image")), "text": len(self.keys("text"))}
+
+    def keys(self, modality: Modality) -> npt.NDArray[np.bytes_]:
+        """Keys that all stores hold, sorted."""
+        held = self._members[0].keys(modality)
+        for member in self._members[1:]:
+            held = np.intersect1d(held, member.keys(modality))
+        return held
+
+    def missing(self, modality: Modality, keys: Sequence[bytes]) -> list[int]:
+        """Indices of the `keys` that any of the stores lacks, ascending."""
+        return sorted({index for member in self._members for index in member.missing(modality, keys)})
+
+    def require(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None = None) -> None:
+        """`DistilvlError` that names the first of `keys` that one of the stores does not hold."""
+        for member in self._members:
+            member.require(modality, keys, names)
+
+    def verify(self) -> VerifyReport:
+        """Verify every store; images and texts are those that all of them hold."""
+        reports = [member.verify() for member in self._members]
+        shards, repeated = sum(report.shards for report in reports), sum(report.repeated for report in reports)
+        return VerifyReport(shards, self.counts["image"], self.counts["text"], repeated)
+
+    def refresh(self) -> None:
+        """Refresh every store."""
+        for member in self._members:
+            member.refresh()
+
+    def add_stored(self, *_: object, **__: object) -> None:
+        """Raises `DistilvlError`: a view is not written to."""
+        raise DistilvlError(f"{self.path} is a view of several stores.", "Write to one of them.")
+
+    def _rows(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None) -> npt.NDArray[np.float16]:
+        parts = [_unit(member._rows(modality, keys, names)) for member in self._members]
+        joined = np.sum(parts, axis=0) if self._kind == "mean" else np.concatenate(parts, axis=1)
+        lengths = np.linalg.norm(joined, axis=1)
+        # Rows that cancel out leave rounding errors, which are no direction.
+        if (lengths < 1e-3).any():
+            first = int(np.argmin(lengths))
+            name = names[first] if names is not None else keys[first].hex()
+            raise DistilvlError(
+                f"{self.path}: the stores' rows for the {modality} {name!r} cancel out.",
+                "Use concat: instead of mean:.",
+            )
+        rows: npt.NDArray[np.float16] = (joined / lengths[:, None]).astype(np.float16)
+        return rows
+
+
+def _unit(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    unit: npt.NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return unit
+
+
+def _manifest(kind: str, members: Sequence[Manifest]) -> Manifest:
+    sizes = [member.num_parameters for member in members]
+    widths = [member.dim for member in members]
+    known = [size for size in sizes if size is not None]
+    return Manifest(
+        teacher=f"{kind}({', '.join(member.teacher for member in members)})",
+        revision="+".join(member.revision for member in members),
+        dim=widths[0] if kind == "mean" else sum(widths),
+        preprocessing="; ".join(member.preprocessing for member in members),
+        num_parameters=sum(known) if len(known) == len(sizes) else None,
+    )

@@ -1,0 +1,220 @@
+"""BEiT-3's Multiway transformer with the two heads for retrieval (Wang et al., CVPR 2023, arXiv 2208.10442).
+
+The backbone is Magneto (arXiv 2210.06423): LayerNorm before each sub-layer and a second one inside it ("sub-LN"). In
+the released models every part of a layer, attention included, is there twice: `A` for images, `B` for text. For
+retrieval each modality passes alone, so the two halves never meet before their features are compared. Modules bear the
+names of the released checkpoints' keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Modality = Literal["image", "text"]
+
+HEAD_WIDTH = 64
+"""Width of an attention head in all released models."""
+
+FIRST_POSITION = 2
+"""Both tables of positions start here; the rows before it go unused."""
+
+_INITIAL_LOG_SCALE = 2.659260036932778  # ln(1 / 0.07)
+
+
+@dataclass(frozen=True)
+class Beit3Config:
+    """Sizes of a model.
+
+    Attributes:
+        width: of a token's state, a multiple of 64.
+        layers: number of layers.
+        hidden: width inside a feed-forward block.
+        image_size: pixels a side.
+        patch_size: pixels a side of a patch.
+        vocabulary: rows of the table of tokens.
+        text_positions: rows of the text's table of positions.
+    """
+
+    width: int
+    layers: int
+    hidden: int
+    image_size: int = 224
+    patch_size: int = 16
+    vocabulary: int = 64010
+    text_positions: int = 1024
+
+    @property
+    def image_positions(self) -> int:
+        """Rows of the images' table of positions: a patch each, the class token, the unused ones."""
+        return (self.image_size // self.patch_size) ** 2 + 1 + FIRST_POSITION
+
+
+def base(image_size: int = 224) -> Beit3Config:
+    """BEiT-3 base."""
+    return Beit3Config(width=768, layers=12, hidden=3072, image_size=image_size)
+
+
+def large(image_size: int = 224) -> Beit3Config:
+    """BEiT-3 large."""
+    return Beit3Config(width=1024, layers=24, hidden=4096, image_size=image_size)
+
+
+class Beit3Retrieval(nn.Module):
+    """Images and texts to unit rows of one space of width D, the model's own.
+
+    The weights are those of `torch.load(...)["model"]` of a released retrieval or contrastively tuned ("itc")
+    checkpoint.
+    """
+
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.config = config
+        self.beit3 = _Backbone(config)
+        self.language_head = nn.Linear(config.width, config.width, bias=False)
+        self.vision_head = nn.Linear(config.width, config.width, bias=False)
+        # Only the loss of fine-tuning needs it; here it is for the checkpoint's sake.
+        self.logit_scale = nn.Parameter(torch.tensor(_INITIAL_LOG_SCALE))
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Pixels in [-1, 1], shape (n, 3, S, S), to unit rows (n, D)."""
+        states = self.beit3.vision_embed(pixels)
+        return F.normalize(self.vision_head(self.beit3.encoder(states, "image")), dim=-1)
+
+    def text_features(self, tokens: Tensor, is_padding: Tensor) -> Tensor:
+        """Token numbers, shape (n, L), and where they are padding, to unit rows (n, D)."""
+        states = self.beit3.text_embed(tokens)
+        return F.normalize(self.language_head(self.beit3.encoder(states, "text", is_padding)), dim=-1)
+
+
+class _Multiway(nn.Module):
+    """One module for images (`A`) and one of the same kind for text (`B`)."""
+
+    def __init__(self, image: nn.Module, text: nn.Module) -> None:
+        super().__init__()
+        self.A, self.B = image, text
+
+    @classmethod
+    def pair(cls, make: Callable[[], nn.Module]) -> _Multiway:
+        return cls(make(), make())
+
+    def forward(self, x: Tensor, modality: Modality) -> Tensor:
+        result: Tensor = self.A(x) if modality == "image" else self.B(x)
+        return result
+
+
+class _Backbone(nn.Module):
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.text_embed = _Table(config.vocabulary, config.width)
+        self.vision_embed = _PatchEmbedding(config)
+        self.encoder = _Encoder(config)
+
+
+class _PatchEmbedding(nn.Module):
+    """(n, 3, S, S) pixels to (n, 1 + patches, width): a class token, then the patches row by row."""
+
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        # Of use in pretraining only; here it is for the checkpoint's sake.
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.proj(pixels).flatten(2).transpose(1, 2)
+        return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+
+
+class _Table(nn.Embedding):
+    """An embedding that starts at zero: weights come from a checkpoint.
+
+    Random ones would be made in vain; on the meta device they also cost PyTorch seconds of imports.
+    """
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+
+class _Positions(_Table):
+    """The position's row for each of L tokens, shape (L, width)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight[FIRST_POSITION : FIRST_POSITION + x.shape[1]]
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.embed_positions = _Multiway(
+            _Positions(config.image_positions, config.width), _Positions(config.text_positions, config.width)
+        )
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.layer_norm = _Multiway.pair(lambda: nn.LayerNorm(config.width))
+
+    def forward(self, x: Tensor, modality: Modality, is_padding: Tensor | None = None) -> Tensor:
+        """(n, L, width) embeddings to the final state of the first token, (n, width)."""
+        x = x + self.embed_positions(x, modality)
+        # True where a key may be attended to; padding is seen by no one.
+        attended = None if is_padding is None else ~is_padding[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, modality, attended)
+        first: Tensor = self.layer_norm(x[:, 0], modality)
+        return first
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.self_attn_layer_norm = _Multiway.pair(lambda: nn.LayerNorm(config.width))
+        self.self_attn = _Attention(config.width)
+        self.final_layer_norm = _Multiway.pair(lambda: nn.LayerNorm(config.width))
+        self.ffn = _Multiway.pair(lambda: _FeedForward(config))
+
+    def forward(self, x: Tensor, modality: Modality, attended: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.self_attn_layer_norm(x, modality), modality, attended)
+        result: Tensor = x + self.ffn(self.final_layer_norm(x, modality), modality)
+        return result
+
+
+class _Attention(nn.Module):
+    """Multi-head self-attention with a LayerNorm before its output projection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q_proj = _Multiway.pair(lambda: nn.Linear(width, width))
+        self.k_proj = _Multiway.pair(lambda: nn.Linear(width, width))
+        self.v_proj = _Multiway.pair(lambda: nn.Linear(width, width))
+        self.inner_attn_ln = _Multiway.pair(lambda: nn.LayerNorm(width))
+        self.out_proj = _Multiway.pair(lambda: nn.Linear(width, width))
+
+    def forward(self, x: Tensor, modality: Modality, attended: Tensor | None) -> Tensor:
+        def heads(projection: Any) -> Tensor:
+            states: Tensor = projection(x, modality)
+            return states.view(*states.shape[:2], -1, HEAD_WIDTH).transpose(1, 2)
+
+        mixed = F.scaled_dot_product_attention(
+            heads(self.q_proj), heads(self.k_proj), heads(self.v_proj), attn_mask=attended
+        )
+        joined = mixed.transpose(1, 2).flatten(2)
+        result: Tensor = self.out_proj(self.inner_attn_ln(joined, modality), modality)
+        return result
+
+
+class _FeedForward(nn.Module):
+    """Two linear maps with GELU and a LayerNorm between them."""
+
+    def __init__(self, config: Beit3Config) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.hidden)
+        self.ffn_layernorm = nn.LayerNorm(config.hidden)
+        self.fc2 = nn.Linear(config.hidden, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.fc2(self.ffn_layernorm(F.gelu(self.fc1(x))))
+        return result

@@ -1,0 +1,154 @@
+"""One request to an embeddings API, and what every kind of trouble means."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from distilvl.errors import DistilvlError
+from distilvl.teachers.http.dialects import Modality
+from distilvl.teachers.http.pace import Pace
+from distilvl.teachers.http.replies import BadReplyError, Row, usable_rows
+from distilvl.teachers.http.settings import HttpSettings
+
+# A server that wants more than this has closed for the day; a person should know.
+LONGEST_PAUSE_S = 900.0
+_AGAIN = frozenset({408, 409, 425, 429})
+_ITEMS_REFUSED = frozenset({400, 413, 422})
+
+
+class TransientError(Exception):
+    """Trouble that may pass: try again, after `retry_after` seconds where the server has said so.
+
+    `unreachable` means that there was no connection at all.
+    """
+
+    def __init__(self, reason: str, retry_after: float = 0.0, *, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.retry_after, self.unreachable = retry_after, unreachable
+
+
+class RefusedError(Exception):
+    """The server does not take these items, and will not another time."""
+
+
+class StoppedError(Exception):
+    """Not sent: another request has failed for good."""
+
+
+class Exchange:
+    """A connection pool to one server; a context manager, safe to use from many threads.
+
+    Args:
+        settings: where to, and how.
+        key: the API's key; only ever put into the request's header.
+        pace: when requests may start.
+        stop: once set, no request is sent.
+    """
+
+    def __init__(self, settings: HttpSettings, key: str | None, pace: Pace, stop: threading.Event) -> None:
+        self._settings, self._key, self._pace, self._stop = settings, key, pace, stop
+        dialect = settings.dialect
+        headers = {} if key is None else {dialect.key_header: dialect.key_format.format(key=key)}
+        self._client = httpx.Client(
+            headers={**headers, "Content-Type": "application/json"},
+            timeout=settings.timeout,
+            limits=httpx.Limits(max_connections=settings.concurrency),
+        )
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def ask(self, modality: Modality, items: Sequence[str]) -> dict[int, Row]:
+        """One request for `items` (texts or data URIs): the good rows by position, perhaps not all.
+
+        Raises:
+            TransientError: no answer; worth trying again.
+            BadReplyError: an answer without a usable row.
+            RefusedError: the server does not take these items.
+            StoppedError: nothing was sent.
+            DistilvlError: no request to this server can succeed (address, model or key).
+        """
+        settings = self._settings
+        question = settings.dialect.question(modality)
+        body = question.body(settings.model, items)
+        if settings.shorten and settings.dialect.dimensions is not None:
+            body[settings.dialect.dimensions] = settings.dim
+        self._pace.wait(self._stop)
+        if self._stop.is_set():
+            raise StoppedError
+        reply = self._post(settings.url + question.path, body)
+        return usable_rows(reply, len(items), settings.dim, settings.dialect)
+
+    def _post(self, url: str, body: dict[str, Any]) -> Any:
+        try:
+            response = self._client.post(url, content=json.dumps(body))
+        except httpx.InvalidURL as error:
+            raise DistilvlError(f"the teacher's address {url} is not valid: {error}.", "Check the spec.") from error
+        except httpx.ConnectError as error:
+            raise TransientError(f"no connection ({self._line(str(error))})", unreachable=True) from error
+        except httpx.TimeoutException as error:
+            raise TransientError(f"no answer within {self._settings.timeout:g} s") from error
+        except httpx.HTTPError as error:
+            raise TransientError(self._line(str(error)) or type(error).__name__) from error
+        if response.status_code != 200:
+            raise self._trouble(response, url)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise BadReplyError("it is cut short, or not JSON") from error
+
+    def _trouble(self, response: httpx.Response, url: str) -> Exception:
+        status, said = response.status_code, self._line(response.text)
+        reason = f"status {status}" + (f", {said!r}" if said else "")
+        if status in _AGAIN or status >= 500:
+            seconds = _retry_after(response.headers.get("Retry-After"))
+            if seconds > LONGEST_PAUSE_S:
+                return DistilvlError(
+                    f"the server {url} asks to wait {seconds:.0f} s ({reason}).", "Run the same command again then."
+                )
+            if status == 429:
+                self._pace.pause(seconds)
+            return TransientError(reason, seconds)
+        if status in _ITEMS_REFUSED:
+            return RefusedError(reason)
+        if status in (401, 403):
+            name = self._settings.key_env or self._settings.dialect.key_env
+            wants = f"refuses the key in {name}" if self._key is not None else f"wants a key, and {name} is not set"
+            return DistilvlError(f"the server {url} {wants} ({reason}).", f"Put the API's key into {name}.")
+        return DistilvlError(
+            f"the server {url} does not answer questions for {self._settings.model!r} ({reason}).",
+            "Check the address, the dialect and the model's name.",
+        )
+
+    def _line(self, text: str) -> str:
+        """`text` as part of a one-line message, without the key, which some servers repeat."""
+        if self._key is not None:
+            text = text.replace(self._key, "***")
+        return " ".join(text.split())[:200]
+
+
+def _retry_after(header: str | None) -> float:
+    """Seconds to wait: the header holds them, or a date; 0 when it says nothing."""
+    if header is None:
+        return 0.0
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0

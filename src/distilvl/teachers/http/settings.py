@@ -1,0 +1,186 @@
+"""What a spec such as `openai+https://api.example.com/v1?model=NAME&dim=512` says."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from distilvl.errors import DistilvlError
+from distilvl.teachers.http.dialects import DIALECTS, Dialect
+
+_SPEC = re.compile(r"([a-z0-9]+)\+(https?://[^?#]+)(?:\?(.*))?")
+_FORM = "Write DIALECT+https://host/v1?model=NAME&dim=WIDTH with a dialect of " + ", ".join(DIALECTS) + "."
+_SECRETS = ("key", "api_key", "apikey", "token", "secret", "password")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSettings:
+    """A checked spec. It never holds the key, only the name of the environment variable.
+
+    Attributes:
+        dialect: how the API writes things.
+        url: its address, without a slash at the end.
+        model: name of the model, as the API knows it.
+        dim: width D of its rows.
+        shorten: ask the API for rows of width `dim` (models that can shorten theirs).
+        revision: what tells this version of the model from another one.
+        batch: items a request, at most; the dialect's own limit if not given.
+        concurrency: requests at a time.
+        rpm: requests a minute, at most; no limit if not given.
+        timeout: seconds of silence after which a request is given up.
+        retries: how often a request is tried again.
+        backoff: seconds before the first retry; doubles each time, at most a minute.
+        price: of a million text tokens, in any currency; from the provider's list.
+        image_price: of a million images.
+        key_env: environment variable that holds the key.
+        image_format: how images are sent: `png` (exact) or `jpeg` (smaller; quality 95).
+        max_side: images are reduced to this many pixels on their longer side first; as they are if not given.
+    """
+
+    dialect: Dialect
+    url: str
+    model: str
+    dim: int
+    shorten: bool = False
+    revision: str = "as-served"
+    batch: int | None = None
+    concurrency: int = 8
+    rpm: float | None = None
+    timeout: float = 60.0
+    retries: int = 8
+    backoff: float = 1.0
+    price: float | None = None
+    image_price: float | None = None
+    key_env: str | None = None
+    image_format: str = "png"
+    max_side: int | None = None
+
+    @classmethod
+    def from_spec(cls, spec: str) -> HttpSettings:
+        """Read `spec`.
+
+        Raises:
+            DistilvlError: an unknown dialect or option, a value of the wrong kind, a missing `model` or `dim`, or a
+                key in the spec itself.
+        """
+        match = _SPEC.fullmatch(spec)
+        if match is None or match[1] not in DIALECTS:
+            start = spec.partition("?")[0].rpartition("@")[2]
+            raise DistilvlError(f"the teacher {start!r} is not an address that is understood.", _FORM)
+        address = urlsplit(match[2])
+        if address.username is not None or address.password is not None:
+            raise DistilvlError("the teacher's address holds a password.", _NO_SECRETS)
+        values: dict[str, Any] = {}
+        for name, text in parse_qsl(match[3] or "", keep_blank_values=True):
+            values[name] = _value(name, text)
+        for name in ("model", "dim"):
+            if name not in values:
+                raise DistilvlError(f"the teacher at {match[2]} lacks {name}=.", _FORM)
+        return cls(dialect=DIALECTS[match[1]], url=match[2].rstrip("/"), **values)
+
+    def key(self) -> str | None:
+        """The key, read from the environment now; None when there is none.
+
+        Raises:
+            DistilvlError: the spec names a variable that is not set, or its value cannot be sent.
+        """
+        name = self.key_env or self.dialect.key_env
+        value = os.environ.get(name, "").strip()
+        if not value:
+            if self.key_env is not None:
+                raise DistilvlError(f"the environment variable {name} is not set.", "Put the API's key into it.")
+            return None
+        # A header takes nothing else, and the HTTP library's own complaint would print the key.
+        if not (value.isascii() and value.isprintable()):
+            raise DistilvlError(f"the key in {name} holds characters that no key has.", "Set the variable again.")
+        return value
+
+    @property
+    def preprocessing(self) -> str:
+        """What is done to an item before it is sent, and what decides its row: for the manifest."""
+        side = f", at most {self.max_side} pixels a side" if self.max_side else ""
+        short = f"; rows shortened to {self.dim}" if self.shorten else ""
+        return f"images as {self.image_format.upper()}{side}, by the {self.dialect.name} API{short}"
+
+
+_NO_SECRETS = "Keys are read from the environment only; key_env=NAME names the variable."
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("not positive")
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("not a finite number")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value == 0:
+        raise ValueError("not positive")
+    return value
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _integer(text)
+
+
+def _switch(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
+def _word(text: str) -> str:
+    if not text.strip():
+        raise ValueError("empty")
+    return text
+
+
+def _format(text: str) -> str:
+    if text not in ("png", "jpeg"):
+        raise ValueError("unknown")
+    return text
+
+
+_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "model": (_word, "a name"),
+    "dim": (_integer, "a positive whole number"),
+    "shorten": (_switch, "yes or no"),
+    "revision": (_word, "a name"),
+    "batch": (_integer, "a positive whole number"),
+    "concurrency": (_integer, "a positive whole number"),
+    "rpm": (_positive, "a positive number"),
+    "timeout": (_positive, "a positive number of seconds"),
+    "retries": (_count, "a whole number"),
+    "backoff": (_number, "a number of seconds"),
+    "price": (_number, "a number"),
+    "image_price": (_number, "a number"),
+    "key_env": (_word, "the name of an environment variable"),
+    "image_format": (_format, "png or jpeg"),
+    "max_side": (_integer, "a positive whole number"),
+}
+assert set(_KINDS) == {entry.name for entry in fields(HttpSettings)} - {"dialect", "url"}
+
+
+def _value(name: str, text: str) -> Any:
+    if name.lower() in _SECRETS:
+        raise DistilvlError(f"the teacher's spec holds {name!r}.", _NO_SECRETS)
+    if name not in _KINDS:
+        near = difflib.get_close_matches(name, _KINDS, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(_KINDS)}."
+        raise DistilvlError(f"the teacher's spec has an unknown option {name!r}.", hint)
+    read, wanted = _KINDS[name]
+    try:
+        return read(text)
+    except (ValueError, KeyError) as error:
+        raise DistilvlError(f"the teacher's option {name!r} is {text!r}, not {wanted}.", _FORM) from error

@@ -1,0 +1,102 @@
+"""Models of open_clip: `open_clip:MODEL/WEIGHTS` or `open_clip:hf-hub:ORG/NAME`. Needs the extra `open-clip`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distilvl.errors import DistilvlError
+from distilvl.teachers.options import DEFAULTS, RunOptions
+from distilvl.teachers.revision import weights_hash
+from distilvl.teachers.torch_teacher import Inputs, TorchTeacher
+
+_FORMS = (
+    "Write open_clip:ViT-B-32/laion2b_s34b_b79k, open_clip:ViT-B-32/path/to/weights.safetensors or "
+    "open_clip:hf-hub:ORG/NAME."
+)
+
+
+class OpenClipTeacher(TorchTeacher):
+    """A model of open_clip with its own transform and tokenizer; rows are those of `encode_image` and `encode_text`.
+
+    Args:
+        model: open_clip's name of the architecture, or `hf-hub:ORG/NAME`.
+        weights: name of pretrained weights, or a file of them; None for `hf-hub:`, which names its own.
+        options: how to run it.
+
+    Raises:
+        DistilvlError: open_clip is not installed, or it cannot load the model.
+    """
+
+    preprocessing = "by open_clip's transform and tokenizer of the model"
+
+    def __init__(self, model: str, weights: str | None, options: RunOptions = DEFAULTS) -> None:
+        open_clip = _open_clip()
+        try:
+            network, self._transform = open_clip.create_model_from_pretrained(model, pretrained=weights, device="cpu")
+            self._tokenizer = open_clip.get_tokenizer(model)
+        # Loading runs through several libraries, each with errors of its own; the cause stays attached.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DistilvlError(
+                f"open_clip cannot load {model!r} with weights {weights!r}: {type(error).__name__}: {reason}.", _FORMS
+            ) from error
+        self._model: Any = network
+        # The transform is part of what the features depend on; its text names sizes, means and interpolation.
+        revision = weights_hash(network.state_dict(), str(self._transform).encode())
+        super().__init__(network, _name(model, weights), revision, options)
+
+    @classmethod
+    def from_spec(cls, rest: str, options: RunOptions = DEFAULTS) -> OpenClipTeacher:
+        """The teacher that a spec names; `rest` is what follows `open_clip:`.
+
+        Raises:
+            DistilvlError: another form; see also above.
+        """
+        if rest.startswith("hf-hub:"):
+            return cls(rest, None, options)
+        model, _, weights = rest.partition("/")
+        if not model or not weights:
+            raise DistilvlError(f"'open_clip:{rest}' names no model and weights.", _FORMS)
+        return cls(model, weights, options)
+
+    def prepare_images(self, images: Sequence[Image.Image]) -> Inputs:
+        """Pixels, transformed one image at a time."""
+        return {"pixels": torch.stack([self._transform(image) for image in images])}
+
+    def prepare_texts(self, texts: Sequence[str]) -> Inputs:
+        """Token numbers."""
+        return {"tokens": self._tokenizer(list(texts))}
+
+    def image_features(self, inputs: Inputs) -> Tensor:
+        """Shape (n, D), not of unit length."""
+        return self._model.encode_image(inputs["pixels"])  # type: ignore[no-any-return]
+
+    def text_features(self, inputs: Inputs) -> Tensor:
+        """Shape (n, D), not of unit length."""
+        return self._model.encode_text(inputs["tokens"])  # type: ignore[no-any-return]
+
+
+def _open_clip() -> ModuleType:
+    try:
+        return import_module("open_clip")
+    # A torchvision that does not fit the installed PyTorch fails with RuntimeError while it is imported.
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DistilvlError(
+            f"open_clip cannot be imported: {reason}.",
+            'Install it with a torchvision that fits your PyTorch: pip install "distilvl[open-clip]".',
+        ) from error
+
+
+def _name(model: str, weights: str | None) -> str:
+    if weights is None:
+        return model.removeprefix("hf-hub:")
+    return f"{model}/{Path(weights).name}"

@@ -1,0 +1,121 @@
+"""What all teachers that are PyTorch networks share: batches, devices, and preparing one batch while another runs."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from distilvl.errors import DistilvlError
+from distilvl.teachers.options import RunOptions
+
+Item = TypeVar("Item")
+Inputs = dict[str, Tensor]
+
+# Decoded images are resized outside the interpreter's lock, so threads help; a tokenizer may serve only one.
+_IMAGE_WORKERS = min(4, os.cpu_count() or 1)
+
+
+class TorchTeacher(ABC):
+    """A network with four steps that a subclass fills in; it offers the `Teacher` protocol.
+
+    Args:
+        network: the model; it is moved to the device and number format of `options`, in evaluation mode.
+        name: the teacher's.
+        revision: hash or commit of its weights and preprocessing.
+        options: how to run it.
+    """
+
+    preprocessing: str
+
+    def __init__(self, network: nn.Module, name: str, revision: str, options: RunOptions) -> None:
+        self._device, self._dtype = options.torch_device, options.torch_dtype()
+        self._batch_size = options.batch_size
+        self._network = network.to(device=self._device, dtype=self._dtype).eval()
+        self.name, self.revision = name, options.revision(revision)
+        self.dim = int(self._rows(["width"], self.prepare_texts, self.text_features, 1).shape[1])
+
+    @abstractmethod
+    def prepare_images(self, images: Sequence[Image.Image]) -> Inputs:
+        """The network's inputs for RGB images, on the CPU. Called from several threads."""
+
+    @abstractmethod
+    def prepare_texts(self, texts: Sequence[str]) -> Inputs:
+        """The network's inputs for texts, on the CPU."""
+
+    @abstractmethod
+    def image_features(self, inputs: Inputs) -> Tensor:
+        """Forward pass, shape (n, D); `inputs` are those of `prepare_images`, on the network's device."""
+
+    @abstractmethod
+    def text_features(self, inputs: Inputs) -> Tensor:
+        """Forward pass, shape (n, D); `inputs` are those of `prepare_texts`, on the network's device."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of the network's parameters."""
+        return sum(parameter.numel() for parameter in self._network.parameters())
+
+    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+        """Images to float32 rows, shape (n, D)."""
+        return self._rows(images, self._prepare_rgb, self.image_features, _IMAGE_WORKERS)
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Texts to float32 rows, shape (n, D)."""
+        return self._rows(texts, self.prepare_texts, self.text_features, 1)
+
+    def to_device(self, inputs: Inputs) -> Inputs:
+        """`inputs` where the network is, floating-point ones in its number format."""
+        return {
+            name: tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
+            for name, tensor in inputs.items()
+        }
+
+    def _prepare_rgb(self, images: Sequence[Image.Image]) -> Inputs:
+        return self.prepare_images([image if image.mode == "RGB" else image.convert("RGB") for image in images])
+
+    def _rows(
+        self,
+        items: Sequence[Item],
+        prepare: Callable[[Sequence[Item]], Inputs],
+        forward: Callable[[Inputs], Tensor],
+        workers: int,
+    ) -> npt.NDArray[np.float32]:
+        if not items:
+            return np.zeros((0, self.dim), np.float32)
+        size = self._batch_size
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        rows = []
+        try:
+            with torch.inference_mode():
+                for inputs in prepared(batches, prepare, workers):
+                    rows.append(forward(self.to_device(inputs)).float().cpu().numpy())
+        except torch.OutOfMemoryError as error:
+            raise DistilvlError(
+                f"{self.name}: {self._device} has too little memory for batches of {size}.",
+                f"Append ?batch_size={max(1, size // 2)} to the teacher, or &dtype=bfloat16.",
+            ) from error
+        return np.concatenate(rows)
+
+
+def prepared(
+    batches: Sequence[Sequence[Item]], prepare: Callable[[Sequence[Item]], Inputs], workers: int
+) -> Iterator[Inputs]:
+    """`prepare(batch)` of each batch, in order; up to `workers` batches are prepared ahead, in threads."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Inputs]] = deque()
+        for batch in batches:
+            waiting.append(pool.submit(prepare, batch))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
