@@ -157,7 +157,9 @@ def _spaces(finished: Finished) -> Files:
 
 
 def _number(value: Any) -> str:
-    return ", ".join(f"{item:.3f}" for item in value) if isinstance(value, list | tuple) else f"{value:.3f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_number, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _json(value: dict[str, Any]) -> str:
