@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import torch
 
@@ -35,7 +36,7 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
     Raises:
         DistilvlError: a worker died (killed, or out of memory); finished jobs stay finished.
     """
-    todo = list({job.folder: job for job in reversed(jobs) if not job.done}.values())[::-1]
+    todo = open_jobs(jobs)
     if todo:
         logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
         with progress("runs", len(todo)) as ticker:
@@ -43,6 +44,15 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
                 if outcome.failure is not None:
                     logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
                 ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")
+
+
+def open_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Those that are not done, each folder once, where it first occurs."""
+    first: dict[Path, Job] = {}
+    for job in jobs:
+        if not job.done:
+            first.setdefault(job.folder, job)
+    return list(first.values())
 
 
 def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[Outcome]:

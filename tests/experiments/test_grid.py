@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from distilvl.experiments.cells import Base, plan
+from distilvl.experiments.grid import open_jobs
+from distilvl.experiments.spec import load_table
+
+BASE = Base(recipe="demo", data="scenes", features="store", student="demo")
+
+
+def test_a_run_that_tables_share_starts_where_it_first_occurs(tmp_path: Path) -> None:
+    jobs = [job for name in ("table6", "table10", "table9") for job in plan(load_table(name), BASE, (0,), tmp_path)]
+    assert [job.cell for job in open_jobs(jobs)] == [
+        "l2", "no-l2", "0.05", "0.2", "0.5", "official", "0", "0.05", "0.5", "1", "0-static",
+    ]  # fmt: skip
+
+
+def test_finished_runs_are_left_out(tmp_path: Path) -> None:
+    jobs = plan(load_table("table6"), BASE, (0, 1), tmp_path)
+    jobs[0].folder.mkdir(parents=True)
+    jobs[0].score_file.write_text("{}", encoding="utf-8")
+    assert [(job.cell, job.seed) for job in open_jobs(jobs)] == [("no-l2", 0), ("l2", 1), ("no-l2", 1)]
