@@ -9,6 +9,7 @@ import json
 import threading
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,7 @@ from distilvl.data.records import FileImage, PairDataset, Record
 FAULTS = ("429", "500", "half", "width", "nan", "cut", "silence", "ok")
 
 
-class Loopback:
+class Loopback(ABC):
     """An HTTP server on a free port of 127.0.0.1; subclasses say what a POST is answered."""
 
     def __init__(self) -> None:
@@ -52,8 +53,9 @@ class Loopback:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
+    @abstractmethod
     def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        raise NotImplementedError
+        """Reply to one request."""
 
     def close(self) -> None:
         self._server.shutdown()

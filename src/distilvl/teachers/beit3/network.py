@@ -68,8 +68,8 @@ def large(image_size: int = 224) -> Beit3Config:
 class Beit3Retrieval(nn.Module):
     """Images and texts to unit rows of one space of width D, the model's own.
 
-    The weights are those of `torch.load(...)["model"]` of a released retrieval or contrastively tuned ("itc")
-    checkpoint.
+    The weights are those under "model" of a released retrieval or contrastively tuned ("itc") checkpoint, which
+    `checkpoint.py` reads: tensors and plain values, no code.
     """
 
     def __init__(self, config: Beit3Config) -> None:
