@@ -64,7 +64,7 @@ def test_settings_reach_the_losses(rows):
 
 def test_update_puts_each_modality_in_its_own_queue(rows):
     objective = MultiscaleObjective(5, queue_size=6)
-    objective.update(rows[2], rows[3], IDS)
+    objective.fill(rows[2], IDS, rows[3], IDS)
     torch.testing.assert_close(objective.image_queue.features[:4], rows[2].float())
     torch.testing.assert_close(objective.text_queue.features[:4], rows[3].float())
     assert objective.image_queue.ids.tolist() == [0, 1, 2, 1, -1, -1]
@@ -79,7 +79,7 @@ def test_state_dict_carries_the_queues(filled):
 
 def test_without_cd_no_queue_is_kept(rows):
     objective = MultiscaleObjective(5, ("fd",))
-    objective.update(rows[2], rows[3], IDS)
+    objective.fill(rows[2], IDS, rows[3], IDS)
     assert objective.image_queue.filled == 0
 
 

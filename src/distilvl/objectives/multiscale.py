@@ -61,7 +61,7 @@ class MultiscaleObjective(nn.Module):
         weights = balancer(losses)
         sum(weights[name] * losses[name] for name in losses).backward()
         optimizer.step()
-        objective.update(u_image, u_text, ids)
+        objective.fill(u_image, ids, u_text, ids)
 
     Args:
         dim: D, width of the shared space.
@@ -157,14 +157,11 @@ class MultiscaleObjective(nn.Module):
         batch = (z_image, z_text, u_image, u_text, ids)
         return {name: formulas[name]() if name in formulas else self.baselines[name](*batch) for name in self.losses}
 
-    def update(self, u_image: Tensor, u_text: Tensor, ids: Tensor) -> None:
-        """Enqueue the batch's teacher rows; call it after the step, so that no row is its own negative."""
-        self.fill(u_image, ids, u_text, ids)
-
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
-        """Enqueue stored teacher features, (n, D) with ids (n,), of any number for each modality.
+        """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.
 
-        Before the first step this avoids the empty queue with which CD is 0 and its scale s_m explodes.
+        After a step, the batch's, so that no row is its own negative. Before the first step, stored ones: that avoids
+        the empty queue with which CD is 0 and its scale s_m explodes.
         """
         self.image_queue.enqueue(image_features, image_ids)
         self.text_queue.enqueue(text_features, text_ids)
