@@ -45,6 +45,7 @@ from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import build_optimizer
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
+from distilvl.training.sources import PairSource
 from distilvl.training.trainer import Trainer
 
 WARMUP = 2
@@ -70,7 +71,8 @@ class Ways:
     """The ways to do a step, over one trainer, so that towers, batch, precision and optimizer are the same."""
 
     def __init__(self, trainer: Trainer, teacher: Teacher | None) -> None:
-        self.trainer, self.teacher = trainer, teacher
+        assert isinstance(trainer.source, PairSource)
+        self.trainer, self.source, self.teacher = trainer, trainer.source, teacher
         self.bare = build_optimizer(trainer.encoder, trainer.config.optimizer)
 
     def limit(self, ready: StepInputs) -> None:
@@ -83,25 +85,25 @@ class Ways:
     def live(self, batch: Batch) -> None:
         """Ask the teacher for the batch's features, then the step."""
         assert self.teacher is not None
-        train, device = self.trainer.train, self.trainer.fabric.device
+        train, device = self.source.train, self.trainer.fabric.device
         captions = [self.captions[row] for row in batch.captions]
         u_image = torch.as_tensor(self.teacher.encode_images([self.pictures[row] for row in batch.images]))
         u_text = torch.as_tensor(self.teacher.encode_texts(captions))
-        inputs = replace(self.trainer._gather(batch), u_image=u_image.to(device), u_text=u_text.to(device))
+        inputs = replace(self.source.gather(batch), u_image=u_image.to(device), u_text=u_text.to(device))
         assert len(train.tokens) == len(self.captions)
-        self.trainer._update(inputs)
+        self.trainer.update(inputs)
 
     def published(self, batch: Batch) -> None:
         """Decode, resize and encode an image for every caption; pad every caption to 30 tokens."""
         trainer = self.trainer
-        records = [trainer.train.dataset[int(batch.images[k])] for k in batch.image_of]
+        records = [self.source.train.dataset[int(batch.images[k])] for k in batch.image_of]
         images = [decode_image(record.image.read(), record.image.name) for record in records]
-        ready = trainer._gather(batch)
+        ready = self.source.gather(batch)
         pixels = torch.from_numpy(trainer.encoder.resize(images)).to(trainer.fabric.device)
         missing = PUBLISHED_TOKENS - ready.texts.shape[1]
         padded = [torch.nn.functional.pad(x, (0, max(0, missing))) for x in (ready.texts, ready.attention_mask)]
         pairs = ready.of_pairs
-        self.trainer._update(replace(ready, images=pixels, texts=padded[0], attention_mask=padded[1], ids=pairs.ids,
+        self.trainer.update(replace(ready, images=pixels, texts=padded[0], attention_mask=padded[1], ids=pairs.ids,
                              image_of=torch.arange(len(pairs.ids)), u_image=pairs.u_image))  # fmt: skip
 
     def objective(self, ready: StepInputs) -> None:
@@ -120,17 +122,17 @@ class Ways:
     def captions(self) -> list[str]:
         """Of the training split."""
         if not hasattr(self, "_captions"):
-            self._captions = self.trainer.train.dataset.captions
+            self._captions = self.source.train.dataset.captions
         return self._captions
 
     @property
     def pictures(self) -> Any:
         """Decoded pictures of the training split by row, as a teacher takes them."""
-        return _Pictures(self.trainer)
+        return _Pictures(self.source)
 
     def flops(self, batch: Batch) -> dict[str, float]:
         """Forward FLOPs of student and teacher on one batch; a training step of the student has three times its."""
-        ready = self.trainer._gather(batch)
+        ready = self.source.gather(batch)
         counts = {"student": _flops(lambda: self.trainer.encoder(ready.images, ready.texts, ready.attention_mask))}
         if self.teacher is not None:
             teacher, images = self.teacher, [self.pictures[row] for row in batch.images]
@@ -140,11 +142,11 @@ class Ways:
 
 
 class _Pictures:
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, source: PairSource) -> None:
+        self._source = source
 
     def __getitem__(self, row: int) -> Image.Image:
-        record = self._trainer.train.dataset[int(row)]
+        record = self._source.train.dataset[int(row)]
         return decode_image(record.image.read(), record.image.name)
 
 
@@ -170,7 +172,8 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> tuple[Trainer, float
     objective = build_objective(config.objective, store.manifest.dim)
     fill_queues(objective, config.objective.cd.start, train, 0)
     run = RunFolder.open(folder, config)
-    return Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), train, train, run), decoding
+    source = PairSource(train, encoder, config.training, fabric.device)
+    return Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), source, train, run), decoding
 
 
 def measure(trainer: Trainer, ways: Ways, steps: int) -> dict[str, Timing]:
@@ -181,15 +184,15 @@ def measure(trainer: Trainer, ways: Ways, steps: int) -> dict[str, Timing]:
     epoch = 0
     batches: list[Batch] = []
     while len(batches) < steps + WARMUP:
-        batches += list(trainer.sampler.epoch(epoch))
+        batches += list(ways.source.sampler.epoch(epoch))
         epoch += 1
     for k, batch in enumerate(batches[: steps + WARMUP]):
-        ready = trainer._gather(batch)
+        ready = ways.source.gather(batch)
         work: dict[str, Callable[[], object]] = {
             "limit": lambda ready=ready: ways.limit(ready),  # type: ignore[misc]
-            "step": lambda batch=batch: trainer._step(batch),  # type: ignore[misc]
+            "step": lambda batch=batch: trainer.update(ways.source.gather(batch)),  # type: ignore[misc]
             "objective": lambda ready=ready: ways.objective(ready),  # type: ignore[misc]
-            "loader": lambda batch=batch: trainer._gather(batch),  # type: ignore[misc]
+            "loader": lambda batch=batch: ways.source.gather(batch),  # type: ignore[misc]
             "published": lambda batch=batch: ways.published(batch),  # type: ignore[misc]
             "live": lambda batch=batch: ways.live(batch),  # type: ignore[misc]
         }
@@ -230,7 +233,7 @@ def main() -> None:
         trainer, decoding = make_trainer(args, Path(folder))
         ways = Ways(trainer, load_teacher(args.teacher) if args.teacher else None)
         timings = measure(trainer, ways, args.steps)
-        flops = ways.flops(next(trainer.sampler.epoch(0)))
+        flops = ways.flops(next(ways.source.sampler.epoch(0)))
     report(timings, flops, decoding, trainer, args)
 
 
@@ -251,7 +254,7 @@ def report(
         "loader_share": rows["loader"]["ms"] / step,
         "captions_over_published": rows["step"]["captions_per_s"] / rows["published"]["captions_per_s"],
         "decoding_once_s": decoding,
-        "epoch_s": step / 1000 * trainer.sampler.batches_per_epoch,
+        "epoch_s": step / 1000 * trainer.source.batches_per_epoch,
         "peak_memory_gib": _peak_memory(),
         "student_gflops_forward": flops["student"] / 1e9,
     }

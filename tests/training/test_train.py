@@ -11,13 +11,16 @@ from PIL import Image, ImageDraw
 
 import distilvl
 from distilvl.data import load_dataset
+from distilvl.data.batches import Batch
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.build import build_student
 from distilvl.students.routes import route
 from distilvl.training.checkpoint import load_tensors
+from distilvl.training.inputs import StepInputs
 from distilvl.training.metrics import read_metrics
+from distilvl.training.sources import PairSource
 from distilvl.training.trainer import Trainer
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
@@ -141,7 +144,7 @@ def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
         overrides, recipe = [*overrides, extra[recipe]], "default"
     _train(pictures, who, student_yaml, tmp_path / "whole", *overrides, recipe=recipe)
 
-    step, calls = Trainer._step, 0
+    step, calls = Trainer.update, 0
 
     def stop_at_seven(self: Trainer, batch: object) -> object:
         nonlocal calls
@@ -150,10 +153,10 @@ def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
             raise KeyboardInterrupt
         return step(self, batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "_step", stop_at_seven)
+    monkeypatch.setattr(Trainer, "update", stop_at_seven)
     with pytest.raises(KeyboardInterrupt):
         _train(pictures, who, student_yaml, tmp_path / "parts", *overrides, recipe=recipe)
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "update", step)
     assert not (tmp_path / "parts" / "student").exists()
     _train(pictures, who, student_yaml, tmp_path / "parts", *overrides, recipe=recipe)
 
@@ -243,25 +246,25 @@ def test_same_image_is_never_a_negative_in_training(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ids that reach the losses tell apart exactly the batch's images, and the queues hold the same ids."""
-    seen = []
-    original = Trainer._gather
+    seen, gather, update = [], PairSource.gather, Trainer.update
 
-    def spy(self: Trainer, batch: object) -> object:
-        out = original(self, batch)  # type: ignore[arg-type]
-        rows = out.of_pairs.ids
+    def check_ids(self: PairSource, batch: Batch) -> StepInputs:
+        inputs = gather(self, batch)
         keys = self.train.dataset.caption_image
-        assert [keys[row] for row in batch.captions] == rows.tolist()  # type: ignore[attr-defined]
-        queue = self.objective.text_queue
-        filled = queue.ids >= 0
-        stored = self.train.teacher.texts.float()  # type: ignore[union-attr]
-        owner = torch.tensor(keys)
-        for row in torch.nonzero(filled).flatten()[:10]:
+        assert [keys[row] for row in batch.captions] == inputs.of_pairs.ids.tolist()
+        seen.append(inputs.of_pairs.ids)
+        return inputs
+
+    def check_queue(self: Trainer, inputs: StepInputs) -> object:
+        queue, train = self.objective.text_queue, self.source.train  # type: ignore[attr-defined]
+        stored, owner = train.teacher.texts.float(), torch.tensor(train.dataset.caption_image)
+        for row in torch.nonzero(queue.ids >= 0).flatten()[:10]:
             own = stored[owner == queue.ids[row]]
             assert (own - queue.features[row]).abs().max(dim=1).values.min() < 1e-6
-        seen.append(rows)
-        return out
+        return update(self, inputs)
 
-    monkeypatch.setattr(Trainer, "_gather", spy)
+    monkeypatch.setattr(PairSource, "gather", check_ids)
+    monkeypatch.setattr(Trainer, "update", check_queue)
     _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=2", "objective.cd.queue=24")
     assert len(seen) == 8
     assert all(len(rows.unique()) == 8 for rows in seen)
@@ -316,14 +319,14 @@ def test_other_methods_train_with_the_same_loop(
 def test_captions_in_order_bring_rows_of_one_image_into_a_batch(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, original = [], Trainer._gather
+    seen, original = [], PairSource.gather
 
-    def spy(self: Trainer, batch: object) -> object:
+    def spy(self: PairSource, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
         seen.append((out.of_pairs.ids.tolist(), len(out.images)))
         return out
 
-    monkeypatch.setattr(Trainer, "_gather", spy)
+    monkeypatch.setattr(PairSource, "gather", spy)
     overrides = ["training.epochs=2", "training.sampling=captions_in_order"]
     _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides)
     assert seen[0] == ([0, 0, 1, 1, 2, 2, 3, 3], 4)  # four images are encoded, not eight
@@ -361,16 +364,16 @@ def test_gradients_are_clipped_to_norm_one_unless_switched_off(
 def test_several_captions_of_an_image_share_its_one_encoding(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, original = [], Trainer._gather
+    seen, original = [], PairSource.gather
 
-    def spy(self: Trainer, batch: object) -> object:
+    def spy(self: PairSource, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
         assert self.train.teacher is not None
         assert torch.equal(out.of_pairs.u_image, self.train.teacher.images[out.of_pairs.ids].float())
         seen.append((len(out.images), len(out.texts)))
         return out
 
-    monkeypatch.setattr(Trainer, "_gather", spy)
+    monkeypatch.setattr(PairSource, "gather", spy)
     out = tmp_path / "run"
     _train(pictures, teacher, student_yaml, out, "training.epochs=1", "training.captions_per_image=2")
     assert set(seen) == {(8, 16)}

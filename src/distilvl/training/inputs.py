@@ -18,14 +18,15 @@ class Pairs:
 
 @dataclass(frozen=True)
 class StepInputs:
-    """A batch of B images and N captions on the device.
+    """A batch of B images and N texts on the device.
 
     Attributes:
         images: (B, 3, H, W) uint8 pixels, or (B, width) rows of a frozen tower.
         texts: (N, L) token ids, or (N, width) rows of a frozen tower.
         attention_mask: (N, L) int64, with token ids.
         ids: row of each image in the training split, (B,).
-        image_of: position of each caption's image, (N,).
+        text_ids: what the texts belong to, (N,): rows of images for captions; numbers of their own without pairs.
+        image_of: position of each caption's image, (N,); none when images and texts are no pairs.
         u_image, u_text: teacher rows (B, D) and (N, D), where known.
     """
 
@@ -33,12 +34,15 @@ class StepInputs:
     texts: Tensor
     attention_mask: Tensor | None
     ids: Tensor
-    image_of: Tensor
+    text_ids: Tensor
+    image_of: Tensor | None
     u_image: Tensor | None
     u_text: Tensor | None
 
     @property
     def of_pairs(self) -> Pairs:
         """One row a pair: an image stands beside each of its captions."""
+        if self.image_of is None:
+            raise ValueError("images and texts of this batch are no pairs")
         u_image = None if self.u_image is None else self.u_image[self.image_of]
-        return Pairs(u_image, self.u_text, self.ids[self.image_of])
+        return Pairs(u_image, self.u_text, self.text_ids)

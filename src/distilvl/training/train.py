@@ -24,6 +24,7 @@ from distilvl.training.assembly import build_balancer, build_objective, fill_que
 from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
+from distilvl.training.sources import PairSource
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 
@@ -74,8 +75,8 @@ def train(
 def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator: str = "auto") -> SentenceTransformer:
     """Run, or continue, exactly what `config` says; as `train`."""
     _check_inputs(config)
-    source = str(config.inputs.data)
-    train_set, val_set = shared.split(source, "train"), shared.split(source, "val")
+    data = str(config.inputs.data)
+    train_set, val_set = shared.split(data, "train"), shared.split(data, "val")
     folder = RunFolder.open(out, config)
     if folder.result.is_file():
         logger.info("%s is finished; its result is %s", out, folder.result)
@@ -89,12 +90,13 @@ def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator
     model = build_student(config.student, width, train_set.captions)
     encoder = DualEncoder(model)
     encoder.freeze(*config.student.frozen)
-    materials = shared.materials(source, "train", encoder, store, fabric)
-    val = shared.materials(source, "val", encoder, store, fabric)
+    materials = shared.materials(data, "train", encoder, store, fabric)
+    val = shared.materials(data, "val", encoder, store, fabric)
 
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, materials, config.training.seed)
-    trainer = Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), materials, val, folder)
+    source = PairSource(materials, encoder, config.training, fabric.device)
+    trainer = Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), source, val, folder)
     progress = trainer.fit()
     save_student(model, folder.student)
     result = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from distilvl.config import Config
-from distilvl.data.batches import Batch, PairSampler
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
 from distilvl.progress import Ticker, progress
@@ -22,6 +22,7 @@ from distilvl.training.materials import Materials
 from distilvl.training.metrics import MetricsLog
 from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
 from distilvl.training.run_folder import RunFolder
+from distilvl.training.sources import BatchSource
 from distilvl.training.validation import score_student
 
 
@@ -37,7 +38,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains `encoder` on `train`, scoring `val` after each epoch.
+    """Trains `encoder` on what `source` brings, scoring `val` after each epoch.
 
     Args:
         fabric: device and precision.
@@ -45,7 +46,7 @@ class Trainer:
         encoder: the student; its weights change in place.
         objective: the losses and their queues.
         balancer: their weights.
-        train: the training split.
+        source: where the batches come from.
         val: the validation split.
         folder: where metrics and checkpoints go; a checkpoint found there is continued.
     """
@@ -57,18 +58,13 @@ class Trainer:
         encoder: DualEncoder,
         objective: MultiscaleObjective,
         balancer: Balancer,
-        train: Materials,
+        source: BatchSource,
         val: Materials,
         folder: RunFolder,
     ) -> None:
         self.fabric, self.config, self.folder = fabric, config, folder
-        self.train, self.val = train, val
-        counts = [len(record.captions) for record in train.dataset]
-        training = config.training
-        self.sampler = PairSampler(
-            counts, training.batch_size, training.seed, training.sampling, training.captions_per_image
-        )
-        self.total_steps = config.training.epochs * self.sampler.batches_per_epoch
+        self.source, self.val = source, val
+        self.total_steps = config.training.epochs * self.source.batches_per_epoch
         self.encoder = encoder
         self.objective = objective.to(fabric.device)
         self.balancer = balancer
@@ -82,7 +78,7 @@ class Trainer:
         self.encoder.train()
         with progress("training", self.total_steps, self.progress.step) as ticker:
             while self.progress.step < self.total_steps:
-                epoch, done = divmod(self.progress.step, self.sampler.batches_per_epoch)
+                epoch, done = divmod(self.progress.step, self.source.batches_per_epoch)
                 self._epoch(epoch, done, log, ticker)
         tensors, _ = load_tensors(self.folder.best)
         self.encoder.load_state_dict(tensors)
@@ -91,12 +87,12 @@ class Trainer:
     def _epoch(self, epoch: int, done: int, log: MetricsLog, ticker: Ticker) -> None:
         meter = _Meter()
         started = time.monotonic()
-        for batch in self.sampler.epoch(epoch, skip=done):
-            metrics = self._step(batch)
+        for inputs in self.source.epoch(epoch, skip=done):
+            metrics = self.update(inputs)
             self.progress.step += 1
-            meter.count(len(batch.captions))
+            meter.count(len(inputs.texts))
             step = self.progress.step
-            last_of_epoch = step % self.sampler.batches_per_epoch == 0
+            last_of_epoch = step % self.source.batches_per_epoch == 0
             if step % self.config.training.log_every == 0 or last_of_epoch:
                 line = {"step": step, "epoch": epoch, **self._readings(metrics), "pairs_per_s": meter.read()}
                 log.write(line)
@@ -111,19 +107,13 @@ class Trainer:
         self._add_time(started)
         self._save_last()
 
-    def _step(self, batch: Batch) -> dict[str, Any]:
-        """One update on a batch."""
-        return self._update(self._gather(batch))
-
-    def _update(self, inputs: StepInputs) -> dict[str, Any]:
+    def update(self, inputs: StepInputs) -> dict[str, Any]:
         """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
         set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
         z_image, z_text = self.model(inputs.images, inputs.texts, inputs.attention_mask)
-        # One row a pair from here on: an image stands beside each of its captions. New tensors too, since Fabric
-        # refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
-        z_image, z_text = z_image[inputs.image_of], z_text.view_as(z_text)
-        pairs = inputs.of_pairs
-        losses = self.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)
+        # New tensors, since Fabric refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
+        z_image, z_text = z_image.view_as(z_image), z_text.view_as(z_text)
+        losses = self._losses(z_image, z_text, inputs)
         weights = self.balancer(losses, (z_image, z_text))
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
@@ -136,26 +126,17 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if inputs.u_image is not None and inputs.u_text is not None:
-            self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, pairs.ids)
+            self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, inputs.text_ids)
         return {"loss": loss, "losses": losses, "grad_norm": norm}
 
-    def _gather(self, batch: Batch) -> StepInputs:
-        """The batch on the device."""
-        device, teacher, train = self.fabric.device, self.train.teacher, self.train
-        attention_mask = None
-        if train.pooled_texts is None:
-            texts, attention_mask = self.encoder.pad([train.tokens[row] for row in batch.captions])
-        else:
-            texts = torch.from_numpy(train.pooled_texts[batch.captions])
-        return StepInputs(
-            images=torch.from_numpy(train.images[batch.images]).to(device),
-            texts=texts.to(device),
-            attention_mask=None if attention_mask is None else attention_mask.to(device),
-            ids=torch.from_numpy(batch.images).to(device),
-            image_of=torch.from_numpy(batch.image_of).to(device),
-            u_image=None if teacher is None else teacher.images[batch.images].to(device).float(),
-            u_text=None if teacher is None else teacher.texts[batch.captions].to(device).float(),
-        )
+    def _losses(self, z_image: Tensor, z_text: Tensor, inputs: StepInputs) -> dict[str, Tensor]:
+        """The raw losses; from here on an image stands beside each of its captions, one row a pair."""
+        if inputs.image_of is None:
+            u_image, u_text = inputs.u_image, inputs.u_text
+            return self.objective(z_image, z_text, u_image, u_text, inputs.ids, inputs.text_ids)  # type: ignore[no-any-return]
+        pairs = inputs.of_pairs
+        z_image = z_image[inputs.image_of]
+        return self.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)  # type: ignore[no-any-return]
 
     def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Plain numbers for the log."""

@@ -1,0 +1,6 @@
+"""Where the batches of a run come from: one file a source behind one protocol."""
+
+from distilvl.training.sources.base import BatchSource
+from distilvl.training.sources.pairs import PairSource
+
+__all__ = ["BatchSource", "PairSource"]
