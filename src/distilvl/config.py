@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -154,6 +154,12 @@ class ObjectiveConfig(_Section):
     clipkd: ClipKDConfig = ClipKDConfig()
     crd: CRDConfig = CRDConfig()
     openclip: OpenClipConfig = OpenClipConfig()
+    widths: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        description="Matryoshka: widths below D at which the losses are taken as well; the teacher is turned to its "
+        "principal axes",
+    )
+    learn_temperatures: bool = Field(False, description="let tau of cd and infonce learn, from their values here")
 
     @model_validator(mode="after")
     def _no_loss_twice(self) -> ObjectiveConfig:
@@ -188,6 +194,9 @@ class OptimizerConfig(_Section):
     head_lr: float | None = Field(None, gt=0, description="rate of the heads; none: the towers' rate")
     weight_decay: float = Field(1e-4, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="rate of a tower's layer over that of the layer above; 1: the same for all"
+    )
     clip_norm: float = Field(1.0, ge=0, description="largest global gradient norm; 0 switches clipping off")
 
 
@@ -213,6 +222,14 @@ class TrainingConfig(_Section):
     captions_per_image: int = Field(
         1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
+    token_dropout: float = Field(0.0, ge=0, lt=1, description="share of a caption's tokens hidden from the student")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of the weights, which is kept; 0: none")
+    accumulate: int = Field(
+        1, ge=1, description="chunks in which a batch is encoded, twice; same losses and gradients in less memory"
+    )
+    checkpoint_activations: bool = Field(
+        False, description="compute the towers' activations again in the backward pass instead of keeping them"
+    )
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch always has one")
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it")
@@ -224,8 +241,14 @@ class InputsConfig(_Section):
     """What the run was made from; enough to run it again."""
 
     data: str | None = None
+    val_data: str | None = Field(None, description="dataset with a split val; none: `data` has one")
     teacher: str | None = None
     features: str | None = None
+
+    @property
+    def scored_data(self) -> str | None:
+        """The dataset whose split val scores the run."""
+        return self.val_data or self.data
 
 
 class Config(_Section):

@@ -381,6 +381,52 @@ def test_several_captions_of_an_image_share_its_one_encoding(
     assert all(np.isfinite(line["loss"]) for line in lines)
 
 
+def test_the_running_mean_is_what_is_kept_and_a_killed_run_continues_it(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["training.epochs=3", "training.ema=0.9", "training.token_dropout=0.3",
+                 "objective.learn_temperatures=true", "optimizer.layer_decay=0.7"]  # fmt: skip
+    _train(pictures, teacher, student_yaml, tmp_path / "whole", *overrides)
+    update, calls = Trainer.update, 0
+
+    def stop_at_seven(self: Trainer, inputs: StepInputs) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise KeyboardInterrupt
+        return update(self, inputs)
+
+    monkeypatch.setattr(Trainer, "update", stop_at_seven)
+    with pytest.raises(KeyboardInterrupt):
+        _train(pictures, teacher, student_yaml, tmp_path / "killed", *overrides)
+    monkeypatch.setattr(Trainer, "update", update)
+    _train(pictures, teacher, student_yaml, tmp_path / "killed", *overrides)
+    last = [load_tensors(tmp_path / name / "checkpoints" / "last.safetensors")[0] for name in ("whole", "killed")]
+    assert last[0].keys() == last[1].keys()
+    assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
+    best = load_tensors(tmp_path / "whole" / "checkpoints" / "best.safetensors")[0]
+    shared = {key: last[0][f"average.module.{key}"] for key in best}
+    if json.loads((tmp_path / "whole" / "result.json").read_text())["best_epoch"] == 3:
+        assert all(torch.equal(best[key], shared[key]) for key in best)
+    assert any(not torch.equal(last[0][f"student.{key}"], shared[key]) for key in best)
+    assert float(last[0]["objective.contrastive.temperature.log_tau"]) != pytest.approx(np.log(0.05), abs=1e-6)
+
+
+def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_teacher(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.widths=[6, 3]", "optimizer.lr=3.0e-3"]
+    _train(pictures, teacher, student_yaml, out, *overrides)
+    full, narrow = (distilvl.evaluate(out, pictures, split="val", width=width) for width in (None, 3))
+    assert full.student.rsum != narrow.student.rsum
+    assert full.agreement is not None
+    assert full.agreement.cosine is not None
+    assert min(full.agreement.cosine) > 0.3  # of unturned rows it would be about 0
+    with pytest.raises(DistilvlError, match="12 columns, not 13"):
+        distilvl.evaluate(out, pictures, split="val", width=13)
+
+
 @pytest.mark.parametrize("frozen", [("image",), ("text",), ("image", "text")])
 def test_frozen_towers_stay_as_they_were_and_heads_learn(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, frozen: tuple[str, ...]

@@ -52,6 +52,10 @@ def evaluate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Another model: is the difference more than chance?"),
     ] = None,
+    width: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Score the first so many columns of the features, as of a Matryoshka student."),
+    ] = None,
     published: Annotated[bool, typer.Option("--published", help="Show the result among the published ones.")] = False,
     classes: Annotated[
         Optional[str],  # noqa: UP045
@@ -85,8 +89,8 @@ def evaluate(
     arrays = (image_features, text_features, text_image)
     if classes is not None:
         _refuse({"--data": data, "--features": features, "--protocol": protocol, "--ground-truth": ground_truth,
-                 "--compare": compare, "--published": published or None, "array options": _first(arrays)},
-                "--classes")  # fmt: skip
+                 "--compare": compare, "--width": width, "--published": published or None,
+                 "array options": _first(arrays)}, "--classes")  # fmt: skip
         _classify(_needed(model, "MODEL"), classes, template, skip_bad, as_json)
         return
     _refuse({"--template": template}, "retrieval")
@@ -94,14 +98,14 @@ def evaluate(
 
     if _first(arrays) is not None:
         _refuse({"MODEL": model, "--data": data, "--features": features, "--ground-truth": ground_truth,
-                 "--compare": compare}, "--image-features")  # fmt: skip
+                 "--compare": compare, "--width": width}, "--image-features")  # fmt: skip
         image_rows, text_rows, owner = _load(arrays)
         result = module.evaluate_arrays(image_rows, text_rows, owner, protocol)
         name, source = "features", str(image_features)
     else:
         name, source = _needed(model, "MODEL"), _needed(data, "--data")
-        result = module.evaluate(name, source, split=split, features=features, skip_bad=skip_bad,
-                                 protocol=protocol, ground_truth=ground_truth, compare=compare)  # fmt: skip
+        result = module.evaluate(name, source, split=split, features=features, skip_bad=skip_bad, protocol=protocol,
+                                 ground_truth=ground_truth, compare=compare, width=width)  # fmt: skip
         source = f"{source}, {split}"
     ours = _our_row(result, name, source) if published else None
     if as_json:

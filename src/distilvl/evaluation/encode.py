@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from distilvl.data.decoding import Decoding
 from distilvl.data.records import PairDataset
+from distilvl.errors import DistilvlError
 from distilvl.teachers.base import Teacher
 
 _BATCH = 64
@@ -37,6 +38,17 @@ class EncodedDataset:
     images: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
     skipped: list[str]
+
+    def narrowed(self, width: int) -> EncodedDataset:
+        """The first `width` columns of all features.
+
+        Raises:
+            DistilvlError: there are fewer, or `width` is below 1.
+        """
+        columns = self.images.shape[1]
+        if not 1 <= width <= columns:
+            raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
+        return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
 
 
 def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:

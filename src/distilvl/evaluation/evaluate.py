@@ -28,6 +28,7 @@ from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.sources import open_source, read_store, run_of
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
 from distilvl.features import FeatureStore, text_key
+from distilvl.students.basis import load_basis
 
 __all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
 
@@ -46,6 +47,7 @@ def evaluate(
     protocol: str | None = None,
     ground_truth: str | None = None,
     compare: Source | None = None,
+    width: int | None = None,
 ) -> Evaluation:
     """Image-text retrieval of `model` on one split of `data`.
 
@@ -59,6 +61,7 @@ def evaluate(
         protocol: `flickr30k-1k`, `flickr8k-1k`, `coco-5k` or `coco-1k`; the split is checked against it.
         ground_truth: `cxc` or `eccv`, for COCO's test split; needs the package eccv-caption.
         compare: another model to compare with on the same queries, as `model`.
+        width: score the first so many columns of the model's features, as of a Matryoshka student; all by default.
 
     Raises:
         DistilvlError: not a model, an empty split, bad images, features that cannot be scored, a store that was
@@ -69,6 +72,8 @@ def evaluate(
     asked = None if protocol is None else find_protocol(protocol)
     truth = None if ground_truth is None else CocoTruth.load(ground_truth)
     source, encoded = _encoded(model, gallery, skip_bad)
+    if width is not None:
+        encoded = encoded.narrowed(width)
     owner = np.asarray(encoded.dataset.caption_image)
     found = retrieve(encoded.images, encoded.texts, owner, asked)
     taught = _teacher_features(encoded, features, model)
@@ -81,7 +86,7 @@ def evaluate(
         found,
         other,
         teacher=teacher,
-        hard_negatives=_hard_negatives(source, encoded),
+        hard_negatives=None if width is not None else _hard_negatives(source, encoded),
         skipped=len(encoded.skipped),
         agreement=None if taught is None or len(taught[0]) < 2 else agreement((encoded.images, encoded.texts), taught),
         protocol=protocol,
@@ -165,7 +170,9 @@ def _teacher_features(
         logger.info("the run's store %s lacks features of this split: no teacher score", store_path)
         return None
     names = [record.image.name for record in encoded.dataset]
-    return store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
+    found = store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
+    basis = None if run is None else load_basis(run / "student")
+    return found if basis is None else (found[0] @ basis.numpy(), found[1] @ basis.numpy())
 
 
 def _store_of_run(run: Path | None) -> Path | None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from distilvl.objectives.masking import same_image
 from distilvl.objectives.precision import in_full_precision
 from distilvl.objectives.queue import EMPTY, Negatives
+from distilvl.objectives.temperature import LearnedTemperature
 
 
 class ContrastiveDistillation(nn.Module):
@@ -21,12 +22,12 @@ class ContrastiveDistillation(nn.Module):
     and L_CD = L^v + L^t is summed by the caller. The keys are *teacher* features, and only the queue's.
 
     Args:
-        temperature: tau > 0.
+        temperature: tau > 0, fixed unless it is a `LearnedTemperature`.
         mask_false_negatives: leave queue entries of the row's own image out of the sum over k. The published
             code keeps them, and so pushes a caption's student away from other captions of its image.
     """
 
-    def __init__(self, temperature: float = 0.05, mask_false_negatives: bool = True) -> None:
+    def __init__(self, temperature: float | LearnedTemperature = 0.05, mask_false_negatives: bool = True) -> None:
         super().__init__()
         self.temperature = temperature
         self.mask_false_negatives = mask_false_negatives
@@ -47,6 +48,7 @@ class ContrastiveDistillation(nn.Module):
         excluded = (queue_ids == EMPTY).expand_as(negative)
         if self.mask_false_negatives:
             excluded = excluded | same_image(ids, queue_ids)
-        negative = negative.masked_fill(excluded, -torch.inf)
+        # Divided before infinities are put in: a temperature that learns would get 0 * inf from them.
         logits = torch.cat([positive, negative], dim=1) / self.temperature
+        logits[:, 1:].masked_fill_(excluded, -torch.inf)
         return F.cross_entropy(logits, torch.zeros_like(ids))

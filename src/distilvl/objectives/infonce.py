@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from distilvl.objectives.masking import in_batch_negatives
 from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.temperature import LearnedTemperature
 
 
 class InfoNCE(nn.Module):
@@ -18,10 +19,10 @@ class InfoNCE(nn.Module):
     where j runs over row i itself and the rows of other images.
 
     Args:
-        temperature: tau > 0, fixed.
+        temperature: tau > 0, fixed unless it is a `LearnedTemperature`.
     """
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, temperature: float | LearnedTemperature = 0.05) -> None:
         super().__init__()
         self.temperature = temperature
 
@@ -30,6 +31,7 @@ class InfoNCE(nn.Module):
         """A 0-d loss >= 0 from student rows (N, D) and image ids (N,)."""
         own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
         candidates = own | in_batch_negatives(ids)
+        # Divided before infinities are put in: a temperature that learns would get 0 * inf from them.
         logits = (z_image @ z_text.T / self.temperature).masked_fill(~candidates, -torch.inf)
         target = torch.arange(len(ids), device=ids.device)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
@@ -24,8 +25,9 @@ from distilvl.objectives.distribution import QueueDistribution
 from distilvl.objectives.feature import FeatureDistillation
 from distilvl.objectives.hard_negative import HardNegativeDistillation
 from distilvl.objectives.infonce import InfoNCE
-from distilvl.objectives.queue import TeacherQueue
+from distilvl.objectives.queue import Negatives, TeacherQueue
 from distilvl.objectives.similarity import SimilarityDistillation
+from distilvl.objectives.widths import Narrow, truncate
 
 BASELINES: dict[str, type[nn.Module]] = {
     "kd": SoftTargetDistillation,
@@ -67,11 +69,13 @@ class MultiscaleObjective(nn.Module):
         dim: D, width of the shared space.
         losses: which of `LOSSES` to compute.
         queue_size: K_q of each modality; without a loss of `QUEUED` no queue is kept.
+        widths: Matryoshka (Kusupati et al., NeurIPS 2022): widths below `dim` at which every loss is taken once more,
+            of the first columns of all rows, made unit rows again; a loss is then its mean over `dim` and these.
         contrastive, similarity, hard_negative, distribution, infonce: the losses' own settings; the paper's by default.
         baselines: losses of other systems with their settings, by their name in `BASELINES`.
 
     Raises:
-        DistilvlError: no loss, or one that does not exist.
+        DistilvlError: no loss, or one that does not exist; a width that is not below `dim`.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class MultiscaleObjective(nn.Module):
         losses: Sequence[str] = ("cd", "fd", "sd", "hnd"),
         *,
         queue_size: int = 8192,
+        widths: Sequence[int] = (),
         contrastive: ContrastiveDistillation | None = None,
         similarity: SimilarityDistillation | None = None,
         hard_negative: HardNegativeDistillation | None = None,
@@ -92,7 +97,9 @@ class MultiscaleObjective(nn.Module):
         if unknown or not losses:
             wrong = f"there is no loss named {unknown[0]!r}." if unknown else "no loss is chosen."
             raise DistilvlError(wrong, f"Choose from {', '.join(LOSSES)}.")
-        self.losses = tuple(losses)
+        if wide := [width for width in widths if not 0 < width < dim]:
+            raise DistilvlError(f"objective.widths has {wide[0]}.", f"Widths lie below the full one, {dim}.")
+        self.losses, self.widths = tuple(losses), tuple(widths)
         self.contrastive = contrastive or ContrastiveDistillation()
         self.feature = FeatureDistillation()
         self.similarity = similarity or SimilarityDistillation()
@@ -131,22 +138,31 @@ class MultiscaleObjective(nn.Module):
             DistilvlError: teacher features are missing, or of another shape than the student's; or a loss that
                 needs pairs gets none.
         """
-        if text_ids is not None and (paired := [name for name in self.losses if name not in PAIRLESS]):
-            raise DistilvlError(
-                f"loss {paired[0]!r} needs images with their captions.",
-                f"Without pairs, choose from {', '.join(PAIRLESS)}.",
-            )
-        of_texts = ids if text_ids is None else text_ids
+        if text_ids is not None:
+            require_pairless(self.losses)
+        rows = [z_image, z_text]
+        if self.needs_teacher:
+            rows += [_like_student(u_image, z_image), _like_student(u_text, z_text)]
+        found = [self._losses(rows, self.image_queue, self.text_queue, ids, text_ids)]
+        for width in self.widths:
+            image, text = Narrow(self.image_queue, width), Narrow(self.text_queue, width)
+            found.append(self._losses([truncate(x, width) for x in rows], image, text, ids, text_ids))
+        return found[0] if len(found) == 1 else {name: _mean([each[name] for each in found]) for name in self.losses}
+
+    def _losses(
+        self, rows: list[Tensor], image: Negatives, text: Negatives, ids: Tensor, text_ids: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The losses of rows of one width: z^v, z^t and, with a teacher, u^v, u^t."""
         if not self.needs_teacher:
-            return {"infonce": self.infonce(z_image, z_text, ids)}
-        u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
-        image, text = self.image_queue, self.text_queue
+            return {"infonce": self.infonce(*rows, ids)}
+        z_image, z_text, u_image, u_text = rows
+        of_texts = ids if text_ids is None else text_ids
         cd, fd, sd, qd = self.contrastive, self.feature, self.similarity, self.distribution
         formulas = {
             "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, of_texts),
             "fd": lambda: fd(z_image, u_image) + fd(z_text, u_text),
             "sd": lambda: sd(z_image, u_image) + sd(z_text, u_text),
-            "hnd": lambda: self.hard_negative(z_image, z_text, u_image, u_text, ids, text_ids),
+            "hnd": lambda: self.hard_negative(*rows, ids, text_ids),
             "qd": lambda: qd(z_image, u_image, image, text) + qd(z_text, u_text, image, text),
             "infonce": lambda: self.infonce(z_image, z_text, ids),
             "crd": lambda: (
@@ -154,8 +170,9 @@ class MultiscaleObjective(nn.Module):
                 + self.baselines["crd"](z_text, u_text, text, of_texts)
             ),
         }
-        batch = (z_image, z_text, u_image, u_text, ids)
-        return {name: formulas[name]() if name in formulas else self.baselines[name](*batch) for name in self.losses}
+        return {
+            name: formulas[name]() if name in formulas else self.baselines[name](*rows, ids) for name in self.losses
+        }
 
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
         """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.
@@ -165,6 +182,20 @@ class MultiscaleObjective(nn.Module):
         """
         self.image_queue.enqueue(image_features, image_ids)
         self.text_queue.enqueue(text_features, text_ids)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean()
+
+
+def require_pairless(losses: Sequence[str]) -> None:
+    """`DistilvlError` that names the first of `losses` which needs images with their captions; quiet without one."""
+    for name in losses:
+        if name not in PAIRLESS:
+            raise DistilvlError(
+                f"loss {name!r} needs images with their captions.",
+                f"Without pairs, choose from {', '.join(PAIRLESS)}.",
+            )
 
 
 def _like_student(u: Tensor | None, z: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ outputs together.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from distilvl.students.routes import route
+
+_BLOCK = re.compile(r"\.(?:layers?|blocks?|h|stages)\.(\d+)\.")
+"""How transformers names the blocks of a tower."""
 
 
 class DualEncoder(nn.Module):
@@ -133,6 +137,13 @@ class DualEncoder(nn.Module):
         routes = (self._image_route, self._text_route)
         return [parameter for route in routes for module in route[1:] for parameter in module.parameters()]
 
+    def tower_layers(self) -> list[list[list[nn.Parameter]]]:
+        """The learning weights of each tower, layer by layer from the input: embeddings, blocks, and what follows them.
+
+        What follows the blocks (the last norm, a pooler) counts to the last one.
+        """
+        return [_layers(route[:-1]) for route in (self._image_route, self._text_route)]
+
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""
         processor = self._image_route[0].processor
@@ -156,3 +167,14 @@ class DualEncoder(nn.Module):
             ids[k, : len(row)] = torch.as_tensor(row)
             mask[k, : len(row)] = 1
         return ids, mask
+
+
+def _layers(tower: nn.Module) -> list[list[nn.Parameter]]:
+    found: dict[int, list[nn.Parameter]] = {}
+    depth = 0  # weights are named in the order in which they are used
+    for name, parameter in tower.named_parameters():
+        block = _BLOCK.search(name)
+        depth = int(block[1]) + 1 if block else depth
+        if parameter.requires_grad:
+            found.setdefault(depth, []).append(parameter)
+    return [found[depth] for depth in sorted(found)]

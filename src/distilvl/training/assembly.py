@@ -35,6 +35,7 @@ from distilvl.objectives.baselines import (
     OpenClipDistillation,
     SoftTargetDistillation,
 )
+from distilvl.objectives.temperature import LearnedTemperature
 from distilvl.training.materials import Materials
 
 QueueStart = Literal["stored", "empty", "random"]
@@ -43,15 +44,17 @@ QueueStart = Literal["stored", "empty", "random"]
 def build_objective(config: ObjectiveConfig, dim: int) -> MultiscaleObjective:
     """The losses of `config`, for features of width `dim`."""
     cd, hnd = config.cd, config.hnd
+    start = LearnedTemperature if config.learn_temperatures else float
     return MultiscaleObjective(
         dim,
         config.losses,
         queue_size=cd.queue,
-        contrastive=ContrastiveDistillation(cd.temperature, cd.mask_false_negatives),
+        widths=config.widths,
+        contrastive=ContrastiveDistillation(start(cd.temperature), cd.mask_false_negatives),
         similarity=SimilarityDistillation(config.sd.halved),
         hard_negative=HardNegativeDistillation(hnd.margin, hnd.negatives, hnd.reduction, hnd.mask_false_negatives),
         distribution=QueueDistribution(config.qd.temperature),
-        infonce=InfoNCE(config.infonce.temperature),
+        infonce=InfoNCE(start(config.infonce.temperature)),
         baselines={
             "kd": SoftTargetDistillation(config.kd.temperature),
             "dcd": DynamicContrastiveDistillation(config.dcd.temperature, config.dcd.hard_negatives, config.dcd.alpha),

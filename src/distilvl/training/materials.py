@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,14 +15,19 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.data import load_dataset
+from distilvl.data import load_any
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
+from distilvl.data.unpaired import UnpairedDataset
+from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, text_key
+from distilvl.features.items import Items
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.batched import Rows, over_rows, over_texts
 
 logger = logging.getLogger("distilvl")
+
+NAME_VAL_DATA = "Name a dataset of pairs with a split val: --val-data."
 
 
 @dataclass(frozen=True)
@@ -37,23 +42,27 @@ class TeacherFeatures:
     images: Tensor
     texts: Tensor
 
+    def turned(self, basis: Tensor) -> TeacherFeatures:
+        """The same rows in other axes, `basis` (D, D) orthogonal."""
+        return TeacherFeatures(*((rows.float() @ basis).half() for rows in (self.images, self.texts)))
+
 
 @dataclass(frozen=True)
 class Materials:
     """What one split needs; n images, m captions.
 
     Attributes:
-        dataset: the records that could be decoded.
+        dataset: the images that could be decoded, paired or not.
         pixels: (n, 3, H, W) uint8.
         tokens: token ids of each of the m captions.
         pooled_images: (n, width), what a frozen image tower gives its head; none for one that learns.
         pooled_texts: (m, width), the same of a frozen text tower.
-        caption_image: (m,) row of each caption's image.
+        caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
         teacher: features of the same items, when known.
         skipped: images left out because they are bad.
     """
 
-    dataset: PairDataset
+    dataset: Items
     pixels: npt.NDArray[np.uint8]
     tokens: list[list[int]]
     pooled_images: Rows | None
@@ -61,6 +70,10 @@ class Materials:
     caption_image: npt.NDArray[np.int64]
     teacher: TeacherFeatures | None
     skipped: list[str]
+
+    def turned(self, basis: Tensor) -> Materials:
+        """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
+        return self if self.teacher is None else replace(self, teacher=self.teacher.turned(basis))
 
     @property
     def images(self) -> npt.NDArray[Any]:
@@ -77,22 +90,32 @@ class SharedInputs:
 
     def __init__(self, skip_bad: bool = False) -> None:
         self.skip_bad = skip_bad
-        self._datasets: dict[str, PairDataset] = {}
-        self._splits: dict[tuple[str, str], PairDataset] = {}
-        self._pixels: dict[tuple[str, str, str], PixelCache] = {}
+        self._datasets: dict[str, Items] = {}
+        self._splits: dict[tuple[str, str], Items] = {}
+        self._pixels: dict[tuple[str, str, str], PixelCache[PairDataset] | PixelCache[UnpairedDataset]] = {}
         self._teachers: dict[tuple[str, str, str, bool], TeacherFeatures] = {}
         self._pooled: dict[tuple[str, ...], Rows] = {}
 
-    def dataset(self, source: str) -> PairDataset:
+    def dataset(self, source: str) -> Items:
         """The dataset that `source` names."""
         if source not in self._datasets:
-            self._datasets[source] = load_dataset(source, skip_bad=self.skip_bad)
+            self._datasets[source] = load_any(source, skip_bad=self.skip_bad)
         return self._datasets[source]
 
-    def split(self, source: str, name: str) -> PairDataset:
-        """One split of it."""
+    def split(self, source: str, name: str) -> Items:
+        """One split of it; data without pairs is its own `train`, and has no other.
+
+        Raises:
+            DistilvlError: an empty split, or one to be scored on without pairs.
+        """
         if (source, name) not in self._splits:
-            self._splits[source, name] = self.dataset(source).split(name)
+            data = self.dataset(source)
+            if isinstance(data, PairDataset):
+                self._splits[source, name] = data.split(name)
+            elif name == "train":
+                self._splits[source, name] = data
+            else:
+                raise DistilvlError(f"{data.name} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
         return self._splits[source, name]
 
     def materials(
@@ -116,7 +139,7 @@ class SharedInputs:
             tokens=tokens,
             pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels)),
             pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens)),
-            caption_image=np.asarray(cache.dataset.caption_image, dtype=np.int64),
+            caption_image=_owners(cache.dataset),
             teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized),
             skipped=cache.skipped,
         )
@@ -135,7 +158,12 @@ class SharedInputs:
         return self._pooled[key]
 
     def _teacher(
-        self, source: str, split: str, store: FeatureStore, cache: PixelCache, normalized: bool
+        self,
+        source: str,
+        split: str,
+        store: FeatureStore,
+        cache: PixelCache[PairDataset] | PixelCache[UnpairedDataset],
+        normalized: bool,
     ) -> TeacherFeatures:
         key = (source, split, str(store.path), normalized)
         if key not in self._teachers:
@@ -143,15 +171,21 @@ class SharedInputs:
         return self._teachers[key]
 
 
+def _owners(dataset: Items) -> npt.NDArray[np.int64]:
+    if isinstance(dataset, UnpairedDataset):
+        return np.arange(len(dataset.texts))
+    return np.asarray(dataset.caption_image, dtype=np.int64)
+
+
 def lookup_teacher(
-    store: FeatureStore, dataset: PairDataset, image_keys: list[bytes], *, normalized: bool = True
+    store: FeatureStore, dataset: Items, image_keys: list[bytes], *, normalized: bool = True
 ) -> TeacherFeatures:
     """The stored features of every image and caption of `dataset`, whose image keys are `image_keys`.
 
     With `normalized` the rows of a store that kept their lengths are made unit rows (eq. 1-2).
     """
     captions = dataset.captions
-    images = store.images(image_keys, names=[record.image.name for record in dataset])
+    images = store.images(image_keys, names=[entry.image.name for entry in dataset])
     texts = store.texts([text_key(caption) for caption in captions], names=captions)
     found = [torch.from_numpy(np.array(rows)) for rows in (images, texts)]
     if normalized and not store.manifest.normalized:

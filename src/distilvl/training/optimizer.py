@@ -1,27 +1,47 @@
-"""AdamW with two rates (towers, heads), and the learning-rate schedule as a function of the step."""
+"""AdamW with rates for heads and for each layer of the towers, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import AdamW
 
 from distilvl.config import OptimizerConfig, ScheduleConfig
 from distilvl.students.dual_encoder import DualEncoder
 
 
-def build_optimizer(encoder: DualEncoder, config: OptimizerConfig) -> AdamW:
-    """AdamW over two groups, `towers` (without frozen ones) and `heads`; each keeps its own base rate as `base_lr`."""
-    heads = encoder.heads()
-    head_ids = {id(parameter) for parameter in heads}
-    towers = [p for p in encoder.parameters() if p.requires_grad and id(p) not in head_ids]
+def build_optimizer(encoder: DualEncoder, config: OptimizerConfig, others: Iterable[nn.Parameter] = ()) -> AdamW:
+    """AdamW; each group keeps its own base rate as `base_lr`.
+
+    Args:
+        encoder: the student. Its towers' layers (without frozen towers) are groups named `towers`, the lowest first,
+            with rates that fall by `layer_decay` from each layer to the one below (Clark et al. 2020; BEiT); one
+            group when it is 1. What lies behind the towers is the group `heads`.
+        config: rates and decay.
+        others: weights of the objective, the group `objective`, with the heads' rate and no weight decay.
+    """
     head_lr = config.lr if config.head_lr is None else config.head_lr
-    groups = [
-        {"name": "towers", "params": towers, "lr": config.lr, "base_lr": config.lr},
-        {"name": "heads", "params": heads, "lr": head_lr, "base_lr": head_lr},
+    groups: list[dict[str, Any]] = [
+        {"name": "towers", "params": parameters, "lr": config.lr * factor, "base_lr": config.lr * factor}
+        for factor, parameters in _by_factor(encoder, config.layer_decay)
     ]
+    groups.append({"name": "heads", "params": encoder.heads(), "lr": head_lr, "base_lr": head_lr})
+    if others := list(others):
+        groups.append({"name": "objective", "params": others, "lr": head_lr, "base_lr": head_lr, "weight_decay": 0.0})
     return AdamW(groups, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+def _by_factor(encoder: DualEncoder, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
+    """The towers' parameters by the factor of their rate, the smallest first; always one group at least."""
+    found: dict[float, list[nn.Parameter]] = {1.0: []}
+    for parameters in encoder.tower_layers():
+        for depth, layer in enumerate(reversed(parameters)):
+            found.setdefault(decay**depth, []).extend(layer)
+    return sorted(found.items())
 
 
 def rate_factor(step: int, total: int, config: ScheduleConfig) -> float:

@@ -8,23 +8,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric, seed_everything
+from lightning_fabric import seed_everything
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
+from distilvl.data.loading import is_unpaired
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.atomic import write_atomically
+from distilvl.features.items import Items
+from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.prepare import prepare_features
+from distilvl.objectives.multiscale import require_pairless
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
 from distilvl.students import DualEncoder, build_student, count_parameters, load_student, save_student
+from distilvl.students.basis import principal_basis, save_basis
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.materials import Materials, SharedInputs
+from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of, start_fabric
+from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
 from distilvl.training.precision import resolve_precision
+from distilvl.training.readiness import fingerprint, make_ready
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.sources import PairSource
+from distilvl.training.sources import PairSource, UnpairedSource
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 
@@ -36,6 +43,7 @@ DEFAULT_WIDTH = 256
 def train(
     *,
     data: str | Path | None = None,
+    val_data: str | Path | None = None,
     out: str | Path,
     teacher: str | None = None,
     features: str | Path | None = None,
@@ -44,12 +52,14 @@ def train(
     overrides: Sequence[str] = (),
     skip_bad: bool = False,
     accelerator: str = "auto",
+    devices: int | None = None,
     shared: SharedInputs | None = None,
 ) -> SentenceTransformer:
     """Distil a teacher into a student, or continue the run in `out`.
 
     Args:
-        data: a dataset's folder, file or name; needs splits `train` and `val`.
+        data: a dataset's folder, file or name, with a split `train`, or images and texts without pairs.
+        val_data: the dataset whose split `val` scores the student, if it is not `data`.
         out: the run folder; the finished student is its subfolder `student`.
         teacher: whom to ask for features (they go to `out/features`); not with `features`.
         features: a finished feature store.
@@ -58,6 +68,8 @@ def train(
         overrides: `section.key=value` items.
         skip_bad: leave bad images out instead of stopping.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
+        devices: processes on this machine, one a device: the script that calls this is run by each. None: as many as
+            `torchrun` started, otherwise 1. See docs/cluster.md.
         shared: what earlier runs of this process read and decoded already.
 
     Returns:
@@ -67,38 +79,59 @@ def train(
         DistilvlError: anything wrong with the input; the message says what to do.
     """
     given = {key: None if value is None else str(value) for key, value in
-             {"data": data, "teacher": teacher, "features": features}.items()}  # fmt: skip
+             {"data": data, "val_data": val_data, "teacher": teacher, "features": features}.items()}  # fmt: skip
     config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=given)
-    return train_config(config, Path(out), shared or SharedInputs(skip_bad), accelerator=accelerator)
+    shared = shared or SharedInputs(skip_bad)
+    return train_config(config, Path(out), shared, accelerator=accelerator, devices=devices)
 
 
-def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator: str = "auto") -> SentenceTransformer:
+def train_config(
+    config: Config, out: Path, shared: SharedInputs, *, accelerator: str = "auto", devices: int | None = None
+) -> SentenceTransformer:
     """Run, or continue, exactly what `config` says; as `train`."""
     _check_inputs(config)
-    data = str(config.inputs.data)
-    train_set, val_set = shared.split(data, "train"), shared.split(data, "val")
-    folder = RunFolder.open(out, config)
+    data, val_data = str(config.inputs.data), str(config.inputs.scored_data)
+    precision = resolve_precision(config.training.precision, accelerator)
+    fabric = start_fabric(accelerator, precision, devices)
+    train_set, val_set = rank_zero_first(fabric, lambda: (shared.split(data, "train"), shared.split(val_data, "val")))
+    first = fabric.is_global_zero
+    folder = rank_zero_first(fabric, lambda: RunFolder.open(out, config) if first else RunFolder(out))
     if folder.result.is_file():
         logger.info("%s is finished; its result is %s", out, folder.result)
         return load_student(folder.student)
 
-    store = _feature_store(config, train_set, val_set, folder, shared.skip_bad)
-    precision = resolve_precision(config.training.precision, accelerator)
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    store = rank_zero_first(
+        fabric, lambda: _feature_store(config, train_set, val_set, folder, shared.skip_bad, may_ask=first)
+    )
     seed_everything(config.training.seed, verbose=False)
     width = _shared_width(config, store)
     model = build_student(config.student, width, train_set.captions)
     encoder = DualEncoder(model)
     encoder.freeze(*config.student.frozen)
     materials = shared.materials(data, "train", encoder, store, fabric)
-    val = shared.materials(data, "val", encoder, store, fabric)
+    val = shared.materials(val_data, "val", encoder, store, fabric)
+    settings = config.model_dump_json()
+    require_agreement(fabric, settings=settings, precision=precision, data=fingerprint(materials))
+    make_ready(encoder, config.training, fabric.world_size)
+    basis = None
+    if config.objective.widths and materials.teacher is not None:
+        basis = principal_basis(materials.teacher.images, materials.teacher.texts)
+        materials, val = materials.turned(basis), val.turned(basis)
 
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, materials, config.training.seed)
-    source = PairSource(materials, encoder, config.training, fabric.device)
+    of_pairs = isinstance(train_set, PairDataset)
+    make_source = PairSource if of_pairs else UnpairedSource
+    source = make_source(materials, encoder, config.training, fabric.device, share_of(fabric))
+    seed_process(fabric, config.training.seed)
     trainer = Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), source, val, folder)
     progress = trainer.fit()
+    if not first:
+        fabric.barrier()
+        return model
     save_student(model, folder.student)
+    if basis is not None:
+        save_basis(basis, folder.student)
     result = {
         **_scores(progress.best_score, val),
         "best_epoch": progress.best_epoch + 1,
@@ -107,11 +140,13 @@ def train_config(config: Config, out: Path, shared: SharedInputs, *, accelerator
         "seconds": round(progress.seconds, 1),
         "parameters": count_parameters(model),
         "device": str(fabric.device),
+        "processes": fabric.world_size,
         "precision": precision,
         "skipped_images": len(materials.skipped) + len(val.skipped),
     }
     write_model_card(folder.student, config, result, train_set, store.manifest if store else None)
     write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
+    fabric.barrier()
     return model
 
 
@@ -119,6 +154,10 @@ def _check_inputs(config: Config) -> None:
     inputs = config.inputs
     if inputs.data is None:
         raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
+    if is_unpaired(inputs.data):
+        require_pairless(config.objective.losses)
+    if is_unpaired(str(inputs.scored_data)):
+        raise DistilvlError(f"{inputs.scored_data} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
     if inputs.teacher is not None and inputs.features is not None:
         raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
     if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
@@ -130,15 +169,22 @@ def _check_inputs(config: Config) -> None:
 
 
 def _feature_store(
-    config: Config, train_set: PairDataset, val_set: PairDataset, folder: RunFolder, skip_bad: bool
+    config: Config, train_set: Items, val_set: Items, folder: RunFolder, skip_bad: bool, *, may_ask: bool
 ) -> FeatureStore | None:
-    """The store named by the config, or one made now by asking the teacher about both splits."""
+    """The store named by the config, or one made now, in one process, by asking the teacher about both splits."""
     if config.inputs.features is not None:
         return FeatureStore.open(Path(config.inputs.features))
     if config.inputs.teacher is None:
         return None
-    both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
-    return prepare_features(config.inputs.teacher, both, folder.path / "features", skip_bad=skip_bad).store
+    out = folder.path / "features"
+    if not may_ask:
+        return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else config.inputs.teacher)
+    if config.inputs.val_data is None and isinstance(train_set, PairDataset) and isinstance(val_set, PairDataset):
+        both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
+        return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad).store
+    # Ids of two datasets may be the same, so each is asked about by itself.
+    prepare_features(config.inputs.teacher, train_set, out, skip_bad=skip_bad)
+    return prepare_features(config.inputs.teacher, val_set, out, skip_bad=skip_bad).store
 
 
 def _shared_width(config: Config, store: FeatureStore | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -16,13 +16,17 @@ from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
 from distilvl.progress import Ticker, progress
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.training.accumulation import FeaturePass
+from distilvl.training.average import average_of
 from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, unpack_state
+from distilvl.training.distributed import gather_random, own_random, require_same_number
 from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
-from distilvl.training.metrics import MetricsLog
+from distilvl.training.metrics import MetricsLog, SilentLog
 from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import BatchSource
+from distilvl.training.token_dropout import drop_tokens
 from distilvl.training.validation import score_student
 
 
@@ -41,7 +45,7 @@ class Trainer:
     """Trains `encoder` on what `source` brings, scoring `val` after each epoch.
 
     Args:
-        fabric: device and precision.
+        fabric: device, precision and processes.
         config: the resolved configuration.
         encoder: the student; its weights change in place.
         objective: the losses and their queues.
@@ -68,18 +72,26 @@ class Trainer:
         self.encoder = encoder
         self.objective = objective.to(fabric.device)
         self.balancer = balancer
-        self.model, self.optimizer = fabric.setup(encoder, build_optimizer(encoder, config.optimizer))
+        self.model, self.optimizer = fabric.setup(
+            encoder, build_optimizer(encoder, config.optimizer, self.objective.parameters())
+        )
+        self.features = FeaturePass(fabric, self.model, config.training.accumulate)
+        # The running mean of the weights, where there is one, is what is scored and kept.
+        self.average = average_of(encoder, config.training.ema) if config.training.ema else None
+        self.kept = cast(DualEncoder, self.average.module) if self.average else encoder
         self.progress = Progress()
 
     def fit(self) -> Progress:
         """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights."""
         self._resume()
-        log = MetricsLog(self.folder.metrics, self.progress.step)
+        first = self.fabric.is_global_zero
+        log = MetricsLog(self.folder.metrics, self.progress.step) if first else SilentLog()
         self.encoder.train()
         with progress("training", self.total_steps, self.progress.step) as ticker:
             while self.progress.step < self.total_steps:
                 epoch, done = divmod(self.progress.step, self.source.batches_per_epoch)
                 self._epoch(epoch, done, log, ticker)
+        self.fabric.barrier()
         tensors, _ = load_tensors(self.folder.best)
         self.encoder.load_state_dict(tensors)
         return self.progress
@@ -90,7 +102,7 @@ class Trainer:
         for inputs in self.source.epoch(epoch, skip=done):
             metrics = self.update(inputs)
             self.progress.step += 1
-            meter.count(len(inputs.texts))
+            meter.count(len(inputs.text_ids))
             step = self.progress.step
             last_of_epoch = step % self.source.batches_per_epoch == 0
             if step % self.config.training.log_every == 0 or last_of_epoch:
@@ -110,14 +122,17 @@ class Trainer:
     def update(self, inputs: StepInputs) -> dict[str, Any]:
         """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
         set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
-        z_image, z_text = self.model(inputs.images, inputs.texts, inputs.attention_mask)
-        # New tensors, since Fabric refuses any backward pass but its own on a model's outputs, and GradNorm needs one.
-        z_image, z_text = z_image.view_as(z_image), z_text.view_as(z_text)
+        z_image, z_text = self.features.encode(
+            inputs.images,
+            inputs.texts,
+            self._visible(inputs.attention_mask),
+            (len(inputs.ids), len(inputs.text_ids)),
+        )
         losses = self._losses(z_image, z_text, inputs)
         weights = self.balancer(losses, (z_image, z_text))
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
-        self.fabric.backward(loss)
+        self.features.backward(loss)
         norm = None
         if self.config.optimizer.clip_norm:
             norm = self.fabric.clip_gradients(
@@ -125,6 +140,8 @@ class Trainer:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.encoder)
         if inputs.u_image is not None and inputs.u_text is not None:
             self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, inputs.text_ids)
         return {"loss": loss, "losses": losses, "grad_norm": norm}
@@ -137,6 +154,10 @@ class Trainer:
         pairs = inputs.of_pairs
         z_image = z_image[inputs.image_of]
         return self.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)  # type: ignore[no-any-return]
+
+    def _visible(self, attention_mask: Tensor | None) -> Tensor | None:
+        share = self.config.training.token_dropout
+        return drop_tokens(attention_mask, share) if share and attention_mask is not None else attention_mask
 
     def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Plain numbers for the log."""
@@ -152,25 +173,35 @@ class Trainer:
         }
 
     def _validate(self, epoch: int, log: MetricsLog) -> None:
-        scored = score_student(self.fabric, self.encoder, self.val)
+        if not self.fabric.is_global_zero:
+            return
+        scored = score_student(self.fabric, self.kept, self.val)
         log.write({"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()})
         if scored.rsum > self.progress.best_rsum:
             self.progress.best_rsum, self.progress.best_epoch = scored.rsum, epoch
             self.progress.best_score = scored.as_dict()
-            save_tensors(dict(self.encoder.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best)
+            save_tensors(dict(self.kept.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best)
 
     def _state_modules(self) -> dict[str, torch.nn.Module]:
-        return {"student": self.encoder, "objective": self.objective}
+        modules = {"student": self.encoder, "objective": self.objective}
+        return modules if self.average is None else {**modules, "average": self.average}
 
     def _save_last(self) -> None:
-        packed = pack_state(self._state_modules(), self.optimizer)
-        metadata = {"progress": asdict(self.progress), "balancer": self.balancer.state_dict()}
+        packed = gather_random(self.fabric, pack_state(self._state_modules(), self.optimizer))
+        if not self.fabric.is_global_zero:
+            return
+        metadata = {
+            "progress": asdict(self.progress),
+            "balancer": self.balancer.state_dict(),
+            "processes": self.fabric.world_size,
+        }
         save_tensors(packed, metadata, self.folder.last)
 
     def _resume(self) -> None:
         if self.folder.last.is_file():
             packed, metadata = load_tensors(self.folder.last)
-            unpack_state(packed, self._state_modules(), self.optimizer)
+            require_same_number(metadata.get("processes", 1), self.fabric)
+            unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
             self.balancer.load_state_dict(metadata["balancer"])
             self.progress = Progress(**metadata["progress"])
 

@@ -1,0 +1,42 @@
+"""The teacher's space turned to its principal axes, for students that are used at a part of their width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+BASIS_NAME = "teacher_basis.safetensors"
+
+
+def principal_basis(images: Tensor, texts: Tensor) -> Tensor:
+    """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher's rows.
+
+    Turned rows `u R` have the dot products of `u`: rankings, and every loss at the full width, stay as they are; the
+    first d columns are the d-dimensional space that keeps most of the rows' length. The mean is not taken off,
+    since a cosine counts from the origin. Both modalities weigh the same.
+
+    Args:
+        images: u^v (n, D).
+        texts: u^t (m, D).
+    """
+    moment = torch.stack([rows.double().T @ rows.double() / len(rows) for rows in (images.float(), texts.float())])
+    _, axes = torch.linalg.eigh(moment.sum(dim=0))
+    axes = axes.flip(1)
+    # The sign of an axis is arbitrary; with its largest entry positive it is the same on every machine.
+    largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
+    basis: Tensor = axes * largest.sign()
+    return basis.float()
+
+
+def save_basis(basis: Tensor, student: Path) -> None:
+    """Keep R in the student's folder: `u R` is what the student's rows are to be compared with."""
+    save_file({"basis": basis.contiguous()}, student / BASIS_NAME)
+
+
+def load_basis(student: Path) -> Tensor | None:
+    """R of a student's folder, (D, D); none where the student learnt the teacher's own space."""
+    path = student / BASIS_NAME
+    return load_file(path)["basis"] if path.is_file() else None
