@@ -14,7 +14,15 @@ import pytest
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features import FeatureStore, Manifest, extract, extract_features, image_key, prepare_features, text_key
+from distilvl.features import (
+    FeatureStore,
+    Manifest,
+    extract_features,
+    image_calls,
+    image_key,
+    prepare_features,
+    text_key,
+)
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -66,10 +74,10 @@ def test_calls_are_cut_by_pixels_but_shards_are_not(teacher, pictures, tmp_path,
     calls: list[int] = []
     ask = teacher.encode_images
     monkeypatch.setattr(teacher, "encode_images", lambda images: (calls.append(len(images)), ask(images))[1])
-    monkeypatch.setattr(extract, "PIXELS_A_CALL", 3 * 6 * 4)
+    monkeypatch.setattr(image_calls, "PIXELS_A_CALL", 3 * 6 * 4)
     extract_features(teacher, pictures, tmp_path / "cut", shard_size=4)
     assert calls == [3, 1, 3, 1, 3]
-    monkeypatch.setattr(extract, "IMAGES_A_CALL", 2)
+    monkeypatch.setattr(image_calls, "IMAGES_A_CALL", 2)
     extract_features(teacher, pictures, tmp_path / "pairs", shard_size=4)
     assert files_of(tmp_path / "whole") == files_of(tmp_path / "cut") == files_of(tmp_path / "pairs")
 

@@ -74,3 +74,11 @@ def test_estimate_of_a_teacher_that_costs_nothing(tmp_path: Path):
     with pytest.raises(DistilvlError, match="costs nothing but time"):
         run("--teacher", "demo", "--data", "scenes", "--split", "test", "--out", tmp_path / "out", "--estimate")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--ray-workers", "2"), ("--ray-address", "auto")])
+def test_options_of_a_cluster_need_its_engine(option: tuple[str, str], tmp_path: Path):
+    words = ["features", "--teacher", "demo", "--data", "scenes", "--out", str(tmp_path / "out"), *option]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "Only with --engine ray" in " ".join(result.output.split())

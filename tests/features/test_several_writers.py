@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,10 @@ import pytest
 from PIL import Image
 
 from distilvl.features import FeatureStore
+
+# Each test starts several interpreters; the limits are for machines that have other things to do.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+PATIENCE_S = 500
 
 WRITER = textwrap.dedent(
     """
@@ -38,6 +43,11 @@ WRITER = textwrap.dedent(
             self.note(f"text {text}" for text in texts)
             return np.array([[len(text), sum(map(ord, text)), 1.0] for text in texts])
 
+    # Nobody begins before all are there, or the first would be done before the last has started.
+    gate = Path(sys.argv[5])
+    gate.with_name(f"{gate.name}-{os.getpid()}").touch()
+    while not gate.exists():
+        time.sleep(0.01)
     paths = sorted(Path(sys.argv[1]).glob("*.png"))
     records = [Record(p.name, FileImage(p), (p.name, p.name + "!"), "train") for p in paths]
     report = extract_features(Logged(), PairDataset("p", tuple(records)), sys.argv[2], shard_size=4, skip_bad=True)
@@ -57,13 +67,30 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def start(folder: Path, store: Path, log: Path, pause: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, *map(str, (folder, store, log, pause))]
+def start(folder: Path, store: Path, log: Path, pause: float, gate: Path | None = None) -> subprocess.Popen[str]:
+    """A writer that begins when there is a file `gate`; at once if not given."""
+    command = [sys.executable, "-c", WRITER, *map(str, (folder, store, log, pause, gate or folder))]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+def start_together(count: int, folder: Path, store: Path, log: Path, pause: float) -> list[subprocess.Popen[str]]:
+    gate = log.with_suffix(".gate")
+    writers = [start(folder, store, log, pause, gate) for _ in range(count)]
+    wait_until(lambda: len(list(gate.parent.glob(f"{gate.name}-*"))) == count, *writers)
+    gate.touch()
+    return writers
+
+
+def wait_until(condition: Callable[[], bool], *alive: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert all(process.poll() is None for process in alive)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def finish(process: subprocess.Popen[str]) -> list[int]:
-    out, _ = process.communicate(timeout=200)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     return [int(word) for word in out.split()]
 
@@ -80,7 +107,7 @@ def asked(log: Path) -> tuple[Counter[str], set[str]]:
 def test_three_writers_share_the_work_and_leave_the_bytes_of_one(folder: Path, tmp_path: Path):
     alone = finish(start(folder, tmp_path / "alone", tmp_path / "alone.log", 0))
     assert alone == [59, 120, 1, 59, 120]
-    together = [start(folder, tmp_path / "together", tmp_path / "log", 0.15) for _ in range(3)]
+    together = start_together(3, folder, tmp_path / "together", tmp_path / "log", 0.3)
     reports = [finish(process) for process in together]
     items, processes = asked(tmp_path / "log")
     assert set(items.values()) == {1}
@@ -94,18 +121,11 @@ def test_three_writers_share_the_work_and_leave_the_bytes_of_one(folder: Path, t
 def test_a_killed_writers_block_is_taken_over_by_one_that_waits(folder: Path, tmp_path: Path):
     finish(start(folder, tmp_path / "alone", tmp_path / "alone.log", 0))
     store = tmp_path / "store"
-    victim = start(folder, store, tmp_path / "victim.log", 30)
-    deadline = time.monotonic() + 100
-    while not (tmp_path / "victim.log").exists():
-        assert victim.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    victim = start(folder, store, tmp_path / "victim.log", PATIENCE_S)
+    wait_until((tmp_path / "victim.log").exists, victim)
     survivor = start(folder, store, tmp_path / "survivor.log", 0)
     # The survivor does all other blocks of images, then waits for the one in the victim's hands.
-    while len(list(store.glob("image-*.npy"))) < 14:
-        assert survivor.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: len(list(store.glob("image-*.npy"))) >= 14, survivor)
     victim.send_signal(signal.SIGKILL)
     victim.wait(30)
     assert finish(survivor)[3:] == [59, 120]
@@ -116,7 +136,7 @@ def test_a_killed_writers_block_is_taken_over_by_one_that_waits(folder: Path, tm
 def test_rows_are_those_of_their_items(folder: Path, tmp_path: Path):
     from distilvl.features import text_key
 
-    for process in [start(folder, tmp_path / "store", tmp_path / "log", 0) for _ in range(2)]:
+    for process in start_together(2, folder, tmp_path / "store", tmp_path / "log", 0):
         finish(process)
     row = FeatureStore.open(tmp_path / "store").texts([text_key("05.png!")])[0].astype(float)
     expected = np.array([7.0, sum(map(ord, "05.png!")), 1.0])

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from distilvl.cli.shared import AsJson, Data, SkipBad, app, clean_stdout, print_json
+
+
+class Engine(str, Enum):
+    """Where the teacher runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 stores = typer.Typer(no_args_is_help=False)
 Stores = Annotated[list[str], typer.Argument(help="Feature stores.", metavar="STORE...")]
@@ -38,6 +47,33 @@ def features(
     ] = None,
     split: Annotated[Optional[list[str]], typer.Option(help="Only these splits; all by default.")] = None,  # noqa: UP045
     skip_bad: SkipBad = False,
+    engine: Annotated[
+        Engine, typer.Option(help="Ask in this process, or in many of a Ray cluster (extra: ray).")
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is "
+            "started for this command.",
+            show_default=False,
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1,
+            help="Processes that load the teacher; one a GPU, or, without GPUs, one a machine.",
+            show_default=False,
+        ),
+    ] = None,
+    views: Annotated[
+        int, typer.Option(min=1, help="Also ask about random crops: so many views an image, the whole one included.")
+    ] = 1,
+    view_seed: Annotated[int, typer.Option(min=0, help="Another seed gives other crops.")] = 0,
+    view_scale: Annotated[str, typer.Option(help="Smallest and largest share of the image in a crop.")] = "0.5,1.0",
+    view_flip: Annotated[
+        bool, typer.Option("--view-flip", help="Mirror half of the crops; captions may speak of left and right.")
+    ] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what an API would be asked, and what that takes.")
     ] = False,
@@ -49,21 +85,30 @@ def features(
     for name, value in (("--teacher", teacher), ("--data", data), ("--out", out)):
         if value is None:
             raise typer.BadParameter("Missing option.", ctx=context, param_hint=name)
+    if engine is Engine.LOCAL and (ray_address is not None or ray_workers is not None):
+        raise typer.BadParameter("Only with --engine ray.", ctx=context, param_hint="--ray-address, --ray-workers")
     assert teacher is not None
     assert data is not None
     assert out is not None
-    from distilvl.data import PairDataset, load_dataset
+    from distilvl.data import PairDataset, load_any
+    from distilvl.errors import DistilvlError
     from distilvl.features.prepare import estimate_features, prepare_features
+    from distilvl.features.ray_cluster import Cluster
+    from distilvl.features.views import parse_views
 
-    dataset = load_dataset(data, skip_bad=skip_bad)
+    asked_views = parse_views(views, view_seed, view_scale, view_flip)
+    dataset = load_any(data, skip_bad=skip_bad)
     if split:
+        if not isinstance(dataset, PairDataset):
+            raise DistilvlError(f"{dataset.name} has no splits.", "Leave --split away.")
         records = tuple(record for name in split for record in dataset.split(name))
         dataset = PairDataset(dataset.name, records)
     with clean_stdout():
         if estimate:
-            line = estimate_features(teacher, dataset, out, skip_bad=skip_bad)
+            line = estimate_features(teacher, dataset, out, skip_bad=skip_bad, views=asked_views)
         else:
-            report = prepare_features(teacher, dataset, out, skip_bad=skip_bad)
+            cluster = Cluster(ray_address, ray_workers) if engine is Engine.RAY else None
+            report = prepare_features(teacher, dataset, out, skip_bad=skip_bad, cluster=cluster, views=asked_views)
     if estimate:
         if as_json:
             print_json({"estimate": line})
@@ -84,8 +129,9 @@ def features(
         return
     held = report.store.counts
     skipped = f"; skipped {len(report.skipped)} bad images" if report.skipped else ""
+    what = "images" if report.store.manifest.views is None else "images and views"
     typer.echo(
-        f"{report.store.path} holds {held['image']} images and {held['text']} captions of "
+        f"{report.store.path} holds {held['image']} {what} and {held['text']} captions of "
         f"{report.store.manifest.teacher}; asked now: {report.asked_images} and {report.asked_texts}{skipped}"
     )
 
@@ -102,10 +148,10 @@ def verify(paths: Stores, as_json: AsJson = False) -> None:
         print_json({path: asdict(report) for path, report in reports.items()})
         return
     for path, report in reports.items():
+        views = f", {report.views} more views of them" if report.views else ""
         twice = f"; {report.repeated} rows twice, which `features merge` removes" if report.repeated else ""
-        typer.echo(
-            f"{path} is whole: {report.images} images and {report.texts} captions in {report.shards} shards{twice}"
-        )
+        what = f"{report.images} images{views} and {report.texts} captions"
+        typer.echo(f"{path} is whole: {what} in {report.shards} shards{twice}")
 
 
 @stores.command(epilog="Example: distilvl features merge machine1/features machine2/features --out runs/features")

@@ -42,32 +42,33 @@ class Block:
         return f"{self.modality}-{self.number:05d}-{hashlib.sha256(b''.join(self.keys)).hexdigest()[:16]}"
 
 
+def cut_blocks(modality: Modality, keys: Sequence[bytes], size: int) -> list[Block]:
+    """All `keys` in blocks of `size`, numbered from 0.
+
+    Give the whole list, stored or not, in an order that all writers share: then writers that start at different times,
+    or after a kill, cut the same blocks.
+    """
+    starts = range(0, len(keys), size)
+    return [Block(modality, number, tuple(keys[start : start + size])) for number, start in enumerate(starts)]
+
+
 def share_blocks(
     store: FeatureStore,
-    modality: Modality,
-    keys: Sequence[bytes],
-    size: int,
+    blocks: Sequence[Block],
     work: Callable[[int, list[bytes]], None],
     ticker: Ticker,
 ) -> None:
     """Call `work(number, missing keys)` for every block that is not stored, unless another writer does it.
 
-    Blocks are cut from the whole list, so that writers that start at different times, or after a kill, cut the same
-    ones. A block in other hands is waited for, and taken over when its writer dies.
+    A block in other hands is waited for, and taken over when its writer dies.
 
     Args:
         store: refreshed on the way; at the end it holds all that any writer did.
-        modality: of all `keys`.
-        keys: every item, stored or not, in an order that all writers share.
-        size: items a block.
+        blocks: some of those that `cut_blocks` made.
         work: stores what it is given, and tells `ticker`.
         ticker: told here of what others did.
     """
     claims = Claims(store.path)
-    blocks = (
-        Block(modality, number, tuple(keys[start : start + size]))
-        for number, start in enumerate(range(0, len(keys), size))
-    )
     todo = {block: len(missing) for block in blocks if (missing := block.missing(store))}
     waited = False
     while todo:
@@ -86,7 +87,7 @@ def share_blocks(
                     work(block.number, missing)
         if len(busy) == len(todo):
             if not waited:
-                _logger.info("waiting for %d blocks of %ss that other runs work on", len(busy), modality)
+                _logger.info("waiting for %d blocks that other runs work on", len(busy))
                 waited = True
             time.sleep(PAUSE_S)
         todo = busy

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
+from distilvl.features.keys import unpack_keys
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore, VerifyReport
@@ -87,7 +88,8 @@ class EnsembleStore(FeatureStore):
         """Verify every store; images and texts are those that all of them hold."""
         reports = [member.verify() for member in self._members]
         shards, repeated = sum(report.shards for report in reports), sum(report.repeated for report in reports)
-        return VerifyReport(shards, self.counts["image"], self.counts["text"], repeated)
+        views = 0 if self.manifest.views is None else self.manifest.views.held(unpack_keys(self.keys("image")))
+        return VerifyReport(shards, self.counts["image"] - views, self.counts["text"], repeated, views)
 
     def refresh(self) -> None:
         """Refresh every store."""
@@ -130,4 +132,6 @@ def _manifest(kind: str, members: Sequence[Manifest]) -> Manifest:
         dim=widths[0] if kind == "mean" else sum(widths),
         preprocessing="; ".join(member.preprocessing for member in members),
         num_parameters=sum(known) if len(known) == len(sizes) else None,
+        # Stores with other views of an image have none in common but the whole one.
+        views=members[0].views if len({member.views for member in members}) == 1 else None,
     )

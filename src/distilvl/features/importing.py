@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features.blocks import share_blocks
+from distilvl.features.blocks import cut_blocks, share_blocks
 from distilvl.features.extract import ExtractReport
 from distilvl.features.items import Items, captions_of, images_of
 from distilvl.features.keys import image_key, text_key
@@ -128,4 +128,4 @@ def _fill(
             store.add(modality, missing, values, number)
             ticker.advance(len(missing))
 
-        share_blocks(store, modality, list(rows), _SHARD_ROWS, work, ticker)
+        share_blocks(store, cut_blocks(modality, list(rows), _SHARD_ROWS), work, ticker)

@@ -31,3 +31,8 @@ def pack_keys(keys: Sequence[bytes]) -> npt.NDArray[np.bytes_]:
     if any(len(key) != KEY_BYTES for key in keys):
         raise ValueError(f"keys are {KEY_BYTES} bytes long")
     return np.frombuffer(b"".join(keys), dtype=f"S{KEY_BYTES}")
+
+
+def unpack_keys(packed: npt.NDArray[np.bytes_]) -> list[bytes]:
+    """Keys of full length from what `pack_keys` made; NumPy's own conversion would drop zero bytes at the end."""
+    return [bytes(key) for key in packed.view(f"V{KEY_BYTES}").tolist()]

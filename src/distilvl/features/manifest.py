@@ -9,6 +9,7 @@ from typing import Any
 
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import create_atomically, write_atomically
+from distilvl.features.views import Views
 from distilvl.teachers.base import Teacher
 
 MANIFEST_NAME = "manifest.json"
@@ -28,6 +29,7 @@ class Manifest:
         normalized: rows have unit length (up to float16's precision).
         preprocessing: what the teacher says it does to an item first; for people.
         num_parameters: size of the teacher, when it is known.
+        views: how views of its images were drawn, when it holds any; not every image need have them.
         format_version: layout of the store's files.
     """
 
@@ -38,6 +40,7 @@ class Manifest:
     normalized: bool = True
     preprocessing: str = ""
     num_parameters: int | None = None
+    views: Views | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -61,7 +64,11 @@ class Manifest:
         return create_atomically(folder / MANIFEST_NAME, self._text())
 
     def _text(self) -> bytes:
-        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+        values = asdict(self)
+        if self.views is None:
+            # Stores without views say nothing of them, as they did before there were any.
+            del values["views"]
+        return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -101,6 +108,7 @@ class Manifest:
                 f"{path} has format version {values['format_version']!r}, not {FORMAT_VERSION}.",
                 "Upgrade distilvl, or make the store again with `distilvl features`.",
             )
+        values = {"views": None, **values}
         names = {field.name for field in fields(cls)}
         if set(values) != names:
             raise _broken(path, f"its keys are not {', '.join(sorted(names))}")
@@ -109,6 +117,11 @@ class Manifest:
                 raise _broken(path, f"{name!r} is {values[name]!r}")
         if values["dim"] < 1 or values["dtype"] != "float16":
             raise _broken(path, f"dim is {values['dim']} and dtype {values['dtype']!r}")
+        if values["views"] is not None:
+            try:
+                values["views"] = Views.from_dict(values["views"])
+            except ValueError as error:
+                raise _broken(path, str(error)) from error
         return cls(**values)
 
     def require_same_teacher(self, asked: Manifest, folder: Path) -> None:

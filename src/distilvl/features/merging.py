@@ -11,7 +11,7 @@ import numpy.typing as npt
 from distilvl.errors import DistilvlError
 from distilvl.features.ensemble import is_ensemble
 from distilvl.features.index import KeyIndex
-from distilvl.features.keys import KEY_BYTES
+from distilvl.features.keys import unpack_keys
 from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore
 from distilvl.progress import Ticker, progress
@@ -32,7 +32,8 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: 
         shard_size: rows a shard.
 
     Raises:
-        DistilvlError: no sources, different teachers, a broken shard, `out` among the sources, or a full disk.
+        DistilvlError: no sources, different teachers or ways of drawing views, a broken shard, `out` among the
+            sources, or a full disk.
     """
     if not sources or any(is_ensemble(source) for source in sources):
         raise DistilvlError("merge takes one or more feature stores.", "Name their folders.")
@@ -42,6 +43,9 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: 
     for store in stores[1:]:
         stores[0].manifest.require_same_teacher(store.manifest, stores[0].path)
     merged = FeatureStore.create(out, stores[0].manifest)
+    for store in stores:
+        if store.manifest.views is not None:
+            merged.add_views(store.manifest.views)
     total = sum(store.counts[modality] for store in stores for modality in ("image", "text"))
     with progress("merge", total) as ticker:
         for modality in ("image", "text"):
@@ -58,8 +62,7 @@ def _copy(
     for shard_keys, shard_rows in _shards(stores, modality):
         known, _ = seen.find(shard_keys)
         seen.add(shard_keys, 0)
-        # As `bytes` of full length: NumPy's own conversion would drop zero bytes at the end.
-        as_bytes = [bytes(key) for key in shard_keys.view(f"V{KEY_BYTES}").tolist()]
+        as_bytes = unpack_keys(shard_keys)
         fresh = [row for row in merged.missing(modality, as_bytes) if not known[row]]
         keys += [as_bytes[row] for row in fresh]
         rows = np.concatenate([rows, shard_rows[fresh]])

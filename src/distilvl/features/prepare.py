@@ -11,7 +11,10 @@ from distilvl.features.extract import ExtractReport, estimate, extract_features
 from distilvl.features.importing import import_arrays, import_features
 from distilvl.features.items import Items, unique_captions, unique_images
 from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.features.ray_cluster import Cluster
+from distilvl.features.ray_engine import extract_with_ray
 from distilvl.features.store import FeatureStore
+from distilvl.features.views import Views, with_views
 from distilvl.teachers.arrays import is_array_folder
 from distilvl.teachers.import_spec import is_import
 from distilvl.teachers.imports import load_import
@@ -19,7 +22,15 @@ from distilvl.teachers.loading import load_teacher
 from distilvl.teachers.piecewise import PiecewiseTeacher
 
 
-def prepare_features(spec: str, dataset: Items, out: str | Path, *, skip_bad: bool = False) -> ExtractReport:
+def prepare_features(
+    spec: str,
+    dataset: Items,
+    out: str | Path,
+    *,
+    skip_bad: bool = False,
+    cluster: Cluster | None = None,
+    views: Views | None = None,
+) -> ExtractReport:
     """A store with the teacher's features of all of `dataset`.
 
     Args:
@@ -30,22 +41,36 @@ def prepare_features(spec: str, dataset: Items, out: str | Path, *, skip_bad: bo
         dataset: the items, paired or not.
         out: the store's folder, created if need be.
         skip_bad: leave out images that cannot be read or decoded, instead of raising.
+        cluster: where a teacher is asked, instead of in this process; what is stored or imported is read here.
+        views: which views of each image to ask about; of a finished store, how many it must hold.
 
     Raises:
-        DistilvlError: see `FeatureStore.open`, `import_features`, `load_import`, `load_teacher` and
-            `extract_features`; a finished store that lacks an item of `dataset`.
+        DistilvlError: see `FeatureStore.open`, `import_features`, `load_import`, `load_teacher`,
+            `extract_features` and `extract_with_ray`; a finished store that lacks an item of `dataset`.
     """
     path = Path(spec)
     if is_ensemble(spec) or (path / MANIFEST_NAME).is_file():
-        return _finished(FeatureStore.open(spec), dataset, skip_bad=skip_bad)
+        store = FeatureStore.open(spec)
+        if views is not None:
+            store.require_views(views.count).joined(views, f"the store {store.path}")
+        return _finished(store, dataset, skip_bad=skip_bad)
+    if views is not None and (is_import(spec) or is_array_folder(path) or cluster is not None):
+        raise DistilvlError(
+            "only a teacher that is asked in this process shows its features of views.",
+            "Leave --views away, or give a teacher and no --engine ray.",
+        )
     if is_import(spec):
         return import_features(load_import(spec), spec, dataset, out, skip_bad=skip_bad)
     if is_array_folder(path):
         return import_arrays(path, dataset, out, skip_bad=skip_bad)
-    return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad)
+    if cluster is not None:
+        return extract_with_ray(spec, dataset, out, cluster, skip_bad=skip_bad)
+    return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad, views=views)
 
 
-def estimate_features(spec: str, dataset: Items, out: str | Path, *, skip_bad: bool = False) -> str:
+def estimate_features(
+    spec: str, dataset: Items, out: str | Path, *, skip_bad: bool = False, views: Views | None = None
+) -> str:
     """What `prepare_features` would have to ask for, in requests, time and money; asks for nothing and writes nothing.
 
     Raises:
@@ -55,6 +80,8 @@ def estimate_features(spec: str, dataset: Items, out: str | Path, *, skip_bad: b
     if not isinstance(teacher, PiecewiseTeacher):
         raise DistilvlError(f"the teacher {teacher.name!r} costs nothing but time.", "Run without --estimate.")
     images, _ = unique_images(dataset, skip_bad=skip_bad)
+    if views is not None:
+        images = with_views(images, views)
     store = FeatureStore.open(out) if (Path(out) / MANIFEST_NAME).is_file() else None
     return estimate(teacher, store, images, unique_captions(dataset))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from distilvl.errors import DistilvlError
 from distilvl.features.atomic import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
 from distilvl.features.claims import CLAIM_PREFIX, Claims
 from distilvl.features.index import KeyIndex
-from distilvl.features.keys import pack_keys
+from distilvl.features.keys import pack_keys, unpack_keys
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.rows import storable_rows
 from distilvl.features.shards import Modality, Shard
+from distilvl.features.views import Views
 
 # Every mapped shard holds a file descriptor, of which a process has about a thousand.
 _MAPPED_SHARDS = 256
@@ -34,12 +35,14 @@ class VerifyReport:
         images: number of distinct images.
         texts: number of distinct captions.
         repeated: rows of items that an earlier shard holds too; harmless, the first one counts.
+        views: number of distinct views of those images, whole ones not counted.
     """
 
     shards: int
     images: int
     texts: int
     repeated: int = 0
+    views: int = 0
 
 
 class FeatureStore:
@@ -111,6 +114,29 @@ class FeatureStore:
             if shard.path not in known:
                 self._take_in(shard, shard.keys(self.manifest.dim))
 
+    def add_views(self, views: Views) -> None:
+        """Say in the manifest how the views that are about to be added are drawn.
+
+        Raises:
+            DistilvlError: the store holds views that were drawn otherwise, or cannot be written.
+        """
+        known = self.manifest.views
+        joined = views if known is None else known.joined(views, f"the store {self.path}")
+        if joined != known:
+            self.manifest = replace(self.manifest, views=joined)
+            self.manifest.save(self.path)
+
+    def require_views(self, count: int) -> Views:
+        """How its first `count` views are drawn; `DistilvlError` when it was asked for fewer of an image."""
+        views = self.manifest.views
+        held = 1 if views is None else views.count
+        if views is None or held < count:
+            raise DistilvlError(
+                f"the store {self.path} holds {held} of {count} views of an image.",
+                f"Ask for more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
+            )
+        return replace(views, count=count)
+
     @property
     def members(self) -> list[FeatureStore]:
         """The stores that a view reads; none of a store that is a folder itself."""
@@ -118,7 +144,7 @@ class FeatureStore:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of distinct items held: `{"image": ..., "text": ...}`."""
+        """Number of distinct items held, a view being an item: `{"image": ..., "text": ...}`."""
         return {modality: len(index) for modality, index in self._index.items()}
 
     def images(self, keys: Sequence[bytes], names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
@@ -196,13 +222,15 @@ class FeatureStore:
         Raises:
             DistilvlError: names the first broken shard and the remedy.
         """
-        distinct, rows = {"image": 0, "text": 0}, 0
+        distinct, rows, views = {"image": 0, "text": 0}, 0, 0
         for modality, shards in self._shards.items():
             keys = [shard.verify(self.manifest.dim) for shard in shards]
             rows += sum(map(len, keys))
             distinct[modality] = len(np.unique(np.concatenate(keys))) if keys else 0
-        number = sum(map(len, self._shards.values()))
-        return VerifyReport(number, distinct["image"], distinct["text"], rows - sum(distinct.values()))
+            if modality == "image" and self.manifest.views is not None:
+                views = self.manifest.views.held(key for shard_keys in keys for key in unpack_keys(shard_keys))
+        number, repeated = sum(map(len, self._shards.values())), rows - sum(distinct.values())
+        return VerifyReport(number, distinct["image"] - views, distinct["text"], repeated, views)
 
     def _take_in(self, shard: Shard, keys: npt.NDArray[np.bytes_]) -> None:
         shards = self._shards[shard.modality]

@@ -1,0 +1,119 @@
+"""The engine `ray`: the same store as `extract_features` makes, by workers of a Ray cluster.
+
+Ray Data hands out the blocks of which the store lacks something to a pool of actors; each loads the teacher once. The
+actors write the shards themselves, with the same code as everyone who writes to a store. So rows travel once, from the
+machine that made them to the disk, and not through this process; a shard is either there or not, however its writer
+ends; and the same command without Ray can work on the store at the same time. The price is a disk that all machines
+share, which is checked at the end.
+
+A worker that is killed loses its block. Ray starts another worker and gives it the block again: where the shard was
+written already, nothing is left to do, and otherwise the whole block is asked again in the same calls of the teacher.
+So the store has the bytes that one process would have written, as long as the teacher's bits do not depend on the
+machine or on its number of threads; where they do, rows differ in float16's last bits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distilvl.errors import DistilvlError
+from distilvl.features.blocks import Block
+from distilvl.features.extract import ExtractReport, Work
+from distilvl.features.items import Items
+from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.features.ray_cluster import Cluster, Share, connected
+from distilvl.features.ray_worker import RayWorker, Table, order_of
+from distilvl.features.store import FeatureStore
+from distilvl.progress import progress
+
+
+def extract_with_ray(
+    spec: str,
+    dataset: Items,
+    store_path: str | Path,
+    cluster: Cluster,
+    *,
+    skip_bad: bool = False,
+    shard_size: int | None = None,
+) -> ExtractReport:
+    """As `extract_features`, with the teacher in many processes.
+
+    The teacher is loaded by the workers only: they need its files, packages and `distilvl` itself. Relative paths start
+    where this process is. What was answered by a worker that was killed before it could say so is not in the counts.
+
+    Args:
+        spec: the teacher's, as for `load_teacher`; not one behind an API.
+        dataset: the items. Image files are read by the workers, other images are sent to them.
+        store_path: the store's folder, on a disk that all machines share.
+        cluster: where to run.
+        skip_bad: as for `extract_features`.
+        shard_size: as for `extract_features`.
+
+    Raises:
+        DistilvlError: as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
+    """
+    work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size)
+    held = FeatureStore.open(store_path) if (Path(store_path) / MANIFEST_NAME).is_file() else None
+    lacking = {block: missing for block in work.blocks if (missing := _missing(block, held))}
+    asked = {"image": 0, "text": 0}
+    bad: list[bytes] = []
+    with connected(cluster) as (ray, share), progress("teacher", sum(map(len, lacking.values()))) as ticker:
+        constructor = (spec, str(store_path), str(Path.cwd()), skip_bad)
+        for answer in _answers(ray, share, _orders(work, lacking), constructor):
+            if answer["error"]:
+                raise DistilvlError(answer["error"])
+            asked[answer["modality"]] += answer["asked"]
+            bad += answer["bad"]
+            ticker.advance(answer["done"])
+    return ExtractReport(asked["image"], asked["text"], work.names_of(bad), _complete(store_path, work, bad))
+
+
+def _missing(block: Block, held: FeatureStore | None) -> list[bytes]:
+    return list(block.keys) if held is None else block.missing(held)
+
+
+def _orders(work: Work, lacking: dict[Block, list[bytes]]) -> Iterator[Table]:
+    """What the workers are to do: an empty block at least, so that one compares its teacher with the store's."""
+    if not lacking:
+        yield order_of(Block("text", 0, ()), {})
+    for block, missing in lacking.items():
+        if block.modality == "image":
+            yield order_of(block, {key: work.images[key][0] for key in missing})
+        else:
+            yield order_of(block, {key: work.captions[key] for key in missing})
+
+
+def _answers(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    """What the workers say of each of `orders`, in the order in which they are done."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # Ray keeps the orders, on disk where memory is short; each is a block of its own, to be handed out, and again
+    # after a worker's death, alone. That Ray starts new workers and asks again without end is its default.
+    answers = ray.data.from_arrow_refs([ray.put(order) for order in orders]).map_batches(
+        RayWorker,
+        fn_constructor_args=constructor,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
+    )
+    yield from answers.iter_rows()
+
+
+def _complete(store_path: str | Path, work: Work, bad: list[bytes]) -> FeatureStore:
+    """The store, which must hold all but the bad images as seen from here."""
+    elsewhere = DistilvlError(
+        f"the workers have finished, but the store {store_path} lacks what they wrote.",
+        "Put --out on a disk that all machines of the Ray cluster share, under the same path.",
+    )
+    if not (Path(store_path) / MANIFEST_NAME).is_file():
+        raise elsewhere
+    store = FeatureStore.open(store_path)
+    good = list(work.images.keys() - set(bad))
+    if store.missing("image", good) or store.missing("text", list(work.captions)):
+        raise elsewhere
+    return store

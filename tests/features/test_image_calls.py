@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distilvl.data.records import ImageSource, PairDataset
+from distilvl.errors import BadImageError
+from distilvl.features import image_calls as module
+from distilvl.features.image_calls import image_calls, made_ahead
+from distilvl.features.items import unique_images
+
+
+def sources(dataset: PairDataset) -> list[tuple[bytes, ImageSource]]:
+    return [(key, found[0]) for key, found in unique_images(dataset)[0].items()]
+
+
+def test_calls_hold_all_images_in_order(pictures: PairDataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "IMAGES_A_CALL", 4)
+    given = sources(pictures)
+    calls = list(image_calls(given, skip_bad=False))
+    assert [len(call.images) for call in calls] == [4, 4, 3]
+    assert [(key, name) for call in calls for key, name in zip(call.keys, call.names, strict=True)] == [
+        (key, source.name) for key, source in given
+    ]
+    assert calls[1].images[2].getpixel((0, 0)) == (120, 7, 3)
+
+
+def test_no_call_holds_too_many_pixels_but_each_holds_an_image(pictures: PairDataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PIXELS_A_CALL", 3 * 6 * 4)
+    assert [len(call.images) for call in image_calls(sources(pictures), skip_bad=False)] == [3, 3, 3, 2]
+    monkeypatch.setattr(module, "PIXELS_A_CALL", 1)
+    assert [len(call.images) for call in image_calls(sources(pictures), skip_bad=False)] == [1] * 11
+
+
+def test_bad_images_are_told_in_their_call(pictures: PairDataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "IMAGES_A_CALL", 4)
+    for k in (2, 10):
+        Path(pictures[k].image.name).write_bytes(b"no image %d" % k)
+    given = sources(pictures)
+    calls = list(image_calls(given, skip_bad=True))
+    assert [call.bad for call in calls] == [[given[2][0]], [], [given[10][0]]]
+    assert [len(call.keys) for call in calls] == [4, 4, 1]
+    with pytest.raises(BadImageError, match=r"02\.png"):
+        list(image_calls(given, skip_bad=False))
+
+
+def test_the_next_one_and_no_other_is_made_while_this_one_is_used():
+    made: list[int] = []
+    reached = [threading.Event() for _ in range(5)]
+
+    def items() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            reached[number].set()
+            yield number
+        reached[4].set()
+
+    for number in made_ahead(items()):
+        assert reached[number + 1].wait(30)
+        assert made == list(range(min(number + 2, 4)))
+    assert made == [0, 1, 2, 3]
+
+
+def test_what_goes_wrong_while_making_reaches_the_user_after_the_items_before():
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("the second one")
+
+    ahead = made_ahead(items())
+    assert next(ahead) == 1
+    with pytest.raises(ValueError, match="the second one"):
+        next(ahead)
+
+
+def test_whoever_stops_early_leaves_no_thread_behind():
+    ahead = made_ahead(iter(range(10)))
+    next(ahead)
+    ahead.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
