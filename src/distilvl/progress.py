@@ -49,9 +49,31 @@ class _Lines:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
+class _Silence:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        pass
+
+
+_silent = False
+
+
+def silence() -> None:
+    """Show no progress in this process from now on: another one speaks for both."""
+    global _silent
+    _silent = True
+
+
+def silenced() -> bool:
+    """Whether `silence` was called."""
+    return _silent
+
+
 @contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Ticker]:
     """A ticker for `total` units of work, named `description`; `done` of them were done by an earlier call."""
+    if _silent:
+        yield _Silence()
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(description, total, done)

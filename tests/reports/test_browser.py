@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import distilvl
+from distilvl.data.images import decode_image
+from distilvl.data.scenes import scenes_dataset
+from distilvl.features.machine import machine_id, writer_id
 from distilvl.reports.report import build_report, write_report
 
 pytestmark = pytest.mark.slow
@@ -182,6 +188,68 @@ def test_print_is_dark_on_white_even_in_dark_mode(browser: Any, page: Path) -> N
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.execute_script("return getComputedStyle(document.querySelector('nav')).display") == "none"
     assert _shot(browser, "canvas[data-space='0']").getpixel((2, 2)) == (255, 255, 255)
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of the demo recipe: its student, teacher, losses and a few of its scenes."""
+    folder = tmp_path_factory.mktemp("demo")
+    scenes, lines = scenes_dataset(train=96, val=48, test=1), []
+    for split in ("train", "val"):
+        for k, record in enumerate(scenes.split(split).records):
+            decode_image(record.image.read(), record.image.name).save(folder / f"{split}{k}.png")
+            lines.append(json.dumps({"image": f"{split}{k}.png", "captions": record.captions, "split": split}))
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    distilvl.train(
+        data=folder, teacher="demo", student="demo", recipe="demo", out=folder / "run", accelerator="cpu",
+        overrides=["training.epochs=1", "training.log_every=1", "training.batch_size=16"],
+    )  # fmt: skip
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "dark"), (390, "light")])
+def test_a_run_of_the_demo_recipe_with_one_epoch(
+    browser: Any, demo_run: Path, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = tmp_path / "demo.html"
+    write_report(build_report([demo_run], timed=False), page)
+    _open(browser, page, width, scheme)
+    assert browser.get_log("browser") == []
+    state = browser.find_element("css selector", ".state").text
+    assert "finished" in state
+    assert "single validation" in state
+    titles = [element.text for element in browser.find_elements("css selector", ".chart figcaption")]
+    assert [name for name in ("CD", "FD", "SD", "HND") if any(f"({name})" in title for title in titles)] == [
+        "CD", "FD", "SD", "HND",
+    ]  # fmt: skip
+    for selector in ("#chart0 svg", "canvas[data-space='0']", "canvas[data-space='1']", ".example img"):
+        assert _colours(_shot(browser, selector)) > 8, selector
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_runs_that_crashed_and_failed_say_so(
+    browser: Any, make_run: Any, lines: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    processes = {
+        "Crashed": {"writer": f"m{machine_id()}-p{child.pid}"},
+        "Failed": {"writer": writer_id(), "error": "RuntimeError: <script>document.title='owned'</script>"},
+    }
+    folders = []
+    for name, process in processes.items():
+        folders.append(make_run(name, lines[:14]))
+        (folders[-1] / "process.json").write_text(json.dumps(process), encoding="utf-8")
+    page = tmp_path / "ended.html"
+    write_report(build_report(folders, timed=False), page)
+    _open(browser, page, 390)
+    assert browser.get_log("browser") == []
+    assert "owned" not in browser.title
+    texts = [element.text for element in browser.find_elements("css selector", ".state")]
+    assert [f"stopped {name}:" in text.replace("\n", " ") for name, text in zip(processes, texts, strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_unfinished_runs_open_without_an_error(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from distilvl.errors import DistilvlError
+from distilvl.features.machine import machine_id, writer_id
 from distilvl.reports.run import read_run, read_runs
 
 
@@ -40,11 +43,36 @@ def test_a_quiet_run_has_stopped_and_says_for_how_long(make_run: Any, lines: lis
     _grow_old(folder / "metrics.jsonl", 7300)
     run = read_run(folder, "quiet")
     assert run.state.kind == "stopped"
-    assert "nothing was written for 2.0 h" in run.state.text
+    assert "Nothing was written for 2.0 h" in run.state.text
     assert "no checkpoint" in run.state.text
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.safetensors").write_bytes(b"")
     assert "continues it" in read_run(folder, "quiet").state.text
+
+
+def test_a_run_whose_process_is_gone_has_crashed_at_once(make_run: Any, lines: list[dict[str, Any]]) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    for name, kept in (("killed", lines[:14]), ("early", [])):
+        folder = make_run(name, kept)
+        (folder / "process.json").write_text(json.dumps({"writer": f"m{machine_id()}-p{child.pid}"}), encoding="utf-8")
+        run = read_run(folder, name)
+        assert run.state.kind == "stopped"
+        assert run.state.text.startswith("Crashed: its process is gone")
+    folder = make_run("alive", lines[:14])
+    (folder / "process.json").write_text(json.dumps({"writer": writer_id()}), encoding="utf-8")
+    assert read_run(folder, "alive").state.kind == "going"
+
+
+def test_a_run_that_failed_says_why(make_run: Any, lines: list[dict[str, Any]]) -> None:
+    folder = make_run("failed", lines[:14])
+    process = {"writer": writer_id(), "error": "DistilvlError: the disk is full. Free space."}
+    (folder / "process.json").write_text(json.dumps(process), encoding="utf-8")
+    run = read_run(folder, "failed")
+    assert run.state.kind == "stopped"
+    assert run.state.text.startswith(
+        "Failed: DistilvlError: the disk is full. Free space. Nothing was written for 0 s."
+    )
 
 
 def test_slow_runs_are_given_more_time_before_they_are_called_stopped(

@@ -10,10 +10,12 @@ import yaml
 
 from distilvl._version import __version__
 from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
-from distilvl.data.records import PairDataset
+from distilvl.data.shards import ShardSplit
+from distilvl.data.unpaired import UnpairedDataset
 from distilvl.experiments.rendering import markdown_table
 from distilvl.features import Manifest
 from distilvl.features.atomic import write_atomically
+from distilvl.features.items import Items
 from distilvl.reports.escaping import code, fenced, plain
 from distilvl.reports.licences import UNKNOWN, licence_of
 
@@ -40,7 +42,7 @@ def write_model_card(
     folder: Path,
     config: Config,
     result: Mapping[str, Any],
-    train: PairDataset,
+    train: Items | ShardSplit,
     manifest: Manifest | None,
     *,
     intervals: Mapping[str, tuple[float, float]] | None = None,
@@ -148,7 +150,7 @@ def _interval_cells(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
     return ["" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found]
 
 
-def _making(config: Config, result: Mapping[str, Any], train: PairDataset, manifest: Manifest | None) -> str:
+def _making(config: Config, result: Mapping[str, Any], train: Items | ShardSplit, manifest: Manifest | None) -> str:
     training, student = config.training, config.student
     teacher = "none"
     if manifest is not None and config.objective.needs_teacher:
@@ -157,7 +159,8 @@ def _making(config: Config, result: Mapping[str, Any], train: PairDataset, manif
             teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
     lines = [
         f"- teacher: {teacher}",
-        f"- data: {plain(train.name)}, {len(train)} images with {len(train.captions)} captions",
+        f"- data: {plain(train.name)}, {len(train)} images with {len(train.captions)} captions"
+        + (", not paired" if isinstance(train, UnpairedDataset) else ""),
         f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
         f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
         f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "

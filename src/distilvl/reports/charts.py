@@ -82,8 +82,9 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
     if not drawn:
         return []
     axis = _Axis(drawn)
+    retrieval = _retrieval(drawn, axis)
     groups = [
-        ChartGroup("Retrieval on the validation split", _RETRIEVAL_NOTE, _retrieval(drawn, axis)),
+        ChartGroup("Retrieval on the validation split", _retrieval_note(retrieval), retrieval),
         ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", lambda line, name: line["losses"].get(name))),
         ChartGroup("Balancer", _BALANCER_NOTE, _balancer(drawn, axis)),
         ChartGroup("Optimiser and speed", _SPEED_NOTE, _speed(drawn, axis)),
@@ -91,7 +92,11 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
     return [group for group in groups if group.charts]
 
 
-_RETRIEVAL_NOTE = "Measured after an epoch. Dashed: the teacher's stored features on the same items."
+def _retrieval_note(charts: Sequence[Chart]) -> str:
+    has_teacher = any(series.level for chart in charts for series in chart.series)
+    return "Measured after an epoch." + has_teacher * " Dashed: the teacher's stored features on the same items."
+
+
 _LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
 _BALANCER_NOTE = (
     "Rate r: a loss over its own value before. Weight w: the balancer's answer. "

@@ -92,7 +92,7 @@ def build_gallery(
     finished = [run for run in runs if run.has_student]
     if not finished:
         return None, "No run has a finished student yet, so nothing can be retrieved or drawn."
-    source = data or finished[0].config.inputs.data
+    source = data or finished[0].config.inputs.scored_data
     try:
         whole = load_dataset(str(source), skip_bad=skip_bad).split(split)
     except DistilvlError as error:

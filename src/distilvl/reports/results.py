@@ -132,4 +132,4 @@ def _role(run: Run) -> str:
 
 
 def _data_name(run: Run) -> str:
-    return str(run.config.inputs.data or "data").rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    return str(run.config.inputs.scored_data or "data").rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]

@@ -13,7 +13,9 @@ from typing import Any, Literal
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
+from distilvl.features.machine import is_dead_here
 from distilvl.recipes import load_config
+from distilvl.training.metrics import PROCESS_NAME
 from distilvl.training.run_folder import RunFolder
 
 Kind = Literal["finished", "going", "stopped", "not begun"]
@@ -164,7 +166,10 @@ def _state(
     notes = f" {damaged} damaged or cut line(s) of metrics.jsonl are left out." if damaged else ""
     if folder.result.is_file():
         notes += " Its result.json cannot be read."
+    ended = _ended(folder)
     if not steps:
+        if ended:
+            return State("stopped", f"{ended} No training step was logged.{notes}")
         age = _age(folder.config)
         return State(
             "not begun",
@@ -178,13 +183,23 @@ def _state(
     if broken:
         notes = f" The last logged loss of {', '.join(broken)} is not finite.{notes}"
     age = _age(folder.metrics)
-    if age <= max(QUIET_SECONDS, 10 * _pause(steps, config)):
+    silence = f"Nothing was written for {_duration(age)}."
+    resume = "The command that began it continues it." if folder.last.is_file() else "It has no checkpoint."
+    if not ended and age <= max(QUIET_SECONDS, 10 * _pause(steps, config)):
         left = _time_left(steps, config, per_epoch)
         text = f"Still going, as far as can be told: its last line was written {_duration(age)} ago. {reached}{left}"
         return State("going", f"{text} Figures on this page are provisional.{notes}")
-    resume = "The command that began it continues it." if folder.last.is_file() else "It has no checkpoint."
-    text = f"Stopped or crashed before its end: nothing was written for {_duration(age)}. {reached} {resume}"
-    return State("stopped", text + notes)
+    return State("stopped", f"{ended or 'Stopped or crashed before its end.'} {silence} {reached} {resume}{notes}")
+
+
+def _ended(folder: RunFolder) -> str:
+    """How its process ended, in a sentence; empty where that is not known."""
+    process = _json_object(folder.metrics.with_name(PROCESS_NAME)) or {}
+    if process.get("error"):
+        return f"Failed: {str(process['error']).rstrip('.')}."
+    if isinstance(process.get("writer"), str) and is_dead_here(process["writer"]):
+        return "Crashed: its process is gone and left no reason; it was killed, or the machine went down."
+    return ""
 
 
 def _pause(steps: Sequence[dict[str, Any]], config: Config) -> float:
