@@ -222,6 +222,14 @@ class TrainingConfig(_Section):
     captions_per_image: int = Field(
         1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
+    views: int = Field(
+        1, ge=1, description="views of each image, one drawn each epoch; the store holds the teacher's features of them"
+    )
+    reduced_jpeg: bool = Field(
+        False,
+        description="decode large JPEGs of the training images at a reduced scale, at least twice the student's size: "
+        "faster, and not quite the same pixels",
+    )
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of a caption's tokens hidden from the student")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of the weights, which is kept; 0: none")
     accumulate: int = Field(
@@ -235,6 +243,12 @@ class TrainingConfig(_Section):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints, besides each epoch's end")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _views_as_the_teacher_saw_them(self) -> TrainingConfig:
+        if self.views > 1 and self.reduced_jpeg:
+            raise ValueError("reduced_jpeg moves the edges of views; use one of the two")
+        return self
 
 
 class InputsConfig(_Section):

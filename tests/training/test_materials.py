@@ -110,3 +110,26 @@ def test_a_tower_with_other_weights_is_asked_again(folder: Path, encoder: DualEn
     second = shared.materials(str(folder), "train", encoder, None, FABRIC)
     assert first.pooled_texts is None
     assert np.abs(first.pooled_images - second.pooled_images).max() > 1e-3  # type: ignore[operator]
+
+
+def test_pixels_may_be_kept_on_disk_for_other_processes(folder: Path, encoder: DualEncoder, tmp_path: Path) -> None:
+    in_memory = SharedInputs().materials(str(folder), "train", encoder, None, FABRIC)
+    for _ in range(2):
+        mapped = SharedInputs(pixel_cache=tmp_path / "cache").materials(str(folder), "train", encoder, None, FABRIC)
+        np.testing.assert_array_equal(mapped.pixels, in_memory.pixels)
+        assert isinstance(mapped.pixels.base, np.memmap)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+
+
+def test_only_large_jpegs_are_decoded_at_a_reduced_scale(encoder: DualEncoder, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    lines = ["image,caption,split"]
+    for name, size in (("large.jpg", 256), ("small.jpg", 64), ("large.png", 256)):
+        Image.fromarray(rows).resize((size, size)).save(tmp_path / name)
+        lines.append(f"{name},{name},train")
+    (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shared = SharedInputs()
+    whole = shared.materials(str(tmp_path), "train", encoder, None, FABRIC)
+    reduced = shared.materials(str(tmp_path), "train", encoder, None, FABRIC, reduced_jpeg=True)
+    same = [bool((a == b).all()) for a, b in zip(whole.pixels, reduced.pixels, strict=True)]
+    assert same == [name != "large.jpg" for name in (record.image_id for record in whole.dataset)]

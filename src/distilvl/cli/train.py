@@ -17,7 +17,14 @@ from distilvl.cli.shared import AsJson, SkipBad, app, clean_stdout, print_json
 )
 def train(
     out: Annotated[Path, typer.Option(help="Run folder; the same command continues a run that was stopped.")],
-    data: Annotated[Optional[str], typer.Option(help="Dataset with splits train and val.")] = None,  # noqa: UP045
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Dataset with splits train and val, or unpaired:IMAGES,TEXTS with --val-data."),
+    ] = None,
+    val_data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Dataset whose split val scores the student, if it is not --data."),
+    ] = None,
     teacher: Annotated[Optional[str], typer.Option(help="Teacher to ask, as for `features`.")] = None,  # noqa: UP045
     features: Annotated[Optional[str], typer.Option(help="A finished feature store.")] = None,  # noqa: UP045
     student: Annotated[
@@ -32,16 +39,30 @@ def train(
         typer.Option("--set", help="Override a value of the recipe, for example balancer.tau=0.5."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    log: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Send the curves to tensorboard, wandb, mlflow or trackio; may be repeated."),
+    ] = None,
+    devices: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Devices of this machine, a process for each; under torchrun it says how many."),
+    ] = None,
+    pixel_cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder that keeps decoded images for later runs, mapped into memory."),
+    ] = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a small student to reproduce and rank the teacher's features."""
+    from distilvl.training.distributed import is_first_process
     from distilvl.training.train import summary_line
     from distilvl.training.train import train as run_training
 
     with clean_stdout():
         run_training(
             data=data,
+            val_data=val_data,
             out=out,
             teacher=teacher,
             features=features,
@@ -49,8 +70,13 @@ def train(
             recipe=recipe,
             overrides=set_ or (),
             skip_bad=skip_bad,
+            pixel_cache=pixel_cache,
             accelerator=device,
+            log=log or (),
+            devices=devices,
         )
+    if not is_first_process():
+        return
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     if as_json:
         print_json(result)

@@ -20,11 +20,13 @@ class Batch:
         images: rows of distinct images in the dataset, (B,).
         captions: rows among all captions, (N,); N pairs.
         image_of: position in `images` of each caption's image, (N,).
+        views: which of its views stands for each image, (B,); none: the whole image.
     """
 
     images: npt.NDArray[np.int64]
     captions: npt.NDArray[np.int64]
     image_of: npt.NDArray[np.int64]
+    views: npt.NDArray[np.int64] | None = None
 
 
 Sampling = Literal["distinct_images", "captions", "captions_in_order"]

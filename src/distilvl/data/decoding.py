@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import overload
 
 from PIL import Image
 
 from distilvl.data.images import decode_image
-from distilvl.data.records import PairDataset, Record
+from distilvl.data.records import ImageSource, PairDataset
+from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
 from distilvl.progress import progress
@@ -27,15 +29,22 @@ class Decoding:
     """One pass over a dataset's images; iterate over `blocks()`, then read what was kept.
 
     Args:
-        dataset: what to read.
+        dataset: what to read, paired or not.
         skip_bad: leave undecodable images out and name them in `skipped`, instead of stopping.
         description: what the progress line says.
+        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
+
+    Attributes:
+        rows: of the images that could be decoded, in order; `only_images` makes a dataset of them.
+        keys: theirs.
+        skipped: names of the others.
     """
 
-    dataset: PairDataset
+    dataset: PairDataset | UnpairedDataset
     skip_bad: bool
     description: str
-    records: list[Record] = field(default_factory=list)
+    at_least: int | None = None
+    rows: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -45,39 +54,47 @@ class Decoding:
         Raises:
             BadImageError: the first undecodable image, unless `skip_bad`; or all are.
         """
-        left = iter(self.dataset)
+        left = enumerate([entry.image for entry in self.dataset])
         with ThreadPoolExecutor(_WORKERS) as pool, progress(self.description, len(self.dataset)) as ticker:
             while block := list(islice(left, _BLOCK)):
-                images = [image for record, found in zip(block, pool.map(_read, block), strict=True)
-                          if (image := self._keep(record, found)) is not None]  # fmt: skip
+                found = pool.map(self._read, [source for _, source in block])
+                images = [image for (row, source), one in zip(block, found, strict=True)
+                          if (image := self._keep(row, source, one)) is not None]  # fmt: skip
                 if images:
                     yield images
                 ticker.advance(len(block))
-        if not self.records:
+        if not self.rows:
             raise BadImageError(f"no image of {self.dataset.name} can be decoded.", "Check the image folder.")
         if self.skipped:
             count, name, first = len(self.skipped), self.dataset.name, self.skipped[0]
             logger.warning("skipped %d bad images of %s, the first is %s", count, name, first)
 
-    @property
-    def decoded(self) -> PairDataset:
-        """The records whose images could be decoded."""
-        return PairDataset(self.dataset.name, tuple(self.records))
-
-    def _keep(self, record: Record, found: tuple[bytes, Image.Image] | BadImageError) -> Image.Image | None:
+    def _keep(
+        self, row: int, source: ImageSource, found: tuple[bytes, Image.Image] | BadImageError
+    ) -> Image.Image | None:
         if isinstance(found, BadImageError):
             if not self.skip_bad:
                 raise found
-            self.skipped.append(record.image.name)
+            self.skipped.append(source.name)
             return None
-        self.records.append(record)
+        self.rows.append(row)
         self.keys.append(found[0])
         return found[1]
 
+    def _read(self, source: ImageSource) -> tuple[bytes, Image.Image] | BadImageError:
+        try:
+            data = source.read()
+            return image_key(data), decode_image(data, source.name, self.at_least)
+        except BadImageError as error:
+            return error
 
-def _read(record: Record) -> tuple[bytes, Image.Image] | BadImageError:
-    try:
-        data = record.image.read()
-        return image_key(data), decode_image(data, record.image.name)
-    except BadImageError as error:
-        return error
+
+@overload
+def only_images(dataset: PairDataset, rows: Sequence[int]) -> PairDataset: ...
+@overload
+def only_images(dataset: UnpairedDataset, rows: Sequence[int]) -> UnpairedDataset: ...
+def only_images(dataset: PairDataset | UnpairedDataset, rows: Sequence[int]) -> PairDataset | UnpairedDataset:
+    """`dataset` with the images in these rows; of an unpaired one all texts stay."""
+    if isinstance(dataset, UnpairedDataset):
+        return UnpairedDataset(dataset.name, tuple(dataset.images[row] for row in rows), dataset.texts)
+    return PairDataset(dataset.name, tuple(dataset.records[row] for row in rows))

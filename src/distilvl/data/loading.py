@@ -12,6 +12,7 @@ from distilvl.data.karpathy import read_karpathy
 from distilvl.data.named import BENCHMARKS, read_named
 from distilvl.data.parquet import read_parquet
 from distilvl.data.records import PairDataset
+from distilvl.data.shards import read_webdataset
 from distilvl.data.sidecars import read_sidecars
 from distilvl.data.specs import Spec, parse_spec
 from distilvl.data.unpaired import UnpairedDataset, read_unpaired
@@ -21,7 +22,7 @@ _ACCEPTED = (
     "Accepted are: 'scenes' (the built-in data set); a folder with a Karpathy JSON (dataset*.json), "
     "a captions.jsonl, a captions.csv or .tsv, COCO's captions_*.json, *.parquet, or a .txt beside each image; "
     "such a file itself; flickr8k, flickr30k or coco, alone or with :FOLDER or :hub; hf:OWNER/NAME; "
-    "unpaired:DIR,FILE."
+    "unpaired:DIR,FILE; webdataset:SHARDS."
 )
 
 
@@ -31,7 +32,7 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
     Args:
         source: `scenes`; a folder or a list (Karpathy's JSON, COCO captions, JSONL, CSV, TSV, Parquet, text files
             beside images, `save_to_disk`); `flickr8k`, `flickr30k` or `coco`, alone or followed by `:FOLDER` or
-            `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`.
+            `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`; `webdataset:SHARDS`.
         skip_bad: leave out images whose file is missing (and log how many) instead of raising.
 
     Raises:
@@ -74,12 +75,20 @@ def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | Unp
     return _load_list(path, skip_bad=skip_bad)
 
 
+def is_unpaired(source: str) -> bool:
+    """Whether `source` names images and texts without pairs; reads nothing."""
+    spec = parse_spec(source)
+    return spec is not None and spec.kind == "unpaired"
+
+
 def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
     if spec.kind in BENCHMARKS:
         return read_named(spec.kind, spec.place, skip_bad=skip_bad)
     if not spec.place:
         raise DistilvlError(f"the data set {spec.kind}: names no place.", _ACCEPTED)
     captions = spec.options.get("caption", ())
+    if spec.kind == "webdataset":
+        return read_webdataset(spec, skip_bad=skip_bad)
     if spec.kind == "parquet":
         return read_parquet(spec.place, image=spec.one("image"), captions=captions, skip_bad=skip_bad)
     if spec.kind == "hf":

@@ -16,6 +16,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "flickr30k": (),
     "coco": (),
     "unpaired": (),
+    "webdataset": ("split", "val", "test", "lanes", "buffer"),
 }
 
 

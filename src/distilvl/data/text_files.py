@@ -23,6 +23,11 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DistilvlError(f"cannot read {path}: {error.strerror}.", "Check the path.") from error
+    return decode_text(data, str(path))
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """The text of a list whose bytes are `data`, as `read_text`; `where` is what the error calls it."""
     mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
     data = data[len(mark) :]
     try:
@@ -33,6 +38,6 @@ def read_text(path: Path) -> str:
         byte = f"byte {len(mark) + error.start} is 0x{data[error.start]:02x}"
         what = "UTF-8" if encoding == "utf-8" else "UTF-16"
         raise DistilvlError(
-            f"{path}, line {line} is not {what} text ({byte}).",
+            f"{where}, line {line} is not {what} text ({byte}).",
             "Save the file as UTF-8, for example by 'iconv -f WINDOWS-1252 -t UTF-8 old > new'.",
         ) from error

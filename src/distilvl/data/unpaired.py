@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,17 @@ class UnpairedDataset:
     name: str
     images: tuple[UnpairedImage, ...] = field(repr=False)
     texts: tuple[str, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[UnpairedImage]:
+        return iter(self.images)
+
+    @property
+    def captions(self) -> list[str]:
+        """All texts; none of them is known to say anything about any of the images."""
+        return list(self.texts)
 
     def __post_init__(self) -> None:
         for what, items in (("images", [image.image_id for image in self.images]), ("texts", self.texts)):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sentence_transformers import SentenceTransformer
 
-from distilvl.data.decoding import Decoding
+from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.teachers.base import Teacher
@@ -59,7 +59,7 @@ def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False
     """
     decoding = Decoding(dataset, skip_bad, "encoding images")
     images = np.concatenate([_encode_images(model, block) for block in decoding.blocks()])
-    decoded = decoding.decoded
+    decoded = only_images(dataset, decoding.rows)
     return EncodedDataset(decoded, decoding.keys, images, encode_texts(model, decoded.captions), decoding.skipped)
 
 

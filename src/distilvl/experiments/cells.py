@@ -106,7 +106,8 @@ def _job(table: TableSpec, cell: Cell, base: Base, seed: int, out: Path) -> Job:
     inputs = {"data": base.data, "features": base.features}
     sections = None if cell.method is None else method_sections(cell.method)
     try:
-        config = load_config(base.recipe, student=base.student, overrides=overrides, inputs=inputs, sections=sections)
+        recipe = cell.recipe or base.recipe
+        config = load_config(recipe, student=base.student, overrides=overrides, inputs=inputs, sections=sections)
     except DistilvlError as error:
         raise DistilvlError(f"cell {cell.name} of {table.name}: {error}") from error
     return Job(cell.name, seed, config, out / "runs" / f"{fingerprint(config)}-seed{seed}", base.split)

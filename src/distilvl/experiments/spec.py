@@ -36,6 +36,7 @@ class Cell(_Part):
     method: str | None = Field(
         None, description="recipe whose `objective` and `balancer` this row takes; the rest stays the base recipe's"
     )
+    recipe: str | None = Field(None, description="recipe that this row runs in the place of the base recipe")
     set: tuple[str, ...] = Field((), description="`section.key=value` overrides")
     paper: PaperRow | None = None
     note: str = ""

@@ -88,7 +88,9 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
         store = FeatureStore.open(str(config.inputs.features))
         encoder = DualEncoder(student)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision("fp32", accelerator))
-        materials = shared.materials(str(config.inputs.data), job.split, encoder.to(fabric.device), store, fabric)
+        materials = shared.materials(
+            str(config.inputs.scored_data), job.split, encoder.to(fabric.device), store, fabric
+        )
         teacher = score_teacher(materials)
         assert teacher is not None  # there is a store
         scores = {**score_student(fabric, encoder, materials).as_dict(), "teacher_rsum": teacher.rsum}

@@ -8,7 +8,7 @@ Routes and modules are those of sentence-transformers, so the saved folder needs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -25,7 +25,7 @@ HEAD_GAIN = 1.414  # of the Xavier-normal start of FC_m, as in the authors' code
 
 
 def build_student(
-    config: StudentConfig, width: int, captions: Sequence[str] = (), *, device: str = "cpu"
+    config: StudentConfig, width: int, captions: Collection[str] = (), *, device: str = "cpu"
 ) -> SentenceTransformer:
     """A student whose shared space has `width` dimensions.
 
@@ -64,7 +64,7 @@ def _image_route(config: ImageTowerConfig, width: int) -> list[Any]:
     return _route(model, processor, "image", config.pooling, width)
 
 
-def _text_route(config: TextTowerConfig, width: int, captions: Sequence[str]) -> list[Any]:
+def _text_route(config: TextTowerConfig, width: int, captions: Collection[str]) -> list[Any]:
     pooler = config.pooling == "pooler"
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)
@@ -95,7 +95,10 @@ def _width(tower: Transformer, model: Any) -> int:
 def _as_module(model: Any, processor: Any, modality: str, output: str, feature: str) -> Transformer:
     """The transformers model and its processor as a sentence-transformers module, by way of a folder."""
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
+        # The folder is this process's own; of several, transformers would let the first one write only.
+        model.should_save_on_this_rank = lambda _: True
         model.save_pretrained(folder)
+        del model.should_save_on_this_rank
         processor.save_pretrained(folder)
         module: Transformer = Transformer(
             folder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def pretrained_tokenizer(source: str, max_length: int) -> Any:
     return tokenizer
 
 
-def learn_tokenizer(captions: Sequence[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
+def learn_tokenizer(captions: Collection[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
     """An uncased WordPiece tokenizer of at most `vocabulary` entries: the letters of `captions`, and their words.
 
     The most frequent words come first, ties in alphabetical order, so that the same captions always give the same
@@ -116,7 +116,7 @@ def learn_tokenizer(captions: Sequence[str], vocabulary: int, max_length: int) -
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **_SPECIAL)
 
 
-def _vocabulary(captions: Sequence[str], size: int) -> list[str]:
+def _vocabulary(captions: Collection[str], size: int) -> list[str]:
     counts: Counter[str] = Counter()
     for caption in captions:
         counts.update(word for word, _ in _WORDS.pre_tokenize_str(_NORMALIZER.normalize_str(caption)))

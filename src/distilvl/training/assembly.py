@@ -37,6 +37,7 @@ from distilvl.objectives.baselines import (
 )
 from distilvl.objectives.temperature import LearnedTemperature
 from distilvl.training.materials import Materials
+from distilvl.training.sources.stream import StreamSource
 
 QueueStart = Literal["stored", "empty", "random"]
 
@@ -81,27 +82,45 @@ def build_balancer(config: BalancerConfig) -> Balancer:
     return StaticBalancer({str(name): weight for name, weight in config.weights.items()})
 
 
-def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materials, seed: int) -> None:
+def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materials | StreamSource, seed: int) -> None:
     """What both queues hold before the first step.
 
     `stored`: randomly drawn teacher features, so that CD has all its negatives from the start; every one is stored
     already, so they cost nothing. `empty`: nothing; CD is 0 at the first step, and the balancer's scale for it has
     no meaning. `random`: random unit vectors that belong to no image, as in the published code.
     """
+    if isinstance(train, StreamSource):
+        _fill_from_stream(objective, start, train, seed)
+        return
     if train.teacher is None or start == "empty":
         return
     random = np.random.default_rng((seed, len(train.pixels)))
-    size = len(objective.image_queue.ids)
     if start == "random":
-        rows = torch.from_numpy(random.standard_normal((2, size, train.teacher.images.shape[1]), dtype=np.float32))
-        nobody = torch.full((size,), NO_IMAGE)
-        objective.fill(F.normalize(rows[0], dim=1), nobody, F.normalize(rows[1], dim=1), nobody)
+        _fill_at_random(objective, random)
         return
-    images = random.permutation(len(train.pixels))[:size]
+    size = len(objective.image_queue.ids)
+    images = random.permutation(len(train.teacher.images))[:size]
     texts = random.permutation(len(train.tokens))[:size]
     objective.fill(
         train.teacher.images[images].float(),
-        torch.from_numpy(images),
+        torch.from_numpy(images // train.views),
         train.teacher.texts[texts].float(),
         torch.from_numpy(train.caption_image[texts]),
     )
+
+
+def _fill_from_stream(objective: MultiscaleObjective, start: QueueStart, train: StreamSource, seed: int) -> None:
+    known = None if start == "empty" else train.sample(len(objective.image_queue.ids))
+    if known is None:
+        return
+    if start == "random":
+        _fill_at_random(objective, np.random.default_rng(seed))
+        return
+    objective.fill(known.images, known.ids, known.texts, known.ids)
+
+
+def _fill_at_random(objective: MultiscaleObjective, random: np.random.Generator) -> None:
+    size, width = objective.image_queue.features.shape
+    rows = torch.from_numpy(random.standard_normal((2, size, width), dtype=np.float32))
+    nobody = torch.full((size,), NO_IMAGE)
+    objective.fill(F.normalize(rows[0], dim=1), nobody, F.normalize(rows[1], dim=1), nobody)

@@ -20,6 +20,9 @@ class Pairs:
 class StepInputs:
     """A batch of B images and N texts on the device.
 
+    In several processes, `images`, `texts` and `attention_mask` are the process's share of these rows only; the rest
+    is the whole batch's in each of them.
+
     Attributes:
         images: (B, 3, H, W) uint8 pixels, or (B, width) rows of a frozen tower.
         texts: (N, L) token ids, or (N, width) rows of a frozen tower.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distilvl.data import load_any
+from distilvl.data.pixel_files import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, text_key
 from distilvl.features.items import Items
+from distilvl.features.views import Views
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.batched import Rows, over_rows, over_texts
 
@@ -53,13 +56,14 @@ class Materials:
 
     Attributes:
         dataset: the images that could be decoded, paired or not.
-        pixels: (n, 3, H, W) uint8.
+        pixels: (n * K, 3, H, W) uint8; row i * K + v is view v of image i, view 0 the whole one.
         tokens: token ids of each of the m captions.
-        pooled_images: (n, width), what a frozen image tower gives its head; none for one that learns.
+        pooled_images: (n * K, width), what a frozen image tower gives its head; none for one that learns.
         pooled_texts: (m, width), the same of a frozen text tower.
         caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
         teacher: features of the same items, when known.
         skipped: images left out because they are bad.
+        views: K, 1 where there are only whole images.
     """
 
     dataset: Items
@@ -70,6 +74,12 @@ class Materials:
     caption_image: npt.NDArray[np.int64]
     teacher: TeacherFeatures | None
     skipped: list[str]
+    views: int = 1
+
+    @property
+    def count(self) -> int:
+        """n."""
+        return len(self.pixels) // self.views
 
     def turned(self, basis: Tensor) -> Materials:
         """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
@@ -86,15 +96,17 @@ class SharedInputs:
 
     Args:
         skip_bad: leave bad images out instead of stopping.
+        pixel_cache: a folder that keeps decoded images for later processes; without it they are decoded anew in each.
     """
 
-    def __init__(self, skip_bad: bool = False) -> None:
+    def __init__(self, skip_bad: bool = False, pixel_cache: str | Path | None = None) -> None:
         self.skip_bad = skip_bad
+        self.pixel_cache = None if pixel_cache is None else Path(pixel_cache)
         self._datasets: dict[str, Items] = {}
         self._splits: dict[tuple[str, str], Items] = {}
-        self._pixels: dict[tuple[str, str, str], PixelCache[PairDataset] | PixelCache[UnpairedDataset]] = {}
-        self._teachers: dict[tuple[str, str, str, bool], TeacherFeatures] = {}
-        self._pooled: dict[tuple[str, ...], Rows] = {}
+        self._pixels: dict[tuple[str, str, str, Views | None, int | None], PixelCache] = {}
+        self._teachers: dict[tuple[str, str, str, bool, Views | None], TeacherFeatures] = {}
+        self._pooled: dict[tuple[str | int | Views | None, ...], Rows] = {}
 
     def dataset(self, source: str) -> Items:
         """The dataset that `source` names."""
@@ -119,20 +131,37 @@ class SharedInputs:
         return self._splits[source, name]
 
     def materials(
-        self, source: str, split: str, encoder: DualEncoder, store: FeatureStore | None, fabric: Fabric
+        self,
+        source: str,
+        split: str,
+        encoder: DualEncoder,
+        store: FeatureStore | None,
+        fabric: Fabric,
+        views: Views | None = None,
+        reduced_jpeg: bool = False,
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers are asked here, on `fabric`'s device, and never again.
+
+        Args:
+            source: the dataset.
+            split: its split.
+            encoder: the student.
+            store: the teacher's features.
+            fabric: where frozen towers are asked.
+            views: which views of each image to have, beside the whole one.
+            reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
 
         Raises:
             BadImageError: an undecodable image, unless `skip_bad`.
             DistilvlError: an empty split, or an item whose features the store lacks.
         """
-        key = (source, split, encoder.preprocessing)
+        at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
+        key = (source, split, encoder.preprocessing, views, at_least)
         if key not in self._pixels:
-            self._pixels[key] = decode_pixels(self.split(source, split), encoder.resize, skip_bad=self.skip_bad)
+            self._pixels[key] = self._decoded(self.split(source, split), encoder, views, at_least)
         cache = self._pixels[key]
         tokens = encoder.tokenize(cache.dataset.captions)
-        pool = partial(self._pool, source, split, encoder, fabric)
+        pool = partial(self._pool, (source, split, views, at_least), encoder, fabric)
         return Materials(
             dataset=cache.dataset,
             pixels=cache.pixels,
@@ -140,20 +169,33 @@ class SharedInputs:
             pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels)),
             pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens)),
             caption_image=_owners(cache.dataset),
-            teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized),
+            teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized, views),
             skipped=cache.skipped,
+            views=1 if views is None else views.count,
         )
 
+    def _decoded(self, items: Items, encoder: DualEncoder, views: Views | None, at_least: int | None) -> PixelCache:
+        resize, skip_bad = encoder.resize, self.skip_bad
+        if self.pixel_cache is None:
+            return decode_pixels(items, resize, skip_bad=skip_bad, views=views, at_least=at_least)
+        does, folder = encoder.preprocessing, self.pixel_cache
+        return cached_pixels(items, resize, does, folder, skip_bad=skip_bad, views=views, at_least=at_least)
+
     def _pool(
-        self, source: str, split: str, encoder: DualEncoder, fabric: Fabric, modality: str, rows: Callable[[], Rows]
+        self,
+        of: tuple[str, str, Views | None, int | None],
+        encoder: DualEncoder,
+        fabric: Fabric,
+        modality: str,
+        rows: Callable[[], Rows],
     ) -> Rows | None:
         """`rows()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
         if modality not in encoder.frozen:
             return None
         precision = type(fabric.strategy.precision).__name__
-        key = (source, split, modality, precision, encoder.preprocessing, encoder.tower_fingerprint(modality))
+        key = (*of, modality, precision, encoder.preprocessing, encoder.tower_fingerprint(modality))
         if key not in self._pooled:
-            logger.info("asking the frozen %s tower about %s", modality, f"{source}/{split}")
+            logger.info("asking the frozen %s tower about %s", modality, f"{of[0]}/{of[1]}")
             self._pooled[key] = rows()
         return self._pooled[key]
 
@@ -162,12 +204,13 @@ class SharedInputs:
         source: str,
         split: str,
         store: FeatureStore,
-        cache: PixelCache[PairDataset] | PixelCache[UnpairedDataset],
+        cache: PixelCache,
         normalized: bool,
+        views: Views | None,
     ) -> TeacherFeatures:
-        key = (source, split, str(store.path), normalized)
+        key = (source, split, str(store.path), normalized, views)
         if key not in self._teachers:
-            self._teachers[key] = lookup_teacher(store, cache.dataset, cache.keys, normalized=normalized)
+            self._teachers[key] = lookup_teacher(store, cache.dataset, cache.keys, normalized=normalized, views=views)
         return self._teachers[key]
 
 
@@ -178,14 +221,23 @@ def _owners(dataset: Items) -> npt.NDArray[np.int64]:
 
 
 def lookup_teacher(
-    store: FeatureStore, dataset: Items, image_keys: list[bytes], *, normalized: bool = True
+    store: FeatureStore,
+    dataset: Items,
+    image_keys: list[bytes],
+    *,
+    normalized: bool = True,
+    views: Views | None = None,
 ) -> TeacherFeatures:
     """The stored features of every image and caption of `dataset`, whose image keys are `image_keys`.
 
     With `normalized` the rows of a store that kept their lengths are made unit rows (eq. 1-2).
     """
     captions = dataset.captions
-    images = store.images(image_keys, names=[entry.image.name for entry in dataset])
+    names = [entry.image.name for entry in dataset]
+    if views is not None:
+        image_keys = views.keys(image_keys)
+        names = [name for name in names for _ in range(views.count)]
+    images = store.images(image_keys, names=names)
     texts = store.texts([text_key(caption) for caption in captions], names=captions)
     found = [torch.from_numpy(np.array(rows)) for rows in (images, texts)]
     if normalized and not store.manifest.normalized:

@@ -12,26 +12,29 @@ from lightning_fabric import seed_everything
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
-from distilvl.data.loading import is_unpaired
+from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset
+from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.atomic import write_atomically
 from distilvl.features.items import Items
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.prepare import prepare_features
+from distilvl.features.views import Views
 from distilvl.objectives.multiscale import require_pairless
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
 from distilvl.students import DualEncoder, build_student, count_parameters, load_student, save_student
 from distilvl.students.basis import principal_basis, save_basis
+from distilvl.tracking import Tracking, load_trackers
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of, start_fabric
 from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
 from distilvl.training.precision import resolve_precision
 from distilvl.training.readiness import fingerprint, make_ready
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.sources import PairSource, UnpairedSource
+from distilvl.training.sources import BatchSource, PairSource, StreamSource, UnpairedSource
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 
@@ -51,8 +54,10 @@ def train(
     recipe: str = "default",
     overrides: Sequence[str] = (),
     skip_bad: bool = False,
+    pixel_cache: str | Path | None = None,
     accelerator: str = "auto",
     devices: int | None = None,
+    log: Sequence[str] = (),
     shared: SharedInputs | None = None,
 ) -> SentenceTransformer:
     """Distil a teacher into a student, or continue the run in `out`.
@@ -67,9 +72,11 @@ def train(
         recipe: name or YAML file; the `config.yaml` of another run repeats that run.
         overrides: `section.key=value` items.
         skip_bad: leave bad images out instead of stopping.
+        pixel_cache: a folder that keeps decoded images for later runs; see `cached_pixels`.
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
         devices: processes on this machine, one a device: the script that calls this is run by each. None: as many as
             `torchrun` started, otherwise 1. See docs/cluster.md.
+        log: trackers to send the curves to: `tensorboard`, `wandb`, `mlflow`, `trackio`. See docs/tracking.md.
         shared: what earlier runs of this process read and decoded already.
 
     Returns:
@@ -81,19 +88,26 @@ def train(
     given = {key: None if value is None else str(value) for key, value in
              {"data": data, "val_data": val_data, "teacher": teacher, "features": features}.items()}  # fmt: skip
     config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=given)
-    shared = shared or SharedInputs(skip_bad)
-    return train_config(config, Path(out), shared, accelerator=accelerator, devices=devices)
+    shared = shared or SharedInputs(skip_bad, pixel_cache)
+    return train_config(config, Path(out), shared, accelerator=accelerator, devices=devices, log=log)
 
 
 def train_config(
-    config: Config, out: Path, shared: SharedInputs, *, accelerator: str = "auto", devices: int | None = None
+    config: Config,
+    out: Path,
+    shared: SharedInputs,
+    *,
+    accelerator: str = "auto",
+    devices: int | None = None,
+    log: Sequence[str] = (),
 ) -> SentenceTransformer:
     """Run, or continue, exactly what `config` says; as `train`."""
     _check_inputs(config)
-    data, val_data = str(config.inputs.data), str(config.inputs.scored_data)
+    trackers = load_trackers(log)
+    data, val_data = str(config.inputs.data), one_split(str(config.inputs.scored_data), "val")
     precision = resolve_precision(config.training.precision, accelerator)
     fabric = start_fabric(accelerator, precision, devices)
-    train_set, val_set = rank_zero_first(fabric, lambda: (shared.split(data, "train"), shared.split(val_data, "val")))
+    train_set, val_set = rank_zero_first(fabric, lambda: (_train_set(data, shared), shared.split(val_data, "val")))
     first = fabric.is_global_zero
     folder = rank_zero_first(fabric, lambda: RunFolder.open(out, config) if first else RunFolder(out))
     if folder.result.is_file():
@@ -108,30 +122,41 @@ def train_config(
     model = build_student(config.student, width, train_set.captions)
     encoder = DualEncoder(model)
     encoder.freeze(*config.student.frozen)
-    materials = shared.materials(data, "train", encoder, store, fabric)
+    views = _views(config, store)
+    materials: Materials | StreamSource
+    if isinstance(train_set, ShardSplit):
+        materials = StreamSource(train_set, encoder, config.training, store, fabric, views)
+    else:
+        materials = shared.materials(
+            data, "train", encoder, store, fabric, views, reduced_jpeg=config.training.reduced_jpeg
+        )
     val = shared.materials(val_data, "val", encoder, store, fabric)
     settings = config.model_dump_json()
     require_agreement(fabric, settings=settings, precision=precision, data=fingerprint(materials))
     make_ready(encoder, config.training, fabric.world_size)
     basis = None
-    if config.objective.widths and materials.teacher is not None:
-        basis = principal_basis(materials.teacher.images, materials.teacher.texts)
+    if config.objective.widths and (known := materials.teacher) is not None:
+        basis = principal_basis(known.images, known.texts)
         materials, val = materials.turned(basis), val.turned(basis)
 
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, materials, config.training.seed)
-    of_pairs = isinstance(train_set, PairDataset)
-    make_source = PairSource if of_pairs else UnpairedSource
-    source = make_source(materials, encoder, config.training, fabric.device, share_of(fabric))
+    source: BatchSource
+    if isinstance(materials, StreamSource):
+        source = materials
+    else:
+        make_source = PairSource if isinstance(train_set, PairDataset) else UnpairedSource
+        source = make_source(materials, encoder, config.training, fabric.device, share_of(fabric))
     seed_process(fabric, config.training.seed)
     trainer = Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), source, val, folder)
-    progress = trainer.fit()
+    progress = trainer.fit([Tracking(trackers, folder.path, config)] if trackers else ())
     if not first:
         fabric.barrier()
         return model
     save_student(model, folder.student)
     if basis is not None:
         save_basis(basis, folder.student)
+    skipped = materials.skipped if isinstance(materials, StreamSource) else len(materials.skipped)
     result = {
         **_scores(progress.best_score, val),
         "best_epoch": progress.best_epoch + 1,
@@ -142,12 +167,17 @@ def train_config(
         "device": str(fabric.device),
         "processes": fabric.world_size,
         "precision": precision,
-        "skipped_images": len(materials.skipped) + len(val.skipped),
+        "skipped_images": skipped + len(val.skipped),
     }
     write_model_card(folder.student, config, result, train_set, store.manifest if store else None)
     write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     fabric.barrier()
     return model
+
+
+def _train_set(data: str, shared: SharedInputs) -> Items | ShardSplit:
+    """The split `train`; of shards no more than their numbers of records."""
+    return open_split(data, "train", skip_bad=shared.skip_bad) if is_webdataset(data) else shared.split(data, "train")
 
 
 def _check_inputs(config: Config) -> None:
@@ -169,7 +199,7 @@ def _check_inputs(config: Config) -> None:
 
 
 def _feature_store(
-    config: Config, train_set: Items, val_set: Items, folder: RunFolder, skip_bad: bool, *, may_ask: bool
+    config: Config, train_set: Items | ShardSplit, val_set: Items, folder: RunFolder, skip_bad: bool, *, may_ask: bool
 ) -> FeatureStore | None:
     """The store named by the config, or one made now, in one process, by asking the teacher about both splits."""
     if config.inputs.features is not None:
@@ -179,12 +209,30 @@ def _feature_store(
     out = folder.path / "features"
     if not may_ask:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else config.inputs.teacher)
-    if config.inputs.val_data is None and isinstance(train_set, PairDataset) and isinstance(val_set, PairDataset):
+    streamed = isinstance(train_set, ShardSplit)
+    if isinstance(train_set, ShardSplit):
+        # Its records are in memory while the teacher is asked; `distilvl features` in parts avoids that.
+        train_set = load_dataset(one_split(str(config.inputs.data), "train"), skip_bad=skip_bad)
+    together = not streamed and config.inputs.val_data is None and config.training.views == 1
+    if together and isinstance(train_set, PairDataset) and isinstance(val_set, PairDataset):
         both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
         return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad).store
-    # Ids of two datasets may be the same, so each is asked about by itself.
-    prepare_features(config.inputs.teacher, train_set, out, skip_bad=skip_bad)
+    # Ids of two datasets may be the same, and scoring needs no views, so each is asked about by itself.
+    views = Views(count=config.training.views) if config.training.views > 1 else None
+    prepare_features(config.inputs.teacher, train_set, out, skip_bad=skip_bad, views=views)
     return prepare_features(config.inputs.teacher, val_set, out, skip_bad=skip_bad).store
+
+
+def _views(config: Config, store: FeatureStore | None) -> Views | None:
+    """Which views of the training images the student sees: those that the teacher saw."""
+    if config.training.views == 1:
+        return None
+    if store is None:
+        raise DistilvlError(
+            f"training.views is {config.training.views}, and there are no features of views.",
+            "Name a teacher, or a store made with `distilvl features --views`.",
+        )
+    return store.require_views(config.training.views)
 
 
 def _shared_width(config: Config, store: FeatureStore | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -12,9 +12,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.config import Config
+from distilvl.live import RunView, training_view
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
-from distilvl.progress import Ticker, progress
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.accumulation import FeaturePass
 from distilvl.training.average import average_of
@@ -22,7 +22,7 @@ from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors,
 from distilvl.training.distributed import gather_random, own_random, require_same_number
 from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
-from distilvl.training.metrics import MetricsLog, SilentLog
+from distilvl.training.metrics import Listener, MetricsLog, SilentLog
 from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import BatchSource
@@ -81,22 +81,28 @@ class Trainer:
         self.kept = cast(DualEncoder, self.average.module) if self.average else encoder
         self.progress = Progress()
 
-    def fit(self) -> Progress:
-        """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights."""
+    def fit(self, listeners: Sequence[Listener] = ()) -> Progress:
+        """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights.
+
+        Args:
+            listeners: told of all readings, in the first process.
+        """
         self._resume()
         first = self.fabric.is_global_zero
-        log = MetricsLog(self.folder.metrics, self.progress.step) if first else SilentLog()
         self.encoder.train()
-        with progress("training", self.total_steps, self.progress.step) as ticker:
+        with (
+            training_view(self.total_steps, self.progress.step, self.config.training.epochs) as view,
+            MetricsLog(self.folder.metrics, self.progress.step, [view, *listeners]) if first else SilentLog() as log,
+        ):
             while self.progress.step < self.total_steps:
                 epoch, done = divmod(self.progress.step, self.source.batches_per_epoch)
-                self._epoch(epoch, done, log, ticker)
+                self._epoch(epoch, done, log, view)
         self.fabric.barrier()
         tensors, _ = load_tensors(self.folder.best)
         self.encoder.load_state_dict(tensors)
         return self.progress
 
-    def _epoch(self, epoch: int, done: int, log: MetricsLog, ticker: Ticker) -> None:
+    def _epoch(self, epoch: int, done: int, log: MetricsLog, view: RunView) -> None:
         meter = _Meter()
         started = time.monotonic()
         for inputs in self.source.epoch(epoch, skip=done):
@@ -108,11 +114,10 @@ class Trainer:
             if step % self.config.training.log_every == 0 or last_of_epoch:
                 line = {"step": step, "epoch": epoch, **self._readings(metrics), "pairs_per_s": meter.read()}
                 log.write(line)
-                ticker.advance(0, note=_note(epoch, line, self.progress))
             if step % self.config.training.checkpoint_every == 0 and not last_of_epoch:
                 started = self._add_time(started)
                 self._save_last()
-            ticker.advance(1)
+            view.advance(1)
         self.balancer.end_epoch()
         if (epoch + 1) % self.config.training.validate_every == 0 or epoch + 1 == self.config.training.epochs:
             self._validate(epoch, log)
@@ -225,9 +230,3 @@ class _Meter:
         rate = self._pairs / max(now - self._since, 1e-9)
         self._pairs, self._since = 0, now
         return round(rate, 2)
-
-
-def _note(epoch: int, line: Mapping[str, Any], state: Progress) -> str:
-    losses = " ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
-    best = f"  best val RSUM {state.best_rsum:.1f}" if state.best_epoch >= 0 else ""
-    return f"epoch {epoch + 1}  {losses}  {line['pairs_per_s']:.0f} pairs/s{best}"

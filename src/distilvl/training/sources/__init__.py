@@ -2,5 +2,7 @@
 
 from distilvl.training.sources.base import BatchSource
 from distilvl.training.sources.pairs import PairSource
+from distilvl.training.sources.stream import StreamSource
+from distilvl.training.sources.unpaired import UnpairedSource
 
-__all__ = ["BatchSource", "PairSource"]
+__all__ = ["BatchSource", "PairSource", "StreamSource", "UnpairedSource"]

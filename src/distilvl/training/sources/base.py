@@ -12,7 +12,8 @@ class BatchSource(Protocol):
     """Epochs of batches on the device, a pure function of the seed and the epoch's number.
 
     A run that was stopped asks for the same epoch again without the batches that it had, and must get those that an
-    undisturbed run would have got.
+    undisturbed run would have got. In several processes each draws the same batches, and puts its `Share` of the
+    rows to encode on its device.
     """
 
     @property

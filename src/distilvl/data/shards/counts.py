@@ -1,0 +1,142 @@
+"""How many records each shard has: counted once, without reading images, and kept in a file beside the shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distilvl.data.shards.captions import captions_of
+from distilvl.data.shards.tar import TEXT_KINDS, samples
+from distilvl.errors import DistilvlError
+from distilvl.features.atomic import write_atomically
+from distilvl.progress import progress
+
+COUNTS_NAME = "distilvl-counts.json"
+_KEPT_PROBLEMS = 10
+_logger = logging.getLogger("distilvl")
+
+
+class ShardCount(BaseModel):
+    """What one pass over a shard's headers and texts found.
+
+    Attributes:
+        bytes, mtime_ns: of the archive; it is counted again when they differ.
+        records: complete samples, those before the damage if there is one.
+        captions: of these samples.
+        bad: files and samples that are refused or incomplete, and samples among `records` with bad captions.
+        problems: the first ten of them, each in a phrase.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    bytes: int
+    mtime_ns: int
+    records: int = Field(ge=0)
+    captions: int = Field(ge=0)
+    bad: int = Field(0, ge=0)
+    problems: list[str] = []
+
+
+class _CountsFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: int = Field(1, ge=1, le=1)
+    shards: dict[str, ShardCount] = {}
+
+
+def count_records(paths: Sequence[Path], *, skip_bad: bool = False) -> list[ShardCount]:
+    """What each shard holds, in the order of `paths`.
+
+    Shards that are not in the `distilvl-counts.json` of their folder, or have changed since, are read once (forward,
+    without images) and added to it; a folder that cannot be written to is counted each time.
+
+    Args:
+        paths: of the shards.
+        skip_bad: warn instead of raising.
+
+    Raises:
+        DistilvlError: a damaged shard, a refused file, an incomplete sample, bad captions; names the first and their
+            number.
+    """
+    known: dict[Path, ShardCount] = {}
+    with progress("counting shards", len(paths)) as ticker:
+        for folder, group in groupby(sorted(set(paths)), key=lambda path: path.parent):
+            file = _read(folder / COUNTS_NAME)
+            new = False
+            try:
+                for path in group:
+                    if not _is_current(path, file.shards.get(path.name)):
+                        file.shards[path.name], new = _count(path), True
+                    known[path] = file.shards[path.name]
+                    ticker.advance()
+            finally:
+                if new:
+                    _write(folder / COUNTS_NAME, file)
+    found = [known[path] for path in paths]
+    _report(found, skip_bad=skip_bad)
+    return found
+
+
+def _count(path: Path) -> ShardCount:
+    status = path.stat()
+    problems: list[str] = []
+    records = captions = bad = 0
+
+    def note(problem: str) -> None:
+        nonlocal bad
+        bad += 1
+        if len(problems) < _KEPT_PROBLEMS:
+            problems.append(problem)
+
+    try:
+        for sample in samples(path, read=TEXT_KINDS, note=note):
+            records += 1
+            try:
+                captions += len(captions_of(sample))
+            except DistilvlError as error:
+                note(str(error))
+    except DistilvlError as error:
+        note(str(error))
+    return ShardCount(
+        bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        records=records,
+        captions=captions,
+        bad=bad,
+        problems=problems,
+    )
+
+
+def _is_current(path: Path, count: ShardCount | None) -> bool:
+    status = path.stat()
+    return count is not None and (count.bytes, count.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def _report(counts: Sequence[ShardCount], *, skip_bad: bool) -> None:
+    bad = sum(count.bad for count in counts)
+    if not bad:
+        return
+    first = next(problem for count in counts for problem in count.problems)
+    if not skip_bad:
+        raise DistilvlError(
+            f"{first.rstrip('.')} ({bad} such in {len(counts)} shards).",
+            "Write the shard again, or pass --skip-bad to leave such records out.",
+        )
+    _logger.warning("leaving out %d files or records of %d shards, the first: %s", bad, len(counts), first)
+
+
+def _read(path: Path) -> _CountsFile:
+    try:
+        return _CountsFile.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        # Missing, or not ours: the shards say themselves what they hold.
+        return _CountsFile()
+
+
+def _write(path: Path, file: _CountsFile) -> None:
+    try:
+        write_atomically(path, (file.model_dump_json(indent=1) + "\n").encode())
+    except DistilvlError:
+        _logger.info("%s cannot be written: the shards will be counted again next time", path)

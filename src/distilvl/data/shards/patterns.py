@@ -1,0 +1,104 @@
+"""From `webdataset:PLACE` to the shards that it names, each with its split."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilvl.data.listing import split_in_name, usual_split
+from distilvl.data.optional import require
+from distilvl.data.specs import Spec
+from distilvl.errors import DistilvlError
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One archive.
+
+    Attributes:
+        path: on this machine.
+        split: `train`, `val` or `test`.
+    """
+
+    path: Path
+    split: str
+
+
+def find_shards(spec: Spec) -> list[Shard]:
+    """The shards of `webdataset:PLACE?val=PLACE&test=PLACE&split=NAME`, in order of their paths.
+
+    A place is a folder (all `*.tar` in it and in the folders in it), or a path in which braces (`{000..099}`,
+    `{train,val}`) and the signs of the shell (`*`, `[0-9]`) stand for several. The split is the word for one in the
+    shard's name, else its folder's name if that is one, else `train`; `val=` and `test=` name shards that are those
+    whatever their names. With `split=` only that one is read.
+
+    Raises:
+        DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that is
+            not a path.
+    """
+    named = {split: set(_expand(place)) for split in ("val", "test") if (place := spec.one(split))}
+    every = sorted({*_expand(spec.place), *(path for paths in named.values() for path in paths)})
+    both = named.get("val", set()) & named.get("test", set())
+    if both:
+        raise DistilvlError(f"the shard {min(both)} is named for val and for test.", "Give it one split.")
+    shards = [Shard(path, _split(path, named)) for path in every]
+    wanted = spec.one("split")
+    if wanted is None:
+        return shards
+    chosen = [shard for shard in shards if shard.split == usual_split(wanted)]
+    if not chosen:
+        have = ", ".join(sorted({shard.split for shard in shards}))
+        raise DistilvlError(f"split {wanted!r} of webdataset:{spec.place} is empty.", f"Its splits are: {have}.")
+    return chosen
+
+
+def _split(path: Path, named: dict[str, set[Path]]) -> str:
+    for split, paths in named.items():
+        if path in paths:
+            return split
+    folder = usual_split(path.parent.name)
+    return split_in_name(path) or (folder if folder in _SPLITS else "train")
+
+
+def _expand(place: str) -> list[Path]:
+    if "://" in place or place.startswith("pipe:"):
+        raise DistilvlError(
+            f"webdataset:{place} is not a path of this machine.", "Copy or mount the shards; nothing is fetched or run."
+        )
+    folder = Path(place)
+    if folder.is_dir():
+        found = [path for path in folder.rglob("*.tar") if not path.name.startswith(".")]
+        return _checked(found, place)
+    return _checked([path for name in _braces(place) for path in _globbed(name)], place)
+
+
+def _braces(place: str) -> Sequence[str]:
+    if "{" not in place:
+        return [place]
+    try:
+        return list(require("braceexpand", "webdataset").braceexpand(place))
+    except ValueError as error:
+        raise DistilvlError(f"webdataset:{place} has a brace too many or too few.", "Check it.") from error
+
+
+def _globbed(name: str) -> list[Path]:
+    if not glob.has_magic(name):
+        return [Path(name)]
+    return [Path(found) for found in glob.glob(name, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute one
+
+
+def _checked(paths: list[Path], place: str) -> list[Path]:
+    if not paths:
+        raise DistilvlError(f"webdataset:{place} names no shards.", "Give a folder of .tar files, or a pattern.")
+    odd = [path for path in paths if path.suffix.lower() != ".tar"]
+    if odd:
+        raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        count = f"{len(missing)} of {len(paths)} are missing"
+        raise DistilvlError(f"there is no shard {missing[0]} ({count}).", "Check the pattern.")
+    return paths

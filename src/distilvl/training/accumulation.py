@@ -1,0 +1,143 @@
+"""A batch through the student and back: in one go or in chunks, in one process or in several, with the same result.
+
+The losses look at all rows at once: negatives, the teacher's ranking, the queue. So a batch cannot be cut into smaller
+batches. What can be cut is the encoding (GradCache: Gao, Zhang, Han, Callan, RepL4NLP 2021):
+
+1. encode the rows, chunk by chunk, without a graph;
+2. compute the losses of the whole batch and their gradients G with respect to the features z;
+3. encode each chunk again, with a graph, and let its rows of G flow into the weights.
+
+By the chain rule the weights' gradients are those of the whole batch. The graph of one chunk is all that is in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
+from torch import Tensor
+
+from distilvl.training.distributed import gather_rows, share_of
+
+RandomState = list[Tensor]
+
+
+@dataclass
+class _Chunk:
+    """Rows to encode, with their features when they are encoded once, or what it takes to encode them again."""
+
+    images: Tensor
+    texts: Tensor
+    attention_mask: Tensor | None
+    encoded: tuple[Tensor, Tensor] | None = None
+    random: RandomState | None = None
+
+
+class FeaturePass:
+    """Encodes this process's share of a batch, and takes the losses' gradients back to the student's weights.
+
+    With one chunk the student runs once, graph and all. With more it runs twice, with the same dropout both times.
+    Chunks cut images and texts separately; the losses alone know which belong together.
+
+    Args:
+        fabric: device, precision and processes.
+        model: the student as `fabric.setup` returned it.
+        chunks: K >= 1; fewer when the share has fewer images or texts.
+    """
+
+    def __init__(self, fabric: Fabric, model: _FabricModule, chunks: int = 1) -> None:
+        self._fabric, self._model, self._chunks = fabric, model, chunks
+        self._parts: list[_Chunk] = []
+        self._features: tuple[Tensor, Tensor] | None = None
+
+    def encode(
+        self, images: Tensor, texts: Tensor, attention_mask: Tensor | None, total: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """z^v (B, D) and z^t (N, D) of the whole batch, leaves of a new graph.
+
+        Args:
+            images: this process's share of the B images, as the student takes them.
+            texts, attention_mask: its share of the N texts.
+            total: B and N.
+        """
+        self._parts = self._cut(images, texts, attention_mask)
+        encoded = [self._first(part) for part in self._parts]
+        own = (torch.cat([rows.detach() for rows in column]) for column in zip(*encoded, strict=True))
+        z_image, z_text = (
+            gather_rows(self._fabric, rows, count).requires_grad_() for rows, count in zip(own, total, strict=True)
+        )
+        self._features = z_image, z_text
+        return z_image, z_text
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`, a function of what `encode` returned, to `.grad` of all that it depends on.
+
+        In N processes each computes the same G of all rows, and sends its own rows into the student. The sum over
+        processes is wanted, while DDP takes the mean: hence the factor N. A loss's own weights (a temperature) get
+        their whole gradient in every process and are not reduced.
+        """
+        assert self._features is not None, "encode comes first"
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [self._own_rows(rows) for rows in self._features]
+        by_part = zip(*(rows.tensor_split(len(self._parts)) for rows in gradients), strict=True)
+        after = random_state(self._fabric.device)
+        for number, (part, rows) in enumerate(zip(self._parts, by_part, strict=True), start=1):
+            # DDP waits for the others in the last pass only, when the gradients of all chunks are there.
+            with self._fabric.no_backward_sync(self._model, enabled=number < len(self._parts)):
+                encoded = part.encoded or self._again(part)
+                # One scalar whose gradient with respect to the features is G.
+                pairs = zip(encoded, rows, strict=True)
+                self._fabric.backward(torch.stack([(z * gradient).sum() for z, gradient in pairs]).sum())
+            part.encoded = None
+        set_random_state(after, self._fabric.device)
+        self._parts, self._features = [], None
+
+    def _cut(self, images: Tensor, texts: Tensor, attention_mask: Tensor | None) -> list[_Chunk]:
+        count = max(1, min(self._chunks, len(images), len(texts)))
+        masks = [None] * count if attention_mask is None else attention_mask.tensor_split(count)
+        parts = zip(images.tensor_split(count), texts.tensor_split(count), masks, strict=True)
+        return [_Chunk(*part) for part in parts]
+
+    def _first(self, part: _Chunk) -> tuple[Tensor, Tensor]:
+        if len(self._parts) == 1:
+            part.encoded = self._encode(part)
+            return part.encoded
+        part.random = random_state(self._fabric.device)
+        with torch.no_grad():
+            return self._encode(part)
+
+    def _again(self, part: _Chunk) -> tuple[Tensor, Tensor]:
+        assert part.random is not None
+        set_random_state(part.random, self._fabric.device)
+        return self._encode(part)
+
+    def _encode(self, part: _Chunk) -> tuple[Tensor, Tensor]:
+        count = len(part.images)
+        # A batch may have fewer distinct images than there are processes. One without any encodes a blank one, since
+        # towers take no empty batch and DDP waits for a gradient of every weight, and leaves it out.
+        images = part.images if count else part.images.new_zeros((1, *part.images.shape[1:]))
+        z_image, z_text = self._model(images, part.texts, part.attention_mask)
+        return (z_image if count else z_image[:0]), z_text
+
+    def _own_rows(self, features: Tensor) -> Tensor:
+        """The share's rows of G, times N."""
+        share = share_of(self._fabric)
+        gradient = torch.zeros_like(features) if features.grad is None else features.grad
+        return gradient[share.rows(len(features))] * share.processes
+
+
+def random_state(device: torch.device) -> RandomState:
+    """State of the generators that dropout on `device` draws from."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def set_random_state(states: RandomState, device: torch.device) -> None:
+    """Go back to what `random_state` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

@@ -1,0 +1,227 @@
+"""One run in several processes, a device each: who encodes which rows, and what all of them must have in common.
+
+Every process draws the same batches and encodes its share of the rows. The features are gathered, so that each holds
+those of the whole batch, and from there on all compute the same: losses, balancer, queues and the gradients of the
+features. See `accumulation` for the way back into the student.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, distributed
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from distilvl.errors import DistilvlError
+from distilvl.progress import silence
+
+Precision = Literal["bf16-mixed", "32-true"]
+Result = TypeVar("Result")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other: a teacher may answer for days. A process that ends ends the others at once,
+through the launcher."""
+
+
+# Buffers of a student are constants, so there is nothing to broadcast in each step. Older releases of torch have
+# another name for it.
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a batch one of several processes encodes.
+
+    Attributes:
+        rank: of the process, from 0.
+        processes: N, how many there are.
+    """
+
+    rank: int = 0
+    processes: int = 1
+
+    def rows(self, total: int) -> slice:
+        """The rows of this process, of `total`: neighbours, and at most one row more than any other process."""
+        return slice(total * self.rank // self.processes, total * (self.rank + 1) // self.processes)
+
+
+def start_fabric(accelerator: str, precision: Precision, devices: int | None = None) -> Fabric:
+    """Fabric for this process, once all processes of the run have found each other.
+
+    Under `torchrun` or `fabric run` the processes are there already; otherwise this starts `devices - 1` more, which
+    run the same script. Only the first process reports progress.
+
+    Args:
+        accelerator: `auto`, `cpu`, `cuda` or `mps`.
+        precision: Fabric's name of it.
+        devices: of this machine; none takes as many as the launcher started processes, 1 without a launcher.
+
+    Raises:
+        DistilvlError: not the number that the launcher started, or more devices than there are.
+    """
+    here, everywhere = _launched()
+    if here is not None and devices not in (None, here):
+        raise DistilvlError(
+            f"--devices is {devices}, and the launcher started {here} processes on this machine.",
+            "Leave --devices out: the launcher says how many.",
+        )
+    local = here or devices or 1
+    processes = everywhere or local
+    if processes == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    # It reports each step of the start.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    try:
+        strategy = DDPStrategy(timeout=PATIENCE, **_KEEP_BUFFERS)
+        nodes = processes // local
+        fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, strategy=strategy, precision=precision)
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise DistilvlError(
+            f"cannot train in {processes} processes: {reason}.", "Use a device for each, or --device cpu."
+        ) from error
+    if fabric.global_rank > 0:
+        silence()
+        logging.getLogger("distilvl").setLevel(logging.ERROR)
+    return fabric
+
+
+def _launched() -> tuple[int | None, int | None]:
+    """Processes on this machine and on all, as `torchrun` and `fabric run` tell them; none without either."""
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+        return None, None
+    return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and speaks; true before `start_fabric`."""
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+def share_of(fabric: Fabric) -> Share:
+    """The share of this process."""
+    return Share(fabric.global_rank, fabric.world_size)
+
+
+def gather_rows(fabric: Fabric, own: Tensor, total: int) -> Tensor:
+    """All `total` rows of a batch (total, D), in order and without a graph, from the rows of each process's `Share`.
+
+    Raises:
+        DistilvlError: `own` has another number of rows than the share, so the source gave no share.
+    """
+    share = share_of(fabric)
+    if share.processes == 1:
+        return own
+    parts = [Share(rank, share.processes).rows(total) for rank in range(share.processes)]
+    sizes = [part.stop - part.start for part in parts]
+    if len(own) != sizes[share.rank]:
+        raise DistilvlError(
+            f"process {share.rank} encoded {len(own)} rows of a batch of {total}, its share is {sizes[share.rank]}.",
+            "This source of batches works in one process only.",
+        )
+    blocks = _gather(F.pad(own.detach(), (0, 0, 0, max(sizes) - len(own))), share.processes)
+    return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)])
+
+
+def _gather(own: Tensor, processes: int) -> list[Tensor]:
+    """What each process gave, tensors of one shape."""
+    found = [torch.empty_like(own) for _ in range(processes)]
+    distributed.all_gather(found, own.contiguous())
+    return found
+
+
+def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
+    """`prepare()` in process 0, and in the others when it is done there and what it wrote can be read.
+
+    Should it fail in process 0, that one raises the error and the others leave with exit code 2, in silence.
+    """
+    if fabric.world_size == 1:
+        return prepare()
+    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    failed = torch.ones((), dtype=torch.int64)
+    if fabric.global_rank == 0:
+        try:
+            result = prepare()
+            failed.zero_()
+        finally:
+            distributed.broadcast(failed, 0, group=group)
+    else:
+        distributed.broadcast(failed, 0, group=group)
+        if failed:
+            raise SystemExit(2)
+        result = prepare()
+    distributed.destroy_process_group(group)
+    return result
+
+
+def require_agreement(fabric: Fabric, **facts: str) -> None:
+    """That all processes start from the same: each fact, by what it is about, is compared with process 0's.
+
+    Raises:
+        DistilvlError: in a process that differs.
+    """
+    first = fabric.broadcast(facts)
+    for name, fact in facts.items():
+        if first[name] != fact:
+            raise DistilvlError(
+                f"process {fabric.global_rank} has other {name} than process 0.",
+                "Give all machines the same files, packages and kind of device.",
+            )
+
+
+def seed_process(fabric: Fabric, seed: int) -> None:
+    """Random numbers of its own, for dropout, for each process but the first, which keeps those of a single one."""
+    if fabric.global_rank > 0:
+        torch.manual_seed(int(np.random.SeedSequence((seed, fabric.global_rank)).generate_state(1)[0]))
+
+
+def require_same_number(stored: int, fabric: Fabric) -> None:
+    """That a checkpoint of `stored` processes is continued by as many: each has its own random state.
+
+    Raises:
+        DistilvlError: another number.
+    """
+    if stored != fabric.world_size:
+        raise DistilvlError(
+            f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}.",
+            f"Continue it in {_processes(stored)}, or choose another --out.",
+        )
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def gather_random(fabric: Fabric, packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`packed` with the random states of all processes in place of this one's: (N, bytes) each; see `pack_state`."""
+    if fabric.world_size == 1:
+        return packed
+    states = {key: state.to(fabric.device) for key, state in packed.items() if key.startswith("random.")}
+    gathered = {key: torch.stack(_gather(state, fabric.world_size)).cpu() for key, state in states.items()}
+    return {**packed, **gathered}
+
+
+def own_random(fabric: Fabric, packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `gather_random` was given in this process."""
+    if fabric.world_size == 1:
+        return packed
+    # A generator takes no view into a larger tensor.
+    rank = fabric.global_rank
+    own = {key: state[rank].clone() for key, state in packed.items() if key.startswith("random.")}
+    return {**packed, **own}

@@ -1,0 +1,112 @@
+"""What chunks, several processes and recomputed activations ask of a student's towers."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from distilvl.config import TrainingConfig
+from distilvl.errors import DistilvlError
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.routes import MODALITIES, route
+from distilvl.training.materials import Materials
+from distilvl.training.sources.stream import StreamSource
+
+
+def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> None:
+    """Have `encoder`, its towers frozen or not, train as `config` says in so many processes.
+
+    Raises:
+        DistilvlError: a tower that cannot.
+    """
+    if config.batch_size < processes:
+        raise DistilvlError(
+            f"a batch of {config.batch_size} has no row for some of the {processes} processes.",
+            "Raise training.batch_size: it is the batch of all processes together.",
+        )
+    if config.accumulate > 1:
+        require_rows_apart(encoder, "training.accumulate")
+    if processes > 1:
+        require_rows_apart(encoder, "training in several processes")
+        rest_idle_weights(encoder)
+    if config.checkpoint_activations:
+        checkpoint_activations(encoder)
+
+
+def checkpoint_activations(encoder: DualEncoder) -> None:
+    """Have the towers that learn keep the input of each block only, and compute the rest again in the backward pass.
+
+    Gradients are the same, dropout included.
+
+    Raises:
+        DistilvlError: a tower that cannot do it.
+    """
+    for modality, tower in _learning_towers(encoder):
+        if not tower.supports_gradient_checkpointing:
+            raise DistilvlError(
+                f"the {modality} tower ({tower.config.model_type}) cannot compute its activations again.",
+                "Leave training.checkpoint_activations off; training.accumulate saves memory with any tower.",
+            )
+        # Releases of transformers differ in the name. The re-entrant variant does not go well with DDP.
+        enable = getattr(tower, "activation_checkpointing_enable", tower.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+
+
+def require_rows_apart(encoder: DualEncoder, wanted: str) -> None:
+    """That what a tower makes of a row does not depend on the other rows, as batch normalisation does.
+
+    Args:
+        encoder: the student.
+        wanted: what cuts the batch, for the message.
+
+    Raises:
+        DistilvlError: a tower that learns normalises over the batch.
+    """
+    for modality, tower in _learning_towers(encoder):
+        if any(isinstance(module, _BatchNorm) for module in tower.modules()):
+            raise DistilvlError(
+                f"the {modality} tower ({tower.config.model_type}) normalises over the batch that {wanted} would cut.",
+                f"Train in one process without training.accumulate, or set student.{modality}.frozen=true.",
+            )
+
+
+def rest_idle_weights(encoder: DualEncoder) -> None:
+    """Switch gradients off for weights that no feature depends on (a mask token), for which DDP would wait in vain.
+
+    They would have got no gradient anyway.
+    """
+    learning = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    height, width = encoder.image_size
+    device = learning[0].device
+    ids, mask = encoder.pad(encoder.tokenize(["a"]))
+    was_training = encoder.training
+    encoder.eval()
+    image = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device)
+    z_image, z_text = encoder(image, ids.to(device), mask.to(device))
+    encoder.train(was_training)
+    for parameter, gradient in zip(
+        learning, torch.autograd.grad(z_image.sum() + z_text.sum(), learning, allow_unused=True), strict=True
+    ):
+        parameter.requires_grad_(gradient is not None)
+
+
+def fingerprint(materials: Materials | StreamSource) -> str:
+    """A hash of what a batch is drawn from: images' shape, owners of captions, token ids; of a stream, its counts."""
+    if isinstance(materials, StreamSource):
+        return materials.fingerprint()
+    digest = hashlib.sha256(str(materials.images.shape).encode())
+    digest.update(materials.caption_image.tobytes())
+    lengths = np.array([len(row) for row in materials.tokens])
+    digest.update(lengths.tobytes())
+    digest.update(np.fromiter(chain.from_iterable(materials.tokens), dtype=np.int64, count=lengths.sum()).tobytes())
+    return digest.hexdigest()
+
+
+def _learning_towers(encoder: DualEncoder) -> list[tuple[str, Any]]:
+    """The transformers models that are not frozen, by modality."""
+    return [(name, route(encoder.student, name)[0].model) for name in MODALITIES if name not in encoder.frozen]

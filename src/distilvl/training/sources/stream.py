@@ -1,0 +1,235 @@
+"""Batches of images with their captions from WebDataset shards, streamed: memory does not grow with the data."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional as F
+
+from distilvl.config import TrainingConfig
+from distilvl.data.shards import EpochOrder, ShardSplit
+from distilvl.data.shards.captions import captions_of
+from distilvl.errors import DistilvlError
+from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features.views import Views
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.training.batched import over_rows, over_texts
+from distilvl.training.distributed import share_of
+from distilvl.training.inputs import StepInputs
+from distilvl.training.sources.stream_parts import gather_objects, join
+from distilvl.training.sources.stream_workers import (
+    BatchDecoder,
+    DecodedBatch,
+    decoded_batches,
+    drawn_captions,
+    require_enough,
+    worker_processes,
+)
+
+_SAMPLE = 8192
+logger = logging.getLogger("distilvl")
+
+
+@dataclass(frozen=True)
+class TeacherRows:
+    """Teacher rows of n images and one caption of each, with the images' ids.
+
+    Attributes:
+        images, texts: (n, D).
+        ids: (n,).
+    """
+
+    images: Tensor
+    texts: Tensor
+    ids: Tensor
+
+
+class StreamSource:
+    """Streams `split`, looks the teacher's features up by content, and puts batches on the device.
+
+    Every record is used once an epoch (`EpochOrder`), with captions drawn anew. An image's id is made of its content
+    hash: images that are equal byte for byte are never each other's negatives, and no table of ids is kept.
+
+    Args:
+        split: of a WebDataset.
+        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers are asked.
+        config: batch size, captions an image and seed.
+        store: where the teacher's features are; none without a teacher.
+        views: of which the student sees one of each image, drawn anew each epoch; none for whole images.
+        fabric: device and precision.
+        workers: how many processes at most decode, 0 for this one; a number that the cores suggest if not given. It
+            makes no difference to the batches.
+
+    Raises:
+        DistilvlError: fewer records than one batch, or a sampling that needs random access.
+    """
+
+    def __init__(
+        self,
+        split: ShardSplit,
+        encoder: DualEncoder,
+        config: TrainingConfig,
+        store: FeatureStore | None,
+        fabric: Fabric,
+        views: Views | None = None,
+        *,
+        workers: int | None = None,
+    ) -> None:
+        if config.sampling != "distinct_images":
+            raise DistilvlError(
+                f"training.sampling is {config.sampling}, which jumps between records, and {split.name} is streamed.",
+                "Leave it at distinct_images.",
+            )
+        self._split, self._encoder, self._store, self._fabric = split, encoder, store, fabric
+        self._config, self._workers = config, worker_processes(split.lanes, workers)
+        self._share = share = share_of(fabric)
+        self._order = EpochOrder(split, config.batch_size, config.seed, node=share.rank, nodes=share.processes)
+        at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
+        self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, views, at_least)
+        self._basis: Tensor | None = None
+        self.skipped = 0
+        """Records that the last epoch left out."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        return self._order.batches
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
+        """Batches of epoch `number` (from 0), without the first `skip`.
+
+        Raises:
+            DistilvlError: a bad record, or one without features, named by shard and member, unless the split was
+                opened with `skip_bad`; then they are counted, and the batch is shorter.
+        """
+        self.skipped, first = 0, ""
+        for batch in decoded_batches(self._order, self._decoder, number, skip, self._workers):
+            kept = self._with_features(batch)
+            self.skipped += len(kept.skipped)
+            first = first or next(iter(kept.skipped), "")
+            yield self._inputs(join(kept, self._share, gather_objects))
+        if self.skipped:
+            logger.warning("epoch %d left out %d bad records, the first: %s", number, self.skipped, first)
+
+    @property
+    def teacher(self) -> TeacherRows | None:
+        """A sample of the teacher's rows, where known, from which its principal axes can be found."""
+        return self.sample(_SAMPLE)
+
+    def turned(self, basis: Tensor) -> StreamSource:
+        """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
+        other = copy(self)
+        other._basis = basis
+        return other
+
+    def fingerprint(self) -> str:
+        """A hash of what batches are drawn from, as far as it is known beforehand."""
+        facts = (self._split.counts, self._split.captions_total, self._encoder.image_size)
+        return hashlib.sha256(str(facts).encode()).hexdigest()
+
+    def sample(self, size: int) -> TeacherRows | None:
+        """Teacher rows of `size` records that are spread over the shards, or of all; always the same ones.
+
+        None without a teacher. Nothing is decoded. The order is that of an epoch after the last.
+        """
+        if self._store is None:
+            return None
+        images: list[bytes] = []
+        texts: list[bytes] = []
+        # Of all records in each of several processes, so that all start from the same queues.
+        order = EpochOrder(self._split, self._config.batch_size, self._config.seed)
+        batches = range(min(order.batches, -(-size // order.rows(order.batches - 1))))
+        for samples in order.epoch(self._config.epochs, batches):
+            for one in samples:
+                assert one.image.data is not None  # the stream read it
+                try:
+                    caption = drawn_captions(captions_of(one), 0.0, 1)[0]
+                except DistilvlError:
+                    continue  # training will say so
+                images.append(image_key(one.image.data))
+                texts.append(text_key(caption))
+        lacking = {*self._store.missing("image", images), *self._store.missing("text", texts)}
+        rows = [row for row in range(len(images)) if row not in lacking][:size]
+        images, texts = [images[row] for row in rows], [texts[row] for row in rows]
+        return TeacherRows(self._teacher("image", images), self._teacher("text", texts), image_ids(images))
+
+    def _with_features(self, batch: DecodedBatch) -> DecodedBatch:
+        """The batch, or with `skip_bad` its records that the store knows."""
+        if self._store is None:
+            return batch
+        images = set(self._store.missing("image", batch.seen_keys))
+        texts = self._store.missing("text", batch.text_keys)
+        lacking = sorted(images | {batch.image_of[row] for row in texts})
+        if not lacking:
+            return batch
+        problems = [
+            f"{batch.names[row]}: the store {self._store.path} lacks its {'image' if row in images else 'caption'}"
+            for row in lacking
+        ]
+        if not self._split.skip_bad:
+            raise DistilvlError(
+                f"{problems[0]} ({len(problems)} such in this batch).",
+                f"Run `distilvl features --teacher ... --data ... --out {self._store.path}` again to add them.",
+            )
+        require_enough(len(batch.names) - len(lacking), problems)
+        return _without(batch, set(lacking), problems)
+
+    def _inputs(self, batch: DecodedBatch) -> StepInputs:
+        device, encoder, share = self._fabric.device, self._encoder, self._share
+        own = batch.tokens[share.rows(len(batch.tokens))]
+        ids = image_ids(batch.image_keys).to(device)
+        image_of = torch.tensor(batch.image_of, device=device)
+        images, mask = batch.pixels, None
+        if "image" in encoder.frozen:
+            images = torch.from_numpy(over_rows(self._fabric, encoder.pool_images, batch.pixels.numpy()))
+        if "text" in encoder.frozen:
+            texts = torch.from_numpy(over_texts(self._fabric, encoder, encoder.pool_texts, own))
+        else:
+            texts, mask = encoder.pad(own)
+        with_teacher = self._store is not None
+        return StepInputs(
+            images=images.to(device),
+            texts=texts.to(device),
+            attention_mask=None if mask is None else mask.to(device),
+            ids=ids,
+            text_ids=ids[image_of],
+            image_of=image_of,
+            u_image=self._teacher("image", batch.seen_keys).to(device) if with_teacher else None,
+            u_text=self._teacher("text", batch.text_keys).to(device) if with_teacher else None,
+        )
+
+    def _teacher(self, modality: str, keys: list[bytes]) -> Tensor:
+        """Rows (n, D) float32 of what `lookup_teacher` gives: in fp16, of unit length where the student's are."""
+        assert self._store is not None
+        rows = torch.from_numpy(self._store.images(keys) if modality == "image" else self._store.texts(keys)).float()
+        if self._encoder.normalized and not self._store.manifest.normalized:
+            rows = F.normalize(rows, dim=1).half().float()
+        return rows if self._basis is None else (rows @ self._basis).half().float()
+
+
+def image_ids(keys: list[bytes]) -> Tensor:
+    """One int64 an image, (n,), equal for equal keys: 62 bits, which `NO_IMAGE` and `EMPTY` are beyond."""
+    return torch.tensor([int.from_bytes(key[:8], "big") >> 2 for key in keys], dtype=torch.int64)
+
+
+def _without(batch: DecodedBatch, lacking: set[int], problems: list[str]) -> DecodedBatch:
+    images = [row for row in range(len(batch.names)) if row not in lacking]
+    texts = [row for row, image in enumerate(batch.image_of) if image not in lacking]
+    place = {row: k for k, row in enumerate(images)}
+    return DecodedBatch(
+        pixels=batch.pixels[images],
+        tokens=[batch.tokens[row] for row in texts],
+        image_of=[place[batch.image_of[row]] for row in texts],
+        image_keys=[batch.image_keys[row] for row in images],
+        seen_keys=[batch.seen_keys[row] for row in images],
+        text_keys=[batch.text_keys[row] for row in texts],
+        names=[batch.names[row] for row in images],
+        skipped=[*batch.skipped, *problems],
+    )

@@ -1,0 +1,125 @@
+"""`distilvl train --data webdataset:...`: a whole run, stopped and continued, and asking the teacher."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import distilvl
+from distilvl.data import load_dataset
+from distilvl.features.prepare import prepare_features
+from distilvl.training.checkpoint import load_tensors
+from distilvl.training.metrics import read_metrics
+from distilvl.training.trainer import Trainer
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
+QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]
+TEACHER = """
+import numpy as np
+
+class ColourTeacher:
+    name, revision, dim = "colour", "1", 12
+
+    def __init__(self):
+        self.projection = np.random.default_rng(0).normal(size=(30, 12))
+
+    def encode_images(self, images):
+        rows = [1 - np.asarray(image.resize((3, 3)), dtype=np.float64).ravel() / 255 for image in images]
+        return np.stack(rows) @ self.projection[:27]
+
+    def encode_texts(self, texts):
+        counts = [[text.count(chr(97 + k)) - 0.5 for k in range(26)] + [0, 0, 0, 0] for text in texts]
+        return np.array(counts, dtype=np.float64) @ self.projection
+"""
+
+
+def picture(k: int) -> bytes:
+    image = Image.new("RGB", (32, 32), "white")
+    left, top = 4 * (k % 5), 4 * (k // 8 % 5)
+    ImageDraw.Draw(image).rectangle((left, top, left + 10, top + 10), fill=COLOURS[k % 8])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """Shards of 30 + 3 records to train on and 8 to validate, two captions each."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for name, rows in (("train-0", range(30)), ("train-1", range(30, 33)), ("val-0", range(33, 41))):
+        with tarfile.open(folder / f"{name}.tar", "w") as tar:
+            for k in rows:
+                text = f"a {COLOURS[k % 8]} box number {k}\nbox {k}, {COLOURS[k % 8]}"
+                for kind, content in (("png", picture(k)), ("txt", text.encode())):
+                    info = tarfile.TarInfo(f"{k:02d}.{kind}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    return f"webdataset:{folder}?buffer=8"
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> str:
+    path = tmp_path / "colour_teacher.py"
+    path.write_text(TEACHER, encoding="utf-8")
+    return f"{path}:ColourTeacher"
+
+
+def run(data: str, student: Path, out: Path, *overrides: str, **inputs: str) -> None:
+    distilvl.train(data=data, student=student, out=out, overrides=[*QUICK, *overrides], accelerator="cpu", **inputs)
+
+
+def test_a_run_from_shards_stopped_and_continued(
+    data: str, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    overrides = ("training.epochs=2", "objective.cd.queue=20")
+    run(data, student_yaml, tmp_path / "whole", *overrides, teacher=teacher)
+    lines = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 11)), "33 records are 5 batches"
+    result = json.loads((tmp_path / "whole" / "result.json").read_text())
+    assert result["skipped_images"] == 0
+    assert "33 images with 66 captions" in (tmp_path / "whole" / "student" / "README.md").read_text()
+
+    step, calls = Trainer.update, 0
+
+    def stop_at_eight(self: Trainer, batch: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    features = str(tmp_path / "whole" / "features")
+    monkeypatch.setattr(Trainer, "update", stop_at_eight)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, student_yaml, tmp_path / "stopped", *overrides, features=features)
+    monkeypatch.setattr(Trainer, "update", step)
+    run(data, student_yaml, tmp_path / "stopped", *overrides, features=features)
+    assert [line["step"] for line in read_metrics(tmp_path / "stopped" / "metrics.jsonl") if "loss" in line] == list(
+        range(1, 11)
+    )
+    whole, _ = load_tensors(tmp_path / "whole" / "checkpoints" / "last.safetensors")
+    continued, _ = load_tensors(tmp_path / "stopped" / "checkpoints" / "last.safetensors")
+    assert whole.keys() == continued.keys()
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    "overrides", [("training.views=3",), ("objective.widths=[4]",), ("objective.cd.start=random",)]
+)
+def test_views_widths_and_random_queues_of_a_stream(
+    data: str, teacher: str, student_yaml: Path, tmp_path: Path, overrides: tuple[str, ...]
+):
+    run(data, student_yaml, tmp_path / "run", "training.epochs=1", *overrides, teacher=teacher)
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_asking_the_teacher_about_shards(data: str, teacher: str, tmp_path: Path):
+    report = prepare_features(teacher, load_dataset(data), tmp_path / "features")
+    assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+
+import distilvl
+from distilvl.config import TrainingConfig
+from distilvl.data import load_dataset
+from distilvl.errors import DistilvlError
+from distilvl.features import FeatureStore, extract_features, image_key
+from distilvl.features.views import Views
+from distilvl.recipes import load_config
+from distilvl.students import DualEncoder, build_student
+from distilvl.training.assembly import build_objective, fill_queues
+from distilvl.training.materials import Materials, SharedInputs
+from distilvl.training.sources import PairSource
+
+FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
+VIEWS = Views(count=3, scale=(0.2, 0.5), flip=True)
+TEACHER = '''
+import numpy as np
+
+class ColourTeacher:
+    """Colours in the image; the caption's letters, by way of a fixed random projection."""
+    name, revision, dim = "colour", "1", 12
+
+    def __init__(self):
+        self.projection = np.random.default_rng(0).normal(size=(30, 12))
+
+    def encode_images(self, images):
+        rows = [1 - np.asarray(image.resize((3, 3)), dtype=np.float64).ravel() / 256 for image in images]
+        return np.stack(rows) @ self.projection[:27]
+
+    def encode_texts(self, texts):
+        counts = [[text.count(chr(97 + k)) - 0.5 for k in range(26)] + [0, 0, 0, 0] for text in texts]
+        return np.array(counts, dtype=np.float64) @ self.projection
+'''
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> str:
+    path = tmp_path / "colour_teacher.py"
+    path.write_text(TEACHER, encoding="utf-8")
+    return f"{path}:ColourTeacher"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Twelve pictures of noise, eight to train on and four to score on; not all of one size."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    words = ("apple", "boat", "cup", "dog", "egg", "fox", "goat", "hut", "kiwi", "lamp", "moon", "nut")
+    lines = ["image,caption,split"]
+    for k, word in enumerate(words):
+        Image.fromarray(random.integers(0, 256, (40, 48 + k, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+        lines += [f"{k}.png,{some} {word},{'train' if k < 8 else 'val'}" for some in ("one", "another")]
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def store(pictures: Path, teacher: str, tmp_path: Path) -> FeatureStore:
+    from distilvl.teachers.loading import load_teacher
+
+    report = extract_features(load_teacher(teacher), load_dataset(pictures), tmp_path / "store", views=VIEWS)
+    return report.store
+
+
+@pytest.fixture
+def encoder(student_yaml: Path) -> DualEncoder:
+    return DualEncoder(build_student(load_config("paper", student=str(student_yaml)).student, 12, ["one apple"]))
+
+
+@pytest.fixture
+def train(pictures: Path, store: FeatureStore, encoder: DualEncoder) -> Materials:
+    return SharedInputs().materials(str(pictures), "train", encoder, store, FABRIC, VIEWS)
+
+
+def test_the_student_is_given_the_view_that_the_teacher_saw(
+    train: Materials, store: FeatureStore, encoder: DualEncoder
+) -> None:
+    assert (train.count, train.views, len(train.pixels)) == (8, 3, 24)
+    assert train.teacher is not None
+    for row, record in enumerate(train.dataset):
+        key, image = image_key(record.image.read()), Image.open(record.image.name)
+        cuts = [view.of(image) for view in VIEWS.of(key)]
+        np.testing.assert_array_equal(train.pixels[3 * row : 3 * row + 3], encoder.resize(cuts))
+        stored = store.images(VIEWS.keys([key]))
+        np.testing.assert_array_equal(train.teacher.images[3 * row : 3 * row + 3].numpy(), stored)
+
+
+def test_a_batch_has_one_view_of_each_image_drawn_anew_in_each_epoch(train: Materials, encoder: DualEncoder) -> None:
+    source = PairSource(train, encoder, TrainingConfig(batch_size=4, seed=3), torch.device("cpu"))
+    assert train.teacher is not None
+    seen: dict[int, list[int]] = {row: [] for row in range(8)}
+    for epoch in range(12):
+        for batch in source.epoch(epoch):
+            assert batch.u_image is not None
+            for k, row in enumerate(batch.ids.tolist()):
+                here = range(3 * row, 3 * row + 3)
+                (view,) = [v for v in here if np.array_equal(train.pixels[v], batch.images[k].numpy())]
+                torch.testing.assert_close(batch.u_image[k], train.teacher.images[view].float(), rtol=0, atol=0)
+                seen[row].append(view - 3 * row)
+    assert all(set(views) == {0, 1, 2} for views in seen.values())
+    assert len({tuple(views) for views in seen.values()}) > 1
+    again = [batch.images for batch in source.epoch(5, skip=1)]
+    torch.testing.assert_close(again, [batch.images for batch in source.epoch(5)][1:], rtol=0, atol=0)
+
+
+def test_queues_know_which_image_a_view_belongs_to(train: Materials) -> None:
+    objective = build_objective(load_config("paper", overrides=["objective.cd.queue=24"]).objective, 12)
+    fill_queues(objective, "stored", train, 0)
+    assert train.teacher is not None
+    rows = train.teacher.images.float()
+    for feature, owner in zip(objective.image_queue.features, objective.image_queue.ids.tolist(), strict=True):
+        (row,) = torch.nonzero((rows == feature).all(dim=1)).flatten().tolist()
+        assert row // 3 == owner
+    assert objective.image_queue.ids.bincount().tolist() == [3] * 8
+
+
+def test_frozen_towers_know_each_view(pictures: Path, store: FeatureStore, encoder: DualEncoder) -> None:
+    shared = SharedInputs()
+    encoder.freeze("image")
+    whole = shared.materials(str(pictures), "train", encoder, store, FABRIC)
+    viewed = shared.materials(str(pictures), "train", encoder, store, FABRIC, VIEWS)
+    assert whole.pooled_images is not None
+    assert viewed.pooled_images is not None
+    np.testing.assert_allclose(viewed.pooled_images[::3], whole.pooled_images, atol=1e-5)
+    assert np.abs(viewed.pooled_images[1::3] - whole.pooled_images).max() > 1e-3
+
+
+def _train(pictures: Path, out: Path, student: Path, views: int, **inputs: str) -> None:
+    overrides = ["training.batch_size=4", "training.epochs=2", "training.precision=fp32", f"training.views={views}"]
+    distilvl.train(
+        data=pictures, out=out, student=student, overrides=[*overrides, "objective.cd.queue=8"], accelerator="cpu",
+        **inputs,
+    )  # fmt: skip
+
+
+def test_a_teacher_that_is_asked_now_is_asked_about_views_of_training_images(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    _train(pictures, tmp_path / "run", student_yaml, 2, teacher=teacher)
+    held = FeatureStore.open(tmp_path / "run" / "features").verify()
+    assert (held.images, held.views) == (12, 8)
+    assert (tmp_path / "run" / "result.json").is_file()
+
+
+def test_views_that_no_teacher_saw(pictures: Path, store: FeatureStore, student_yaml: Path, tmp_path: Path) -> None:
+    with pytest.raises(DistilvlError, match="holds 3 of 4 views of an image"):
+        _train(pictures, tmp_path / "run", student_yaml, 4, features=str(store.path))
+    with pytest.raises(DistilvlError, match="no features of views"):
+        _train(pictures, tmp_path / "none", student_yaml, 2, recipe="contrastive")
