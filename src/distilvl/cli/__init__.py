@@ -6,11 +6,25 @@ import logging
 import os
 import sys
 
-from distilvl.cli import data, demo, evaluate, features, report, reproduce, train
+from distilvl.cli import data, demo, evaluate, export, features, index, report, reproduce, search, serve, train
 from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 
-__all__ = ["app", "data", "demo", "evaluate", "features", "main", "report", "reproduce", "train"]
+__all__ = [
+    "app",
+    "data",
+    "demo",
+    "evaluate",
+    "export",
+    "features",
+    "index",
+    "main",
+    "report",
+    "reproduce",
+    "search",
+    "serve",
+    "train",
+]
 
 
 def main() -> None:

@@ -1,0 +1,80 @@
+"""`distilvl export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from distilvl.cli.shared import AsJson, Data, SkipBad, app, clean_stdout, print_json
+
+if TYPE_CHECKING:
+    from distilvl.export import Export
+
+COLUMNS = ("", "size, MB", "RSUM", "drop", "ms, image", "ms, text")
+
+
+@app.command(
+    epilog="Example: distilvl export runs/mine --out exported --precision fp32 --precision int8 --data photos/"
+)
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDENT", help="Run folder or student folder.")],
+    out: Annotated[Path, typer.Option(help="New folder; an earlier export there is replaced.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="Split on which RSUM is measured before and after.")] = "val",
+    precision: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="fp32, fp16 or int8; may be given again. fp32 and int8 by default."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="RSUM, of 600, that a precision may lose; else nothing is written.")
+    ] = 1.0,
+    keep: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Layer, or module with layers, that stays in fp32; may be given again."),
+    ] = None,
+    features: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Store with the teacher's features of the split, for its RSUM; the run's own by default."),
+    ] = None,
+    teacher: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The teacher itself, to time it, and to score it where no store has its features."),
+    ] = None,
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a student as ONNX that runs without PyTorch; score it before and after, and refuse what loses too much."""
+    from distilvl.export import Settings, export_student
+
+    settings = Settings(
+        split=split,
+        precisions=precision or Settings.precisions,
+        max_drop=max_drop,
+        keep=keep or (),
+        features=features,
+        teacher=teacher,
+        skip_bad=skip_bad,
+    )
+    with clean_stdout():
+        found = export_student(source, out, data, settings)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    _print(found)
+
+
+def _print(found: Export) -> None:
+    table = Table(title=f"{found.student} on {found.data}: {found.images} images, {found.texts} captions")
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column else "left")
+    for row in found.rows:
+        size = None if row.size is None else row.size / 1e6
+        values = (size, row.rsum, row.drop, row.image_ms, row.text_ms)
+        table.add_row(row.name, *("" if value is None else f"{value:.1f}" for value in values))
+    console = Console()
+    console.print(table)
+    console.print(f"{found.threads} thread(s), one item at a time; written: {found.folder}", highlight=False)

@@ -1,0 +1,45 @@
+"""`distilvl index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from distilvl.cli.shared import AsJson, app, clean_stdout, print_json
+
+_SHOWN = 10
+
+
+@app.command(epilog="Example: distilvl index ~/Pictures --model runs/demo --out pictures.index")
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of photographs; those in the folders in it belong to it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the index; one that is there is brought up to date.")],
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Run, student, exported folder, or whatever --teacher takes; the index's own by default."),
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Begin anew, as with another model.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make photographs searchable: only new and changed ones are read, deleted ones leave. Stopped, it continues."""
+    from distilvl.search import index_folder
+
+    with clean_stdout():
+        report = index_folder(folder, out, model, rebuild=rebuild)
+    if as_json:
+        print_json(report.as_dict())
+        return
+    typer.echo(
+        f"{out}: {report.found} photographs in {folder}: {report.unchanged} unchanged, {report.added} new, "
+        f"{report.changed} changed, {report.deleted} deleted"
+    )
+    if report.encoded:
+        typer.echo(f"{report.encoded} encoded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second")
+    for _, reason in report.unreadable[:_SHOWN]:
+        typer.echo(f"left out: {reason}", err=True)
+    if len(report.unreadable) > _SHOWN:
+        typer.echo(f"left out: {len(report.unreadable) - _SHOWN} more (see unreadable.json in {out})", err=True)
+    if report.remembered:
+        typer.echo(f"{report.remembered} could not be decoded before and have not changed", err=True)

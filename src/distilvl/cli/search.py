@@ -1,0 +1,51 @@
+"""`distilvl search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from distilvl.cli.shared import AsJson, app, clean_stdout, print_json
+
+
+@app.command(epilog='Example: distilvl search pictures.index "a dog on a beach" --since 2021 --folder holidays --open')
+def search(
+    index: Annotated[Path, typer.Argument(help="Folder that `distilvl index` wrote.")],
+    text: Annotated[Optional[str], typer.Argument(help="What the photographs should show.")] = None,  # noqa: UP045
+    image: Annotated[Optional[Path], typer.Option(help="A picture they should be like.")] = None,  # noqa: UP045
+    weight: Annotated[float, typer.Option(min=0, max=1, help="Of text and picture together, the text's share.")] = 0.5,
+    top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    folder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Only below this folder: absolute, or as seen from the indexed folder."),
+    ] = None,
+    since: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Only taken in this year, month, day or second (2021, 2021-07, ...) or later."),
+    ] = None,
+    until: Annotated[Optional[str], typer.Option(help="Only taken in it or earlier.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option(help="Where the index's model is now, if it has moved.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+    show: Annotated[bool, typer.Option("--open", help="Show them in the browser: one page, no server.")] = False,
+) -> None:
+    """Find photographs by what they show, by a picture they are like, or by both."""
+    from distilvl.search import Index
+
+    with clean_stdout():
+        found = Index.open(index, model)
+        hits = found.search(text, image, weight=weight, top=top, folder=folder, since=since, until=until)
+    if as_json:
+        print_json({"hits": [hit.as_dict() for hit in hits], "photos": len(found)})
+    else:
+        for hit in hits:
+            typer.echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {hit.path}")
+        if not hits:
+            typer.echo("nothing meets these conditions", err=True)
+    if show:
+        from distilvl.search.page import open_page
+
+        with clean_stdout():
+            page = open_page(found, hits, text, image)
+        typer.echo(f"written: {page}", err=True)

@@ -1,0 +1,221 @@
+"""`export_student`: a trained student as one folder of ONNX graphs, scored before the folder gets its name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from PIL import Image
+
+from distilvl.data import PairDataset, load_dataset
+from distilvl.data.images import decode_image
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.sources import run_of, student_folder
+from distilvl.experiments.cost import Encoder, StudentEncoder
+from distilvl.export.folder import new_folder, write_manifest
+from distilvl.export.graphs import export_graphs
+from distilvl.export.inputs import image_steps, save_tokenizer
+from distilvl.export.measure import milliseconds, rsums
+from distilvl.export.precisions import Lowering, check_precisions, split_layers
+from distilvl.export.quantize import is_convolutional
+from distilvl.export.rows import TEACHER, TORCH, Export, Row
+from distilvl.export.sensitivity import Lower, layer_errors
+from distilvl.export.teacher import stored_rsum
+from distilvl.runtime import Manifest, Runtime
+from distilvl.runtime.manifest import File, Towers, file_hash
+from distilvl.students import DualEncoder, load_student
+from distilvl.teachers.base import Teacher
+from distilvl.teachers.loading import load_teacher
+from distilvl.teachers.revision import folder_hash
+
+logger = logging.getLogger("distilvl")
+
+_TOKENIZER = "tokenizer.json"
+_CALIBRATION_IMAGES = 64
+_SAMPLE = 32
+_WORST = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is wanted of an export.
+
+    Attributes:
+        split: whose images and captions are scored.
+        precisions: of `fp32`, `fp16` and `int8`.
+        max_drop: how much RSUM (0 to 600) a precision may lose against the student in PyTorch.
+        keep: layers, or modules with layers in them, that stay in fp32.
+        features: a store with the teacher's features of the split, for its RSUM; by default the run's, if it has them.
+        teacher: what `load_teacher` takes: it is timed, and scored where no store has its features.
+        skip_bad: leave bad images out.
+    """
+
+    split: str = "val"
+    precisions: Sequence[str] = ("fp32", "int8")
+    max_drop: float = 1.0
+    keep: Sequence[str] = ()
+    features: str | Path | None = None
+    teacher: str | None = None
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class _Student:
+    """The student that is exported, in all its forms."""
+
+    path: Path
+    encoder: DualEncoder
+    graphs: Mapping[str, onnx.ModelProto]
+
+
+def export_student(
+    source: str | Path, out: str | Path, data: str | Path | PairDataset, settings: Settings | None = None
+) -> Export:
+    """Write a student as ONNX and score each precision; the folder gets its name only if none lost too much.
+
+    Args:
+        source: a run folder or a student folder.
+        out: the new folder; an earlier export there is replaced.
+        data: on which RSUM is measured before and after, as `load_dataset` takes it; its training split calibrates
+            int8 convolutional towers.
+        settings: the rest; see `Settings`.
+
+    Raises:
+        DistilvlError: not a student, a tower that cannot be exported, an unknown precision or layer, bad data, a folder
+            that cannot be written, or a precision that loses too much; then nothing is left behind.
+    """
+    settings = settings or Settings()
+    precisions = check_precisions(settings.precisions)
+    path = student_folder(Path(source)) if Path(source, "config.yaml").is_file() else Path(source)
+    with new_folder(Path(out)) as folder:
+        encoder = DualEncoder(load_student(path, device="cpu"))
+        dataset = data if isinstance(data, PairDataset) else load_dataset(data, skip_bad=settings.skip_bad)
+        gallery = dataset.split(settings.split)
+        manifest = _prepared(path, encoder, folder, gallery)
+        student = _Student(path, encoder, export_graphs(encoder))
+        lowered, kept = split_layers(student.graphs, settings.keep)
+        calibration = None
+        if "int8" in precisions and is_convolutional(student.graphs["image"]):
+            calibration = _calibration(dataset, encoder)
+        lowerings = {precision: Lowering(precision, calibration) for precision in precisions}
+        manifest = replace(manifest, precisions={
+            name: _saved(student, lowering, lowered, kept, folder) for name, lowering in lowerings.items()
+        })  # fmt: skip
+        manifest = replace(manifest, files=_files(folder))
+        write_manifest(folder, manifest)
+        rows = _measured(student, manifest, folder, gallery, settings)
+        for row in rows:
+            if row.drop is not None and row.drop > settings.max_drop:
+                raise _too_lossy(row, settings.max_drop, student, gallery, lowerings[row.name])
+        export = Export(Path(out), manifest.name, gallery.name, len(gallery), len(gallery.captions),
+                        torch.get_num_threads(), rows)  # fmt: skip
+        write_manifest(folder, replace(manifest, scores=export.scores()))
+    return export
+
+
+def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
+    """The manifest as far as it is known before there are graphs; the tokenizer is written."""
+    longest, pad_id = save_tokenizer(encoder, folder / _TOKENIZER, gallery.captions[:1000])
+    return Manifest(
+        name=path.resolve().parent.name if path.name == "student" else path.resolve().name,
+        revision=folder_hash(path),
+        width=int(encoder.student.get_embedding_dimension() or 0),
+        normalized=encoder.normalized,
+        size=encoder.image_size,
+        steps=image_steps(encoder),
+        tokenizer=_TOKENIZER,
+        max_length=longest,
+        pad_id=pad_id,
+        precisions={},
+        files={},
+        scores={},
+    )
+
+
+def _saved(student: _Student, lowering: Lowering, lowered: list[str], kept: list[str], folder: Path) -> Towers:
+    """Both graphs of one precision, written."""
+    names = {modality: f"{modality}.{lowering.precision}.onnx" for modality in student.graphs}
+    for modality, graph in student.graphs.items():
+        logger.info("writing %s", names[modality])
+        onnx.save(lowering(graph, lowered), folder / names[modality])
+    return Towers(names["image"], names["text"], tuple(kept) if lowering.precision != "fp32" else ())
+
+
+def _files(folder: Path) -> dict[str, File]:
+    return {path.name: File(file_hash(path), path.stat().st_size) for path in sorted(folder.iterdir())}
+
+
+def _calibration(dataset: PairDataset, encoder: DualEncoder) -> npt.NDArray[np.uint8]:
+    """Pixels of some training images, the same ones each time."""
+    train = dataset.split("train")
+    rows = np.random.default_rng(0).permutation(len(train))[:_CALIBRATION_IMAGES]
+    records = [train[int(row)] for row in sorted(rows)]
+    return encoder.resize([decode_image(record.image.read(), record.image.name) for record in records])
+
+
+def _measured(
+    student: _Student, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
+) -> tuple[Row, ...]:
+    """Rows of the teacher, where known, of PyTorch and of each precision."""
+    threads = torch.get_num_threads()
+    encoders: dict[str, Encoder] = {TORCH: StudentEncoder(student.encoder.student)}
+    for precision in manifest.precisions:
+        encoders[precision] = Runtime.load(folder, precision=precision, threads=threads)
+    teacher = None if settings.teacher is None else load_teacher(settings.teacher)
+    stored = stored_rsum(settings.features, run_of(student.path), gallery, skip_bad=settings.skip_bad)
+    asked: dict[str, Encoder] = {} if teacher is None else {TEACHER: teacher}
+    # Teachers are slow: one whose features are stored only encodes the sample that is timed.
+    scores = rsums(encoders if stored is not None else {**asked, **encoders}, gallery, skip_bad=settings.skip_bad)
+    encoders = {**asked, **encoders}
+    times = milliseconds(encoders, *_sample(gallery))
+    rows = [Row(TORCH, _weights_size(student.path), scores[TORCH], None, *times[TORCH])]
+    for name in manifest.precisions:
+        size = sum(manifest.files[file].size for file in manifest.graphs(name))
+        rows.append(Row(name, size, scores[name], scores[TORCH] - scores[name], *times[name]))
+    if teacher is not None or stored is not None:
+        rsum = stored if stored is not None else scores[TEACHER]
+        rows.insert(0, Row(TEACHER, _parameters_size(teacher), rsum, None, *times.get(TEACHER, (None, None))))
+    return tuple(rows)
+
+
+def _sample(gallery: PairDataset) -> tuple[list[Image.Image], list[str]]:
+    """The first pictures of the split, and a caption of each."""
+    records = gallery[:_SAMPLE]
+    pictures = [decode_image(record.image.read(), record.image.name) for record in records]
+    return pictures, [record.captions[0] for record in records]
+
+
+def _weights_size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*.safetensors"))
+
+
+def _parameters_size(teacher: Teacher | None) -> int | None:
+    """Bytes of its weights in fp32, if it says how many it has."""
+    count = getattr(teacher, "num_parameters", None)
+    return None if count is None else 4 * int(count)
+
+
+def _too_lossy(row: Row, max_drop: float, student: _Student, gallery: PairDataset, lower: Lower) -> DistilvlError:
+    """What a person can do about it: which layers suffer most in this precision."""
+    pictures, captions = _sample(gallery)
+    ids, mask = student.encoder.pad(student.encoder.tokenize(captions))
+    inputs = {
+        "image": {"pixels": student.encoder.resize(pictures)},
+        "text": {"input_ids": ids.numpy(), "attention_mask": mask.numpy()},
+    }
+    errors: dict[str, float] = {}
+    for modality, graph in student.graphs.items():
+        errors |= layer_errors(graph, lower, inputs[modality])
+    worst = sorted(errors, key=lambda name: -errors[name])[:_WORST]
+    named = ", ".join(f"{name} ({errors[name]:.1e})" for name in worst)
+    return DistilvlError(
+        f"{row.name} loses {row.drop:.1f} of RSUM, more than --max-drop {max_drop:g}; nothing was written. The layers "
+        f"that suffer most, by 1 - cosine of the features with each of them alone in {row.name}: {named}.",
+        f"Keep some in fp32 (--keep {worst[0]}), or allow a larger drop.",
+    )

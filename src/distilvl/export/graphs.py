@@ -1,0 +1,198 @@
+"""From a student's towers to ONNX graphs: uint8 pixels or token ids in, features out."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from distilvl.errors import DistilvlError
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.pretrained import first_line
+from distilvl.students.routes import MODALITIES, route
+
+OPSET = 20
+WEIGHTED = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
+"""Operations that have a layer's weights, and which of their inputs these are."""
+
+_TOLERANCE = 1e-4
+_MODULE = re.compile(r"sub_modules\.(?:text|image)\.(\d+)(?:\.(.+))?$")
+
+
+class _ImageTower(nn.Module):
+    def __init__(self, encoder: DualEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.encoder.encode_images(pixels)
+
+
+class _TextTower(nn.Module):
+    def __init__(self, encoder: DualEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.encoder.encode_texts(input_ids, attention_mask)
+
+
+def export_graphs(encoder: DualEncoder) -> dict[str, onnx.ModelProto]:
+    """The fp32 graphs of both towers, by `image` and `text`; layers are named as the student's modules are.
+
+        image: `pixels` (batch, 3, H, W) uint8 -> `features` (batch, D) float32; scale and normalisation included
+        text:  `input_ids`, `attention_mask` (batch, length) int64 -> `features` (batch, D) float32
+
+    Raises:
+        DistilvlError: a tower that PyTorch cannot export, or whose graph gives other features than the student.
+    """
+    encoder.eval()
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    images, texts = (
+        {"pixels": {0: batch}},
+        {"input_ids": {0: batch, 1: length}, "attention_mask": {0: batch, 1: length}},
+    )
+    with _plain_attention(encoder), torch.no_grad():
+        graphs = {
+            "image": _export("image", _ImageTower(encoder), _pixels(encoder, 2), images),
+            "text": _export("text", _TextTower(encoder), _tokens(encoder, 3, 7), texts),
+        }
+    for modality, graph in graphs.items():
+        _name_layers(graph, modality, last=len(route(encoder.student, modality)) - 1)
+    _require_same(encoder, graphs)
+    return graphs
+
+
+def layers(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that multiply by, convolve with or look up stored weights, in order."""
+    stored = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) > 1}
+    return [
+        node for node in graph.graph.node if node.op_type in WEIGHTED and node.input[WEIGHTED[node.op_type]] in stored
+    ]
+
+
+def _export(name: str, tower: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> onnx.ModelProto:
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                tower.eval(),
+                kwargs=inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=["features"],
+                dynamic_shapes=shapes,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter wraps whatever the model's code raises
+            raise DistilvlError(
+                f"PyTorch cannot export the {name} tower to ONNX: {first_line(error)}.", "Use another tower."
+            ) from error
+    if program is None:
+        raise AssertionError("torch.onnx.export gave no program")
+    graph = program.model_proto
+    # Shapes of intermediate results, which the quantiser would take for right after it transposed a weight.
+    del graph.graph.value_info[:]
+    return graph
+
+
+def _pixels(encoder: DualEncoder, rows: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    shape = (rows, 3, *encoder.image_size)
+    return {"pixels": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)}
+
+
+def _tokens(encoder: DualEncoder, rows: int, length: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    entries = len(route(encoder.student, "text")[0].tokenizer)
+    ids = torch.randint(0, entries, (rows, length), generator=generator)
+    mask = torch.ones_like(ids)
+    for row in range(1, rows):
+        mask[row, max(1, length - row) :] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _require_same(encoder: DualEncoder, graphs: dict[str, onnx.ModelProto]) -> None:
+    """Compare graphs and towers on batches and lengths other than those of the export."""
+    from onnxruntime import InferenceSession
+
+    sessions = {name: InferenceSession(graph.SerializeToString()) for name, graph in graphs.items()}
+    longest = max_length(encoder)
+    for rows, length in ((1, 1), (2, min(9, longest)), (5, longest)):
+        for name, inputs in (("image", _pixels(encoder, rows)), ("text", _tokens(encoder, rows, length))):
+            with torch.no_grad():
+                expected = (encoder.encode_images if name == "image" else encoder.encode_texts)(*inputs.values())
+            given = sessions[name].run(None, {key: value.numpy() for key, value in inputs.items()})[0]
+            if given.shape != expected.shape or np.abs(given - expected.numpy()).max() > _TOLERANCE:
+                raise DistilvlError(
+                    f"the exported {name} tower gives other features than the student ({rows} rows).",
+                    "Use another tower, or report this with the student's config.json.",
+                )
+
+
+def max_length(encoder: DualEncoder) -> int:
+    """Tokens that the text tower takes: the tokenizer's limit or the number of learnt positions."""
+    tower = route(encoder.student, "text")[0]
+    positions = getattr(tower.model.config, "max_position_embeddings", None)
+    limits = [tower.tokenizer.model_max_length, tower.max_seq_length, positions]
+    return int(min(limit for limit in limits if limit))
+
+
+def _name_layers(graph: onnx.ModelProto, modality: str, last: int) -> None:
+    """`image.tower.encoder.layer.0.attention.q_proj`, `text.head`: what messages and `--keep` call the layers."""
+    seen: Counter[str] = Counter()
+    for node in layers(graph):
+        name = f"{modality}.{_module(node, last)}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}.{seen[name]}"
+
+
+def _module(node: onnx.NodeProto, last: int) -> str:
+    """The module that a node comes from, as the exporter noted it: tower, pooling or head, and the path inside."""
+    noted = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+    scopes = [found for scope in ast.literal_eval(noted)[:-1] if (found := _MODULE.search(scope))]
+    if not scopes:
+        return node.name
+    index, path = int(scopes[-1][1]), (scopes[-1][2] or "").removeprefix("model.")
+    if index == last:
+        return "head"
+    return ".".join(part for part in ("tower" if index == 0 else "pooling", path) if part)
+
+
+@contextmanager
+def _plain_attention(encoder: DualEncoder) -> Iterator[None]:
+    """Attention as products and a softmax, which runtimes fuse themselves."""
+    towers = [route(encoder.student, modality)[0].model for modality in MODALITIES]
+    before = [tower.config._attn_implementation for tower in towers]
+    try:
+        for tower in towers:
+            tower.set_attn_implementation("eager")
+        yield
+    finally:
+        for tower, name in zip(towers, before, strict=True):
+            tower.set_attn_implementation(name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on packages that are not installed and names that it chose."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,60 @@
+"""What an export found: one row for each precision, beside PyTorch's and the teacher's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+TORCH = "torch"
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model; what is not known is none.
+
+    Attributes:
+        name: `teacher`, `torch`, or a precision.
+        size: bytes of the two graphs; of the weights where there are no graphs.
+        rsum: 0 to 600.
+        drop: how much of PyTorch's RSUM is lost.
+        image_ms, text_ms: median milliseconds of one picture and of one caption.
+    """
+
+    name: str
+    size: int | None = None
+    rsum: float | None = None
+    drop: float | None = None
+    image_ms: float | None = None
+    text_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` reports.
+
+    Attributes:
+        folder: where the graphs are.
+        student: its name.
+        data: the split that was scored.
+        images, texts: how many it has.
+        threads: that each model was given.
+        rows: teacher, where known, PyTorch, then the precisions.
+    """
+
+    folder: Path
+    student: str
+    data: str
+    images: int
+    texts: int
+    threads: int
+    rows: tuple[Row, ...]
+
+    def scores(self) -> dict[str, Any]:
+        """What the manifest keeps of all this."""
+        return {key: value for key, value in self.as_dict().items() if key not in ("folder", "student")}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `export --json` prints."""
+        return {**asdict(self), "folder": str(self.folder), "rows": [asdict(row) for row in self.rows]}

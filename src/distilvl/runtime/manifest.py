@@ -1,0 +1,234 @@
+"""`manifest.json` of an exported folder: what the files are, how to prepare inputs, what was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distilvl.errors import DistilvlError
+from distilvl.runtime.pixels import Step, check_steps
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = "distilvl-export"
+VERSION = 1
+
+_REMEDY = "Export the student again, or copy the whole folder again."
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file must be.
+
+    Attributes:
+        sha256: of its bytes, in hexadecimal.
+        size: bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The two graphs of one precision.
+
+    Attributes:
+        image, text: names of the files.
+        kept: layers that were left in fp32 by wish.
+    """
+
+    image: str
+    text: str
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked `manifest.json`.
+
+    Attributes:
+        name: of the student.
+        revision: hash of the student's weights, configuration and vocabulary.
+        width: D, the width of the shared space.
+        normalized: whether rows come out with unit length.
+        size: height and width of the pixels that the image graph takes.
+        steps: from an RGB picture to such pixels.
+        tokenizer: name of its file.
+        max_length: tokens of a text, special ones included; longer texts are cut.
+        pad_id: what short rows of token ids are filled with.
+        precisions: the graphs, by `fp32`, `fp16` or `int8`.
+        files: what each file must be, by name.
+        scores: what was measured when it was exported, for people; nothing here needs it.
+    """
+
+    name: str
+    revision: str
+    width: int
+    normalized: bool
+    size: tuple[int, int]
+    steps: tuple[Step, ...]
+    tokenizer: str
+    max_length: int
+    pad_id: int
+    precisions: Mapping[str, Towers]
+    files: Mapping[str, File]
+    scores: Mapping[str, Any]
+
+    def smallest(self) -> str:
+        """The precision whose two graphs take the fewest bytes."""
+        return min(self.precisions, key=lambda name: sum(self.files[file].size for file in self.graphs(name)))
+
+    def graphs(self, precision: str) -> tuple[str, str]:
+        """Files of the image and of the text tower."""
+        towers = self.precisions[precision]
+        return towers.image, towers.text
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object that `read_manifest` reads."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "revision": self.revision,
+            "width": self.width,
+            "normalized": self.normalized,
+            "image": {"size": list(self.size), "steps": [dict(step) for step in self.steps]},
+            "text": {"tokenizer": self.tokenizer, "max_length": self.max_length, "pad_id": self.pad_id},
+            "precisions": {
+                name: {"image": one.image, "text": one.text, "kept": list(one.kept)}
+                for name, one in self.precisions.items()
+            },
+            "files": {name: {"sha256": file.sha256, "size": file.size} for name, file in self.files.items()},
+            "scores": dict(self.scores),
+        }
+
+
+def is_export(folder: str | Path) -> bool:
+    """Whether `folder` says of itself that it is an exported student; nothing else is checked."""
+    try:
+        return bool(_read_object(Path(folder))["format"] == FORMAT)
+    except (DistilvlError, KeyError):
+        return False
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """The manifest of an exported folder; `check_file` checks the files it names.
+
+    Raises:
+        DistilvlError: no manifest, one of another kind or version, a field that is missing or wrong, or a file name
+            that leads out of the folder.
+    """
+    folder = Path(folder)
+    fields = _read_object(folder)
+    if fields.get("format") != FORMAT:
+        raise DistilvlError(f"{folder} is not an exported student.", "Give a folder that `distilvl export` wrote.")
+    if fields.get("version") != VERSION:
+        raise DistilvlError(
+            f"{folder} has version {fields.get('version')!r} of the format; this distilvl reads {VERSION}.",
+            "Install the distilvl that exported it, or export again.",
+        )
+    try:
+        return _parsed(fields)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise DistilvlError(f"{folder / MANIFEST_NAME} is damaged: {what}.", _REMEDY) from error
+
+
+def check_file(folder: Path, name: str, expected: File) -> Path:
+    """The path of a file that is as the manifest says.
+
+    Raises:
+        DistilvlError: missing, of another size, or with other bytes.
+    """
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        if size != expected.size:
+            raise DistilvlError(f"{path} has {size:,} bytes instead of {expected.size:,}.", _REMEDY)
+        if file_hash(path) != expected.sha256:
+            raise DistilvlError(f"{path} is damaged: its SHA-256 is not the manifest's.", _REMEDY)
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", _REMEDY) from error
+    return path
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_object(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DistilvlError(
+            f"cannot read {path}: {error.strerror or error}.", "Give a folder that `distilvl export` wrote."
+        ) from error
+    except ValueError as error:
+        raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
+    if not isinstance(fields, dict):
+        raise DistilvlError(f"{path} is not a JSON object.", _REMEDY)
+    return fields
+
+
+def _parsed(fields: dict[str, Any]) -> Manifest:
+    image, text = fields["image"], fields["text"]
+    height, width = (_count(side) for side in image["size"])
+    files = {
+        _plain(name): File(_string(file["sha256"]), _count(file["size"])) for name, file in fields["files"].items()
+    }
+    precisions = {
+        name: Towers(_known(one["image"], files), _known(one["text"], files), tuple(one["kept"]))
+        for name, one in fields["precisions"].items()
+    }
+    if not precisions:
+        raise ValueError("it names no precision")
+    return Manifest(
+        name=_string(fields["name"]),
+        revision=_string(fields["revision"]),
+        width=_count(fields["width"]),
+        normalized=bool(fields["normalized"]),
+        size=(height, width),
+        steps=check_steps(image["steps"]),
+        tokenizer=_known(text["tokenizer"], files),
+        max_length=_count(text["max_length"]),
+        pad_id=_count(text["pad_id"], least=0),
+        precisions=precisions,
+        files=files,
+        scores=dict(fields["scores"]),
+    )
+
+
+def _plain(name: Any) -> str:
+    """A file name without folders: nothing that a manifest names can lie outside its folder."""
+    if not isinstance(name, str) or not name or name in (".", "..") or any(part in name for part in "/\\:\0"):
+        raise ValueError(f"{name!r} is not the name of a file in the folder")
+    return name
+
+
+def _known(name: Any, files: Mapping[str, File]) -> str:
+    if _plain(name) not in files:
+        raise ValueError(f"{name} is not among its files")
+    return str(name)
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _count(value: Any, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{value!r} is not a number of at least {least}")
+    return value

@@ -1,0 +1,101 @@
+"""`Runtime`: an exported student behind the two calls of a teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from distilvl.errors import DistilvlError
+from distilvl.runtime.manifest import Manifest, check_file, read_manifest
+from distilvl.runtime.pixels import to_pixels
+from distilvl.runtime.sessions import Graph
+from distilvl.runtime.tokens import TextTokenizer
+
+_BATCH = 64
+Features = npt.NDArray[np.float32]
+
+
+class Runtime:
+    """An exported student; made by `Runtime.load`, safe to use from several threads.
+
+    Attributes:
+        name: of the student.
+        revision: changes with the student and with the precision.
+        dim: D, the width of the shared space.
+        preprocessing: the steps before the image tower, as text.
+        manifest: all that the folder says of itself.
+        precision: the one that is used.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, precision: str, threads: int | None) -> None:
+        self.manifest = manifest
+        self.precision = precision
+        self.name = manifest.name
+        self.revision = f"{manifest.revision}-{precision}"
+        self.dim = manifest.width
+        self.preprocessing = json.dumps([dict(step) for step in manifest.steps])
+        image, text = manifest.graphs(precision)
+        paths = {name: check_file(folder, name, manifest.files[name]) for name in (image, text, manifest.tokenizer)}
+        self._tokenizer = TextTokenizer(paths[manifest.tokenizer], manifest.max_length, manifest.pad_id)
+        self._image = Graph(paths[image], threads)
+        self._text = Graph(paths[text], threads)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, precision: str | None = None, threads: int | None = None) -> Runtime:
+        """The student in a folder that `distilvl export` wrote.
+
+        Args:
+            folder: with a `manifest.json`; every file that is used is checked against its SHA-256.
+            precision: `fp32`, `fp16` or `int8`, whichever the folder has; by default the smallest.
+            threads: within one call; by default one a physical core.
+
+        Raises:
+            DistilvlError: not an exported student, a precision that it lacks, a file that is missing or damaged.
+        """
+        if threads is not None and threads < 1:
+            raise DistilvlError(f"{threads} threads cannot encode anything.", "Give 1 or more.")
+        manifest = read_manifest(folder)
+        chosen = manifest.smallest() if precision is None else precision
+        if chosen not in manifest.precisions:
+            raise DistilvlError(f"{folder} has no precision {chosen!r}.", f"It has: {', '.join(manifest.precisions)}.")
+        return cls(Path(folder), manifest, chosen, threads)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Features:
+        """RGB pictures (see `decode_image`) to float32 rows, (n, D); of unit length unless the student has no L2.
+
+        Raises:
+            DistilvlError: an item that is no picture.
+        """
+        blocks = [
+            self.encode_pixels(to_pixels(images[k : k + _BATCH], self.manifest.steps, self.manifest.size))
+            for k in range(0, len(images), _BATCH)
+        ]
+        return np.concatenate(blocks) if blocks else self._nothing()
+
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Features:
+        """(n, 3, H, W) uint8 pixels, already at the student's size, to rows."""
+        return self._image(pixels=pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        """Texts to float32 rows, (n, D); as `encode_images`.
+
+        Raises:
+            DistilvlError: an item that is not a text.
+        """
+        rows = self._tokenizer.rows(texts)
+        out = self._nothing(len(rows))
+        # Texts of like length together, so that little is padded.
+        order = sorted(range(len(rows)), key=lambda k: len(rows[k]))
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            ids, mask = self._tokenizer.pad([rows[k] for k in chosen])
+            out[chosen] = self._text(input_ids=ids, attention_mask=mask)
+        return out
+
+    def _nothing(self, rows: int = 0) -> Features:
+        return np.empty((rows, self.dim), dtype=np.float32)

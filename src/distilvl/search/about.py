@@ -1,0 +1,124 @@
+"""The two small files beside an index's table: what it is, and which files could not be decoded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distilvl.errors import DistilvlError
+from distilvl.features.atomic import write_atomically
+from distilvl.search.records import ModelInfo
+
+ABOUT_NAME = "distilvl-index.json"
+UNREADABLE_NAME = "unreadable.json"
+FORMAT_VERSION = 1
+_REMEDY = "Give the folder that `distilvl index --out` wrote, or make it again with `distilvl index --rebuild`."
+
+
+@dataclass
+class About:
+    """What an index says about itself.
+
+    Attributes:
+        model: whose rows it holds.
+        folders: what was indexed, absolute, with `/`; none lies in another.
+        trained_rows: size of the table when its vector index was last made; 0 while there is none.
+        format_version: layout of the folder.
+    """
+
+    model: ModelInfo
+    folders: list[str] = field(default_factory=list)
+    trained_rows: int = 0
+    format_version: int = FORMAT_VERSION
+
+    def save(self, index: Path) -> None:
+        """Write it, atomically."""
+        _save(index / ABOUT_NAME, asdict(self))
+
+    def cover(self, folder: str) -> bool:
+        """Count `folder` among the indexed ones; False when it was, or lies in one."""
+        within = folder.rstrip("/") + "/"
+        if any(within.startswith(known.rstrip("/") + "/") for known in self.folders):
+            return False
+        inside = [known for known in self.folders if known.startswith(within)]
+        self.folders = sorted({*self.folders, folder} - set(inside))
+        return True
+
+    @classmethod
+    def load(cls, index: Path) -> About:
+        """Read it.
+
+        Raises:
+            DistilvlError: not an index, a broken one, or one of a newer format.
+        """
+        path = index / ABOUT_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DistilvlError(f"{index} is not an index of photographs.", _REMEDY) from error
+        except ValueError as error:
+            raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
+        if isinstance(values, dict) and values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise DistilvlError(f"{path} is of another version of distilvl.", "Upgrade distilvl, or --rebuild.")
+        try:
+            model = ModelInfo(**values.pop("model"))
+            about = cls(model, **values)
+            texts = [model.spec, model.name, model.revision, *about.folders]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY) from error
+        numbers = (model.dim, about.trained_rows)
+        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+            raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY)
+        return about
+
+
+class Unreadable:
+    """Files that could not be decoded, with their stamp, so that they are tried again only when they change."""
+
+    def __init__(self, index: Path) -> None:
+        self._path = index / UNREADABLE_NAME
+        self._changed = False
+        self._files: dict[str, tuple[int, int, str]] = {}
+        try:
+            values = json.loads(self._path.read_text(encoding="utf-8"))
+            self._files = {path: (int(one[0]), int(one[1]), str(one[2])) for path, one in values.items()}
+        # Forgetting them costs one try each.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            self._files = {}
+
+    @staticmethod
+    def remove(index: Path) -> None:
+        """Forget them all."""
+        (index / UNREADABLE_NAME).unlink(missing_ok=True)
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        """Size and time of the file when it could not be decoded; None when it could, or was never tried."""
+        found = self._files.get(path)
+        return None if found is None else found[:2]
+
+    def add(self, path: str, stamp: tuple[int, int], reason: str) -> None:
+        """Remember a file."""
+        self._files[path] = (*stamp, reason)
+        self._changed = True
+
+    def forget(self, paths: set[str]) -> None:
+        """Files that are gone, or good by now."""
+        for path in paths & self._files.keys():
+            del self._files[path]
+            self._changed = True
+
+    def paths(self) -> list[str]:
+        """All of them."""
+        return list(self._files)
+
+    def save(self) -> None:
+        """Write them, atomically, if there is anything new."""
+        if self._changed:
+            _save(self._path, self._files)
+            self._changed = False
+
+
+def _save(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -1,0 +1,286 @@
+"""`Index`: photographs of one or several folders, searched with one model."""
+
+from __future__ import annotations
+
+import threading
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from distilvl.data.images import decode_image
+from distilvl.data.records import FileImage
+from distilvl.errors import DistilvlError
+from distilvl.features.atomic import make_folder, only_writer
+from distilvl.search.about import ABOUT_NAME, About, Unreadable
+from distilvl.search.encoder import Encoder, is_same_model, load_encoder
+from distilvl.search.filters import below, between, has_id
+from distilvl.search.records import Hit, ModelInfo, UpdateReport
+from distilvl.search.table import PhotoTable
+from distilvl.search.update import Update
+from distilvl.teachers.base import Teacher
+
+Row = npt.NDArray[np.float32]
+
+
+class Index:
+    """An index on disk; made by `Index.open` or `Index.create`.
+
+    Args:
+        path: its folder.
+        about: what the folder says of it.
+        encoder: the model, if it is loaded already.
+        spec: where the model is now, if not where the index says.
+    """
+
+    def __init__(self, path: Path, about: About, encoder: Encoder | None = None, spec: str = "") -> None:
+        self.path, self._about = path, about
+        self._encoder, self._spec, self._loading = encoder, spec or about.model.spec, threading.Lock()
+        if encoder is not None:
+            self._require_same(encoder)
+        self._table = PhotoTable(path, about.model.dim)
+
+    @classmethod
+    def open(cls, path: str | Path, model: str | Path | Teacher | None = None) -> Index:
+        """The index in a folder that is there.
+
+        Args:
+            path: the folder.
+            model: a spec or an open model, if the index's own has moved; a spec is loaded when it is first needed.
+                An open one is called from the threads that search; `Encoder(model)` takes one call at a time.
+
+        Raises:
+            DistilvlError: not an index, or `model` is open and is not the one the index was made with.
+        """
+        folder = Path(path).resolve()
+        about = About.load(folder)
+        if model is None or isinstance(model, str | Path):
+            return cls(folder, about, spec="" if model is None else str(model))
+        return cls(folder, about, _encoder(model))
+
+    @classmethod
+    def create(cls, path: str | Path, model: str | Path | Teacher, *, rebuild: bool = False) -> Index:
+        """The index in a folder, made if it is not there; the model is loaded and compared with the index's own.
+
+        Args:
+            path: the folder.
+            model: a spec or an open model.
+            rebuild: begin anew with this model, whatever the folder holds of an index.
+
+        Raises:
+            DistilvlError: the folder holds something else, or another model's rows and not `rebuild`.
+        """
+        folder = Path(path).resolve()
+        encoder = _encoder(model)
+        is_there = (folder / ABOUT_NAME).is_file()
+        if is_there and not rebuild:
+            return cls(folder, About.load(folder), encoder)
+        if folder.exists() and not is_there and (not folder.is_dir() or any(folder.iterdir())):
+            raise DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
+        make_folder(folder)
+        with only_writer(folder):
+            # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
+            PhotoTable.remove(folder)
+            Unreadable.remove(folder)
+            About(encoder.info).save(folder)
+        return cls(folder, About.load(folder), encoder)
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model whose rows the index holds; nothing is loaded."""
+        return self._about.model
+
+    @property
+    def folders(self) -> list[str]:
+        """What was indexed: absolute, with `/`."""
+        return list(self._about.folders)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model, loaded on first use.
+
+        Raises:
+            DistilvlError: it cannot be loaded, or is not the one the index was made with.
+        """
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = self._load()
+            return self._encoder
+
+    def __len__(self) -> int:
+        """Number of photographs."""
+        return len(self._table)
+
+    def update(self, folder: str | Path) -> UpdateReport:
+        """Take in the new and changed pictures of `folder` and let go of those that are not there any more.
+
+        Photographs of other folders stay. Stopped or killed at any moment, the next update continues. Only one
+        process at a time does this; a second waits.
+
+        Raises:
+            DistilvlError: no such folder; none of the pictures that it had; a full disk.
+        """
+        place = Path(folder).resolve()
+        with only_writer(self.path):
+            about = About.load(self.path)
+            if not is_same_model(about.model, self._about.model):
+                raise DistilvlError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
+            self._table.refresh()
+            report = Update(self._table, Unreadable(self.path), lambda: self.encoder).run(place)
+            # Also after a run with nothing to do: the one before may have been killed just short of this.
+            trained = self._table.train(about.trained_rows)
+            if report.added or report.changed or report.deleted or trained != about.trained_rows:
+                self._table.tidy()
+            if about.cover(place.as_posix()) or trained != about.trained_rows:
+                about.trained_rows = trained
+                about.save(self.path)
+            self._about = about
+        return report
+
+    def search(
+        self,
+        text: str | None = None,
+        image: Image.Image | bytes | str | Path | None = None,
+        *,
+        like: str | None = None,
+        vector: Row | None = None,
+        weight: float = 0.5,
+        top: int = 10,
+        folder: str | Path | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
+    ) -> list[Hit]:
+        """The photographs most similar to a text, a picture, or both.
+
+        Args:
+            text: what they should show.
+            image: a picture they should be like: pixels, encoded bytes, or a file.
+            like: the same, by the id of an indexed photograph, which is then left out; not together with `image`.
+            vector: a query of the model's space (D,) instead of all these; it is made a unit row.
+            weight: of text and picture together, the text's share: the query is the weighted sum of their unit rows.
+            top: how many.
+            folder: only below this folder; absolute, or relative to an indexed one.
+            since: only from the beginning of this day, month, year or second on.
+            until: only up to the end of it.
+
+        Returns:
+            The best first; fewer than `top` where fewer meet the conditions.
+
+        Raises:
+            DistilvlError: nothing to search for, an unknown id, a bad date, weight or picture.
+        """
+        if top < 1:
+            raise DistilvlError(f"top is {top}.", "Ask for one photograph or more.")
+        conditions = between(since, until)
+        if folder is not None:
+            conditions.append(below(str(folder), self._about.folders))
+        if like is not None:
+            conditions.append(f"NOT ({has_id(like)})")
+        query = self._query(text, image, like, weight) if vector is None else self._given(vector)
+        return self._table.nearest(query, conditions, top)
+
+    def thumbnail(self, key: str) -> bytes:
+        """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
+        data: bytes = self._table.one(key, ["thumbnail"])[0]["thumbnail"]
+        return data
+
+    def paths(self, key: str) -> list[str]:
+        """The files with that id, absolute, with `/`; `DistilvlError` if there is none."""
+        return sorted(row["path"] for row in self._table.one(key, ["path"]))
+
+    def _query(
+        self, text: str | None, image: Image.Image | bytes | str | Path | None, like: str | None, weight: float
+    ) -> Row:
+        if image is not None and like is not None:
+            raise DistilvlError("two pictures are given.", "Give either a picture or the id of one.")
+        if not 0 <= weight <= 1:
+            raise DistilvlError(f"the text's weight is {weight}.", "It must be between 0 and 1.")
+        if text is not None and not text.strip():
+            raise DistilvlError("the text to search for is empty.", "Say what the photograph should show.")
+        rows = []
+        if text is not None:
+            rows.append(self.encoder.encode_texts([text])[0])
+        if like is not None:
+            rows.append(np.asarray(self._table.one(like, ["vector"])[0]["vector"], dtype=np.float32))
+        elif image is not None:
+            rows.append(self.encoder.encode_images([_pixels(image)])[0])
+        if not rows:
+            raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
+        return rows[0] if len(rows) == 1 else _unit(weight * rows[0] + (1 - weight) * rows[1])
+
+    def _given(self, vector: Row) -> Row:
+        row = np.asarray(vector, dtype=np.float32)
+        if row.shape != (self.model.dim,):
+            raise DistilvlError(f"the query has the shape {row.shape}.", f"It must be ({self.model.dim},).")
+        return _unit(row)
+
+    def _load(self) -> Encoder:
+        if not self._spec:
+            raise DistilvlError(f"{self.path} was made with a model that was open in Python.", "Give it again.")
+        try:
+            encoder = load_encoder(self._spec)
+        except DistilvlError as error:
+            raise DistilvlError(
+                f"the model of {self.path} cannot be loaded: {error}", "If it has moved, say where with --model."
+            ) from error
+        self._require_same(encoder)
+        return encoder
+
+    def _require_same(self, encoder: Encoder) -> None:
+        own = self._about.model
+        if not is_same_model(own, encoder.info):
+            raise DistilvlError(
+                f"{self.path} was made with {_named(own)}, not with {_named(encoder.info)}.",
+                "Give that model, choose another folder for the index, or make it anew with --rebuild.",
+            )
+
+
+def index_folder(
+    folder: str | Path, out: str | Path, model: str | Path | Teacher | None = None, *, rebuild: bool = False
+) -> UpdateReport:
+    """Make or update the index `out` of the photographs in `folder`.
+
+    Args:
+        folder: the photographs.
+        out: the index's folder.
+        model: a spec or an open model; of an index that is there, its own if not given.
+        rebuild: begin anew, with another model if one is given.
+
+    Raises:
+        DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
+    """
+    if not Path(folder).is_dir():
+        raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
+    if model is None and not (Path(out) / ABOUT_NAME).is_file():
+        raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
+    if model is None and rebuild:
+        model = About.load(Path(out)).model.spec
+    index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
+    return index.update(folder)
+
+
+def _encoder(model: str | Path | Teacher) -> Encoder:
+    if isinstance(model, str | Path):
+        return load_encoder(model)
+    return model if isinstance(model, Encoder) else Encoder(model, one_call_at_a_time=False)
+
+
+def _named(model: ModelInfo) -> str:
+    return f"model {model.name!r} revision {model.revision!r} of width {model.dim}"
+
+
+def _unit(row: Row) -> Row:
+    norm = float(np.linalg.norm(row))
+    if not (np.isfinite(norm) and norm > 0):
+        raise DistilvlError("the query is zero or not finite.", "Choose another weight or another query.")
+    return np.asarray(row / norm, dtype=np.float32)
+
+
+def _pixels(image: Image.Image | bytes | str | Path) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, bytes):
+        return decode_image(image, "the picture")
+    return decode_image(FileImage(Path(image)).read(), str(image))

@@ -1,0 +1,89 @@
+"""What the index tells: hits, the model it was made with, and what an update did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model whose rows an index holds.
+
+    Attributes:
+        spec: what `load_encoder` takes; an absolute path where it is a folder.
+        name: the model's.
+        revision: which version of it.
+        dim: width D of its rows.
+    """
+
+    spec: str
+    name: str
+    revision: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A photograph that was found.
+
+    Attributes:
+        id: content hash, 32 hex digits; copies of a file share it.
+        path: absolute, with `/`.
+        score: cosine with the query, -1 to 1.
+        date: when it was taken, or, where the file does not say, when it was last modified; local time.
+        taken: when it was taken, if the file says so (EXIF).
+        width: pixels, upright.
+        height: pixels, upright.
+    """
+
+    id: str
+    path: str
+    score: float
+    date: datetime
+    taken: datetime | None
+    width: int
+    height: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; times in ISO 8601 without a zone."""
+        taken = None if self.taken is None else self.taken.isoformat()
+        return {**asdict(self), "date": self.date.isoformat(), "taken": taken}
+
+
+@dataclass
+class UpdateReport:
+    """What an update did; counts are of files.
+
+    Attributes:
+        found: image files in the folder.
+        unchanged: known with the same size and time; not read.
+        added: new in the table.
+        changed: in the table before, with another size or time.
+        deleted: left the table, as the file is gone or can no longer be decoded.
+        encoded: different pictures that the model was shown.
+        unreadable: path and reason of each file that was tried and cannot be decoded.
+        remembered: files that could not be decoded before and have not changed since; not tried.
+        seconds: of reading, decoding and encoding.
+    """
+
+    found: int = 0
+    unchanged: int = 0
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+    encoded: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    remembered: int = 0
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate of encoding; 0 where nothing was encoded."""
+        return self.encoded / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        unreadable = [{"path": path, "reason": reason} for path, reason in self.unreadable]
+        return {**asdict(self), "unreadable": unreadable, "images_per_second": self.images_per_second}

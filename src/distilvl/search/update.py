@@ -1,0 +1,194 @@
+"""Bring a table up to date with a folder: read what is new or changed, encode what is not known, let go of the rest.
+
+Killed at any moment, the same update continues: rows are committed in blocks, the rows of deleted files go last, and
+what is committed is neither read nor encoded again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from distilvl.errors import DistilvlError
+from distilvl.progress import progress
+from distilvl.search.about import Unreadable
+from distilvl.search.ahead import Ahead
+from distilvl.search.encoder import Encoder
+from distilvl.search.filters import prefix
+from distilvl.search.pictures import PhotoFile, Picture, list_files, read_picture
+from distilvl.search.records import UpdateReport
+from distilvl.search.table import Photo, PhotoTable
+
+BATCH = 64
+"""Pictures that the model is shown at once, unless they are large."""
+
+_PIXELS_A_BATCH = 1 << 27  # 400 MB of RGB
+_PIXELS_AHEAD = 2 * _PIXELS_A_BATCH
+_THREADS = min(4, os.cpu_count() or 1)
+
+# What a kill can cost: so many pictures, and, of a slow model, so many seconds.
+COMMIT_ROWS = 512
+_COMMIT_S = 10.0
+
+
+class Update:
+    """One pass over a folder; `run` is to be called once.
+
+    Args:
+        table: to be brought up to date.
+        unreadable: files that are not to be tried again.
+        load: gives the model; called only if a file must be read.
+    """
+
+    def __init__(self, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder]) -> None:
+        self._table, self._unreadable, self._load = table, unreadable, load
+        self._report = UpdateReport()
+        self._known: set[str] = set()
+        self._ids: set[str] = set()
+        self._undecodable: set[str] = set()
+
+    def run(self, folder: Path) -> UpdateReport:
+        """Do it; `folder` is absolute and resolved.
+
+        Raises:
+            DistilvlError: no such folder; it has no picture left although the table has some of it; a full disk.
+        """
+        inside = prefix(folder.as_posix())
+        files = list_files(folder)
+        stamps = self._table.stamps()
+        self._known = {path for path in stamps if path.startswith(inside)}
+        self._ids = {key for _, _, key in stamps.values()}
+        if not files and self._known:
+            raise DistilvlError(
+                f"{folder} has no image any more, but {len(self._known)} of it are in the index.",
+                "Is its disk mounted? If they are really gone, delete the index.",
+            )
+        todo = [file for file in files if not self._is_done(file, stamps)]
+        self._report.found = len(files)
+        self._report.unchanged = len(files) - len(todo) - self._report.remembered
+        if todo:
+            self._take_in(todo)
+        self._let_go({file.path for file in files}, inside)
+        return self._report
+
+    def _is_done(self, file: PhotoFile, stamps: dict[str, tuple[int, int, str]]) -> bool:
+        if self._unreadable.stamp(file.path) == file.stamp:
+            self._report.remembered += 1
+            return True
+        return file.path in stamps and stamps[file.path][:2] == file.stamp
+
+    def _take_in(self, files: list[PhotoFile]) -> None:
+        ahead: Ahead[PhotoFile, Picture] = Ahead(
+            lambda file: read_picture(file, self._ids),
+            lambda picture: picture.pixels,
+            budget=_PIXELS_AHEAD,
+            workers=_THREADS,
+            window=2 * BATCH,
+        )
+        encoder = self._load()
+        started = time.monotonic()
+        with progress("indexing", len(files)) as ticker:
+            block = _Block(encoder, self._table, self._known, self._report)
+            for picture in ahead.results(files):
+                if picture.reason:
+                    self._refuse(picture)
+                else:
+                    self._unreadable.forget({picture.file.path})
+                    ahead.release(block.put(picture))
+                if block.is_due:
+                    ahead.release(block.commit(self._ids))
+                    self._unreadable.save()
+                ticker.advance()
+            block.commit(self._ids)
+        self._report.seconds = time.monotonic() - started
+
+    def _refuse(self, picture: Picture) -> None:
+        """A file without a picture; one that the disk did not give is tried again, and keeps its row till then."""
+        self._report.unreadable.append((picture.file.path, picture.reason))
+        if picture.id:
+            self._unreadable.add(picture.file.path, picture.file.stamp, picture.reason)
+            self._undecodable.add(picture.file.path)
+
+    def _let_go(self, there: set[str], inside: str) -> None:
+        gone = self._known & ((self._known - there) | self._undecodable)
+        self._table.delete(sorted(gone))
+        self._report.deleted = len(gone)
+        remembered = {path for path in self._unreadable.paths() if path.startswith(inside)}
+        self._unreadable.forget(remembered - there)
+        self._unreadable.save()
+
+
+class _Block:
+    """Rows that will be one commit.
+
+    Args:
+        encoder: the model.
+        table: where they go.
+        known: paths that the table has.
+        report: where they are counted.
+    """
+
+    def __init__(self, encoder: Encoder, table: PhotoTable, known: set[str], report: UpdateReport) -> None:
+        self._encoder, self._table, self._known, self._report = encoder, table, known, report
+        self._clear()
+
+    def _clear(self) -> None:
+        self._begun = time.monotonic()
+        self._batch: dict[str, Picture] = {}
+        self._photos: dict[str, Photo] = {}
+        self._copies: list[Picture] = []
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is enough, or it has been long enough, to commit."""
+        rows = len(self._batch) + len(self._photos) + len(self._copies)
+        return rows >= COMMIT_ROWS or (rows > 0 and time.monotonic() - self._begun >= _COMMIT_S)
+
+    def put(self, picture: Picture) -> int:
+        """Take in a picture; gives the pixels that are no longer held."""
+        if picture.image is None or picture.id in self._batch or picture.id in self._photos:
+            self._copies.append(replace(picture, image=None))
+            return picture.pixels
+        self._batch[picture.id] = picture
+        if len(self._batch) == BATCH or sum(one.pixels for one in self._batch.values()) >= _PIXELS_A_BATCH:
+            return self._encode()
+        return 0
+
+    def commit(self, ids: set[str]) -> int:
+        """Write all rows, add their ids to `ids`; gives the pixels that are no longer held."""
+        freed = self._encode()
+        there = self._table.with_ids(sorted({copy.id for copy in self._copies} - self._photos.keys())) | self._photos
+        rows = list(self._photos.values())
+        for copy in self._copies:
+            # Its double may have been replaced since it was seen.
+            rows += [there[copy.id].at(copy.file)] if copy.id in there else self._anew(copy.file)
+        replaced = sum(row.path in self._known for row in rows)
+        if rows:
+            self._table.write(rows, replacing=replaced > 0)
+        self._report.changed += replaced
+        self._report.added += len(rows) - replaced
+        ids.update(row.id for row in rows)
+        self._clear()
+        return freed
+
+    def _encode(self) -> int:
+        if not self._batch:
+            return 0
+        pictures = list(self._batch.values())
+        self._batch = {}
+        vectors = self._encoder.encode_images([picture.image for picture in pictures if picture.image is not None])
+        self._photos |= {one.id: Photo.of(one, row) for one, row in zip(pictures, vectors, strict=True)}
+        self._report.encoded += len(pictures)
+        return sum(picture.pixels for picture in pictures)
+
+    def _anew(self, file: PhotoFile) -> list[Photo]:
+        """The row of one file, by itself; none if it is bad by now."""
+        picture = read_picture(file, set())
+        if picture.image is None:
+            self._report.unreadable.append((file.path, picture.reason))
+            return []
+        self._report.encoded += 1
+        return [Photo.of(picture, self._encoder.encode_images([picture.image])[0])]

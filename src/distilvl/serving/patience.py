@@ -1,0 +1,50 @@
+"""HTTP connections with a deadline for the header, which uvicorn's own lack."""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class PatientProtocol(H11Protocol):
+    """Closes a connection whose request header is not complete `seconds` after it began; see `with_deadline`."""
+
+    seconds = 30.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first header is due."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(self.seconds, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """On a connection that is kept the deadline runs from a header's first byte."""
+        if self._deadline is None and self.conn.their_state is h11.IDLE:
+            self._deadline = self.loop.call_later(self.seconds, self._give_up)
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """No header will come."""
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
+
+
+def with_deadline(seconds: float) -> type[PatientProtocol]:
+    """The protocol with `seconds` for each header."""
+    return type("Patient", (PatientProtocol,), {"seconds": seconds})

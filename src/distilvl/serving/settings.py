@@ -1,0 +1,83 @@
+"""What the server allows: sizes, times, the key."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from dataclasses import dataclass, field, fields
+
+from PIL import Image
+
+from distilvl.errors import DistilvlError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Limits of one server; all are positive.
+
+    Attributes:
+        max_batch: items that the model encodes at a time.
+        max_wait_ms: how long a batch waits for more items, milliseconds.
+        max_items: texts and pictures of one request.
+        max_queue: items that are waiting or being encoded, of all requests; beyond it requests are turned away.
+        max_upload_mb: size of one request's body, millions of bytes.
+        max_pixels: of one picture. Four times as many may be decoded and waiting, of all requests.
+        read_timeout: seconds in which a request's header, and then its body, must have arrived.
+        request_timeout: seconds from there to the answer.
+        api_key: what clients must send; None for no key.
+        hosts: names by which the server may be called; None for any. See `loopback_names`.
+    """
+
+    max_batch: int = 32
+    max_wait_ms: float = 5.0
+    max_items: int = 256
+    max_queue: int = 1024
+    max_upload_mb: float = 20.0
+    max_pixels: int = 50_000_000
+    read_timeout: float = 30.0
+    request_timeout: float = 60.0
+    api_key: str | None = field(default=None, repr=False)
+    hosts: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, int | float) and not 0 < value < float("inf"):
+                raise DistilvlError(f"{entry.name} is {value}.", "Give a positive number.")
+        if self.max_items > self.max_queue:
+            raise DistilvlError(
+                f"max_queue is {self.max_queue}, less than the {self.max_items} items of one request (max_items).",
+                "Raise the one or lower the other.",
+            )
+        most = Image.MAX_IMAGE_PIXELS
+        if most is not None and self.max_pixels > most:
+            raise DistilvlError(f"max_pixels is {self.max_pixels:,}; at most {most:,} are decoded.", "Lower it.")
+        key = self.api_key
+        if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+            raise DistilvlError("the API key is empty or holds characters that no header takes.", "Choose another one.")
+
+    @property
+    def max_upload(self) -> int:
+        """Bytes of one request's body."""
+        return int(self.max_upload_mb * 1_000_000)
+
+    def accepts(self, key: bytes) -> bool:
+        """Whether `key` is the right one, in time that does not depend on where it differs."""
+        return self.api_key is None or hmac.compare_digest(key, self.api_key.encode("ascii"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server at `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def loopback_names(host: str) -> frozenset[str]:
+    """The names for which a keyless server at the loopback address `host` answers.
+
+    A web page from elsewhere can have its own name lead to 127.0.0.1 (DNS rebinding) and would then read the answers
+    as its own; the Host header that browsers send still has that page's name.
+    """
+    return frozenset({host, "localhost", "127.0.0.1", "::1"})

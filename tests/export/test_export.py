@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from distilvl.data import PairDataset
+from distilvl.errors import DistilvlError
+from distilvl.export import Export, Settings, export_student
+from distilvl.runtime import Runtime, read_manifest
+from distilvl.students import DualEncoder, load_student
+from distilvl.teachers.base import Teacher
+
+TEXTS = ["a red circle", "a small green star above a blue square", "", "zz! " * 40, "Naïve café — 東京"]
+ATOL = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}
+
+
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    shapes = [(40, 60), (17, 9), (32, 32), (100, 20)]
+    return [Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in shapes]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_features_are_the_students(exported: Export, run_folder: Path, precision: str, batch: int) -> None:
+    student = load_student(run_folder / "student", device="cpu")
+    runtime = Runtime.load(exported.folder, precision=precision)
+    images, texts = pictures()[:batch], TEXTS[:batch]
+    for given, expected in (
+        (runtime.encode_images(images), student.encode(images)),
+        (runtime.encode_texts(texts), student.encode(texts)),
+    ):
+        assert given.dtype == np.float32
+        assert given.shape == (batch, 16)
+        np.testing.assert_allclose(np.linalg.norm(given, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(given, expected, atol=ATOL[precision])
+
+
+def test_any_length_and_number_of_texts(exported: Export, run_folder: Path) -> None:
+    student = load_student(run_folder / "student", device="cpu")
+    runtime = Runtime.load(exported.folder, precision="fp32")
+    texts = [" ".join(["star"] * (k % 40)) for k in range(150)]
+    np.testing.assert_allclose(runtime.encode_texts(texts), student.encode(texts), atol=1e-5)
+
+
+def test_int8_keeps_what_it_is_told_to_and_lowers_the_rest(exported: Export) -> None:
+    graph = onnx.load(exported.folder / "text.int8.onnx")
+    floats = {tensor.name for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    weights = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) > 1 and np.prod(tensor.dims) > 200}
+    assert [name for name in weights & floats if "scale" not in name] == [
+        name for name in weights if name.endswith("position_embeddings.weight")
+    ]
+    assert read_manifest(exported.folder).precisions["int8"].kept == ("text.tower.embeddings.position_embeddings",)
+
+
+def test_rows_and_manifest_agree(exported: Export, run_folder: Path) -> None:
+    assert [row.name for row in exported.rows] == ["torch", "fp32", "fp16", "int8"]
+    torch, fp32, fp16, int8 = exported.rows
+    assert torch.drop is None
+    assert fp32.drop == pytest.approx(0, abs=1e-6)
+    assert int8.drop == pytest.approx(torch.rsum - int8.rsum)
+    assert fp32.size > fp16.size
+    assert fp32.size > int8.size
+    assert all(row.image_ms > 0 and row.text_ms > 0 for row in exported.rows)
+    manifest = read_manifest(exported.folder)
+    assert manifest.name == "small"
+    assert manifest.max_length == 24
+    assert json.loads(json.dumps(exported.as_dict()))["rows"] == manifest.scores["rows"]
+    assert exported.images == 24
+    files = {path.name for path in exported.folder.iterdir()}
+    assert files == {*manifest.files, "manifest.json"}
+
+
+def test_an_export_is_a_teacher_and_its_revision_tells_precisions_apart(exported: Export) -> None:
+    one, other = (Runtime.load(exported.folder, precision=name) for name in ("fp32", "int8"))
+    assert isinstance(one, Teacher)
+    assert one.revision != other.revision
+    assert one.dim == 16
+
+
+def test_too_large_a_drop_is_refused_and_leaves_nothing(run_folder: Path, scenes: PairDataset, tmp_path: Path) -> None:
+    settings = Settings(precisions=["int8"], max_drop=-601)
+    with pytest.raises(DistilvlError, match=r"int8 loses .* RSUM.*(text|image)\..*--keep (text|image)\."):
+        export_student(run_folder, tmp_path / "out", scenes, settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_is_replaced_and_other_folders_are_not(
+    run_folder: Path, scenes: PairDataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep me", encoding="utf-8")
+    with pytest.raises(DistilvlError, match="not an exported student"):
+        export_student(run_folder, out, scenes, Settings(precisions=["fp32"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "mine.txt").read_text(encoding="utf-8") == "keep me"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings(precisions=["int4"]), "precision 'int4' is unknown.*fp32, fp16, int8"),
+        (Settings(precisions=[]), "no precision"),
+        (Settings(keep=["image.nose"]), "no layer is named 'image.nose'.*image.head"),
+        (Settings(split="dev"), "split 'dev'"),
+    ],
+)
+def test_wrong_settings_are_named(
+    settings: Settings, message: str, run_folder: Path, scenes: PairDataset, tmp_path: Path
+) -> None:
+    with pytest.raises(DistilvlError, match=message):
+        export_student(run_folder, tmp_path / "out", scenes, settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exporting_leaves_the_student_as_it_was(build: object, scenes: PairDataset) -> None:
+    from distilvl.export.graphs import export_graphs
+
+    student = build()  # type: ignore[operator]
+    before = [student[0].sub_modules[name][0].model.config._attn_implementation for name in ("text", "image")]
+    export_graphs(DualEncoder(student))
+    after = [student[0].sub_modules[name][0].model.config._attn_implementation for name in ("text", "image")]
+    assert before == after

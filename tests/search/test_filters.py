@@ -1,0 +1,122 @@
+"""Filters: whatever a folder is called, its photographs and no others are found."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from distilvl.errors import DistilvlError
+from distilvl.search.filters import below, between, has_id, one_of, quoted
+from distilvl.search.table import Photo, PhotoTable
+
+# Letters that mean something to SQL, to patterns or to the shell, and some that do not.
+_LETTERS = st.sampled_from(list("ab'\"%_\\*?;-()[]{}$`=,. \n\té日🙂"))
+_NAMES = st.text(_LETTERS | st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+def _photo(path: str, when: datetime = datetime(2020, 1, 1)) -> Photo:
+    return Photo(path, "0" * 32, 1, 1, None, when, 1, 1, b"", np.ones(1, np.float32))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> PhotoTable:
+    return PhotoTable(tmp_path_factory.mktemp("index"), 1)
+
+
+def _found(table: PhotoTable, *conditions: str) -> set[str]:
+    return {hit.path for hit in table.nearest(np.ones(1, np.float32), conditions, 100)}
+
+
+@given(st.lists(_NAMES, min_size=2, max_size=4, unique=True))
+def test_a_folder_finds_its_own_photographs_and_no_others(table: PhotoTable, names: list[str]) -> None:
+    assume(not {".", ".."} & set(names))
+    paths = {name: f"/top/{name}/x.jpg" for name in names}
+    table.delete(list(table.stamps()))
+    table.write([_photo(path) for path in paths.values()], replacing=False)
+    for name, path in paths.items():
+        assert _found(table, below(name, ["/top"])) == {path}
+        assert _found(table, one_of("path", [path])) == {path}
+
+
+@given(st.text(_LETTERS, max_size=40))
+def test_no_text_leaves_its_quotes(table: PhotoTable, text: str) -> None:
+    table.delete(list(table.stamps()))
+    table.write([_photo("/top/a.jpg"), _photo("/top/b.jpg")], replacing=False)
+    assert _found(table, f"path = {quoted(text)}") == set()
+    assert len(_found(table, f"path <> {quoted(text)}")) == 2
+
+
+def test_a_relative_folder_is_looked_for_in_every_indexed_one(table: PhotoTable) -> None:
+    table.delete(list(table.stamps()))
+    paths = ["/one/x/1.jpg", "/two/x/2.jpg", "/three/x/3.jpg", "/one/xy/4.jpg", "/one/5.jpg", "/x/6.jpg"]
+    table.write([_photo(path) for path in paths], replacing=False)
+    assert _found(table, below("x", ["/one", "/two"])) == {"/one/x/1.jpg", "/two/x/2.jpg"}
+    assert _found(table, below("x/", ["/"])) == {"/x/6.jpg"}
+    assert _found(table, below("/", ["/one"])) == set(paths)
+    assert _found(table, below("", ["/one"])) == {path for path in paths if path.startswith("/one/")}
+
+
+def test_an_absolute_folder_is_followed_through_links(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert below(str(tmp_path / "link"), []) == below(str(tmp_path / "real"), [])
+
+
+@pytest.mark.parametrize("name", ["../x", "x/../..", "a\0", "\ud800"])
+def test_names_that_no_photograph_has_are_refused(name: str) -> None:
+    with pytest.raises(DistilvlError):
+        below(name, ["/top"])
+
+
+@pytest.mark.parametrize("key", ["", "0" * 31, "0" * 33, "A" * 32, "' OR ''='", "0" * 32 + "\n"])
+def test_ids_are_hex(key: str) -> None:
+    with pytest.raises(DistilvlError, match="not the id"):
+        has_id(key)
+
+
+_SECONDS = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map(lambda time: time.replace(microsecond=0))
+
+
+@given(_SECONDS, _SECONDS, st.sampled_from([4, 7, 10, 16, 19]), st.sampled_from([4, 7, 10, 16, 19]))
+def test_periods_begin_and_end_as_their_digits_say(
+    table: PhotoTable, first: datetime, second: datetime, digits: int, more: int
+) -> None:
+    since, until = min(first, second).isoformat()[:digits], max(first, second).isoformat()[:more]
+    # What sorts like text is a date cut off at some digit: `2020-05` begins with all the times of that month.
+    times = [min(first, second), max(first, second), datetime(2020, 1, 1)]
+    table.delete(list(table.stamps()))
+    table.write([_photo(f"/{k}", time) for k, time in enumerate(times)], replacing=False)
+    expected = {
+        f"/{k}" for k, time in enumerate(times) if since <= time.isoformat() and time.isoformat()[:more] <= until
+    }
+    assert _found(table, *between(since, until)) == expected
+
+
+def test_pythons_dates_are_taken_too() -> None:
+    assert between(date(2020, 2, 28), date(2020, 2, 29)) == between("2020-02-28", "2020-02-29")
+    assert between(datetime(2020, 1, 1, 10), None) == between("2020-01-01T10:00:00", None)
+    assert between(None, None) == []
+    assert between("2020-02", "2020-02") == between("2020-02-01", "2020-02-29")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "2020-13", "2020-02-30", "20", "2020-1-1", "0000", "2020-01-01T25:00", "2020'"]
+)
+def test_other_texts_are_no_dates(text: str) -> None:
+    with pytest.raises(DistilvlError, match="not a date"):
+        between(text, None)
+
+
+def test_an_end_before_the_beginning_is_refused() -> None:
+    with pytest.raises(DistilvlError, match="no time"):
+        between(date.today(), date.today() - timedelta(days=1))
+
+
+def test_prefixes_do_not_double_the_slash() -> None:
+    assert below("a/b/", ["/top/"]) == below("a/b", ["/top"])
+    assert str(PurePosixPath("/top/a/b")) in below("a/b", ["/top"])

@@ -1,0 +1,380 @@
+"""An index follows its folder, and finds what an exhaustive comparison finds."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distilvl.errors import DistilvlError
+from distilvl.search import Encoder, Index, index_folder
+from distilvl.search.about import About
+
+Paint = Callable[..., Path]
+
+
+@pytest.fixture
+def index(photos: Path, tmp_path: Path, encoder: Encoder) -> Index:
+    made = Index.create(tmp_path / "made.index", encoder)
+    made.update(photos)
+    return made
+
+
+def test_first_run_takes_in_every_photograph(photos, tmp_path, encoder, colours) -> None:
+    report = index_folder(photos, tmp_path / "i", encoder)
+    assert (report.found, report.added, report.encoded, colours.shown) == (30, 30, 30, 30)
+    assert len(Index.open(tmp_path / "i")) == 30
+    assert report.images_per_second > 0
+
+
+def test_second_run_does_nothing(photos, index, colours) -> None:
+    before = sorted(path.name for path in index.path.rglob("*"))
+    report = index_folder(photos, index.path)  # without a model: it is not even loaded
+    assert (report.unchanged, report.encoded, report.added, report.changed, report.deleted) == (30, 0, 0, 0, 0)
+    assert colours.shown == 30
+    assert sorted(path.name for path in index.path.rglob("*")) == before
+
+
+def test_ten_changed_files_cost_ten_encodings(photos, index, colours, paint) -> None:
+    for path in sorted(photos.rglob("*.png"))[:10]:
+        paint(path, f"other {path.name}", size=(50, 20))
+    report = index.update(photos)
+    assert (report.changed, report.added, report.encoded, report.unchanged) == (10, 0, 10, 20)
+    assert colours.shown == 40
+    assert len(index) == 30
+    changed = min(photos.rglob("*.png"))
+    hit = next(hit for hit in index.search(image=changed, top=30) if hit.path == changed.as_posix())
+    assert hit.score == pytest.approx(1, abs=1e-5)
+    assert (hit.width, hit.height) == (50, 20)
+
+
+def test_a_file_that_was_only_touched_is_not_encoded_again(photos, index, colours) -> None:
+    path = photos / "00.png"
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    report = index.update(photos)
+    assert (report.changed, report.encoded) == (1, 0)
+    assert index.update(photos).unchanged == 30
+    hit = next(hit for hit in index.search("red", top=30) if hit.path == path.as_posix())
+    assert hit.date == datetime.fromtimestamp(1_000_000_000)
+
+
+def test_moved_and_copied_files_are_not_encoded_again(photos, index, colours) -> None:
+    first = index.search(image=photos / "00.png", top=1)[0]
+    (photos / "00.png").rename(photos / "moved.png")
+    (photos / "deep").mkdir()
+    shutil.copy(photos / "02.png", photos / "deep" / "copy.png")
+    report = index.update(photos)
+    assert (report.added, report.deleted, report.encoded, colours.shown) == (2, 1, 0, 31)  # 31: the query above
+    assert index.paths(first.id) == [(photos / "moved.png").as_posix()]
+    copied = index.search(image=photos / "02.png", top=2)
+    assert {hit.path for hit in copied} == {(photos / name).as_posix() for name in ("02.png", "deep/copy.png")}
+    assert copied[0].id == copied[1].id
+
+
+def test_copies_of_a_new_file_are_encoded_once(photos, index, colours, paint) -> None:
+    paint(photos / "new.png", "new")
+    for k in range(5):
+        shutil.copy(photos / "new.png", photos / f"new{k}.png")
+    report = index.update(photos)
+    assert (report.added, report.encoded, colours.shown) == (6, 1, 31)
+
+
+def test_files_that_change_names_with_each_other(photos, index, colours, monkeypatch) -> None:
+    # Commits of one row each: by the time the second is written, the row it could be copied from is gone.
+    monkeypatch.setattr("distilvl.search.update.COMMIT_ROWS", 1)
+    (photos / "00.png").rename(photos / "x")
+    (photos / "02.png").rename(photos / "00.png")
+    (photos / "x").rename(photos / "02.png")
+    for k, name in enumerate(("00.png", "02.png")):
+        os.utime(photos / name, (10**9 + k, 10**9 + k))
+    report = index.update(photos)
+    assert (report.changed, len(index)) == (2, 30)
+    for name in ("00.png", "02.png"):
+        assert index.search(image=photos / name, top=1)[0].path == (photos / name).as_posix()
+
+
+def test_deleted_files_leave(photos, index) -> None:
+    shutil.rmtree(photos / 'O\'Brien 100%_"x"')
+    report = index.update(photos)
+    assert (report.deleted, len(index)) == (15, 15)
+    assert all("Brien" not in hit.path for hit in index.search("red", top=30))
+
+
+def test_a_folder_that_lost_all_its_pictures_is_not_believed(photos, index) -> None:
+    shutil.rmtree(photos)
+    photos.mkdir()
+    with pytest.raises(DistilvlError, match="mounted"):
+        index.update(photos)
+    assert len(index) == 30
+
+
+def test_undecodable_files_are_remembered_until_they_change(photos, index, colours, paint) -> None:
+    (photos / "bad.jpg").write_bytes(b"no picture")
+    (photos / "02.png").write_bytes(b"")
+    report = index.update(photos)
+    assert [path for path, _ in report.unreadable] == [(photos / "02.png").as_posix(), (photos / "bad.jpg").as_posix()]
+    assert all("--skip-bad" not in reason for _, reason in report.unreadable)
+    assert (report.deleted, len(index)) == (1, 29)
+    again = index.update(photos)
+    assert (again.unreadable, again.remembered, again.unchanged) == ([], 2, 29)
+    paint(photos / "bad.jpg", "good now")
+    third = index.update(photos)
+    assert (third.added, third.remembered, len(index)) == (1, 1, 30)
+    (photos / "02.png").unlink()
+    assert index.update(photos).remembered == 0
+
+
+def test_a_file_that_the_disk_does_not_give_keeps_its_row_and_is_tried_again(photos, index, monkeypatch) -> None:
+    path = photos / "00.png"
+    os.utime(path, (10**9, 10**9))
+    real = Path.read_bytes
+
+    def failing(self: Path) -> bytes:
+        if self == path:
+            raise OSError(5, "Input/output error")
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    report = index.update(photos)
+    assert "Input/output error" in report.unreadable[0][1]
+    assert (report.deleted, report.remembered, len(index)) == (0, 0, 30)
+    monkeypatch.undo()
+    assert index.update(photos).changed == 1
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_another_model_is_refused_unless_the_index_is_made_anew(photos, index, rebuild, colours) -> None:
+    other = type(colours)("2")
+    if rebuild:
+        report = index_folder(photos, index.path, other, rebuild=True)
+        assert (report.added, report.encoded) == (30, 30)
+        assert Index.open(index.path).model.revision == "2"
+        return
+    with pytest.raises(DistilvlError, match=r"'1'.*'2'.*--rebuild"):
+        index_folder(photos, index.path, other)
+    with pytest.raises(DistilvlError, match="--rebuild"):
+        Index.open(index.path, other)
+
+
+def test_an_update_after_someone_else_made_the_index_anew_is_refused(photos, index, colours) -> None:
+    index_folder(photos, index.path, type(colours)("2"), rebuild=True)
+    with pytest.raises(DistilvlError, match="Open it again"):
+        index.update(photos)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(photos, tmp_path, encoder) -> None:
+    for rebuild in (False, True):
+        with pytest.raises(DistilvlError, match="is no index"):
+            index_folder(photos, photos, encoder, rebuild=rebuild)
+    with pytest.raises(DistilvlError, match="no folder"):
+        index_folder(tmp_path / "nothing", tmp_path / "i", encoder)
+    assert not (tmp_path / "i").exists()
+    with pytest.raises(DistilvlError, match="--model"):
+        index_folder(photos, tmp_path / "i")
+    with pytest.raises(DistilvlError, match="not an index"):
+        Index.open(photos)
+
+
+def test_several_folders_in_one_index(photos, index, tmp_path, paint, colours) -> None:
+    other = tmp_path / "other"
+    paint(other / "a.png", "red")
+    assert index.update(other).deleted == 0
+    assert len(index) == 31
+    assert index.folders == [other.as_posix(), photos.as_posix()]
+    # Part of an indexed folder is no folder of its own, and the rest of the other stays.
+    assert index.update(photos / 'O\'Brien 100%_"x"').unchanged == 15
+    assert len(index) == 31
+    assert index.folders == [other.as_posix(), photos.as_posix()]
+    index.update(tmp_path)
+    assert index.folders == [tmp_path.as_posix()]
+    assert (len(index), colours.shown) == (31, 31)
+
+
+def test_top_ten_equal_those_of_an_exhaustive_comparison(photos, index, colours) -> None:
+    files = sorted(photos.rglob("*.png"))
+    rows = np.stack([colours.encode_images([Image.open(path).convert("RGB")])[0] for path in files])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for text in ("red", "green blue", "white", "black red"):
+        query = colours.encode_texts([text])[0]
+        scores = rows @ (query / np.linalg.norm(query))
+        best = np.argsort(-scores)[:10]
+        hits = index.search(text)
+        assert [hit.path for hit in hits] == [files[k].as_posix() for k in best]
+        np.testing.assert_allclose([hit.score for hit in hits], scores[best], atol=1e-5)
+
+
+def test_a_picture_a_file_and_bytes_are_the_same_query(photos, index) -> None:
+    path = photos / "04.png"
+    out = io.BytesIO()
+    Image.open(path).save(out, "PNG")
+    queries = (path, str(path), out.getvalue(), Image.open(path))
+    assert len({tuple(hit.path for hit in index.search(image=query)) for query in queries}) == 1
+
+
+def test_text_and_picture_together_are_weighed(photos, index, paint, tmp_path) -> None:
+    paint(photos / "red.png", "red")
+    paint(photos / "blue.png", "blue")
+    paint(photos / "between.png", "between")
+    Image.new("RGB", (9, 9), (127, 0, 127)).save(photos / "between.png")
+    index.update(photos)
+    blue = paint(tmp_path / "query.png", "blue")
+
+    def best(weight: float) -> str:
+        return Path(index.search("red", blue, weight=weight, top=1)[0].path).name
+
+    assert (best(1.0), best(0.0), best(0.5)) == ("red.png", "blue.png", "between.png")
+
+
+def test_similar_ones_leave_out_the_picture_itself_and_its_copies(photos, index) -> None:
+    shutil.copy(photos / "00.png", photos / "copy.png")
+    index.update(photos)
+    hit = index.search(image=photos / "00.png", top=1)[0]
+    similar = index.search(like=hit.id, top=50)
+    assert len(similar) == 29
+    assert hit.id not in {one.id for one in similar}
+
+
+def test_a_row_of_the_space_is_a_query(index, encoder) -> None:
+    row = encoder.encode_texts(["red"])[0]
+    assert [hit.path for hit in index.search(vector=7 * row)] == [hit.path for hit in index.search("red")]
+
+
+def test_folder_filter(photos, index, tmp_path) -> None:
+    name = 'O\'Brien 100%_"x"'
+    for folder in (name, f"./{name}", str(photos / name), photos / name):
+        hits = index.search("red", top=30, folder=folder)
+        assert len(hits) == 15
+        assert all(name in hit.path for hit in hits)
+    assert len(index.search("red", top=50, folder=".")) == 30
+    for folder in ("O'Brien", 'O_Brien 100%_"x"', "%", "' OR 1=1 --"):
+        assert index.search("red", folder=folder) == []
+    with pytest.raises(DistilvlError, match=r"\.\."):
+        index.search("red", folder="../photos")
+
+
+def test_date_filter_takes_the_capture_time_before_that_of_the_file(photos, index, paint) -> None:
+    exif = Image.Exif()
+    exif[0x0132] = "2001:02:03 04:05:06"
+    taken = paint(photos / "taken.jpg", "taken", exif=exif)
+    for path in photos.rglob("*.*"):
+        os.utime(path, (1_577_880_000, 1_577_880_000))  # 2020-01-01 12:00 UTC
+    index.update(photos)
+    hits = index.search("red", until="2001-02-03")
+    assert [(hit.path, hit.taken) for hit in hits] == [(taken.as_posix(), datetime(2001, 2, 3, 4, 5, 6))]
+    assert hits[0].as_dict()["taken"] == "2001-02-03T04:05:06"
+    assert len(index.search("red", top=50, since="2019-12-31", until="2020-01-02")) == 30
+    assert len(index.search("red", top=50, since="2001-02-03T04:05:07", until=datetime(2021, 1, 1))) == 30
+    assert index.search("red", until="2001-02-02") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({}, "nothing to search"),
+        ({"text": "  "}, "empty"),
+        ({"text": "red", "top": 0}, "top is 0"),
+        ({"text": "red", "weight": 1.5}, "weight"),
+        ({"text": "red", "weight": float("nan")}, "weight"),
+        ({"text": "red", "since": "yesterday"}, "not a date"),
+        ({"text": "red", "since": "2021", "until": "2020"}, "no time"),
+        ({"like": "0" * 32}, "no photograph"),
+        ({"like": "x' OR '1'='1"}, "not the id"),
+        ({"like": "0" * 32, "image": b"x"}, "two pictures"),
+        ({"image": b"no picture"}, "not an image"),
+        ({"image": "nowhere.jpg"}, "nowhere.jpg"),
+        ({"vector": np.zeros(8, np.float32)}, "zero"),
+        ({"vector": np.ones(9, np.float32)}, "shape"),
+        ({"text": "red", "folder": "a\0b"}, "not text"),
+    ],
+)
+def test_bad_questions_are_refused_with_a_reason(index, query, says) -> None:
+    with pytest.raises(DistilvlError, match=says):
+        index.search(**query)
+
+
+def test_thumbnails_are_small_jpegs_and_unknown_ones_an_error(photos, index, paint) -> None:
+    paint(photos / "large.png", "large", size=(2000, 500))
+    index.update(photos)
+    hit = index.search(image=photos / "large.png", top=1)[0]
+    with Image.open(io.BytesIO(index.thumbnail(hit.id))) as image:
+        assert (image.format, image.size) == ("JPEG", (256, 64))
+    for wrong in ("0" * 32, "", "'", "../x"):
+        with pytest.raises(DistilvlError):
+            index.thumbnail(wrong)
+        with pytest.raises(DistilvlError):
+            index.paths(wrong)
+
+
+def test_searches_from_many_threads_while_it_is_updated(photos, index, paint) -> None:
+    expected = {hit.path for hit in index.search("red", top=3, folder='O\'Brien 100%_"x"')}
+    wrong: list[object] = []
+
+    def look() -> None:
+        try:
+            for _ in range(10):
+                found = {hit.path for hit in index.search("red", top=3, folder='O\'Brien 100%_"x"')}
+                if found != expected:
+                    wrong.append(found)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for k in range(3):
+        paint(photos / f"more{k}.png", f"more {k}")
+        index.update(photos)
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_reader_sees_what_another_one_wrote(photos, index, paint, monkeypatch) -> None:
+    monkeypatch.setattr("distilvl.search.table._SEEN_AFTER", timedelta(0))
+    reader = Index.open(index.path)
+    assert len(reader) == 30
+    paint(photos / "more.png", "more")
+    index.update(photos)
+    assert len(reader) == 31
+
+
+def test_an_update_sees_what_another_one_wrote_a_moment_ago(photos, index, paint, colours) -> None:
+    other = Index.open(index.path, index.encoder)
+    assert len(other) == 30
+    paint(photos / "more.png", "more")
+    assert index.update(photos).encoded == 1
+    assert other.update(photos).unchanged == 31
+    assert colours.shown == 31
+
+
+def test_a_vector_index_that_a_killed_run_left_out_is_made_by_the_next(photos, index, monkeypatch) -> None:
+    expected = index.search("red")
+    for module in ("table", "nearest"):
+        monkeypatch.setattr(f"distilvl.search.{module}.EXACT_ROWS", 20)
+    assert index.update(photos).unchanged == 30
+    assert About.load(index.path).trained_rows == 30
+    assert [hit.path for hit in index.search("red")] == [hit.path for hit in expected]
+
+
+def test_pipes_and_broken_links_are_no_photographs(photos, index) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "link.jpg").symlink_to(photos / "nowhere.jpg")
+    assert index.update(photos).found == 30
+
+
+def test_large_pictures_make_small_batches(photos, index, colours, paint, monkeypatch) -> None:
+    monkeypatch.setattr("distilvl.search.update._PIXELS_A_BATCH", 2500)
+    monkeypatch.setattr("distilvl.search.update._PIXELS_AHEAD", 5000)
+    for k in range(10):
+        paint(photos / f"large{k}.png", f"large {k}")
+    colours.batches.clear()
+    assert index.update(photos).encoded == 10
+    assert colours.batches == [3, 3, 3, 1]
