@@ -26,6 +26,9 @@ BLOCK = 2**24
 TILE = 2**18
 """Similarities compared at a time (1 MiB): what is read four times stays in the processor's cache."""
 
+FEW_SHARE = 1 / 64
+"""Up to this share of similarities that may be ahead, each is looked at by itself: a good model has hardly any."""
+
 CLOSE_SHARE = 1 / 32
 """Above this share of close calls it is cheaper to compute a whole block in double precision than call by call."""
 
@@ -190,26 +193,35 @@ class _Counts:
 
     def add(self, tile: slice, similarity: Single, of_images: _Band, of_texts: _Band) -> bool:
         """Count a tile (rows, m); false when too many of its calls are close."""
-        offset = tile.start * similarity.shape[1]
-        ahead, near = self._ahead[: len(similarity)], self._near[: len(similarity)]
+        near, offset = self._near[: len(similarity)], tile.start * similarity.shape[1]
 
-        np.greater_equal(similarity, of_images.high[tile, None], out=ahead)
         np.greater_equal(similarity, of_images.low[tile, None], out=near)
-        self.of_images[tile] = [np.count_nonzero(row) for row in ahead]  # an axis=1 sum is ten times slower
-        fits = self._note(self.close_to_images, ahead, near, offset)
+        if (places := _if_few(near)) is not None:
+            rows, high = places // similarity.shape[1], of_images.high[tile]
+            ahead = similarity.reshape(-1)[places] >= high[rows]
+            self.of_images[tile] = np.bincount(rows[ahead], minlength=len(similarity))
+            fits = self._note(self.close_to_images, places[~ahead], offset, near.size)
+        else:
+            many = np.greater_equal(similarity, of_images.high[tile, None], out=self._ahead[: len(similarity)])
+            self.of_images[tile] = [np.count_nonzero(row) for row in many]  # an axis=1 sum is ten times slower
+            fits = self._note(self.close_to_images, _differing(many, near), offset, near.size)
 
-        np.greater_equal(similarity, of_texts.high, out=ahead)
         np.greater_equal(similarity, of_texts.low, out=near)
-        for start in range(0, len(ahead), 255):  # as many ones as fit into a byte
-            self.of_texts += np.add.reduce(ahead[start : start + 255].view(np.uint8), axis=0, dtype=np.uint8)
-        return self._note(self.close_to_texts, ahead, near, offset) and fits
+        if (places := _if_few(near)) is not None:
+            texts = places % similarity.shape[1]
+            ahead = similarity.reshape(-1)[places] >= of_texts.high[texts]
+            np.add.at(self.of_texts, texts[ahead], 1)
+            return self._note(self.close_to_texts, places[~ahead], offset, near.size) and fits
+        many = np.greater_equal(similarity, of_texts.high, out=self._ahead[: len(similarity)])
+        for start in range(0, len(many), 255):  # as many ones as fit into a byte
+            self.of_texts += np.add.reduce(many[start : start + 255].view(np.uint8), axis=0, dtype=np.uint8)
+        return self._note(self.close_to_texts, _differing(many, near), offset, near.size) and fits
 
     @staticmethod
-    def _note(notes: list[Integers], ahead: Bools, near: Bools, offset: int) -> bool:
-        close = np.flatnonzero(np.not_equal(ahead, near, out=near))
+    def _note(notes: list[Integers], close: Integers, offset: int, size: int) -> bool:
         if len(close):
             notes.append(close + offset)
-        return len(close) <= max(64, CLOSE_SHARE * near.size)
+        return len(close) <= max(64, CLOSE_SHARE * size)
 
     def close_pairs(self, notes: list[Integers]) -> tuple[Integers, Integers]:
         """Rows in the block and texts of close calls."""
@@ -217,3 +229,13 @@ class _Counts:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         rows, texts = np.divmod(np.concatenate(notes), len(self.of_texts))
         return rows, texts
+
+
+def _if_few(flags: Bools) -> Integers | None:
+    """Flat places of the true ones, so that only they are looked at again; none when they are many."""
+    return np.flatnonzero(flags) if np.count_nonzero(flags) <= FEW_SHARE * flags.size else None
+
+
+def _differing(ahead: Bools, near: Bools) -> Integers:
+    """Flat places that are near and not clearly ahead; overwrites `near`."""
+    return np.flatnonzero(np.not_equal(ahead, near, out=near))
