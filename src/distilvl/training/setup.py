@@ -1,0 +1,212 @@
+"""From a configuration to what the loop works on: the teacher's features, the student, its batches and its losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric, seed_everything
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from distilvl.config import Config
+from distilvl.data.loading import is_unpaired, load_dataset
+from distilvl.data.records import PairDataset
+from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
+from distilvl.errors import DistilvlError
+from distilvl.features import FeatureStore
+from distilvl.features.items import Items
+from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.features.prepare import prepare_features
+from distilvl.features.views import Views
+from distilvl.objectives import MultiscaleObjective
+from distilvl.objectives.multiscale import require_pairless
+from distilvl.students import DualEncoder, build_student
+from distilvl.students.basis import principal_basis
+from distilvl.training.assembly import build_objective, fill_queues
+from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
+from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
+from distilvl.training.readiness import fingerprint, make_ready
+from distilvl.training.run_folder import RunFolder
+from distilvl.training.sources import BatchSource, PairSource, StreamSource, UnpairedSource
+
+DEFAULT_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run learns from and what it is scored on."""
+
+    train: Items | ShardSplit
+    val: Items
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a `Trainer` needs, and what is said of it afterwards.
+
+    Attributes:
+        store: the teacher's features, where there is a teacher.
+        model: the student.
+        encoder: the same for training.
+        objective: losses and filled queues.
+        train: the training split in memory, or its stream.
+        source: batches of it.
+        val: the validation split.
+        basis: axes that the teacher's rows were turned to (D, D), for a student of several widths.
+    """
+
+    store: FeatureStore | None
+    model: SentenceTransformer
+    encoder: DualEncoder
+    objective: MultiscaleObjective
+    train: Materials | StreamSource
+    source: BatchSource
+    val: Materials
+    basis: Tensor | None
+
+    @property
+    def skipped_images(self) -> int:
+        """Bad images that were left out."""
+        train = self.train.skipped if isinstance(self.train, StreamSource) else len(self.train.skipped)
+        return train + len(self.val.skipped)
+
+
+def open_splits(config: Config, shared: SharedInputs) -> Splits:
+    """The splits that `config` names; of shards no more than their numbers of records."""
+    data = str(config.inputs.data)
+    skip_bad = shared.skip_bad
+    train = open_split(data, "train", skip_bad=skip_bad) if is_webdataset(data) else shared.split(data, "train")
+    return Splits(train, shared.split(_val_data(config), "val"))
+
+
+def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric) -> Setup:
+    """Ask the teacher where its features are not stored yet, build the student, and make both splits ready for it.
+
+    Raises:
+        DistilvlError: anything wrong with the input; the message says what to do.
+    """
+    store = rank_zero_first(
+        fabric, lambda: _feature_store(config, splits, folder, shared.skip_bad, may_ask=fabric.is_global_zero)
+    )
+    seed_everything(config.training.seed, verbose=False)
+    width = _shared_width(config, store)
+    model = build_student(config.student, width, splits.train.captions)
+    encoder = DualEncoder(model)
+    encoder.freeze(*config.student.frozen)
+
+    train = _training_items(config, splits.train, encoder, store, shared, fabric)
+    val = shared.materials(_val_data(config), "val", encoder, store, fabric)
+    require_agreement(fabric, data=fingerprint(train))
+    make_ready(encoder, config.training, fabric.world_size)
+    basis = None
+    if config.objective.widths and (known := train.teacher) is not None:
+        basis = principal_basis(known.images, known.texts)
+        train, val = train.turned(basis), val.turned(basis)
+
+    objective = build_objective(config.objective, width)
+    fill_queues(objective, config.objective.cd.start, train, config.training.seed)
+    source = _source(config, splits.train, train, encoder, fabric)
+    seed_process(fabric, config.training.seed)
+    return Setup(store, model, encoder, objective, train, source, val, basis)
+
+
+def _val_data(config: Config) -> str:
+    return one_split(str(config.inputs.scored_data), "val")
+
+
+def _training_items(
+    config: Config,
+    train: Items | ShardSplit,
+    encoder: DualEncoder,
+    store: FeatureStore | None,
+    shared: SharedInputs,
+    fabric: Fabric,
+) -> Materials | StreamSource:
+    """The training split in memory, or its stream."""
+    views = _views(config, store)
+    if isinstance(train, ShardSplit):
+        return StreamSource(train, encoder, config.training, store, fabric, views)
+    data, reduced = str(config.inputs.data), config.training.reduced_jpeg
+    return shared.materials(data, "train", encoder, store, fabric, views, reduced_jpeg=reduced)
+
+
+def _source(
+    config: Config, split: Items | ShardSplit, train: Materials | StreamSource, encoder: DualEncoder, fabric: Fabric
+) -> BatchSource:
+    if isinstance(train, StreamSource):
+        return train
+    kind = PairSource if isinstance(split, PairDataset) else UnpairedSource
+    return kind(train, encoder, config.training, fabric.device, share_of(fabric))
+
+
+def check_inputs(config: Config) -> None:
+    """That `config` names data, a teacher where its losses need one, and pairs to be scored on.
+
+    Raises:
+        DistilvlError: it does not.
+    """
+    inputs = config.inputs
+    if inputs.data is None:
+        raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
+    if is_unpaired(inputs.data):
+        require_pairless(config.objective.losses)
+    if is_unpaired(str(inputs.scored_data)):
+        raise DistilvlError(f"{inputs.scored_data} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
+    if inputs.teacher is not None and inputs.features is not None:
+        raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
+    if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
+        losses = ", ".join(config.objective.losses)
+        raise DistilvlError(
+            f"the losses {losses} need a teacher, and none is named.",
+            "Pass --teacher or --features, or --recipe contrastive to train without one.",
+        )
+
+
+def _feature_store(
+    config: Config, splits: Splits, folder: RunFolder, skip_bad: bool, *, may_ask: bool
+) -> FeatureStore | None:
+    """The store named by the config, or one made now, in one process, by asking the teacher about both splits."""
+    if config.inputs.features is not None:
+        return FeatureStore.open(Path(config.inputs.features))
+    if config.inputs.teacher is None:
+        return None
+    out = folder.path / "features"
+    if not may_ask:
+        return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else config.inputs.teacher)
+    train_set, val_set = splits.train, splits.val
+    streamed = isinstance(train_set, ShardSplit)
+    if isinstance(train_set, ShardSplit):
+        # Its records are in memory while the teacher is asked; `distilvl features` in parts avoids that.
+        train_set = load_dataset(one_split(str(config.inputs.data), "train"), skip_bad=skip_bad)
+    together = not streamed and config.inputs.val_data is None and config.training.views == 1
+    if together and isinstance(train_set, PairDataset) and isinstance(val_set, PairDataset):
+        both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
+        return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad).store
+    # Ids of two datasets may be the same, and scoring needs no views, so each is asked about by itself.
+    views = Views(count=config.training.views) if config.training.views > 1 else None
+    prepare_features(config.inputs.teacher, train_set, out, skip_bad=skip_bad, views=views)
+    return prepare_features(config.inputs.teacher, val_set, out, skip_bad=skip_bad).store
+
+
+def _views(config: Config, store: FeatureStore | None) -> Views | None:
+    """Which views of the training images the student sees: those that the teacher saw."""
+    if config.training.views == 1:
+        return None
+    if store is None:
+        raise DistilvlError(
+            f"training.views is {config.training.views}, and there are no features of views.",
+            "Name a teacher, or a store made with `distilvl features --views`.",
+        )
+    return store.require_views(config.training.views)
+
+
+def _shared_width(config: Config, store: FeatureStore | None) -> int:
+    """D: the config's, or the teacher's; losses that compare with the teacher need both to be the same."""
+    width = config.student.width or (store.manifest.dim if store else DEFAULT_WIDTH)
+    if store is not None and config.objective.needs_teacher and width != store.manifest.dim:
+        raise DistilvlError(
+            f"student.width is {width}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
+            "Leave student.width unset, or use a teacher of that width.",
+        )
+    return width
