@@ -23,7 +23,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         help="Dataset: a folder, a list (JSONL, CSV, TSV, Parquet), COCO's or Karpathy's JSON, hf:NAME, flickr30k, "
-        "coco, or scenes.",
+        "coco, webdataset:SHARDS, or scenes.",
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out and count them.")]
