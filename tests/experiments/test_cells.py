@@ -49,6 +49,20 @@ def test_a_cell_takes_method_of_another_recipe_and_rates_of_the_base() -> None:
     assert job.config.training.seed == 3
 
 
+def test_a_cell_may_run_another_recipe_as_a_whole() -> None:
+    table = TableSpec.model_validate(
+        {
+            "name": "mine",
+            "title": "t",
+            "cells": [{"name": "other", "label": "l", "recipe": "paper", "set": ["balancer.tau=2"]}],
+        }
+    )
+    config = plan(table, BASE, (4,), Path("out"))[0].config
+    paper = load_config("paper")
+    assert (config.optimizer, config.schedule, config.objective) == (paper.optimizer, paper.schedule, paper.objective)
+    assert (config.balancer.tau, config.training.epochs, config.training.seed) == (2, 2, 4)
+
+
 def test_the_fingerprint_follows_what_matters() -> None:
     config = load_config("demo", overrides=["training.seed=1"])
     assert fingerprint(config) == fingerprint(load_config("demo", overrides=["training.seed=2"]))
