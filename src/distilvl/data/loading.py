@@ -12,6 +12,7 @@ from distilvl.data.karpathy import read_karpathy
 from distilvl.data.named import BENCHMARKS, read_named
 from distilvl.data.parquet import read_parquet
 from distilvl.data.records import PairDataset
+from distilvl.data.remote import is_remote, local_only
 from distilvl.data.shards import read_webdataset
 from distilvl.data.sidecars import read_sidecars
 from distilvl.data.specs import Spec, parse_spec
@@ -22,7 +23,7 @@ _ACCEPTED = (
     "Accepted are: 'scenes' (the built-in data set); a folder with a Karpathy JSON (dataset*.json), "
     "a captions.jsonl, a captions.csv or .tsv, COCO's captions_*.json, *.parquet, or a .txt beside each image; "
     "such a file itself; flickr8k, flickr30k or coco, alone or with :FOLDER or :hub; hf:OWNER/NAME; "
-    "unpaired:DIR,FILE; webdataset:SHARDS."
+    "unpaired:DIR,FILE; webdataset:SHARDS. Parquet and shards may be addresses, such as s3://bucket/a.parquet."
 )
 
 
@@ -32,7 +33,8 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
     Args:
         source: `scenes`; a folder or a list (Karpathy's JSON, COCO captions, JSONL, CSV, TSV, Parquet, text files
             beside images, `save_to_disk`); `flickr8k`, `flickr30k` or `coco`, alone or followed by `:FOLDER` or
-            `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`; `webdataset:SHARDS`.
+            `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`; `webdataset:SHARDS`. Parquet
+            and shards may lie behind an address (`s3://`, `gs://`, `https://`, ...).
         skip_bad: leave out images whose file is missing (and log how many) instead of raising.
 
     Raises:
@@ -67,6 +69,10 @@ def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | Unp
         spec = parse_spec(source)
         if spec is not None:
             return _load_spec(spec, skip_bad=skip_bad)
+        if is_remote(source):
+            if source.lower().partition("?")[0].endswith(".parquet"):
+                return read_parquet(source, skip_bad=skip_bad)
+            raise local_only(source)
     path = Path(source)
     if path.is_dir():
         return _load_folder(path, skip_bad=skip_bad)
@@ -82,6 +88,9 @@ def is_unpaired(source: str) -> bool:
 
 
 def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
+    if spec.kind not in ("parquet", "webdataset"):
+        for place in filter(is_remote, spec.place.split(",")):
+            raise local_only(place)
     if spec.kind in BENCHMARKS:
         return read_named(spec.kind, spec.place, skip_bad=skip_bad)
     if not spec.place:

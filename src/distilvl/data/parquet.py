@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distilvl.data.arrow import column_types
@@ -15,6 +16,7 @@ from distilvl.data.listing import dataset_of, image_in, split_in_name, usual_spl
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.optional import require
 from distilvl.data.records import ImageSource, PairDataset
+from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
 from distilvl.errors import BadImageError, DistilvlError
 
 _GROUPS_HELD = 2  # two threads decode side by side, so that at a border both groups are in use
@@ -29,36 +31,58 @@ def read_parquet(
     that Hugging Face writes), or paths relative to the file's folder. Rows with the same `image_id` (`img_id`,
     `imgid`), or the same path, are merged; an image without either is called `file/row`. Splits come from the
     column `split`, or from the files' names (`train-00000-of-00004.parquet`), or else from a hash (`split_of`).
-    Bytes are read when an image is, a row group at a time, so a row group has to fit into memory.
+    Bytes are read when an image is, a row group at a time, so a row group has to fit into memory. Behind an address the
+    images have to be in the file.
 
     Args:
-        path: file or folder.
+        path: file or folder, or the address of one, in which `*` and `[0-9]` may stand for several files.
         image: the image column, if it is not found by name and type.
         captions: the caption columns, likewise.
         skip_bad: leave out images whose file is missing, instead of raising.
 
     Raises:
         DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, a bad row
-            (by its number, from 0), a missing image file, an image without captions.
+            (by its number, from 0), a missing image file, an image without captions; an address that cannot be read.
     """
-    path = Path(path)
-    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")]) if path.is_dir() else [path]
+    name, files = _files(path)
     if not files:
         raise DistilvlError(f"the folder {path} holds no *.parquet.", "Check the path.")
     groups = RowGroups()
     rows = (row for file in files for row in _rows(file, groups, image, captions))
-    name = path.resolve().name if path.is_dir() else path.stem
     return dataset_of(name, merge_rows(rows, str(path)), skip_bad=skip_bad)
+
+
+def _files(path: str | Path) -> tuple[str, Sequence[AnyPath]]:
+    """How the dataset is called, and its files."""
+    if isinstance(path, str) and is_remote(path):
+        place = path.rstrip("/")
+        return PurePosixPath(place).stem, remote_files(place, ".parquet", ("*", "data/*"))
+    path = Path(path)
+    if path.is_dir():
+        return path.resolve().name, sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+    return path.stem, [path]
+
+
+@contextmanager
+def _opened(path: AnyPath) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile`."""
+    parquet = require("pyarrow.parquet", "parquet")
+    if isinstance(path, RemotePath):
+        with path.open("rb") as file, parquet.ParquetFile(file) as opened:
+            yield opened
+    else:
+        with parquet.ParquetFile(path) as opened:
+            yield opened
 
 
 class RowGroups:
     """Image cells of Parquet files; the row groups read last are kept, since neighbours are mostly read together."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[Path, str, int], Any] = {}
+        self._held: dict[tuple[AnyPath, str, int], Any] = {}
         self._lock = threading.Lock()
 
-    def cell(self, path: Path, column: str, group: int, row: int) -> Any:
+    def cell(self, path: AnyPath, column: str, group: int, row: int) -> Any:
         """The value at `row` of a row group."""
         key = (path, column, group)
         with self._lock:
@@ -66,7 +90,7 @@ class RowGroups:
             if cells is None:
                 while len(self._held) >= _GROUPS_HELD:
                     self._held.pop(next(iter(self._held)))
-                with require("pyarrow.parquet", "parquet").ParquetFile(path) as file:
+                with _opened(path) as file:
                     cells = file.read_row_group(group, columns=[column]).column(0)
             self._held[key] = cells
         return cells[row].as_py()
@@ -76,7 +100,7 @@ class RowGroups:
 class ParquetImage:
     """An image in a Parquet file."""
 
-    path: Path
+    path: AnyPath
     column: str
     group: int
     row: int
@@ -87,6 +111,8 @@ class ParquetImage:
         """Bytes of the cell; `BadImageError` when it is empty or the file cannot be read."""
         try:
             value = self.groups.cell(self.path, self.column, self.group, self.row)
+        except RemoteReadError as error:
+            raise RemoteReadError(f"{self.name}: {error}") from error
         except OSError as error:
             raise BadImageError(
                 f"cannot read {self.name}: {' '.join(str(error).split()).rstrip('.')}.", BAD_IMAGE_REMEDY
@@ -97,12 +123,12 @@ class ParquetImage:
         return data
 
 
-def _rows(path: Path, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
-    parquet, arrow = require("pyarrow.parquet", "parquet"), require("pyarrow", "parquet")
+def _rows(path: AnyPath, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
+    arrow = require("pyarrow", "parquet")
     try:
-        with parquet.ParquetFile(path) as file:
+        with _opened(path) as file:
             types = column_types(file.schema_arrow, "parquet")
-            columns = find_columns(types, str(path), image=image, captions=captions, paths=True)
+            columns = find_columns(types, str(path), image=image, captions=captions, paths=isinstance(path, Path))
             in_file = types[columns.image] == "bytes"
             wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
             for group in range(file.num_row_groups):
@@ -112,11 +138,11 @@ def _rows(path: Path, groups: RowGroups, image: str | None, captions: Sequence[s
                     where = f"{path}, row {before + row}"
                     source = (
                         ParquetImage(path, columns.image, group, row, where, groups)
-                        if in_file
+                        if in_file or not isinstance(path, Path)
                         else image_in(path.parent, values[columns.image], where)
                     )
                     key = f"{path.stem}/{before + row}" if in_file else values[columns.image]
-                    yield table_row(where, key, source, values, columns, split_in_name(path))
+                    yield table_row(where, key, source, values, columns, split_in_name(Path(path.name)))
     except (OSError, arrow.ArrowInvalid) as error:
         reason = " ".join(str(error).split())
         raise DistilvlError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from distilvl.data.remote import is_remote, refuse_login
 from distilvl.errors import DistilvlError
 
 # The options that each kind takes after '?'.
@@ -46,10 +47,11 @@ def parse_spec(source: str) -> Spec | None:
     """The parts of `kind:place?option=value&option=value`, or nothing if it does not begin with a known kind.
 
     Raises:
-        DistilvlError: an option that the kind does not have, or one without a value.
+        DistilvlError: an option that the kind does not have, or one without a value; a password in an address.
     """
+    refuse_login(source)
     kind, colon, place = source.partition(":")
-    if not colon or kind not in _OPTIONS:
+    if not colon or kind not in _OPTIONS or place.startswith("//"):
         return None
     known = _OPTIONS[kind]
     if not known:
@@ -58,8 +60,11 @@ def parse_spec(source: str) -> Spec | None:
     options: dict[str, tuple[str, ...]] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in known or not value:
+            # What follows an address may be a signature, which nobody else should see.
+            shown = f"{kind}:{place}" if is_remote(place) else source
+            option = name if is_remote(place) else f"{name}={value}"
             raise DistilvlError(
-                f"the data set {source!r} has the option {name}={value}.", f"{kind}: takes {', '.join(known)}."
+                f"the data set {shown!r} has the option {option}.", f"{kind}: takes {', '.join(known)}."
             )
         options[name] = (*options.get(name, ()), value)
     return Spec(kind, place, options)

@@ -1,18 +1,24 @@
-"""How many records each shard has: counted once, without reading images, and kept in a file beside the shards."""
+"""How many records each shard has: counted once, without reading images, and kept in a file beside the shards.
+
+Of remote shards the file is in the user's cache folder, since their own may be read-only.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
 from distilvl.data.shards.captions import captions_of
 from distilvl.data.shards.tar import TEXT_KINDS, samples
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import write_atomically
+from distilvl.features.atomic import make_folder, write_atomically
 from distilvl.progress import progress
 
 COUNTS_NAME = "distilvl-counts.json"
@@ -25,6 +31,7 @@ class ShardCount(BaseModel):
 
     Attributes:
         bytes, mtime_ns: of the archive; it is counted again when they differ.
+        version: of a remote one, its ETag or time, in place of `mtime_ns`.
         records: complete samples, those before the damage if there is one.
         captions: of these samples.
         bad: files and samples that are refused or incomplete, and samples among `records` with bad captions.
@@ -34,6 +41,7 @@ class ShardCount(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     bytes: int
     mtime_ns: int
+    version: str = ""
     records: int = Field(ge=0)
     captions: int = Field(ge=0)
     bad: int = Field(0, ge=0)
@@ -46,11 +54,12 @@ class _CountsFile(BaseModel):
     shards: dict[str, ShardCount] = {}
 
 
-def count_records(paths: Sequence[Path], *, skip_bad: bool = False) -> list[ShardCount]:
+def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[ShardCount]:
     """What each shard holds, in the order of `paths`.
 
     Shards that are not in the `distilvl-counts.json` of their folder, or have changed since, are read once (forward,
-    without images) and added to it; a folder that cannot be written to is counted each time.
+    without images) and added to it; a folder that cannot be written to is counted each time. For remote folders the
+    file is in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set).
 
     Args:
         paths: of the shards.
@@ -59,28 +68,56 @@ def count_records(paths: Sequence[Path], *, skip_bad: bool = False) -> list[Shar
     Raises:
         DistilvlError: a damaged shard, a refused file, an incomplete sample, bad captions; names the first and their
             number.
+        RemoteReadError: a remote shard that is not there, or not given to the end; also with `skip_bad`.
     """
-    known: dict[Path, ShardCount] = {}
+    known: dict[AnyPath, ShardCount] = {}
     with progress("counting shards", len(paths)) as ticker:
-        for folder, group in groupby(sorted(set(paths)), key=lambda path: path.parent):
-            file = _read(folder / COUNTS_NAME)
+        for folder, group in groupby(sorted(set(paths), key=_by_folder), key=lambda path: path.parent):
+            kept = _kept_in(folder)
+            file = _read(kept)
             new = False
             try:
                 for path in group:
-                    if not _is_current(path, file.shards.get(path.name)):
-                        file.shards[path.name], new = _count(path), True
+                    count, state = file.shards.get(path.name), _state(path)
+                    if not _is_current(path, state, count):
+                        file.shards[path.name], new = _count(path, *state), True
                     known[path] = file.shards[path.name]
                     ticker.advance()
             finally:
                 if new:
-                    _write(folder / COUNTS_NAME, file)
+                    _write(kept, file)
     found = [known[path] for path in paths]
     _report(found, skip_bad=skip_bad)
     return found
 
 
-def _count(path: Path) -> ShardCount:
+def _by_folder(path: AnyPath) -> tuple[tuple[str, ...], str]:
+    return path.parent.parts, path.name
+
+
+def _kept_in(folder: AnyPath) -> Path:
+    if isinstance(folder, Path):
+        return folder / COUNTS_NAME
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "distilvl" / "shard-counts" / f"{hashlib.sha256(folder.url.encode()).hexdigest()[:32]}.json"
+
+
+def _state(path: AnyPath) -> tuple[int, int, str]:
+    """What differs when an archive has changed: `bytes`, `mtime_ns` and `version` of its count."""
+    if isinstance(path, RemotePath):
+        size, version = path.version()
+        return size, 0, version
     status = path.stat()
+    return status.st_size, status.st_mtime_ns, ""
+
+
+def _is_current(path: AnyPath, state: tuple[int, int, str], count: ShardCount | None) -> bool:
+    if count is None or (isinstance(path, RemotePath) and not count.version):
+        return False
+    return state == (count.bytes, count.mtime_ns, count.version)
+
+
+def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
     problems: list[str] = []
     records = captions = bad = 0
 
@@ -97,21 +134,19 @@ def _count(path: Path) -> ShardCount:
                 captions += len(captions_of(sample))
             except DistilvlError as error:
                 note(str(error))
+    except RemoteReadError:
+        raise  # the connection's fault: what came before is not all there is
     except DistilvlError as error:
         note(str(error))
     return ShardCount(
-        bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        bytes=size,
+        mtime_ns=mtime_ns,
+        version=version,
         records=records,
         captions=captions,
         bad=bad,
         problems=problems,
     )
-
-
-def _is_current(path: Path, count: ShardCount | None) -> bool:
-    status = path.stat()
-    return count is not None and (count.bytes, count.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
 def _report(counts: Sequence[ShardCount], *, skip_bad: bool) -> None:
@@ -137,6 +172,7 @@ def _read(path: Path) -> _CountsFile:
 
 def _write(path: Path, file: _CountsFile) -> None:
     try:
+        make_folder(path.parent)
         write_atomically(path, (file.model_dump_json(indent=1) + "\n").encode())
     except DistilvlError:
         _logger.info("%s cannot be written: the shards will be counted again next time", path)

@@ -5,14 +5,14 @@ For scoring, for asking a teacher and for `data inspect`. Training streams inste
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from itertools import islice, takewhile
+from pathlib import PurePosixPath
 
 from distilvl.data.images import BAD_IMAGE_REMEDY
 from distilvl.data.records import PairDataset, Record
+from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
 from distilvl.data.shards.captions import captions_of
 from distilvl.data.shards.counts import count_records
 from distilvl.data.shards.patterns import Shard, find_shards
@@ -32,7 +32,7 @@ class TarImage:
         member: its name in the archive.
     """
 
-    path: Path
+    path: AnyPath
     offset: int
     size: int
     member: str
@@ -45,14 +45,21 @@ class TarImage:
     def read(self) -> bytes:
         """The image's bytes; `BadImageError` when the shard is gone or has become shorter."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(self.size)
+            data = self._bytes()
+        except RemoteReadError as error:
+            raise RemoteReadError(f"{self.member}: {error}") from error
         except OSError as error:
             raise BadImageError(f"cannot read {self.name}: {error.strerror}.", BAD_IMAGE_REMEDY) from error
         if len(data) < self.size:
             raise BadImageError(f"{self.name} is cut off.", BAD_IMAGE_REMEDY)
         return data
+
+    def _bytes(self) -> bytes:
+        if isinstance(self.path, RemotePath):
+            return self.path.read_range(self.offset, self.size)
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
@@ -69,17 +76,18 @@ def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
     """
     shards = find_shards(spec)
     counts = count_records([shard.path for shard in shards], skip_bad=skip_bad)
-    root = Path(os.path.commonpath([shard.path.parent for shard in shards]))
+    folders = zip(*(shard.path.parent.parts for shard in shards), strict=False)
+    above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
     records = [
-        record for shard, count in zip(shards, counts, strict=True) for record in _records(shard, count.records, root)
+        record for shard, count in zip(shards, counts, strict=True) for record in _records(shard, count.records, above)
     ]
     if not records:
         raise DistilvlError(f"webdataset:{spec.place} has no records.", "Give shards with images and captions.")
     return PairDataset(f"webdataset:{spec.place}", tuple(records))
 
 
-def _records(shard: Shard, count: int, root: Path) -> Iterator[Record]:
-    label = shard.path.relative_to(root).with_suffix("").as_posix()
+def _records(shard: Shard, count: int, above: int) -> Iterator[Record]:
+    label = PurePosixPath(*shard.path.parts[above:]).with_suffix("").as_posix()
     for sample in islice(samples(shard.path, read=TEXT_KINDS), count):
         try:
             captions = captions_of(sample)

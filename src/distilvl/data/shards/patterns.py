@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distilvl.data.listing import split_in_name, usual_split
 from distilvl.data.optional import require
+from distilvl.data.remote import AnyPath, is_remote, remote_files
 from distilvl.data.specs import Spec
 from distilvl.errors import DistilvlError
 
@@ -20,11 +21,11 @@ class Shard:
     """One archive.
 
     Attributes:
-        path: on this machine.
+        path: on this machine, or an address.
         split: `train`, `val` or `test`.
     """
 
-    path: Path
+    path: AnyPath
     split: str
 
 
@@ -34,17 +35,18 @@ def find_shards(spec: Spec) -> list[Shard]:
     A place is a folder (all `*.tar` in it and in the folders in it), or a path in which braces (`{000..099}`,
     `{train,val}`) and the signs of the shell (`*`, `[0-9]`) stand for several. The split is the word for one in the
     shard's name, else its folder's name if that is one, else `train`; `val=` and `test=` name shards that are those
-    whatever their names. With `split=` only that one is read.
+    whatever their names. With `split=` only that one is read. Places may be addresses (`s3://bucket/train-*.tar`);
+    whether the shards behind them are there shows when they are counted.
 
     Raises:
-        DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that is
-            not a path.
+        DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that
+            fsspec does not know.
     """
     named = {split: set(_expand(place)) for split in ("val", "test") if (place := spec.one(split))}
-    every = sorted({*_expand(spec.place), *(path for paths in named.values() for path in paths)})
+    every = sorted({*_expand(spec.place), *(path for paths in named.values() for path in paths)}, key=_place)
     both = named.get("val", set()) & named.get("test", set())
     if both:
-        raise DistilvlError(f"the shard {min(both)} is named for val and for test.", "Give it one split.")
+        raise DistilvlError(f"the shard {min(both, key=_place)} is named for val and for test.", "Give it one split.")
     shards = [Shard(path, _split(path, named)) for path in every]
     wanted = spec.one("split")
     if wanted is None:
@@ -56,22 +58,28 @@ def find_shards(spec: Spec) -> list[Shard]:
     return chosen
 
 
-def _split(path: Path, named: dict[str, set[Path]]) -> str:
+def _place(path: AnyPath) -> tuple[str, ...]:
+    return path.parts
+
+
+def _split(path: AnyPath, named: dict[str, set[AnyPath]]) -> str:
     for split, paths in named.items():
         if path in paths:
             return split
     folder = usual_split(path.parent.name)
-    return split_in_name(path) or (folder if folder in _SPLITS else "train")
+    return split_in_name(Path(path.name)) or (folder if folder in _SPLITS else "train")
 
 
-def _expand(place: str) -> list[Path]:
+def _expand(place: str) -> list[AnyPath]:
+    if is_remote(place):
+        return _checked([path for name in _braces(place) for path in remote_files(name, ".tar", ("**/*",))], place)
     if "://" in place or place.startswith("pipe:"):
         raise DistilvlError(
-            f"webdataset:{place} is not a path of this machine.", "Copy or mount the shards; nothing is fetched or run."
+            f"webdataset:{place} is neither a path nor a plain address.", "Copy or mount the shards; nothing is run."
         )
     folder = Path(place)
     if folder.is_dir():
-        found = [path for path in folder.rglob("*.tar") if not path.name.startswith(".")]
+        found: list[AnyPath] = [path for path in folder.rglob("*.tar") if not path.name.startswith(".")]
         return _checked(found, place)
     return _checked([path for name in _braces(place) for path in _globbed(name)], place)
 
@@ -85,19 +93,19 @@ def _braces(place: str) -> Sequence[str]:
         raise DistilvlError(f"webdataset:{place} has a brace too many or too few.", "Check it.") from error
 
 
-def _globbed(name: str) -> list[Path]:
+def _globbed(name: str) -> list[AnyPath]:
     if not glob.has_magic(name):
         return [Path(name)]
     return [Path(found) for found in glob.glob(name, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute one
 
 
-def _checked(paths: list[Path], place: str) -> list[Path]:
+def _checked(paths: list[AnyPath], place: str) -> list[AnyPath]:
     if not paths:
         raise DistilvlError(f"webdataset:{place} names no shards.", "Give a folder of .tar files, or a pattern.")
     odd = [path for path in paths if path.suffix.lower() != ".tar"]
     if odd:
         raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if isinstance(path, Path) and not path.is_file()]
     if missing:
         count = f"{len(missing)} of {len(paths)} are missing"
         raise DistilvlError(f"there is no shard {missing[0]} ({count}).", "Check the pattern.")

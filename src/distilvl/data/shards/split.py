@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
+from distilvl.data.remote import AnyPath
 from distilvl.data.shards.captions import captions_of
 from distilvl.data.shards.counts import count_records
 from distilvl.data.shards.patterns import find_shards
@@ -35,7 +35,7 @@ class ShardSplit:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[AnyPath, ...]
     counts: tuple[int, ...]
     captions_total: int = 0
     lanes: int = LANES

@@ -12,9 +12,9 @@ import tarfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
+from distilvl.data.remote import AnyPath, RemoteReadError
 from distilvl.errors import DistilvlError
 
 IMAGE_KINDS = frozenset({"bmp", "jpeg", "jpg", "png", "ppm", "webp"})
@@ -66,7 +66,9 @@ class Sample:
     texts: dict[str, Member]
 
 
-def samples(path: Path, *, start: int = 0, read: Collection[str] = (), note: Note = lambda _: None) -> Iterator[Sample]:
+def samples(
+    path: AnyPath, *, start: int = 0, read: Collection[str] = (), note: Note = lambda _: None
+) -> Iterator[Sample]:
     """The complete samples of a shard from number `start` on, in order, forward only.
 
     Files of a sample stand next to each other, as `webdataset` and `tar --sort=name` write them. Folders, hidden files,
@@ -80,10 +82,14 @@ def samples(path: Path, *, start: int = 0, read: Collection[str] = (), note: Not
 
     Raises:
         DistilvlError: not a tar archive, or a damaged or truncated one, at the place of the damage.
+        RemoteReadError: a remote shard's server gave no more.
     """
     wanted, count = frozenset(read), 0
     group = _Group("")
-    with _named_damage(path), path.open("rb") as file:
+    with (
+        _named_damage(path, lambda: f"near record {count} ({group.key!r}): " if group.key else ""),
+        path.open("rb") as file,
+    ):
         for info in _headers(file):
             name = info.name.removeprefix("./")
             key, kind = _split(name)
@@ -114,7 +120,7 @@ class _Group:
     parts: list[tuple[str, Member]] = field(default_factory=list)
     refused: bool = False
 
-    def finish(self, path: Path, note: Note) -> Sample | None:
+    def finish(self, path: AnyPath, note: Note) -> Sample | None:
         """The sample, if it is one."""
         if self.refused or not self.parts:
             return None
@@ -200,10 +206,12 @@ def _body(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
 
 
 @contextmanager
-def _named_damage(path: Path) -> Iterator[None]:
+def _named_damage(path: AnyPath, place: Callable[[], str]) -> Iterator[None]:
     """All that a damaged archive can raise, as the one error that names it."""
     try:
         yield
+    except RemoteReadError as error:
+        raise RemoteReadError(f"{place()}{error}") from error
     except OSError as error:
         raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
     # tarfile lets through what int(), split() and struct say to nonsense in a header.
