@@ -44,11 +44,21 @@ def export(
         Optional[str],  # noqa: UP045
         typer.Option(help="The teacher itself, to time it, and to score it where no store has its features."),
     ] = None,
+    browser: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="PHOTOS", help="Also write OUT/browser: a static folder that searches these photographs."),
+    ] = None,
+    npm_files: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder with the npm archives for --browser; fetched by default."),
+    ] = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a student as ONNX that runs without PyTorch; score it before and after, and refuse what loses too much."""
+    from distilvl.browser import web_files, write_bundle
     from distilvl.export import Settings, export_student
+    from distilvl.search.pictures import list_files
 
     settings = Settings(
         split=split,
@@ -60,11 +70,22 @@ def export(
         skip_bad=skip_bad,
     )
     with clean_stdout():
+        if browser is not None:
+            list_files(browser)  # both before what takes minutes
+            web_files(npm_files)
         found = export_student(source, out, data, settings)
+        bundle = None if browser is None else write_bundle(out, browser, out / "browser", npm_files)
     if as_json:
-        print_json(found.as_dict())
+        print_json(found.as_dict() | ({} if bundle is None else {"browser": bundle.as_dict()}))
         return
     _print(found)
+    if bundle is not None:
+        skipped = f", {bundle.left_out} left out" if bundle.left_out else ""
+        Console().print(
+            f"{bundle.pictures} pictures to search in the browser{skipped}, {bundle.size / 1e6:.1f} MB. Try it: "
+            f"python -m http.server --bind 127.0.0.1 --directory {bundle.folder}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _print(found: Export) -> None:

@@ -1,0 +1,5 @@
+// Where tiles.js finds a thumbnail: a file of this folder.
+
+export async function thumbnail(path) {
+  return new URL(path, import.meta.url).href;
+}

@@ -1,0 +1,94 @@
+"""The pictures of a page: thumbnails as files, vectors as one file, the rest in `index.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError
+from distilvl.progress import progress
+from distilvl.runtime import Runtime
+from distilvl.search.encoder import Encoder
+from distilvl.search.pictures import Picture, list_files, read_picture
+
+logger = logging.getLogger("distilvl")
+
+_BATCH = 32
+_MOST_PIXELS = 100_000_000  # of a batch, give or take one picture
+
+
+def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, int]:
+    """Encode the pictures of a folder: `thumbnails/ID.jpg`, `vectors.bin` and `index.json`.
+
+    `vectors.bin` has a row a picture, D little-endian float16 of unit length, in the order of `index.json`. Paths in
+    it are relative to `photos`. Of copies of a picture the first is taken.
+
+    Args:
+        photos: pictures, in folders too.
+        student: encodes them.
+        folder: is there already.
+
+    Returns:
+        How many pictures are in the index, and how many could not be decoded and were left out.
+
+    Raises:
+        DistilvlError: no such folder, or no picture in it that can be decoded.
+    """
+    encoder = Encoder(student)
+    (folder / "thumbnails").mkdir()
+    rows: list[npt.NDArray[np.float16]] = []
+    about: list[dict[str, Any]] = []
+    bad = 0
+    for batch in _batches(photos.resolve()):
+        good = [picture for picture in batch if picture.image is not None]
+        for picture in batch:
+            if picture.reason:
+                logger.warning("left out: %s", picture.reason)
+                bad += 1
+        if not good:
+            continue
+        rows.append(encoder.encode_images([picture.image for picture in good if picture.image]).astype("<f2"))
+        for picture in good:
+            (folder / "thumbnails" / f"{picture.id}.jpg").write_bytes(picture.thumbnail)
+            about.append(_entry(picture, photos.resolve()))
+    if not about:
+        raise DistilvlError(f"{photos} has no picture that can be decoded.", "Give a folder with photographs.")
+    (folder / "vectors.bin").write_bytes(np.concatenate(rows).tobytes())
+    (folder / "index.json").write_text(json.dumps({"pictures": about}, ensure_ascii=False), encoding="utf-8")
+    return len(about), bad
+
+
+def _batches(photos: Path) -> Iterator[list[Picture]]:
+    """The files' pictures, each content once."""
+    files = list_files(photos)
+    known: set[str] = set()
+    batch: list[Picture] = []
+    with progress("encoding", len(files)) as ticker:
+        for file in files:
+            picture = read_picture(file, known)
+            known.add(picture.id)
+            if picture.image is not None or picture.reason:
+                batch.append(picture)
+            if len(batch) == _BATCH or sum(picture.pixels for picture in batch) > _MOST_PIXELS:
+                yield batch
+                batch = []
+            ticker.advance()
+    if batch:
+        yield batch
+
+
+def _entry(picture: Picture, photos: Path) -> dict[str, Any]:
+    assert picture.image is not None
+    return {
+        "id": picture.id,
+        "path": Path(picture.file.path).relative_to(photos).as_posix(),
+        "date": (picture.taken or picture.file.modified).isoformat(),
+        "width": picture.image.width,
+        "height": picture.image.height,
+    }
