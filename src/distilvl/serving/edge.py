@@ -31,6 +31,7 @@ _HEADERS = {
 }
 # A client in the midst of sending reads our answer only if the connection is not torn down under it.
 _LINGER_S = 1.0
+_LINGER_BYTES = 2**26
 
 
 class Edge:
@@ -100,7 +101,7 @@ class _Exchange:
         await self._send(message)
 
     async def refuse(self, fault: Fault) -> None:
-        """Answer with `fault`; of a body that is still coming in only a second's worth is taken, and thrown away."""
+        """Answer with `fault`; of a body that is still coming in a second's worth, at most 64 MiB, is thrown away."""
         unread = self._unread
 
         async def send(message: Message) -> None:
@@ -114,5 +115,6 @@ class _Exchange:
         await fault.response()(self._scope, self.receive, send)
 
     async def _discard(self) -> None:
-        while self._unread:
-            await self.receive()
+        taken = 0
+        while self._unread and taken < _LINGER_BYTES:
+            taken += len((await self.receive()).get("body", b""))
