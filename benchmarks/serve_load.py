@@ -72,10 +72,17 @@ def some_pictures() -> list[str]:
     return uris
 
 
-async def client(number: int, args: argparse.Namespace, name: str, http: httpx.AsyncClient, end: float,
+async def client(number: int, args: argparse.Namespace, name: str, url: str, end: float,
                  times: list[float], errors: Counter[str]) -> None:  # fmt: skip
-    """Ask, and ask again."""
+    """Ask, and ask again, over a connection of its own."""
     rng, pictures = random.Random(number), some_pictures() if args.images else []
+    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
+        await ask(rng, pictures, args, name, http, end, times, errors)
+
+
+async def ask(rng: random.Random, pictures: list[str], args: argparse.Namespace, name: str, http: httpx.AsyncClient,
+              end: float, times: list[float], errors: Counter[str]) -> None:  # fmt: skip
+    """The client's requests, one after the other."""
     headers = {"Content-Type": "application/json"}
     while time.perf_counter() < end:
         content = body(rng, name, pictures, args.images)
@@ -100,8 +107,7 @@ async def metric(http: httpx.AsyncClient, name: str) -> float:
 
 async def load(args: argparse.Namespace, url: str, name: str) -> dict[str, Any]:
     """All clients for the given time."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
         for item in ["warm", *(some_pictures()[:1] if args.images else [])]:
             (await http.post("/v1/embeddings", json={"model": name, "input": item})).raise_for_status()
         resident = [await metric(http, "process_resident_memory_bytes")]
@@ -114,7 +120,7 @@ async def load(args: argparse.Namespace, url: str, name: str) -> dict[str, Any]:
         errors: Counter[str] = Counter()
         start, used = time.perf_counter(), time.process_time()
         tasks = [
-            asyncio.create_task(client(k, args, name, http, start + args.seconds, times, errors))
+            asyncio.create_task(client(k, args, name, url, start + args.seconds, times, errors))
             for k in range(args.clients)
         ]
         await asyncio.sleep(args.seconds / 10)

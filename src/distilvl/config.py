@@ -230,6 +230,11 @@ class TrainingConfig(_Section):
         description="decode large JPEGs of the training images at a reduced scale, at least twice the student's size: "
         "faster, and not quite the same pixels",
     )
+    head_start: Literal["random", "regression"] = Field(
+        "random",
+        description="first weights of the heads: random, or the ridge regression of the teacher's rows on those of the "
+        "towers as they are",
+    )
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of a caption's tokens hidden from the student")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of the weights, which is kept; 0: none")
     accumulate: int = Field(

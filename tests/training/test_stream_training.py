@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 import distilvl
 from distilvl.data import load_dataset
+from distilvl.errors import DistilvlError
 from distilvl.features.prepare import prepare_features
 from distilvl.training.checkpoint import load_tensors
 from distilvl.training.metrics import read_metrics
@@ -123,3 +124,8 @@ def test_views_widths_and_random_queues_of_a_stream(
 def test_asking_the_teacher_about_shards(data: str, teacher: str, tmp_path: Path):
     report = prepare_features(teacher, load_dataset(data), tmp_path / "features")
     assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"
+
+
+def test_a_regression_of_heads_is_refused(data: str, teacher: str, student_yaml: Path, tmp_path: Path):
+    with pytest.raises(DistilvlError, match="shards are streamed"):
+        run(data, student_yaml, tmp_path / "run", "training.head_start=regression", teacher=teacher)

@@ -81,6 +81,24 @@ def test_a_run_leaves_everything_that_is_promised(
     assert not list(out.rglob("*.tmp"))
 
 
+def test_heads_that_begin_as_a_regression_are_closer_to_the_teacher(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    still = ["training.epochs=1", "optimizer.lr=1e-12", "optimizer.head_lr=1e-12"]
+    distance = {}
+    for start in ("random", "regression"):
+        _train(pictures, teacher, student_yaml, tmp_path / start, *still, f"training.head_start={start}")
+        distance[start] = np.mean(
+            [line["losses"]["fd"] for line in read_metrics(tmp_path / start / "metrics.jsonl")[:4]]
+        )
+    assert distance["regression"] < 0.6 * distance["random"]
+
+
+def test_a_regression_without_a_teacher_is_refused(pictures: Path, student_yaml: Path, tmp_path: Path) -> None:
+    with pytest.raises(DistilvlError, match="fits the heads to a teacher"):
+        _train(pictures, None, student_yaml, tmp_path / "run", "training.head_start=regression", recipe="contrastive")
+
+
 def test_training_lowers_the_losses(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
     _train(
         pictures,

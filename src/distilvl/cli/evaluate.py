@@ -26,8 +26,8 @@ def evaluate(
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Argument(
-            help="Run folder, student folder, any SentenceTransformer of images and text, feature store, or what "
-            "--teacher takes elsewhere.",
+            help="Run folder, student folder, exported folder, any SentenceTransformer of images and text, feature "
+            "store, or what --teacher takes elsewhere.",
             show_default=False,
         ),
     ] = None,

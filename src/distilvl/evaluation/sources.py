@@ -11,6 +11,7 @@ from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import EncodedDataset, Model
 from distilvl.features import FeatureStore, image_key, text_key
 from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.runtime import is_export
 from distilvl.students.storage import load_student
 from distilvl.teachers.loading import load_teacher
 
@@ -19,20 +20,20 @@ def open_source(spec: str | Path) -> Model | FeatureStore:
     """The model or store that `spec` names.
 
     Args:
-        spec: a run folder; a student folder or another SentenceTransformer's; a feature store; or what
+        spec: a run folder; a student folder or another SentenceTransformer's; an exported one; a feature store; or what
             `load_teacher` takes.
 
     Raises:
         DistilvlError: none of them, or a run without a finished student.
     """
     path = Path(spec)
-    if (path / MANIFEST_NAME).is_file():
+    if (path / MANIFEST_NAME).is_file() and not is_export(path):
         return FeatureStore.open(path)
     if (path / "modules.json").is_file():
         return load_student(path) if _has_routes(path) else load_teacher(str(spec))
     if (path / "config.yaml").is_file():
         return load_student(student_folder(path))
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() or is_export(str(spec).partition("?")[0]):
         return load_teacher(str(spec))
     if path.exists() or path.is_absolute():
         return load_student(path)  # says what is wrong with it

@@ -20,11 +20,13 @@ class Graph:
     Args:
         path: an ONNX file.
         threads: within one call; none for one a physical core.
+        busy_wait: idle threads of a call spin for a while instead of sleeping.
     """
 
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, path: Path, threads: int | None, busy_wait: bool) -> None:
         self._path = path
         self._threads = threads
+        self._busy_wait = busy_wait
         self._session: Any = None
         self._lock = threading.Lock()
 
@@ -40,11 +42,11 @@ class Graph:
     def _opened(self) -> Any:
         with self._lock:
             if self._session is None:
-                self._session = _open(self._path, self._threads)
+                self._session = _open(self._path, self._threads, self._busy_wait)
             return self._session
 
 
-def _open(path: Path, threads: int | None) -> Any:
+def _open(path: Path, threads: int | None, busy_wait: bool) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -54,6 +56,7 @@ def _open(path: Path, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(busy_wait)))
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

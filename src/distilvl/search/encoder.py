@@ -14,12 +14,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.runtime import is_export
+from distilvl.runtime.manifest import MANIFEST_NAME
 from distilvl.search.records import ModelInfo
 from distilvl.teachers.base import Teacher
 
 Rows = npt.NDArray[np.float32]
 
-_MANIFEST = "manifest.json"
 # A hash of weights or a commit, with a number format perhaps, says which model it is, whatever its folder is called.
 _CONTENT_HASH = re.compile(r"[0-9a-f]{16,}(-[a-z0-9]+)?")
 
@@ -96,8 +97,11 @@ def load_encoder(spec: str | Path) -> Encoder:
     if not path.is_dir():
         return _teacher(str(spec), str(spec))
     absolute = f"{path.resolve()}{mark}{options}"
-    if (path / _MANIFEST).is_file():
-        return Encoder(_exported(path, options), absolute)
+    if (path / MANIFEST_NAME).is_file() and not is_export(path):
+        raise DistilvlError(
+            f"{path} is no exported student; if it is a feature store, it knows only the items that it holds.",
+            "Give a run, a student's folder, an exported folder, or a teacher.",
+        )
     if (path / "config.yaml").is_file() and not (path / "modules.json").is_file():
         from distilvl.evaluation.sources import student_folder
 
@@ -116,17 +120,3 @@ def _teacher(spec: str, kept: str) -> Encoder:
     from distilvl.teachers import load_teacher
 
     return Encoder(load_teacher(spec), kept)
-
-
-def _exported(folder: Path, options: str) -> Teacher:
-    from distilvl.runtime import Runtime, is_export
-
-    if not is_export(folder):
-        raise DistilvlError(
-            f"{folder} is no exported student; if it is a feature store, it knows only the items that it holds.",
-            "Give a run, a student's folder, an exported folder, or a teacher.",
-        )
-    name, _, precision = options.partition("=")
-    if options and name != "precision":
-        raise DistilvlError(f"an exported student has no option {name!r}.", "Write FOLDER?precision=fp32, or nothing.")
-    return Runtime.load(folder, precision=precision or None)

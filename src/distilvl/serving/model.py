@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import numpy as np
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from PIL import Image
 
 from distilvl.search.encoder import Encoder
@@ -18,6 +20,8 @@ from distilvl.serving.pictures import count_pixels, decode_picture, picture_byte
 from distilvl.serving.questions import Item
 from distilvl.serving.room import Room
 from distilvl.serving.settings import ServeSettings
+
+T = TypeVar("T")
 
 # Decoded pictures of four of the largest, or of many small ones, wait at a time.
 _LARGEST_HELD = 4
@@ -40,6 +44,7 @@ class ServedModel:
         self._batcher = Batcher(encoder, settings.max_batch, settings.max_wait_ms / 1000, metrics.batch)
         self.encoder = BatchedEncoder(encoder, self._batcher)
         self._items = Room("items", settings.max_queue, metrics.waiting)
+        self._decoders = CapacityLimiter(os.cpu_count() or 1)
         self._pixels = Room("pictures", _LARGEST_HELD * settings.max_pixels)
 
     async def rows(self, items: Sequence[Item]) -> Rows:
@@ -66,13 +71,20 @@ class ServedModel:
         """Room for `count` items; those that are pictures are decoded, once all are known to fit."""
         with self._items.take() as add_items, self._pixels.take() as add_pixels:
             add_items(count)
-            encoded = [await to_thread.run_sync(picture_bytes, item.value, item.param) for item in images]
+            encoded = [await self._in_thread(picture_bytes, item.value, item.param) for item in images]
             for data, item in zip(encoded, images, strict=True):
                 add_pixels(count_pixels(data, self._settings.max_pixels, item.param))
             yield [
-                await to_thread.run_sync(decode_picture, data, item.param)
+                await self._in_thread(decode_picture, data, item.param)
                 for data, item in zip(encoded, images, strict=True)
             ]
+
+    async def _in_thread(self, work: Callable[[Any, str], T], data: Any, param: str) -> T:
+        """`work` on a picture, beside the event loop, with as many others as there are cores.
+
+        More would only take memory: each thread's allocator keeps what it once had.
+        """
+        return await to_thread.run_sync(work, data, param, limiter=self._decoders)
 
     def close(self) -> None:
         """Finish what is under way."""

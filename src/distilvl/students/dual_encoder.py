@@ -132,6 +132,11 @@ class DualEncoder(nn.Module):
             features = module(features)
         return features["sentence_embedding"]  # type: ignore[no-any-return]
 
+    def head(self, modality: str) -> nn.Linear:
+        """FC_v or FC_t itself."""
+        linear: nn.Linear = route(self.student, modality)[-1].linear
+        return linear
+
     def heads(self) -> list[nn.Parameter]:
         """The weights of FC_v and FC_t: everything behind the towers."""
         routes = (self._image_route, self._text_route)

@@ -20,6 +20,7 @@ def load_teacher(spec: str) -> Teacher:
         spec: one of
             `demo`, the built-in teacher of the `scenes` world;
             `path/to/file.py:Class`, a class that is made without arguments;
+            the folder that `distilvl export` wrote, or `FOLDER?precision=fp32` for one of its precisions;
             the folder or hub id of a dual encoder of transformers or of a SentenceTransformer of images and text;
             `beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`;
             `open_clip:MODEL/WEIGHTS`;
@@ -41,13 +42,15 @@ def load_teacher(spec: str) -> Teacher:
         return teacher_from_file(Path(file), name)
     if spec.endswith(".py"):
         raise DistilvlError(f"the teacher {spec!r} names no class.", "Write path/to/file.py:Class.")
-    named = _named(spec)
-    return _from_folder_or_hub(spec) if named is None else named
+    if (named := _named(spec)) is not None:
+        return named
+    from distilvl.teachers.exported import exported_teacher
+
+    return exported_teacher(spec) or _from_folder_or_hub(spec)
 
 
 def _named(spec: str) -> Teacher | None:
     """The teacher of a spec that begins with the name of a kind."""
-    from distilvl.teachers.options import split_options
     from distilvl.teachers.third_party import third_party_teacher
 
     kind, _, rest = spec.partition(":")
@@ -57,10 +60,12 @@ def _named(spec: str) -> Teacher | None:
         return DemoTeacher()
     if kind == "beit3":
         from distilvl.teachers.beit3 import Beit3Teacher
+        from distilvl.teachers.options import split_options
 
         return Beit3Teacher.from_spec(*split_options(rest))
     if kind == "open_clip":
         from distilvl.teachers.open_clip import OpenClipTeacher
+        from distilvl.teachers.options import split_options
 
         return OpenClipTeacher.from_spec(*split_options(rest))
     # A folder that bears the name of a package's kind stays what it is.

@@ -25,6 +25,7 @@ from distilvl.students import DualEncoder, build_student
 from distilvl.students.basis import principal_basis
 from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
+from distilvl.training.head_start import regress_heads
 from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
 from distilvl.training.readiness import fingerprint, make_ready
 from distilvl.training.run_folder import RunFolder
@@ -92,7 +93,7 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     seed_everything(config.training.seed, verbose=False)
     width = _shared_width(config, store)
     model = build_student(config.student, width, splits.train.captions)
-    encoder = DualEncoder(model)
+    encoder = DualEncoder(model).to(fabric.device)
     encoder.freeze(*config.student.frozen)
 
     train = _training_items(config, splits.train, encoder, store, shared, fabric)
@@ -104,6 +105,8 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         basis = principal_basis(known.images, known.texts)
         train, val = train.turned(basis), val.turned(basis)
 
+    if config.training.head_start == "regression" and not folder.last.is_file():
+        regress_heads(encoder, train, fabric, config.training.seed)
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, train, config.training.seed)
     source = _source(config, splits.train, train, encoder, fabric)
