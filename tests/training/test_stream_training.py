@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw
 
 import distilvl
 from distilvl.data import load_dataset
-from distilvl.errors import DistilvlError
 from distilvl.features.prepare import prepare_features
 from distilvl.training.checkpoint import load_tensors
 from distilvl.training.metrics import read_metrics
@@ -112,7 +111,13 @@ def test_a_run_from_shards_stopped_and_continued(
 
 
 @pytest.mark.parametrize(
-    "overrides", [("training.views=3",), ("objective.widths=[4]",), ("objective.cd.start=random",)]
+    "overrides",
+    [
+        ("training.views=3",),
+        ("objective.widths=[4]",),
+        ("training.head_start=regression",),
+        ("objective.cd.start=random",),
+    ],
 )
 def test_views_widths_and_random_queues_of_a_stream(
     data: str, teacher: str, student_yaml: Path, tmp_path: Path, overrides: tuple[str, ...]
@@ -124,8 +129,3 @@ def test_views_widths_and_random_queues_of_a_stream(
 def test_asking_the_teacher_about_shards(data: str, teacher: str, tmp_path: Path):
     report = prepare_features(teacher, load_dataset(data), tmp_path / "features")
     assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"
-
-
-def test_a_regression_of_heads_is_refused(data: str, teacher: str, student_yaml: Path, tmp_path: Path):
-    with pytest.raises(DistilvlError, match="shards are streamed"):
-        run(data, student_yaml, tmp_path / "run", "training.head_start=regression", teacher=teacher)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -11,70 +9,69 @@ from torch.nn import functional as F
 
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.training.batched import Rows, over_rows, over_texts
-from distilvl.training.materials import Materials
-from distilvl.training.sources.stream import StreamSource
+from distilvl.training.distributed import gather_rows
+from distilvl.training.inputs import StepInputs
+from distilvl.training.sources import BatchSource
 
 SAMPLE = 2048
-"""Images, and captions, that are encoded once more for it."""
+"""Images, and at least as many texts, that are encoded once more for it."""
 
 _HELD_OUT = 4  # one row in so many chooses the ridge
 _RIDGES = tuple(10.0**power for power in range(-5, 2))
 
 
 @torch.no_grad()
-def regress_heads(encoder: DualEncoder, train: Materials | StreamSource, fabric: Fabric, seed: int) -> None:
+def regress_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) -> None:
     """Set FC_v and FC_t to the ridge regressions of the teacher's rows on the pooled rows of the towers as they are.
 
     Training towers and new heads together distorts pretrained towers, since the first gradients come through heads
     that mean nothing; heads that were fitted first avoid that (Kumar et al., ICLR 2022, LP-FT). Ours are a linear
     layer each and their targets are stored, so the fit has a closed form: one forward pass over a sample, no backward
-    pass.
+    pass. See docs/design/head-start.md.
 
     Args:
         encoder: the student, with linear heads.
-        train: the training split in memory, with the teacher's features.
-        fabric: where the towers are asked.
-        seed: chooses the sample.
+        source: its batches; those with which the first epoch begins are taken.
+        fabric: where the towers are asked; of several processes each encodes its share.
 
     Raises:
-        DistilvlError: a stream, or no teacher.
+        DistilvlError: the batches have no teacher's rows.
     """
-    if isinstance(train, StreamSource):
-        raise DistilvlError(
-            "training.head_start: regression needs the training images at hand, and shards are streamed.",
-            "Set training.head_start=random.",
-        )
-    if train.teacher is None:
-        raise DistilvlError(
-            "training.head_start: regression fits the heads to a teacher, and none is named.",
-            "Pass --teacher or --features, or set training.head_start=random.",
-        )
-    random = np.random.default_rng((seed, len(train.tokens)))
-    images = random.permutation(train.count)[:SAMPLE] * train.views  # whole images: view 0 of each
-    texts = random.permutation(len(train.tokens))[:SAMPLE]
-    known = {
-        "image": (_image_rows(encoder, train, fabric, images), train.teacher.images[images]),
-        "text": (_text_rows(encoder, train, fabric, texts), train.teacher.texts[texts]),
-    }
-    for modality, (rows, targets) in known.items():
-        weight, bias = ridge_regression(torch.from_numpy(rows), targets)
+    images: list[tuple[Tensor, Tensor]] = []
+    texts: list[tuple[Tensor, Tensor]] = []
+    for inputs in source.epoch(0):
+        if inputs.u_image is None or inputs.u_text is None:
+            raise DistilvlError(
+                "training.head_start: regression fits the heads to a teacher, and none is named.",
+                "Pass --teacher or --features, or set training.head_start=random.",
+            )
+        pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
+        images.append((pooled_images, inputs.u_image))
+        texts.append((pooled_texts, inputs.u_text))
+        if sum(len(rows) for rows, _ in images) >= SAMPLE:
+            break
+    for modality, known in (("image", images), ("text", texts)):
+        weight, bias = ridge_regression(*(torch.cat(rows).cpu() for rows in zip(*known, strict=True)))
         linear = encoder.head(modality)
         # Of several processes all take the first one's: sums may be rounded differently elsewhere.
-        linear.weight.copy_(fabric.broadcast(weight.to(linear.weight), src=0))
-        linear.bias.copy_(fabric.broadcast(bias.to(linear.bias), src=0))
+        linear.weight.copy_(fabric.broadcast(weight.to(linear.weight)))
+        linear.bias.copy_(fabric.broadcast(bias.to(linear.bias)))
 
 
-def _image_rows(encoder: DualEncoder, train: Materials, fabric: Fabric, rows: npt.NDArray[np.int64]) -> Rows:
-    if train.pooled_images is not None:
-        return train.pooled_images[rows]
-    return over_rows(fabric, encoder.pool_images, train.pixels[rows])
-
-
-def _text_rows(encoder: DualEncoder, train: Materials, fabric: Fabric, rows: npt.NDArray[np.int64]) -> Rows:
-    if train.pooled_texts is not None:
-        return train.pooled_texts[rows]
-    return over_texts(fabric, encoder, encoder.pool_texts, [train.tokens[row] for row in rows])
+def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """What the towers give their heads for the whole batch, float32: (B, p) and (N, q)."""
+    images, texts = inputs.images, inputs.texts
+    with fabric.autocast():
+        if not images.is_floating_point():
+            images = encoder.pool_images(images)
+        if not texts.is_floating_point():
+            assert inputs.attention_mask is not None  # it comes with token ids
+            texts = encoder.pool_texts(texts, inputs.attention_mask)
+    counts = len(inputs.ids), len(inputs.text_ids)
+    image_rows, text_rows = (
+        gather_rows(fabric, rows.float(), n) for rows, n in zip((images, texts), counts, strict=True)
+    )
+    return image_rows, text_rows
 
 
 def ridge_regression(rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

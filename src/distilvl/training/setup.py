@@ -105,11 +105,11 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         basis = principal_basis(known.images, known.texts)
         train, val = train.turned(basis), val.turned(basis)
 
-    if config.training.head_start == "regression" and not folder.last.is_file():
-        regress_heads(encoder, train, fabric, config.training.seed)
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, train, config.training.seed)
     source = _source(config, splits.train, train, encoder, fabric)
+    if config.training.head_start == "regression" and not folder.last.is_file():
+        regress_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
     return Setup(store, model, encoder, objective, train, source, val, basis)
 
