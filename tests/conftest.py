@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -35,3 +40,29 @@ def student_yaml(tmp_path: Path) -> Path:
     path = tmp_path / "small-student.yaml"
     path.write_text(SMALL_STUDENT, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def start_chromium() -> Callable[[], AbstractContextManager[Any]]:
+    """Starts a headless Chromium that Selenium drives, with its console and network in its logs; skips without one."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    driver_path = shutil.which("chromedriver")
+    if chromium is None or driver_path is None:
+        pytest.skip("no Chromium with its driver is installed (on Debian: apt-get install chromium chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    switches = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+
+    @contextlib.contextmanager
+    def start() -> Iterator[Any]:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for switch in switches:
+            options.add_argument(switch)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+        driver.set_script_timeout(60)
+        yield driver
+        driver.quit()
+
+    return start

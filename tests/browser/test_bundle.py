@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,6 @@ from distilvl.errors import DistilvlError
 from distilvl.runtime import Runtime
 
 pytestmark = pytest.mark.slow
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
 SLOWLY = 60
 AWKWARD = ("A Dog, running!  ", "naïve café — 東京 🐕", "x" * 300, " ".join(["circle"] * 200), "İstanbul ß ﬁ")
 
@@ -72,10 +69,10 @@ def test_copies_and_bad_files(exported: Path, photos: Path, tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def site(exported: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def site(
+    start_chromium: object, exported: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
     """The folder and its address, which is not at the root of the host."""
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no Chromium with its driver is installed (on Debian: apt-get install chromium chromium-driver)")
     folder = tmp_path_factory.mktemp("www")
     try:
         write_bundle(exported, photos, folder / "site")
@@ -92,19 +89,9 @@ def site(exported: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def chromium(site: tuple[Path, str]) -> Iterator[Any]:
-    pytest.importorskip("selenium")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(SLOWLY)
-    yield driver
-    driver.quit()
+def chromium(start_chromium: Callable[[], AbstractContextManager[Any]]) -> Iterator[Any]:
+    with start_chromium() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

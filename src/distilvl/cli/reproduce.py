@@ -19,7 +19,7 @@ from distilvl.cli.shared import AsJson, Data, app, clean_stdout, print_json
 )
 def reproduce(
     tables: Annotated[
-        list[str], typer.Argument(help="table1 ... table10, figure2, false-negatives, towers, or YAML files.")
+        list[str], typer.Argument(help="table1 ... table10, figure2, false-negatives, towers, strong, or YAML files.")
     ],
     data: Data,
     features: Annotated[str, typer.Option(help="A finished feature store of that data.")],

@@ -32,7 +32,7 @@ def train(
         typer.Option(help="Preset (paper, small, tiny, demo), YAML file, or a finished student's folder."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe (default, paper, contrastive, demo), or a YAML file.")
+        str, typer.Option(help="Recipe (default, strong, paper, contrastive, demo ...), or a YAML file.")
     ] = "default",
     set_: Annotated[
         Optional[list[str]],  # noqa: UP045
