@@ -23,6 +23,8 @@ from distilvl.students.routes import route
 _BLOCK = re.compile(r"\.(?:layers?|blocks?|h|stages)\.(\d+)\.")
 """How transformers names the blocks of a tower."""
 
+_CAPTIONS_AT_A_TIME = 2_000
+
 
 class DualEncoder(nn.Module):
     """Wraps a student; its parameters are the student's own.
@@ -160,7 +162,12 @@ class DualEncoder(nn.Module):
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, special tokens included, cut to the tower's length."""
         tokenizer = self._text_route[0].tokenizer
-        return tokenizer(list(captions), truncation=True, padding=False)["input_ids"]  # type: ignore[no-any-return]
+        rows: list[list[int]] = []
+        # What a tokenizer gives besides, offsets and masks of all captions, would be several times the rows' memory.
+        for start in range(0, len(captions), _CAPTIONS_AT_A_TIME):
+            part = list(captions[start : start + _CAPTIONS_AT_A_TIME])
+            rows += tokenizer(part, truncation=True, padding=False)["input_ids"]
+        return rows
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Rows of token ids to (input_ids, attention_mask), both (n, longest) int64."""
