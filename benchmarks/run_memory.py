@@ -5,7 +5,8 @@
 Runs `distilvl train` as a user does, on noise pictures of 64 x 64 with five captions each and random teacher features,
 and reads the resident memory of the process (and of its loader workers) five times a second: N images for `--epochs`
 epochs, then N and 10 N images for two, once from a folder of pictures with a pixel cache on disk and once from shards.
-Files that are mapped (the cache, the feature store) count apart: the system takes their pages back at will.
+Of the shards' records 8 x 100 are held to be shuffled (8 x 1,000 unless asked otherwise), so that both sizes hold as
+many. Files that are mapped (the cache, the feature store) count apart: the system takes their pages back at will.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def run(folder: Path, kind: str, epochs: int) -> dict[str, object]:
     out = folder / f"run-{kind}-{epochs}"
     student = folder / "student.yaml"
     student.write_text(json.dumps(STUDENT), encoding="utf-8")
-    data = str(folder / "pictures") if kind == "folder" else f"webdataset:{folder / 'shards'}"
+    data = str(folder / "pictures") if kind == "folder" else f"webdataset:{folder / 'shards'}?buffer=100"
     command = [sys.executable, "-m", "distilvl.cli", "train", "--data", data, "--features", str(folder / "features"),
                "--student", str(student), "--out", str(out), "--device", "cpu", "--set", f"training.epochs={epochs}",
                "--set", "training.precision=fp32"]  # fmt: skip

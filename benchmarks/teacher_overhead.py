@@ -155,7 +155,7 @@ def first_images(data: PairDataset, images: int, captions: int) -> PairDataset:
     return PairDataset(
         data.name,
         tuple(
-            replace(record, captions=record.captions[:captions], caption_ids=record.caption_ids[:captions])
+            replace(record, captions=record.captions[:captions], given_ids=record.caption_ids[:captions])
             for record in data.records[:images]
         ),
     )

@@ -55,7 +55,7 @@ def test_copies_on_the_hub_are_put_together(folder: Path, monkeypatch: pytest.Mo
 
     def read(name: str, **options: Any) -> PairDataset:
         asked.append((name, options["split"]))
-        return PairDataset(name, (Record(name, FileImage(folder / "a.png"), ("one",), options["split"]),))
+        return PairDataset(name, (Record(name, FileImage(str(folder / "a.png")), ("one",), options["split"]),))
 
     monkeypatch.setattr(named, "read_hub", read)
     assert load_dataset("coco:hub").splits == {"train": 1, "val": 1, "test": 1}

@@ -33,7 +33,7 @@ def _dataset(folder: Path, count: int) -> PairDataset:
         path = folder / f"{k}.png"
         if not path.is_file():
             Image.fromarray(rows).save(path)
-        records.append(Record(str(k), FileImage(path), (f"caption {k}",), "train"))
+        records.append(Record(str(k), FileImage(str(path)), (f"caption {k}",), "train"))
     return PairDataset("folder", tuple(records))
 
 

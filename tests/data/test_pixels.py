@@ -24,7 +24,7 @@ def _dataset(folder: Path, count: int) -> PairDataset:
     for k in range(count):
         path = folder / f"{k}.png"
         Image.new("RGB", (8, 8), (k, 0, 0)).save(path)
-        records.append(Record(str(k), FileImage(path), (f"caption {k}",), "train"))
+        records.append(Record(str(k), FileImage(str(path)), (f"caption {k}",), "train"))
     return PairDataset("folder", tuple(records))
 
 

@@ -56,7 +56,7 @@ def test_other_formats_stay_as_they_are_and_orientation_is_applied() -> None:
 
 def test_a_reduced_cache_is_another_one(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(_photograph())
-    dataset = PairDataset("one", (Record("a", FileImage(tmp_path / "a.jpg"), ("a",), "train"),))
+    dataset = PairDataset("one", (Record("a", FileImage(str(tmp_path / "a.jpg")), ("a",), "train"),))
 
     def resize(images: list[Image.Image]) -> npt.NDArray[np.uint8]:
         return np.stack([np.asarray(image.resize((32, 32))).transpose(2, 0, 1) for image in images])

@@ -54,7 +54,7 @@ def pictures(tmp_path: Path) -> PairDataset:
         path = folder / f"{k:02d}.png"
         path.write_bytes(png((20 * (k % 11), 7, 3)))
         captions = (f"picture {k}", "a picture")
-        records.append(Record(f"{k:02d}.png", FileImage(path), captions, "train", (str(2 * k), str(2 * k + 1))))
+        records.append(Record(f"{k:02d}.png", FileImage(str(path)), captions, "train", (str(2 * k), str(2 * k + 1))))
     return PairDataset("pictures", tuple(records))
 
 

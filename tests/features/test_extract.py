@@ -164,7 +164,7 @@ SLOW_RUN = textwrap.dedent(
             return np.array([[len(text), sum(map(ord, text)), 1.0] for text in texts])
 
     paths = sorted(Path(sys.argv[1]).glob("*.png"))
-    records = [Record(p.name, FileImage(p), (p.name, p.name + "!"), "train") for p in paths]
+    records = [Record(p.name, FileImage(str(p)), (p.name, p.name + "!"), "train") for p in paths]
     extract_features(Slow(), PairDataset("p", tuple(records)), sys.argv[2], shard_size=2)
     """
 )

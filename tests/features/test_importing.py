@@ -103,6 +103,6 @@ def test_features_known_by_caption(arrays: Path, pictures: PairDataset, tmp_path
     expected = images / np.linalg.norm(images, axis=1, keepdims=True)
     stored = store.images([image_key(record.image.read()) for record in pictures])
     np.testing.assert_allclose(stored[:11], expected[:11], atol=1e-3)
-    more = PairDataset("more", (replace(pictures[0], captions=("never seen",), caption_ids=("x",)),))
+    more = PairDataset("more", (replace(pictures[0], captions=("never seen",), given_ids=("x",)),))
     with pytest.raises(DistilvlError, match=r"features in parquet:.*lack the caption 'never seen' \(1 of 1"):
         prepare_features(f"parquet:{tmp_path / 'both'}", more, tmp_path / "store")

@@ -42,7 +42,7 @@ def test_finished_store_that_lacks_an_item(teacher, pictures: PairDataset, tmp_p
 def test_finished_store_without_a_bad_image(teacher, pictures: PairDataset, tmp_path: Path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
-    dataset = PairDataset("bad", (Record("bad", FileImage(bad), ("a picture",), "train"), *pictures.records))
+    dataset = PairDataset("bad", (Record("bad", FileImage(str(bad)), ("a picture",), "train"), *pictures.records))
     extract_features(teacher, pictures, tmp_path / "store")
     with pytest.raises(BadImageError, match=r"bad\.png"):
         prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out")

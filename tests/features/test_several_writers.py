@@ -49,7 +49,7 @@ WRITER = textwrap.dedent(
     while not gate.exists():
         time.sleep(0.01)
     paths = sorted(Path(sys.argv[1]).glob("*.png"))
-    records = [Record(p.name, FileImage(p), (p.name, p.name + "!"), "train") for p in paths]
+    records = [Record(p.name, FileImage(str(p)), (p.name, p.name + "!"), "train") for p in paths]
     report = extract_features(Logged(), PairDataset("p", tuple(records)), sys.argv[2], shard_size=4, skip_bad=True)
     print(report.asked_images, report.asked_texts, len(report.skipped), *report.store.counts.values())
     """

@@ -121,7 +121,7 @@ def textured(tmp_path: Path) -> PairDataset:
         buffer = io.BytesIO()
         Image.fromarray(rows).save(buffer, "PNG")
         (tmp_path / f"{k}.png").write_bytes(buffer.getvalue())
-        records.append(Record(str(k), FileImage(tmp_path / f"{k}.png"), (f"caption {k}",), "train"))
+        records.append(Record(str(k), FileImage(str(tmp_path / f"{k}.png")), (f"caption {k}",), "train"))
     return PairDataset("textured", tuple(records))
 
 

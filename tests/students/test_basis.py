@@ -16,7 +16,7 @@ def _rows(count: int, seed: int) -> torch.Tensor:
 
 def test_turning_keeps_all_dot_products_and_puts_the_longest_axes_first() -> None:
     images, texts = _rows(200, 0), _rows(300, 1)
-    basis = principal_basis(images, texts)
+    basis = principal_basis([images], [texts])
     torch.testing.assert_close(basis.T @ basis, torch.eye(6), atol=1e-5, rtol=0)
     torch.testing.assert_close((images @ basis) @ (texts @ basis).T, images @ texts.T, atol=1e-5, rtol=0)
     kept = [float(((rows @ basis) ** 2).mean(dim=0)[k]) for k in range(6) for rows in (torch.cat([images, texts]),)]
@@ -29,14 +29,14 @@ def test_is_numpys_eigenbasis_of_the_second_moments() -> None:
     x, y = images.double().numpy(), texts.double().numpy()
     values, axes = np.linalg.eigh(x.T @ x / 50 + y.T @ y / 70)
     expected = axes[:, np.argsort(-values)]
-    found = principal_basis(images, texts).double().numpy()
+    found = principal_basis([images], [texts]).double().numpy()
     np.testing.assert_allclose(np.abs((expected * found).sum(axis=0)), 1, atol=1e-6)
     assert (found[np.abs(found).argmax(axis=0), range(6)] > 0).all()
 
 
 def test_is_kept_beside_the_student(tmp_path: Path) -> None:
     assert load_basis(tmp_path) is None
-    basis = principal_basis(_rows(50, 4), _rows(50, 5))
+    basis = principal_basis([_rows(50, 4)], [_rows(50, 5)])
     save_basis(basis, tmp_path)
     found = load_basis(tmp_path)
     assert found is not None

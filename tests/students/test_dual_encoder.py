@@ -15,5 +15,6 @@ def test_captions_are_the_same_in_parts_of_any_size(monkeypatch: pytest.MonkeyPa
     encoder = DualEncoder(build_student(load_config("demo", student="demo").student, 8, CAPTIONS))
     one_by_one = [encoder.tokenize([caption])[0] for caption in CAPTIONS]
     monkeypatch.setattr("distilvl.students.dual_encoder._CAPTIONS_AT_A_TIME", at_a_time)
-    assert encoder.tokenize(CAPTIONS) == one_by_one
-    assert encoder.tokenize([]) == []
+    packed = encoder.tokenize_all(CAPTIONS)
+    assert [packed[row].tolist() for row in range(len(packed))] == encoder.tokenize(CAPTIONS) == one_by_one
+    assert len(encoder.tokenize_all([])) == 0

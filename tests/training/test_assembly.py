@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -14,21 +16,21 @@ from distilvl.objectives.balancers import (
     StaticBalancer,
     UncertaintyBalancer,
 )
+from distilvl.students.token_rows import TokenRows
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.materials import Materials, TeacherFeatures
+from distilvl.training.materials import Materials
+from distilvl.training.teacher_features import TeacherFeatures
 
 
 @pytest.fixture
-def train() -> Materials:
+def train(stored: Callable[..., TeacherFeatures]) -> Materials:
     """Six images of two captions each, known by their features alone."""
-    generator = torch.Generator().manual_seed(0)
-    teacher = TeacherFeatures(
-        torch.randn(6, 4, generator=generator).half(), torch.randn(12, 4, generator=generator).half()
-    )
+    random = np.random.default_rng(0)
+    teacher = stored(*(random.standard_normal((rows, 4)).astype(np.float16) for rows in (6, 12)))
     return Materials(
         dataset=None,  # type: ignore[arg-type]
         pixels=np.zeros((6, 3, 2, 2), np.uint8),
-        tokens=[[1]] * 12,
+        tokens=TokenRows([[[1]] * 12]),
         pooled_images=None,
         pooled_texts=None,
         caption_image=np.repeat(np.arange(6), 2),
@@ -42,9 +44,9 @@ def test_a_stored_start_holds_real_features_with_their_images(train: Materials) 
     fill_queues(objective, "stored", train, seed=0)
     images, texts = objective.image_queue, objective.text_queue
     assert train.teacher is not None
-    assert torch.equal(images.features, train.teacher.images[images.ids].float())
+    assert torch.equal(images.features, train.teacher.images[images.ids.numpy()])
     for row, owner in zip(texts.features, texts.ids, strict=True):
-        own = train.teacher.texts[2 * int(owner) : 2 * int(owner) + 2].float()
+        own = train.teacher.texts[slice(2 * int(owner), 2 * int(owner) + 2)]
         assert any(torch.equal(row, candidate) for candidate in own)
 
 

@@ -13,7 +13,7 @@ from distilvl.features import FeatureStore, image_key, text_key
 from distilvl.features.manifest import Manifest
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.materials import SharedInputs, lookup_teacher
+from distilvl.training.materials import SharedInputs
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 
@@ -63,17 +63,6 @@ def test_students_of_another_size_get_pixels_of_their_own(
     assert encoder.image_size == (32, 32)
     assert shared.materials(str(folder), "train", encoder, None, FABRIC).pixels.shape[2:] == (32, 32)
     assert shared.materials(str(folder), "train", smaller, None, FABRIC).pixels.shape[2:] == (16, 16)
-
-
-def test_lengths_of_stored_rows_are_kept_only_for_students_without_l2(folder: Path, tmp_path: Path) -> None:
-    store, dataset = _store(folder, tmp_path / "raw", normalized=False), load_dataset(folder)
-    keys = [image_key(record.image.read()) for record in dataset]
-    raw = lookup_teacher(store, dataset, keys, normalized=False)
-    unit = lookup_teacher(store, dataset, keys)
-    assert (raw.images.float().norm(dim=1) > 1.5).all()
-    torch.testing.assert_close(unit.images.float().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
-    cosine = torch.nn.functional.cosine_similarity(raw.texts.float(), unit.texts.float())
-    torch.testing.assert_close(cosine, torch.ones(4), atol=1e-5, rtol=0)
 
 
 def test_frozen_towers_are_asked_once_for_all_runs_that_share_them(

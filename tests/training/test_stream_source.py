@@ -205,7 +205,8 @@ def test_rows_in_other_axes(opened: Open, tmp_path: Path):
     store, basis = full_store(tmp_path / "store"), torch.eye(12).flip(0)
     turned, plain = next(opened(store).turned(basis).epoch(0)), next(opened(store).epoch(0))
     assert torch.equal(turned.u_image, plain.u_image.flip(1))
-    assert torch.equal(opened(store).turned(basis).sample(8).texts, opened(store).sample(8).texts.flip(1))
+    (turned_sample, _), (sample, _) = opened(store).turned(basis).sample(8), opened(store).sample(8)
+    assert torch.equal(turned_sample.texts.all(), sample.texts.all().flip(1))
 
 
 def parts(source: str, encoder: DualEncoder, processes: int, *, skip_bad: bool = False) -> list[list[DecodedBatch]]:
@@ -269,14 +270,14 @@ def test_frozen_towers_are_asked(opened: Open, encoder: DualEncoder):
 
 def test_sample_for_the_queues(opened: Open, tmp_path: Path):
     store = full_store(tmp_path / "store", without=(image_key(png(7)),))
-    rows = opened(store).sample(20)
-    assert rows.images.shape == rows.texts.shape == (20, 12)
-    assert len(set(rows.ids.tolist())) == 20
+    teacher, ids = opened(store).sample(20)
+    assert teacher.images.all().shape == teacher.texts.all().shape == (20, 12)
+    assert len(set(ids.tolist())) == 20
     keys = {int(image_ids([image_key(png(k))])): image_key(png(k)) for k in range(RECORDS)}
-    expected = store.images([keys[int(key)] for key in rows.ids])
-    assert torch.equal(rows.images, torch.from_numpy(expected).float())
-    assert torch.equal(rows.ids, opened(store).sample(20).ids)
-    assert len(opened(store).sample(10_000).ids) == RECORDS - 1
+    expected = store.images([keys[int(key)] for key in ids])
+    assert torch.equal(teacher.images.all(), torch.from_numpy(expected).float())
+    assert torch.equal(ids, opened(store).sample(20)[1])
+    assert len(opened(store).sample(10_000)[1]) == RECORDS - 1
 
 
 def test_a_record_without_features_is_named_or_left_out(opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture):

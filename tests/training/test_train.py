@@ -250,7 +250,7 @@ def test_same_image_is_never_a_negative_in_training(
 
     def check_queue(self: Trainer, inputs: StepInputs) -> object:
         queue, train = self.objective.text_queue, self.source.train  # type: ignore[attr-defined]
-        stored, owner = train.teacher.texts.float(), torch.tensor(train.dataset.caption_image)
+        stored, owner = train.teacher.texts.all(), torch.tensor(train.dataset.caption_image)
         for row in torch.nonzero(queue.ids >= 0).flatten()[:10]:
             own = stored[owner == queue.ids[row]]
             assert (own - queue.features[row]).abs().max(dim=1).values.min() < 1e-6

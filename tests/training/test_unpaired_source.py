@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import distilvl
 from distilvl.config import TrainingConfig
 from distilvl.data import UnpairedDataset, load_dataset
 from distilvl.errors import DistilvlError
+from distilvl.students.token_rows import Ids, TokenRows
 from distilvl.training.inputs import StepInputs
-from distilvl.training.materials import Materials, TeacherFeatures
+from distilvl.training.materials import Materials
 from distilvl.training.metrics import read_metrics
 from distilvl.training.sources import UnpairedSource
+from distilvl.training.teacher_features import TeacherFeatures
 from distilvl.training.trainer import Trainer
 
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]
@@ -27,22 +30,29 @@ WORDS = ("apple", "boat", "cup", "dog", "egg", "fox", "goat", "hut", "kiwi")
 class _Padding:
     """All that the source asks of an encoder."""
 
-    def pad(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = torch.tensor(rows)
+    def pad(self, rows: list[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids = torch.from_numpy(np.stack(rows))
         return ids, torch.ones_like(ids)
 
 
-def _source(images: int, texts: int, seed: int = 0, batch: int = 4, texts_an_image: int = 1) -> UnpairedSource:
-    """Row r has pixels and tokens of value r, and teacher rows of value r."""
+def _source(
+    images: int,
+    texts: int,
+    seed: int = 0,
+    batch: int = 4,
+    texts_an_image: int = 1,
+    teacher: TeacherFeatures | None = None,
+) -> UnpairedSource:
+    """Row r has pixels and tokens of value r."""
     numbers = np.arange(max(images, texts))
     train = Materials(
         dataset=None,  # type: ignore[arg-type]
         pixels=np.broadcast_to(numbers[:images, None, None, None].astype(np.uint8), (images, 3, 2, 2)),
-        tokens=[[int(row)] for row in numbers[:texts]],
+        tokens=TokenRows([[[int(row)] for row in numbers[:texts]]]),
         pooled_images=None,
         pooled_texts=None,
         caption_image=numbers[:texts],
-        teacher=TeacherFeatures(*(torch.from_numpy(numbers[:n, None]).half().expand(-1, 5) for n in (images, texts))),
+        teacher=teacher,
         skipped=[],
     )
     config = TrainingConfig(batch_size=batch, seed=seed, captions_per_image=texts_an_image)
@@ -54,14 +64,18 @@ def _rows(batches: list[StepInputs]) -> tuple[list[int], list[int]]:
             [row for batch in batches for row in batch.text_ids.tolist()])  # fmt: skip
 
 
-def test_each_row_comes_with_its_own_pixels_tokens_and_teacher_rows() -> None:
-    for batch in _source(13, 30, texts_an_image=2).epoch(0):
+def test_each_row_comes_with_its_own_pixels_tokens_and_teacher_rows(
+    stored: Callable[..., TeacherFeatures],
+) -> None:
+    """Teacher rows are of value r + 1, since no row is all zero."""
+    teacher = stored(*(np.full((rows, 5), np.arange(1, rows + 1)[:, None], np.float16) for rows in (13, 30)))
+    for batch in _source(13, 30, texts_an_image=2, teacher=teacher).epoch(0):
         assert batch.image_of is None
         assert (len(batch.ids), len(batch.text_ids)) == (4, 8)
         assert batch.u_image is not None
         assert batch.u_text is not None
-        assert batch.images[:, 0, 0, 0].tolist() == batch.ids.tolist() == batch.u_image[:, 0].tolist()
-        assert batch.texts[:, 0].tolist() == batch.text_ids.tolist() == batch.u_text[:, 0].tolist()
+        assert batch.images[:, 0, 0, 0].tolist() == batch.ids.tolist() == (batch.u_image[:, 0] - 1).tolist()
+        assert batch.texts[:, 0].tolist() == batch.text_ids.tolist() == (batch.u_text[:, 0] - 1).tolist()
 
 
 @given(

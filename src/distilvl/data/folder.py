@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from distilvl.data.listing import dataset_of, image_in
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.records import PairDataset
-from distilvl.data.text_files import read_text
+from distilvl.data.text_files import read_lines
 from distilvl.errors import DistilvlError
 
 _LONGEST_FIELD = 2**31 - 1  # the csv module stops at 131,072 characters, which a caption of 10,000 words can exceed
@@ -37,9 +36,8 @@ def read_folder(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
             image without captions.
     """
     path = Path(path)
-    text = read_text(path)
     suffix = path.suffix.lower()
-    lines = _table_lines(path, text, tabs=suffix == ".tsv") if suffix in (".csv", ".tsv") else _jsonl_lines(path, text)
+    lines = _table_lines(path, tabs=suffix == ".tsv") if suffix in (".csv", ".tsv") else _jsonl_lines(path)
     rows = (_row(path.parent, where, values) for where, values in lines)
     return dataset_of(path.resolve().parent.name, merge_rows(rows, str(path)), skip_bad=skip_bad)
 
@@ -50,9 +48,9 @@ def _row(root: Path, where: str, values: dict[str, Any]) -> Row:
     return Row(where, str(name), image, values["captions"], values.get("split"), values.get("image_id"))
 
 
-def _jsonl_lines(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _jsonl_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     remedy = 'Write one object a line: {"image": "a.jpg", "captions": ["..."]}.'
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -70,9 +68,9 @@ def _jsonl_lines(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, {**values, "captions": captions}
 
 
-def _table_lines(path: Path, text: str, *, tabs: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def _table_lines(path: Path, *, tabs: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(_LONGEST_FIELD)
-    lines = io.StringIO(text, newline="")
+    lines = read_lines(path)
     if tabs:
         reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:

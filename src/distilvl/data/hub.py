@@ -89,7 +89,7 @@ class HubImage:
         value = self.table[self.row][self.column]
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
         if data is None and self.paths and isinstance(path, str):
-            return FileImage(Path(path)).read()
+            return FileImage(path).read()
         if not isinstance(data, bytes):
             raise BadImageError(f"{self.name} has no image.", BAD_IMAGE_REMEDY)
         return data

@@ -63,7 +63,7 @@ def _record(entry: Any, root: Path, where: str) -> Record:
         image=image_in(root, image_id, where),
         captions=tuple(clean_caption(sentence["raw"], f"{where} ({filename})") for sentence in sentences),
         split=usual_split(split),
-        caption_ids=_caption_ids(entry, sentences),
+        given_ids=_caption_ids(entry, sentences),
     )
 
 

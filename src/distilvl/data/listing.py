@@ -39,7 +39,7 @@ def image_in(root: Path, name: Any, where: str) -> FileImage:
             f"{where}: the image path {name!r} leaves the image folder.",
             "Use paths relative to that folder, without '..'.",
         )
-    return FileImage(root / name)
+    return FileImage(str(root / name))
 
 
 def clean_caption(caption: Any, where: str) -> str:
@@ -133,11 +133,13 @@ def _without_blanks(record: Record) -> Record:
     return replace(
         record,
         captions=tuple(record.captions[k] for k in kept),
-        caption_ids=tuple(record.caption_ids[k] for k in kept),
+        given_ids=tuple(record.caption_ids[k] for k in kept),
     )
 
 
 def _require_distinct_caption_ids(dataset: PairDataset) -> None:
+    if not any(record.given_ids for record in dataset):
+        return  # made of the images' ids, which are distinct
     seen: set[str] = set()
     for record in dataset:
         for caption_id in record.caption_ids:

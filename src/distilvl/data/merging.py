@@ -32,7 +32,7 @@ class Row:
     image_id: Any = None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     """What the rows seen so far say about one image."""
 

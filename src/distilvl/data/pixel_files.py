@@ -36,6 +36,7 @@ from distilvl.progress import progress
 FORMAT_VERSION = 1
 _UNREADABLE = bytes(KEY_BYTES)
 _WORKERS = 4
+_BLOCK = 1024  # calls that wait for a thread take memory
 _CHUNK = 1 << 20
 _logger = logging.getLogger("distilvl")
 
@@ -111,9 +112,10 @@ def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
 
     keys = []
     with ThreadPoolExecutor(_WORKERS) as pool, progress("hashing images", len(sources)) as ticker:
-        for found in pool.map(key, range(len(sources))):
-            keys.append(found)
-            ticker.advance()
+        for start in range(0, len(sources), _BLOCK):
+            for found in pool.map(key, range(start, min(start + _BLOCK, len(sources)))):
+                keys.append(found)
+                ticker.advance()
     return keys
 
 

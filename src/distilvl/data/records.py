@@ -23,14 +23,18 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileImage:
-    """An image file on disk."""
+    """An image file on disk.
 
-    path: Path
+    Attributes:
+        name: its path. A string, as a `Path` takes ten times the memory, and there is one of these for each image.
+    """
+
+    name: str
 
     @property
-    def name(self) -> str:
-        """The path as the dataset gave it."""
-        return str(self.path)
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(self.name)
 
     def read(self) -> bytes:
         """Bytes of the file; `BadImageError` when it is missing or unreadable."""
@@ -38,7 +42,7 @@ class FileImage:
             return self.path.read_bytes()
         except OSError as error:
             raise BadImageError(
-                f"cannot read image {self.path}: {error.strerror}.",
+                f"cannot read image {self.name}: {error.strerror}.",
                 "Restore the file, or pass --skip-bad to leave it out.",
             ) from error
 
@@ -52,7 +56,7 @@ class Record:
         image: where the pixels come from.
         captions: at least one.
         split: `train`, `val` or `test` (or a name of the dataset's own).
-        caption_ids: one id a caption, by which stored features can be imported; `image_id#k` unless given.
+        given_ids: one id a caption, or none at all; see `caption_ids`.
         hard_negatives: captions that are wrong in one detail; optional, used by scoring only.
     """
 
@@ -60,13 +64,13 @@ class Record:
     image: ImageSource
     captions: tuple[str, ...]
     split: str
-    caption_ids: tuple[str, ...] = ()
+    given_ids: tuple[str, ...] = ()
     hard_negatives: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if not self.caption_ids:
-            ids = tuple(f"{self.image_id}#{k}" for k in range(len(self.captions)))
-            object.__setattr__(self, "caption_ids", ids)
+    @property
+    def caption_ids(self) -> tuple[str, ...]:
+        """One id a caption, by which stored features can be imported: the given ones, or `image_id#k`."""
+        return self.given_ids or tuple(f"{self.image_id}#{k}" for k in range(len(self.captions)))
 
 
 @dataclass(frozen=True)

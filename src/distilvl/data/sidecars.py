@@ -48,7 +48,7 @@ def read_sidecars(folder: str | Path) -> PairDataset:
     splits = [_split(name) for name in names]
     known = None not in splits
     rows = (
-        Row(str(texts[name]), name, FileImage(folder / name), read_text(texts[name]).split("\n"), split)
+        Row(str(texts[name]), name, FileImage(str(folder / name)), read_text(texts[name]).split("\n"), split)
         for name, split in zip(names, splits if known else [None] * len(names), strict=True)
     )
     return dataset_of(folder.resolve().name, merge_rows(rows, str(folder)), skip_bad=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from distilvl.errors import DistilvlError
@@ -22,13 +24,31 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DistilvlError(f"cannot read {path}: {error.strerror}.", "Check the path.") from error
+        raise _unreadable(path, error) from error
     return decode_text(data, str(path))
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of `read_text`, each with its end, without the whole file in memory.
+
+    Raises:
+        DistilvlError: as `read_text`, when the line is reached.
+    """
+    try:
+        with path.open("rb") as file:
+            mark, encoding = _encoding(file.read(len(codecs.BOM_UTF8)))
+            file.seek(len(mark))
+            yield from io.TextIOWrapper(file, encoding)  # any line end becomes \n
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError:
+        read_text(path)  # says where
+        raise
 
 
 def decode_text(data: bytes, where: str) -> str:
     """The text of a list whose bytes are `data`, as `read_text`; `where` is what the error calls it."""
-    mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
+    mark, encoding = _encoding(data)
     data = data[len(mark) :]
     try:
         # Reading a file as text turns all line ends into \n; readers of CSV and JSON lines rely on that.
@@ -41,3 +61,12 @@ def decode_text(data: bytes, where: str) -> str:
             f"{where}, line {line} is not {what} text ({byte}).",
             "Save the file as UTF-8, for example by 'iconv -f WINDOWS-1252 -t UTF-8 old > new'.",
         ) from error
+
+
+def _encoding(start: bytes) -> tuple[bytes, str]:
+    """The byte order mark that a file begins with, perhaps none, and what follows it is written in."""
+    return next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", "utf-8"))
+
+
+def _unreadable(path: Path, error: OSError) -> DistilvlError:
+    return DistilvlError(f"cannot read {path}: {error.strerror}.", "Check the path.")

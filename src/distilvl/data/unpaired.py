@@ -11,7 +11,7 @@ from pathlib import Path
 from distilvl.data.image_files import image_files
 from distilvl.data.listing import clean_caption
 from distilvl.data.records import FileImage, ImageSource
-from distilvl.data.text_files import read_text
+from distilvl.data.text_files import read_lines
 from distilvl.errors import DistilvlError
 
 _logger = logging.getLogger("distilvl")
@@ -79,9 +79,9 @@ def read_unpaired(images: str | Path, texts: str | Path) -> UnpairedDataset:
     """
     folder, file = Path(images), Path(texts)
     names = image_files(folder)
-    lines = [clean_caption(line, str(file)) for line in read_text(file).split("\n") if line.strip()]
+    lines = [clean_caption(line.removesuffix("\n"), str(file)) for line in read_lines(file) if line.strip()]
     distinct = tuple(dict.fromkeys(lines))
     if len(distinct) < len(lines):
         _logger.info("%s: left out %d of %d lines, which repeat others", file, len(lines) - len(distinct), len(lines))
-    pictures = tuple(UnpairedImage(name, FileImage(folder / name)) for name in names)
+    pictures = tuple(UnpairedImage(name, FileImage(str(folder / name))) for name in names)
     return UnpairedDataset(f"{folder.resolve().name}+{file.stem}", pictures, distinct)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
-from distilvl.features.keys import unpack_keys
+from distilvl.features.keys import Keys, unpack_keys
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore, VerifyReport
@@ -79,7 +79,7 @@ class EnsembleStore(FeatureStore):
         """Indices of the `keys` that any of the stores lacks, ascending."""
         return sorted({index for member in self._members for index in member.missing(modality, keys)})
 
-    def require(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None = None) -> None:
+    def require(self, modality: Modality, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> None:
         """`DistilvlError` that names the first of `keys` that one of the stores does not hold."""
         for member in self._members:
             member.require(modality, keys, names)
@@ -100,14 +100,14 @@ class EnsembleStore(FeatureStore):
         """Raises `DistilvlError`: a view is not written to."""
         raise DistilvlError(f"{self.path} is a view of several stores.", "Write to one of them.")
 
-    def _rows(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None) -> npt.NDArray[np.float16]:
+    def _rows(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
         parts = [_unit(member._rows(modality, keys, names)) for member in self._members]
         joined = np.sum(parts, axis=0) if self._kind == "mean" else np.concatenate(parts, axis=1)
         lengths = np.linalg.norm(joined, axis=1)
         # Rows that cancel out leave rounding errors, which are no direction.
         if (lengths < 1e-3).any():
             first = int(np.argmin(lengths))
-            name = names[first] if names is not None else keys[first].hex()
+            name = names[first] if names is not None else unpack_keys(keys)[first].hex()
             raise DistilvlError(
                 f"{self.path}: the stores' rows for the {modality} {name!r} cancel out.",
                 "Use concat: instead of mean:.",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Keys = npt.NDArray[np.bytes_]
-Places = npt.NDArray[np.int64]
+from distilvl.features.keys import Keys
+
+Places = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class KeyIndex:
     def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Places]:
         """Which of `keys` are known, shape (n,), and their places, shape (n, 2); (-1, -1) where unknown."""
         known = np.zeros(len(keys), dtype=np.bool_)
-        places = np.full((len(keys), 2), -1, dtype=np.int64)
+        places = np.full((len(keys), 2), -1, dtype=np.int32)
         for run in self._runs:
             here, at = run.find(keys)
             places[here] = at[here]
@@ -73,4 +74,4 @@ class KeyIndex:
 
 
 def _places_of(shard: int, rows: int) -> Places:
-    return np.stack([np.full(rows, shard), np.arange(rows)], axis=1).astype(np.int64)
+    return np.stack([np.full(rows, shard), np.arange(rows)], axis=1).astype(np.int32)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+Keys = npt.NDArray[np.bytes_]
 KEY_BYTES = 16
 """Length of a key. 128 bits: among 10^9 items two equal keys have a chance of about 10^-21."""
 
@@ -22,17 +23,19 @@ def text_key(caption: str) -> bytes:
     return hashlib.sha256(caption.encode("utf-8")).digest()[:KEY_BYTES]
 
 
-def pack_keys(keys: Sequence[bytes]) -> npt.NDArray[np.bytes_]:
-    """Keys as an array of shape (n,), dtype `S16`, which NumPy can sort and search.
+def pack_keys(keys: Sequence[bytes] | Keys) -> Keys:
+    """Keys as an array of shape (n,), dtype `S16`, which NumPy can sort and search; such an array is left as it is.
 
     Raises:
         ValueError: a key that is not 16 bytes long.
     """
+    if isinstance(keys, np.ndarray):
+        return keys
     if any(len(key) != KEY_BYTES for key in keys):
         raise ValueError(f"keys are {KEY_BYTES} bytes long")
     return np.frombuffer(b"".join(keys), dtype=f"S{KEY_BYTES}")
 
 
-def unpack_keys(packed: npt.NDArray[np.bytes_]) -> list[bytes]:
+def unpack_keys(packed: Keys) -> list[bytes]:
     """Keys of full length from what `pack_keys` made; NumPy's own conversion would drop zero bytes at the end."""
     return [bytes(key) for key in packed.view(f"V{KEY_BYTES}").tolist()]

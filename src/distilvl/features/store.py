@@ -15,8 +15,8 @@ import numpy.typing as npt
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
 from distilvl.features.claims import CLAIM_PREFIX, Claims
-from distilvl.features.index import KeyIndex
-from distilvl.features.keys import pack_keys, unpack_keys
+from distilvl.features.index import KeyIndex, Places
+from distilvl.features.keys import Keys, pack_keys, unpack_keys
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.rows import storable_rows
 from distilvl.features.shards import Modality, Shard
@@ -147,21 +147,21 @@ class FeatureStore:
         """Number of distinct items held, a view being an item: `{"image": ..., "text": ...}`."""
         return {modality: len(index) for modality, index in self._index.items()}
 
-    def images(self, keys: Sequence[bytes], names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
+    def images(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
         """Image features in the order of `keys`: shape (n, D), a copy in memory.
 
         Args:
-            keys: from `image_key`.
+            keys: from `image_key`, n of them.
             names: what an error message calls each of them; their hex digits if not given.
 
         Raises:
             DistilvlError: one of them is not in the store.
         """
-        return self._rows("image", keys, names)
+        return self._rows("image", pack_keys(keys), names)
 
-    def texts(self, keys: Sequence[bytes], names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
+    def texts(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
         """Text features in the order of `keys` (from `text_key`): shape (n, D). Otherwise as `images`."""
-        return self._rows("text", keys, names)
+        return self._rows("text", pack_keys(keys), names)
 
     def keys(self, modality: Modality) -> npt.NDArray[np.bytes_]:
         """Keys of all items held, distinct and sorted: shape (n,), dtype `S16`."""
@@ -174,9 +174,9 @@ class FeatureStore:
         missing: list[int] = np.flatnonzero(~known).tolist()
         return missing
 
-    def require(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None = None) -> None:
+    def require(self, modality: Modality, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> None:
         """`DistilvlError` that names the first of `keys` that is not held; quiet when all are."""
-        self._places(modality, keys, names)
+        self._places(modality, pack_keys(keys), names)
 
     def add(
         self, modality: Modality, keys: Sequence[bytes], features: npt.NDArray[Any], number: int | None = None
@@ -237,19 +237,19 @@ class FeatureStore:
         shards.append(shard)
         self._index[shard.modality].add(keys, len(shards) - 1)
 
-    def _places(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None) -> npt.NDArray[np.int64]:
+    def _places(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> Places:
         """(shard, row) of every key: shape (n, 2)."""
-        known, places = self._index[modality].find(pack_keys(keys))
+        known, places = self._index[modality].find(keys)
         if not known.all():
             first = int(np.argmin(known))
-            name = names[first] if names is not None else keys[first].hex()
+            name = names[first] if names is not None else unpack_keys(keys)[first].hex()
             raise DistilvlError(
                 f"the store {self.path} lacks the {modality} {name!r} ({int((~known).sum())} of {len(keys)} missing).",
                 f"Run `distilvl features --teacher ... --data ... --out {self.path}` again to add them.",
             )
         return places
 
-    def _rows(self, modality: Modality, keys: Sequence[bytes], names: Sequence[str] | None) -> npt.NDArray[np.float16]:
+    def _rows(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
         places = self._places(modality, keys, names)
         rows = np.empty((len(keys), self.manifest.dim), dtype=np.float16)
         for number in np.unique(places[:, 0]):

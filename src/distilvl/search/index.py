@@ -283,4 +283,4 @@ def _pixels(image: Image.Image | bytes | str | Path) -> Image.Image:
         return image.convert("RGB")
     if isinstance(image, bytes):
         return decode_image(image, "the picture")
-    return decode_image(FileImage(Path(image)).read(), str(image))
+    return decode_image(FileImage(str(image)).read(), str(image))

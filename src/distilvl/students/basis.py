@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 BASIS_NAME = "teacher_basis.safetensors"
 
 
-def principal_basis(images: Tensor, texts: Tensor) -> Tensor:
+def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:
     """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher's rows.
 
     Turned rows `u R` have the dot products of `u`: rankings, and every loss at the full width, stay as they are; the
@@ -19,16 +20,23 @@ def principal_basis(images: Tensor, texts: Tensor) -> Tensor:
     since a cosine counts from the origin. Both modalities weigh the same.
 
     Args:
-        images: u^v (n, D).
-        texts: u^t (m, D).
+        images: u^v (n, D), some rows at a time.
+        texts: u^t (m, D), likewise.
     """
-    moment = torch.stack([rows.double().T @ rows.double() / len(rows) for rows in (images.float(), texts.float())])
-    _, axes = torch.linalg.eigh(moment.sum(dim=0))
+    _, axes = torch.linalg.eigh(_second_moment(images) + _second_moment(texts))
     axes = axes.flip(1)
     # The sign of an axis is arbitrary; with its largest entry positive it is the same on every machine.
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
     basis: Tensor = axes * largest.sign()
     return basis.float()
+
+
+def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
+    """The mean of u u^T over all rows, (D, D) float64."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for rows in blocks:
+        total, count = total + rows.double().T @ rows.double(), count + len(rows)
+    return total / count
 
 
 def save_basis(basis: Tensor, student: Path) -> None:

@@ -19,6 +19,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from distilvl.students.routes import route
+from distilvl.students.token_rows import Ids, TokenRows
 
 _BLOCK = re.compile(r"\.(?:layers?|blocks?|h|stages)\.(\d+)\.")
 """How transformers names the blocks of a tower."""
@@ -161,15 +162,18 @@ class DualEncoder(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, special tokens included, cut to the tower's length."""
-        tokenizer = self._text_route[0].tokenizer
-        rows: list[list[int]] = []
-        # What a tokenizer gives besides, offsets and masks of all captions, would be several times the rows' memory.
-        for start in range(0, len(captions), _CAPTIONS_AT_A_TIME):
-            part = list(captions[start : start + _CAPTIONS_AT_A_TIME])
-            rows += tokenizer(part, truncation=True, padding=False)["input_ids"]
+        rows: list[list[int]] = self._text_route[0].tokenizer(list(captions), truncation=True, padding=False)[
+            "input_ids"
+        ]
         return rows
 
-    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def tokenize_all(self, captions: Sequence[str]) -> TokenRows:
+        """As `tokenize`, for the many of a split."""
+        # What a tokenizer gives besides, offsets and masks of all captions, would be several times the rows' memory.
+        starts = range(0, len(captions), _CAPTIONS_AT_A_TIME)
+        return TokenRows(self.tokenize(captions[start : start + _CAPTIONS_AT_A_TIME]) for start in starts)
+
+    def pad(self, rows: Sequence[Sequence[int] | Ids]) -> tuple[Tensor, Tensor]:
         """Rows of token ids to (input_ids, attention_mask), both (n, longest) int64."""
         longest = max(len(row) for row in rows)
         pad_id = self._text_route[0].tokenizer.pad_token_id or 0

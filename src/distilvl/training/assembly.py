@@ -102,9 +102,9 @@ def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materi
     images = random.permutation(len(train.teacher.images))[:size]
     texts = random.permutation(len(train.tokens))[:size]
     objective.fill(
-        train.teacher.images[images].float(),
+        train.teacher.images[images],
         torch.from_numpy(images // train.views),
-        train.teacher.texts[texts].float(),
+        train.teacher.texts[texts],
         torch.from_numpy(train.caption_image[texts]),
     )
 
@@ -116,7 +116,8 @@ def _fill_from_stream(objective: MultiscaleObjective, start: QueueStart, train: 
     if start == "random":
         _fill_at_random(objective, np.random.default_rng(seed))
         return
-    objective.fill(known.images, known.ids, known.texts, known.ids)
+    teacher, ids = known
+    objective.fill(teacher.images.all(), ids, teacher.texts.all(), ids)
 
 
 def _fill_at_random(objective: MultiscaleObjective, random: np.random.Generator) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.token_rows import TokenRows
 
 Rows = npt.NDArray[np.float32]
 _BATCH = 250
@@ -30,10 +31,10 @@ def over_rows(fabric: Fabric, encode: Callable[[Tensor], Tensor], rows: npt.NDAr
 
 @torch.no_grad()
 def over_texts(
-    fabric: Fabric, encoder: DualEncoder, encode: Callable[[Tensor, Tensor], Tensor], tokens: Sequence[Sequence[int]]
+    fabric: Fabric, encoder: DualEncoder, encode: Callable[[Tensor, Tensor], Tensor], tokens: TokenRows
 ) -> Rows:
     """`encode` of token ids: (m, width) float32, in order. Captions of like length share a batch, to pad little."""
-    order = np.argsort([len(row) for row in tokens], kind="stable")
+    order = np.argsort(tokens.lengths, kind="stable")
     found: Rows | None = None
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn import functional as F
 
 from distilvl.data import load_any
 from distilvl.data.pixel_files import cached_pixels
@@ -22,32 +20,17 @@ from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.views import Views
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.token_rows import TokenRows
 from distilvl.training.batched import Rows, over_rows, over_texts
+from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
 
 logger = logging.getLogger("distilvl")
 
 NAME_VAL_DATA = "Name a dataset of pairs with a split val: --val-data."
-
-
-@dataclass(frozen=True)
-class TeacherFeatures:
-    """u^v and u^t of a split, in fp16.
-
-    Attributes:
-        images: (n, D).
-        texts: (m, D), captions in the dataset's order.
-    """
-
-    images: Tensor
-    texts: Tensor
-
-    def turned(self, basis: Tensor) -> TeacherFeatures:
-        """The same rows in other axes, `basis` (D, D) orthogonal."""
-        return TeacherFeatures(*((rows.float() @ basis).half() for rows in (self.images, self.texts)))
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,7 @@ class Materials:
 
     dataset: Items
     pixels: npt.NDArray[np.uint8]
-    tokens: list[list[int]]
+    tokens: TokenRows
     pooled_images: Rows | None
     pooled_texts: Rows | None
     caption_image: npt.NDArray[np.int64]
@@ -160,7 +143,7 @@ class SharedInputs:
         if key not in self._pixels:
             self._pixels[key] = self._decoded(self.split(source, split), encoder, views, at_least)
         cache = self._pixels[key]
-        tokens = encoder.tokenize(cache.dataset.captions)
+        tokens = encoder.tokenize_all(cache.dataset.captions)
         pool = partial(self._pool, (source, split, views, at_least), encoder, fabric)
         return Materials(
             dataset=cache.dataset,
@@ -217,29 +200,4 @@ class SharedInputs:
 def _owners(dataset: Items) -> npt.NDArray[np.int64]:
     if isinstance(dataset, UnpairedDataset):
         return np.arange(len(dataset.texts))
-    return np.asarray(dataset.caption_image, dtype=np.int64)
-
-
-def lookup_teacher(
-    store: FeatureStore,
-    dataset: Items,
-    image_keys: list[bytes],
-    *,
-    normalized: bool = True,
-    views: Views | None = None,
-) -> TeacherFeatures:
-    """The stored features of every image and caption of `dataset`, whose image keys are `image_keys`.
-
-    With `normalized` the rows of a store that kept their lengths are made unit rows (eq. 1-2).
-    """
-    captions = dataset.captions
-    names = [entry.image.name for entry in dataset]
-    if views is not None:
-        image_keys = views.keys(image_keys)
-        names = [name for name in names for _ in range(views.count)]
-    images = store.images(image_keys, names=names)
-    texts = store.texts([text_key(caption) for caption in captions], names=captions)
-    found = [torch.from_numpy(np.array(rows)) for rows in (images, texts)]
-    if normalized and not store.manifest.normalized:
-        found = [F.normalize(rows.float(), dim=1).half() for rows in found]
-    return TeacherFeatures(*found)
+    return np.repeat(np.arange(len(dataset)), [len(record.captions) for record in dataset])

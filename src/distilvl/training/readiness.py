@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.routes import MODALITIES, route
 from distilvl.training.materials import Materials
 from distilvl.training.sources.stream import StreamSource
+
+_BLOCK = 1 << 20
 
 
 def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> None:
@@ -101,9 +102,9 @@ def fingerprint(materials: Materials | StreamSource) -> str:
         return materials.fingerprint()
     digest = hashlib.sha256(str(materials.images.shape).encode())
     digest.update(materials.caption_image.tobytes())
-    lengths = np.array([len(row) for row in materials.tokens])
-    digest.update(lengths.tobytes())
-    digest.update(np.fromiter(chain.from_iterable(materials.tokens), dtype=np.int64, count=lengths.sum()).tobytes())
+    digest.update(materials.tokens.lengths.tobytes())
+    for ids in np.array_split(materials.tokens.ids, 1 + len(materials.tokens.ids) // _BLOCK):
+        digest.update(ids.astype(np.int64).tobytes())
     return digest.hexdigest()
 
 

@@ -102,7 +102,7 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     make_ready(encoder, config.training, fabric.world_size)
     basis = None
     if config.objective.widths and (known := train.teacher) is not None:
-        basis = principal_basis(known.images, known.texts)
+        basis = principal_basis(known.images.blocks(), known.texts.blocks())
         train, val = train.turned(basis), val.turned(basis)
 
     objective = build_objective(config.objective, width)

@@ -20,7 +20,7 @@ def score_teacher(split: Materials) -> Score | None:
     """Retrieval score of the teacher's stored features of the same items."""
     if split.teacher is None:
         return None
-    return score(split.teacher.images.float().numpy(), split.teacher.texts.float().numpy(), split.caption_image)
+    return score(split.teacher.images.all().numpy(), split.teacher.texts.all().numpy(), split.caption_image)
 
 
 def encode_split(fabric: Fabric, encoder: DualEncoder, split: Materials) -> tuple[Rows, Rows]:

@@ -225,5 +225,5 @@ def photos(tmp_path: Path) -> PairDataset:
     for k in range(40):
         path = folder / f"{k:02d}.png"
         Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-        records.append(Record(f"{k:02d}", FileImage(path), (f"red box {k}", f"a blue ball {k}"), "train"))
+        records.append(Record(f"{k:02d}", FileImage(str(path)), (f"red box {k}", f"a blue ball {k}"), "train"))
     return PairDataset("photos", tuple(records))

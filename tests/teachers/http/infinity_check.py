@@ -75,7 +75,7 @@ def photos(folder: Path) -> PairDataset:
     for k in range(IMAGES):
         path = folder / "photos" / f"{k:02d}.png"
         Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
-        records.append(Record(f"{k:02d}", FileImage(path), (f"red box {k}", f"a blue ball {k}"), "train"))
+        records.append(Record(f"{k:02d}", FileImage(str(path)), (f"red box {k}", f"a blue ball {k}"), "train"))
     dataset = PairDataset("photos", tuple(records))
     (folder / "texts.json").write_text(json.dumps(dataset.captions))
     return dataset

@@ -71,7 +71,7 @@ from distilvl.teachers.http import HttpTeacher
 
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
 texts = [(f"red box {k}", f"a blue ball {k}") for k in range(len(paths))]
-records = [Record(p.stem, FileImage(p), t, "train") for p, t in zip(paths, texts)]
+records = [Record(p.stem, FileImage(str(p)), t, "train") for p, t in zip(paths, texts)]
 extract_features(HttpTeacher.from_spec(sys.argv[2]), PairDataset("p", tuple(records)), sys.argv[3], shard_size=16)
 """
 

@@ -6,20 +6,21 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn import functional as F
 
 from distilvl.config import TrainingConfig
 from distilvl.data.shards import EpochOrder, ShardSplit
 from distilvl.data.shards.captions import captions_of
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features.keys import pack_keys
+from distilvl.features.shards import Modality
 from distilvl.features.views import Views
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.token_rows import TokenRows
 from distilvl.training.batched import over_rows, over_texts
 from distilvl.training.distributed import share_of
 from distilvl.training.inputs import StepInputs
@@ -32,23 +33,10 @@ from distilvl.training.sources.stream_workers import (
     require_enough,
     worker_processes,
 )
+from distilvl.training.teacher_features import StoredRows, TeacherFeatures
 
 _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
-
-
-@dataclass(frozen=True)
-class TeacherRows:
-    """Teacher rows of n images and one caption of each, with the images' ids.
-
-    Attributes:
-        images, texts: (n, D).
-        ids: (n,).
-    """
-
-    images: Tensor
-    texts: Tensor
-    ids: Tensor
 
 
 class StreamSource:
@@ -119,9 +107,10 @@ class StreamSource:
             logger.warning("epoch %d left out %d bad records, the first: %s", number, self.skipped, first)
 
     @property
-    def teacher(self) -> TeacherRows | None:
+    def teacher(self) -> TeacherFeatures | None:
         """A sample of the teacher's rows, where known, from which its principal axes can be found."""
-        return self.sample(_SAMPLE)
+        known = self.sample(_SAMPLE)
+        return None if known is None else known[0]
 
     def turned(self, basis: Tensor) -> StreamSource:
         """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
@@ -134,8 +123,10 @@ class StreamSource:
         facts = (self._split.counts, self._split.captions_total, self._encoder.image_size)
         return hashlib.sha256(str(facts).encode()).hexdigest()
 
-    def sample(self, size: int) -> TeacherRows | None:
+    def sample(self, size: int) -> tuple[TeacherFeatures, Tensor] | None:
         """Teacher rows of `size` records that are spread over the shards, or of all; always the same ones.
+
+        Of one caption of each. Beside them the images' ids, (n,).
 
         None without a teacher. Nothing is decoded. The order is that of an epoch after the last.
         """
@@ -158,7 +149,8 @@ class StreamSource:
         lacking = {*self._store.missing("image", images), *self._store.missing("text", texts)}
         rows = [row for row in range(len(images)) if row not in lacking][:size]
         images, texts = [images[row] for row in rows], [texts[row] for row in rows]
-        return TeacherRows(self._teacher("image", images), self._teacher("text", texts), image_ids(images))
+        known = (self._rows("image", images), self._rows("text", texts))
+        return TeacherFeatures(*known), image_ids(images)
 
     def _with_features(self, batch: DecodedBatch) -> DecodedBatch:
         """The batch, or with `skip_bad` its records that the store knows."""
@@ -190,7 +182,7 @@ class StreamSource:
         if "image" in encoder.frozen:
             images = torch.from_numpy(over_rows(self._fabric, encoder.pool_images, batch.pixels.numpy()))
         if "text" in encoder.frozen:
-            texts = torch.from_numpy(over_texts(self._fabric, encoder, encoder.pool_texts, own))
+            texts = torch.from_numpy(over_texts(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
         with_teacher = self._store is not None
@@ -201,17 +193,13 @@ class StreamSource:
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=self._teacher("image", batch.seen_keys).to(device) if with_teacher else None,
-            u_text=self._teacher("text", batch.text_keys).to(device) if with_teacher else None,
+            u_image=self._rows("image", batch.seen_keys).all().to(device) if with_teacher else None,
+            u_text=self._rows("text", batch.text_keys).all().to(device) if with_teacher else None,
         )
 
-    def _teacher(self, modality: str, keys: list[bytes]) -> Tensor:
-        """Rows (n, D) float32 of what `lookup_teacher` gives: in fp16, of unit length where the student's are."""
+    def _rows(self, modality: Modality, keys: list[bytes]) -> StoredRows:
         assert self._store is not None
-        rows = torch.from_numpy(self._store.images(keys) if modality == "image" else self._store.texts(keys)).float()
-        if self._encoder.normalized and not self._store.manifest.normalized:
-            rows = F.normalize(rows, dim=1).half().float()
-        return rows if self._basis is None else (rows @ self._basis).half().float()
+        return StoredRows(self._store, modality, pack_keys(keys), self._encoder.normalized, self._basis)
 
 
 def image_ids(keys: list[bytes]) -> Tensor:
