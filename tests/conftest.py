@@ -43,6 +43,12 @@ def student_yaml(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def teacher() -> str:
+    """A teacher whose features can be learnt in a few steps."""
+    return f"{Path(__file__).with_name('colour_teacher.py')}:ColourTeacher"
+
+
+@pytest.fixture(scope="session")
 def start_chromium() -> Callable[[], AbstractContextManager[Any]]:
     """Starts a headless Chromium that Selenium drives, with its console and network in its logs; skips without one."""
     names = ("chromium", "chromium-browser", "google-chrome")

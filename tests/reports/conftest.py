@@ -32,28 +32,9 @@ text:
   pooling: mean
 """
 
-TEACHER = '''
-import numpy as np
-
-class ColourTeacher:
-    """What is not white in the image; the caption's letters, by way of a fixed random projection."""
-    name, revision, dim = "colour", "1", 12
-
-    def __init__(self):
-        self.projection = np.random.default_rng(0).normal(size=(30, 12))
-
-    def encode_images(self, images):
-        rows = [1 - np.asarray(image.resize((3, 3)), dtype=np.float64).ravel() / 255 for image in images]
-        return np.stack(rows) @ self.projection[:27]
-
-    def encode_texts(self, texts):
-        counts = [[text.count(chr(97 + k)) - 0.5 for k in range(26)] + [0, 0, 0, 0] for text in texts]
-        return np.array(counts, dtype=np.float64) @ self.projection
-'''
-
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path, Path]:
     """A distilled run and a contrastive one on 32 pictures; every other first caption is an attack."""
     folder = tmp_path_factory.mktemp("reports")
     pictures = folder / "pictures"
@@ -67,14 +48,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         captions = [f"{EVIL} {k}" if k % 2 else f"a {COLOURS[k % 8]} box number {k}", f"box {k}, {COLOURS[k % 8]}"]
         lines.append(json.dumps({"image": f"{k:02d}.png", "captions": captions, "split": "train" if k < 16 else "val"}))
     (pictures / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    teacher, student = folder / "colour_teacher.py", folder / "student.yaml"
-    teacher.write_text(TEACHER, encoding="utf-8")
+    student = folder / "student.yaml"
     student.write_text(STUDENT, encoding="utf-8")
     quick = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "objective.cd.queue=16"]
     for name, recipe in (("distilled", "default"), ("pairs only", "contrastive")):
         distilvl.train(
             data=pictures,
-            teacher=f"{teacher}:ColourTeacher",
+            teacher=teacher,
             student=student,
             out=folder / name,
             recipe=recipe,

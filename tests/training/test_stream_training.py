@@ -20,23 +20,6 @@ from distilvl.training.trainer import Trainer
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]
-TEACHER = """
-import numpy as np
-
-class ColourTeacher:
-    name, revision, dim = "colour", "1", 12
-
-    def __init__(self):
-        self.projection = np.random.default_rng(0).normal(size=(30, 12))
-
-    def encode_images(self, images):
-        rows = [1 - np.asarray(image.resize((3, 3)), dtype=np.float64).ravel() / 255 for image in images]
-        return np.stack(rows) @ self.projection[:27]
-
-    def encode_texts(self, texts):
-        counts = [[text.count(chr(97 + k)) - 0.5 for k in range(26)] + [0, 0, 0, 0] for text in texts]
-        return np.array(counts, dtype=np.float64) @ self.projection
-"""
 
 
 def picture(k: int) -> bytes:
@@ -62,13 +45,6 @@ def data(tmp_path: Path) -> str:
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
     return f"webdataset:{folder}?buffer=8"
-
-
-@pytest.fixture
-def teacher(tmp_path: Path) -> str:
-    path = tmp_path / "colour_teacher.py"
-    path.write_text(TEACHER, encoding="utf-8")
-    return f"{path}:ColourTeacher"
 
 
 def run(data: str, student: Path, out: Path, *overrides: str, **inputs: str) -> None:
