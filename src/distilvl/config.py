@@ -222,6 +222,9 @@ class TrainingConfig(_Section):
     captions_per_image: int = Field(
         1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
+    extra_share: float = Field(
+        0.5, gt=0, lt=1, description="share of the steps that are on `inputs.extra_data`, beside an epoch's own"
+    )
     views: int = Field(
         1, ge=1, description="views of each image, one drawn each epoch; the store holds the teacher's features of them"
     )
@@ -261,6 +264,7 @@ class InputsConfig(_Section):
 
     data: str | None = None
     val_data: str | None = Field(None, description="dataset with a split val; none: `data` has one")
+    extra_data: str | None = Field(None, description="dataset that is learnt beside `data`, paired or not")
     teacher: str | None = None
     features: str | None = None
 

@@ -25,6 +25,10 @@ def train(
         Optional[str],  # noqa: UP045
         typer.Option(help="Dataset whose split val scores the student, if it is not --data."),
     ] = None,
+    extra_data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Dataset to learn beside --data, with pairs or unpaired:IMAGES,TEXTS."),
+    ] = None,
     teacher: Annotated[Optional[str], typer.Option(help="Teacher to ask, as for `features`.")] = None,  # noqa: UP045
     features: Annotated[Optional[str], typer.Option(help="A finished feature store.")] = None,  # noqa: UP045
     student: Annotated[
@@ -63,6 +67,7 @@ def train(
         run_training(
             data=data,
             val_data=val_data,
+            extra_data=extra_data,
             out=out,
             teacher=teacher,
             features=features,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def write_model_card(
     train: Items | ShardSplit,
     manifest: Manifest | None,
     *,
+    extra: Items | ShardSplit | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Path:
     """Write `folder/README.md`.
@@ -55,6 +56,7 @@ def write_model_card(
         result: the run's result: `val`, and `teacher` and `retention` where known.
         train: what it was trained on.
         manifest: of the teacher's features; none without a teacher.
+        extra: what it was trained on beside that.
         intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
 
     Returns:
@@ -71,7 +73,7 @@ def write_model_card(
         "## Measured",
         _scores(result, intervals or {}),
         "## How it was made",
-        _making(config, result, train, manifest),
+        _making(config, result, [train] if extra is None else [train, extra], manifest),
         "## Limits",
         _LIMITS,
         "## Licences",
@@ -150,7 +152,9 @@ def _interval_cells(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
     return ["" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found]
 
 
-def _making(config: Config, result: Mapping[str, Any], train: Items | ShardSplit, manifest: Manifest | None) -> str:
+def _making(
+    config: Config, result: Mapping[str, Any], data: Sequence[Items | ShardSplit], manifest: Manifest | None
+) -> str:
     training, student = config.training, config.student
     teacher = "none"
     if manifest is not None and config.objective.needs_teacher:
@@ -159,8 +163,7 @@ def _making(config: Config, result: Mapping[str, Any], train: Items | ShardSplit
             teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
     lines = [
         f"- teacher: {teacher}",
-        f"- data: {plain(train.name)}, {len(train)} images with {len(train.captions)} captions"
-        + (", not paired" if isinstance(train, UnpairedDataset) else ""),
+        f"- data: {'; beside it '.join(map(_counted, data))}",
         f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
         f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
         f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "
@@ -175,6 +178,11 @@ def _making(config: Config, result: Mapping[str, Any], train: Items | ShardSplit
         + "\n\nThe whole recipe; `distilvl train --recipe FILE --out FOLDER` repeats it:\n\n"
         + fenced(recipe, "yaml")
     )
+
+
+def _counted(data: Items | ShardSplit) -> str:
+    unpaired = ", not paired" if isinstance(data, UnpairedDataset) else ""
+    return f"{plain(data.name)}, {len(data)} images with {len(data.captions)} captions{unpaired}"
 
 
 def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric, seed_everything
@@ -29,17 +31,23 @@ from distilvl.training.head_start import regress_heads
 from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
 from distilvl.training.readiness import fingerprint, make_ready
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.sources import BatchSource, PairSource, StreamSource, UnpairedSource
+from distilvl.training.sources import AlternatingSource, BatchSource, PairSource, StreamSource, UnpairedSource
 
 DEFAULT_WIDTH = 256
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run learns from and what it is scored on."""
+    """What a run learns from and what it is scored on; perhaps other data that it learns beside."""
 
     train: Items | ShardSplit
     val: Items
+    extra: Items | ShardSplit | None = None
+
+    @property
+    def captions(self) -> Collection[str]:
+        """Of all that is learnt from."""
+        return self.train.captions if self.extra is None else [*self.train.captions, *self.extra.captions]
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ class Setup:
         encoder: the same for training.
         objective: losses and filled queues.
         train: the training split in memory, or its stream.
-        source: batches of it.
+        extra: what is learnt beside it, likewise, if anything.
+        source: batches of both.
         val: the validation split.
         basis: axes that the teacher's rows were turned to (D, D), for a student of several widths.
     """
@@ -62,6 +71,7 @@ class Setup:
     encoder: DualEncoder
     objective: MultiscaleObjective
     train: Materials | StreamSource
+    extra: Materials | StreamSource | None
     source: BatchSource
     val: Materials
     basis: Tensor | None
@@ -69,16 +79,25 @@ class Setup:
     @property
     def skipped_images(self) -> int:
         """Bad images that were left out."""
-        train = self.train.skipped if isinstance(self.train, StreamSource) else len(self.train.skipped)
-        return train + len(self.val.skipped)
+        learnt = [part for part in (self.train, self.extra) if part is not None]
+        skipped = [part.skipped if isinstance(part, StreamSource) else len(part.skipped) for part in learnt]
+        return sum(skipped) + len(self.val.skipped)
 
 
 def open_splits(config: Config, shared: SharedInputs) -> Splits:
     """The splits that `config` names; of shards no more than their numbers of records."""
-    data = str(config.inputs.data)
-    skip_bad = shared.skip_bad
-    train = open_split(data, "train", skip_bad=skip_bad) if is_webdataset(data) else shared.split(data, "train")
-    return Splits(train, shared.split(_val_data(config), "val"))
+    extra = config.inputs.extra_data
+    return Splits(
+        _open_train(str(config.inputs.data), shared),
+        shared.split(_val_data(config), "val"),
+        None if extra is None else _open_train(extra, shared),
+    )
+
+
+def _open_train(data: str, shared: SharedInputs) -> Items | ShardSplit:
+    if is_webdataset(data):
+        return open_split(data, "train", skip_bad=shared.skip_bad)
+    return shared.split(data, "train")
 
 
 def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric) -> Setup:
@@ -92,26 +111,32 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     )
     seed_everything(config.training.seed, verbose=False)
     width = _shared_width(config, store)
-    model = build_student(config.student, width, splits.train.captions)
+    model = build_student(config.student, width, () if config.student.text.model else splits.captions)
     encoder = DualEncoder(model).to(fabric.device)
     encoder.freeze(*config.student.frozen)
 
-    train = _training_items(config, splits.train, encoder, store, shared, fabric)
+    ready = partial(_training_items, config, encoder=encoder, store=store, shared=shared, fabric=fabric)
+    train = ready(str(config.inputs.data), splits.train)
+    extra = None if splits.extra is None else ready(str(config.inputs.extra_data), splits.extra)
     val = shared.materials(_val_data(config), "val", encoder, store, fabric)
-    require_agreement(fabric, data=fingerprint(train))
+    require_agreement(fabric, data=fingerprint(train), extra_data="" if extra is None else fingerprint(extra))
     make_ready(encoder, config.training, fabric.world_size)
     basis = None
     if config.objective.widths and (known := train.teacher) is not None:
         basis = principal_basis(known.images.blocks(), known.texts.blocks())
         train, val = train.turned(basis), val.turned(basis)
+        extra = None if extra is None else extra.turned(basis)
 
     objective = build_objective(config.objective, width)
     fill_queues(objective, config.objective.cd.start, train, config.training.seed)
     source = _source(config, splits.train, train, encoder, fabric)
+    if splits.extra is not None and extra is not None:
+        beside = _source(config, splits.extra, extra, encoder, fabric)
+        source = AlternatingSource(source, beside, config.training.extra_share)
     if config.training.head_start == "regression" and not folder.last.is_file():
         regress_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
-    return Setup(store, model, encoder, objective, train, source, val, basis)
+    return Setup(store, model, encoder, objective, train, extra, source, val, basis)
 
 
 def _val_data(config: Config) -> str:
@@ -120,18 +145,18 @@ def _val_data(config: Config) -> str:
 
 def _training_items(
     config: Config,
+    data: str,
     train: Items | ShardSplit,
     encoder: DualEncoder,
     store: FeatureStore | None,
     shared: SharedInputs,
     fabric: Fabric,
 ) -> Materials | StreamSource:
-    """The training split in memory, or its stream."""
+    """The training split of `data` in memory, or its stream."""
     views = _views(config, store)
     if isinstance(train, ShardSplit):
         return StreamSource(train, encoder, config.training, store, fabric, views)
-    data, reduced = str(config.inputs.data), config.training.reduced_jpeg
-    return shared.materials(data, "train", encoder, store, fabric, views, reduced_jpeg=reduced)
+    return shared.materials(data, "train", encoder, store, fabric, views, reduced_jpeg=config.training.reduced_jpeg)
 
 
 def _source(
@@ -152,7 +177,7 @@ def check_inputs(config: Config) -> None:
     inputs = config.inputs
     if inputs.data is None:
         raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
-    if is_unpaired(inputs.data):
+    if is_unpaired(inputs.data) or is_unpaired(inputs.extra_data or ""):
         require_pairless(config.objective.losses)
     if is_unpaired(str(inputs.scored_data)):
         raise DistilvlError(f"{inputs.scored_data} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
@@ -177,19 +202,25 @@ def _feature_store(
     out = folder.path / "features"
     if not may_ask:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else config.inputs.teacher)
-    train_set, val_set = splits.train, splits.val
-    streamed = isinstance(train_set, ShardSplit)
-    if isinstance(train_set, ShardSplit):
-        # Its records are in memory while the teacher is asked; `distilvl features` in parts avoids that.
-        train_set = load_dataset(one_split(str(config.inputs.data), "train"), skip_bad=skip_bad)
-    together = not streamed and config.inputs.val_data is None and config.training.views == 1
-    if together and isinstance(train_set, PairDataset) and isinstance(val_set, PairDataset):
-        both = PairDataset(train_set.name.rsplit("/", 1)[0], train_set.records + val_set.records)
+    views = Views(count=config.training.views) if config.training.views > 1 else None
+    if splits.extra is not None:
+        extra = _records(splits.extra, str(config.inputs.extra_data), skip_bad)
+        prepare_features(config.inputs.teacher, extra, out, skip_bad=skip_bad, views=views)
+    train, val = _records(splits.train, str(config.inputs.data), skip_bad), splits.val
+    together = train is splits.train and config.inputs.val_data is None and views is None
+    if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
+        both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records)
         return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad).store
     # Ids of two datasets may be the same, and scoring needs no views, so each is asked about by itself.
-    views = Views(count=config.training.views) if config.training.views > 1 else None
-    prepare_features(config.inputs.teacher, train_set, out, skip_bad=skip_bad, views=views)
-    return prepare_features(config.inputs.teacher, val_set, out, skip_bad=skip_bad).store
+    prepare_features(config.inputs.teacher, train, out, skip_bad=skip_bad, views=views)
+    return prepare_features(config.inputs.teacher, val, out, skip_bad=skip_bad).store
+
+
+def _records(split: Items | ShardSplit, data: str, skip_bad: bool) -> Items:
+    """Its items; those of shards are in memory while the teacher is asked: `distilvl features` in parts avoids that."""
+    if isinstance(split, ShardSplit):
+        return load_dataset(one_split(data, "train"), skip_bad=skip_bad)
+    return split
 
 
 def _views(config: Config, store: FeatureStore | None) -> Views | None:

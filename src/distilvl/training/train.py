@@ -33,6 +33,7 @@ def train(
     *,
     data: str | Path | None = None,
     val_data: str | Path | None = None,
+    extra_data: str | Path | None = None,
     out: str | Path,
     teacher: str | None = None,
     features: str | Path | None = None,
@@ -51,6 +52,8 @@ def train(
     Args:
         data: a dataset's folder, file or name, with a split `train`, or images and texts without pairs.
         val_data: the dataset whose split `val` scores the student, if it is not `data`.
+        extra_data: a dataset that is learnt beside `data`: its split `train`, or images and texts without pairs;
+            `training.extra_share` of the steps are its.
         out: the run folder; the finished student is its subfolder `student`.
         teacher: whom to ask for features (they go to `out/features`); not with `features`.
         features: a finished feature store.
@@ -71,9 +74,9 @@ def train(
     Raises:
         DistilvlError: anything wrong with the input; the message says what to do.
     """
-    given = {key: None if value is None else str(value) for key, value in
-             {"data": data, "val_data": val_data, "teacher": teacher, "features": features}.items()}  # fmt: skip
-    config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=given)
+    given = {"data": data, "val_data": val_data, "extra_data": extra_data, "teacher": teacher, "features": features}
+    inputs = {key: None if value is None else str(value) for key, value in given.items()}
+    config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=inputs)
     shared = shared or SharedInputs(skip_bad, pixel_cache)
     return train_config(config, Path(out), shared, accelerator=accelerator, devices=devices, log=log)
 
@@ -121,7 +124,7 @@ def train_config(
             "skipped_images": setup.skipped_images,
         }
         manifest = setup.store.manifest if setup.store else None
-        write_model_card(folder.student, config, result, splits.train, manifest)
+        write_model_card(folder.student, config, result, splits.train, manifest, extra=splits.extra)
         write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     fabric.barrier()
     return setup.model
