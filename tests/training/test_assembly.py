@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -19,14 +17,14 @@ from distilvl.objectives.balancers import (
 from distilvl.students.token_rows import TokenRows
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.materials import Materials
-from distilvl.training.teacher_features import TeacherFeatures
+from distilvl.training.teacher_features import TeacherFeatures, TeacherRows
 
 
 @pytest.fixture
-def train(stored: Callable[..., TeacherFeatures]) -> Materials:
+def train() -> Materials:
     """Six images of two captions each, known by their features alone."""
     random = np.random.default_rng(0)
-    teacher = stored(*(random.standard_normal((rows, 4)).astype(np.float16) for rows in (6, 12)))
+    images, texts = (TeacherRows(random.standard_normal((rows, 4)).astype(np.float16)) for rows in (6, 12))
     return Materials(
         dataset=None,  # type: ignore[arg-type]
         pixels=np.zeros((6, 3, 2, 2), np.uint8),
@@ -34,7 +32,7 @@ def train(stored: Callable[..., TeacherFeatures]) -> Materials:
         pooled_images=None,
         pooled_texts=None,
         caption_image=np.repeat(np.arange(6), 2),
-        teacher=teacher,
+        teacher=TeacherFeatures(images, texts),
         skipped=[],
     )
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,14 +43,18 @@ def _store(path: Path, *, normalized: bool = True, sign: int = 1, without: str =
     return store
 
 
-def _lookup(store: FeatureStore, *, normalized: bool = True) -> TeacherFeatures:
-    return lookup_teacher(store, DATASET, KEYS, normalized=normalized)
+def _lookup(store: FeatureStore, *, normalized: bool = True, folder: Path | None = None) -> TeacherFeatures:
+    return lookup_teacher(store, DATASET, KEYS, normalized=normalized, folder=folder)
 
 
-def test_rows_are_the_stored_ones_in_the_asked_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_rows_are_the_stored_ones_in_the_asked_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool
+) -> None:
     monkeypatch.setattr(teacher_features, "_BLOCK", 3)
-    store = _store(tmp_path)
-    found = _lookup(store)
+    store = _store(tmp_path / "store")
+    found = _lookup(store, folder=tmp_path / "cache" if mapped else None)
+    assert not mapped or not list((tmp_path / "cache").iterdir())
     assert (len(found.images), len(found.texts)) == (4, 8)
     stored = torch.from_numpy(store.texts([text_key(caption) for caption in DATASET.captions])).float()
     assert torch.equal(found.texts.all(), stored)
@@ -57,9 +63,10 @@ def test_rows_are_the_stored_ones_in_the_asked_order(tmp_path: Path, monkeypatch
     assert [len(block) for block in found.texts.blocks()] == [3, 3, 2]
 
 
-def test_lengths_of_stored_rows_are_kept_only_for_students_without_l2(tmp_path: Path) -> None:
-    store = _store(tmp_path, normalized=False)
-    raw, unit = _lookup(store, normalized=False), _lookup(store)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_lengths_of_stored_rows_are_kept_only_for_students_without_l2(tmp_path: Path, mapped: bool) -> None:
+    store, folder = _store(tmp_path / "store", normalized=False), tmp_path / "cache" if mapped else None
+    raw, unit = _lookup(store, normalized=False, folder=folder), _lookup(store, folder=folder)
     assert (raw.images.all().norm(dim=1) > 1.5).all()
     torch.testing.assert_close(unit.images.all().norm(dim=1), torch.ones(4), atol=2e-3, rtol=0)
     cosine = torch.nn.functional.cosine_similarity(raw.texts.all(), unit.texts.all())
@@ -86,3 +93,19 @@ def test_rows_that_cannot_be_read_are_named_before_training(tmp_path: Path, monk
     _store(tmp_path / "other", sign=-1)
     with pytest.raises(DistilvlError, match="image 'a' cancel out"):
         _lookup(FeatureStore.open(f"mean:{tmp_path / 'one'},{tmp_path / 'other'}"))
+
+
+def test_mapped_rows_take_no_memory_of_their_own(tmp_path: Path) -> None:
+    """They are pages of a file, which the system may take back."""
+    found = _lookup(_store(tmp_path / "store"), folder=tmp_path / "cache")
+    base: Any = found.images.stored
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base, mmap.mmap)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file", encoding="utf-8")
+    with pytest.raises(DistilvlError, match=r"cannot write 0\.00 GB of features to .*cache: ") as caught:
+        _lookup(_store(tmp_path / "store"), folder=tmp_path / "cache")
+    assert "--pixel-cache" in str(caught.value)

@@ -79,7 +79,8 @@ class SharedInputs:
 
     Args:
         skip_bad: leave bad images out instead of stopping.
-        pixel_cache: a folder that keeps decoded images for later processes; without it they are decoded anew in each.
+        pixel_cache: a folder that keeps decoded images for later processes; without it they are decoded anew in each,
+            and kept in memory, as the teacher's rows are. With it both are mapped from files there.
     """
 
     def __init__(self, skip_bad: bool = False, pixel_cache: str | Path | None = None) -> None:
@@ -193,7 +194,9 @@ class SharedInputs:
     ) -> TeacherFeatures:
         key = (source, split, str(store.path), normalized, views)
         if key not in self._teachers:
-            self._teachers[key] = lookup_teacher(store, cache.dataset, cache.keys, normalized=normalized, views=views)
+            self._teachers[key] = lookup_teacher(
+                store, cache.dataset, cache.keys, normalized=normalized, views=views, folder=self.pixel_cache
+            )
         return self._teachers[key]
 
 

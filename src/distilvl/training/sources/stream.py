@@ -16,7 +16,6 @@ from distilvl.data.shards import EpochOrder, ShardSplit
 from distilvl.data.shards.captions import captions_of
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, image_key, text_key
-from distilvl.features.keys import pack_keys
 from distilvl.features.shards import Modality
 from distilvl.features.views import Views
 from distilvl.students.dual_encoder import DualEncoder
@@ -33,7 +32,7 @@ from distilvl.training.sources.stream_workers import (
     require_enough,
     worker_processes,
 )
-from distilvl.training.teacher_features import StoredRows, TeacherFeatures
+from distilvl.training.teacher_features import TeacherFeatures, TeacherRows, stored_rows
 
 _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
@@ -197,9 +196,9 @@ class StreamSource:
             u_text=self._rows("text", batch.text_keys).all().to(device) if with_teacher else None,
         )
 
-    def _rows(self, modality: Modality, keys: list[bytes]) -> StoredRows:
+    def _rows(self, modality: Modality, keys: list[bytes]) -> TeacherRows:
         assert self._store is not None
-        return StoredRows(self._store, modality, pack_keys(keys), self._encoder.normalized, self._basis)
+        return TeacherRows(stored_rows(self._store, modality, keys, self._encoder.normalized), self._basis)
 
 
 def image_ids(keys: list[bytes]) -> Tensor:
