@@ -162,9 +162,8 @@ class DualEncoder(nn.Module):
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, special tokens included, cut to the tower's length."""
-        rows: list[list[int]] = self._text_route[0].tokenizer(list(captions), truncation=True, padding=False)[
-            "input_ids"
-        ]
+        tokenizer = self._text_route[0].tokenizer
+        rows: list[list[int]] = tokenizer(list(captions), truncation=True, padding=False)["input_ids"]
         return rows
 
     def tokenize_all(self, captions: Sequence[str]) -> TokenRows:

@@ -111,7 +111,8 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     )
     seed_everything(config.training.seed, verbose=False)
     width = _shared_width(config, store)
-    model = build_student(config.student, width, () if config.student.text.model else splits.captions)
+    given = config.student.folder or config.student.text.model
+    model = build_student(config.student, width, () if given else splits.captions)
     encoder = DualEncoder(model).to(fabric.device)
     encoder.freeze(*config.student.frozen)
 

@@ -31,7 +31,7 @@ def gather_images(
     Of each image it is the view in `views`, (n,), or the whole one without.
     """
     rows = images * train.views if views is None else images * train.views + views
-    u_image = None if train.teacher is None else train.teacher.images[rows].to(device)
+    u_image = None if train.teacher is None else train.teacher.images.on(device, rows)
     return torch.from_numpy(train.images[rows[share.rows(len(rows))]]).to(device), u_image
 
 
@@ -47,5 +47,5 @@ def gather_texts(
         texts, mask = encoder.pad([train.tokens[row] for row in own])
     else:
         texts = torch.from_numpy(train.pooled_texts[own])
-    u_text = None if train.teacher is None else train.teacher.texts[rows].to(device)
+    u_text = None if train.teacher is None else train.teacher.texts.on(device, rows)
     return texts.to(device), None if mask is None else mask.to(device), u_text

@@ -34,6 +34,7 @@ from distilvl.training.sources.stream_workers import (
 )
 from distilvl.training.teacher_features import TeacherFeatures, TeacherRows, stored_rows
 
+_ALL = slice(None)
 _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
 
@@ -123,11 +124,10 @@ class StreamSource:
         return hashlib.sha256(str(facts).encode()).hexdigest()
 
     def sample(self, size: int) -> tuple[TeacherFeatures, Tensor] | None:
-        """Teacher rows of `size` records that are spread over the shards, or of all; always the same ones.
+        """Teacher rows of `size` records that are spread over the shards, or of all, and the images' ids, (n,).
 
-        Of one caption of each. Beside them the images' ids, (n,).
-
-        None without a teacher. Nothing is decoded. The order is that of an epoch after the last.
+        Of one caption of each record, and always the same ones; none without a teacher. Nothing is decoded. The order
+        is that of an epoch after the last.
         """
         if self._store is None:
             return None
@@ -192,8 +192,8 @@ class StreamSource:
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=self._rows("image", batch.seen_keys).all().to(device) if with_teacher else None,
-            u_text=self._rows("text", batch.text_keys).all().to(device) if with_teacher else None,
+            u_image=self._rows("image", batch.seen_keys).on(device, _ALL) if with_teacher else None,
+            u_text=self._rows("text", batch.text_keys).on(device, _ALL) if with_teacher else None,
         )
 
     def _rows(self, modality: Modality, keys: list[bytes]) -> TeacherRows:
