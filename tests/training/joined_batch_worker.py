@@ -20,6 +20,7 @@ from distilvl.training.accumulation import FeaturePass
 from distilvl.training.distributed import (
     gather_random,
     gather_rows,
+    leave,
     own_random,
     rank_zero_first,
     require_agreement,
@@ -157,4 +158,7 @@ if __name__ == "__main__":
     for make in (PaperBalancer, GradNormBalancer, UncertaintyBalancer):
         for parts in (1, 2):
             compare(PAPER, make, parts)
+    FABRIC.barrier()
+    leave()
+    assert not torch.distributed.is_initialized()
     sys.stdout.write("the same\n")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import distilvl
+from distilvl.training.distributed import leave
 from distilvl.training.inputs import StepInputs
 from distilvl.training.trainer import Trainer
 
@@ -46,4 +47,4 @@ if __name__ == "__main__":
     torch.distributed.barrier()
     torch.manual_seed(99)
     run("parts")
-    torch.distributed.destroy_process_group()
+    leave()

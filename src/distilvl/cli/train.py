@@ -59,7 +59,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a small student to reproduce and rank the teacher's features."""
-    from distilvl.training.distributed import is_first_process
+    from distilvl.training.distributed import is_first_process, leave
     from distilvl.training.train import summary_line
     from distilvl.training.train import train as run_training
 
@@ -80,7 +80,9 @@ def train(
             log=log or (),
             devices=devices,
         )
-    if not is_first_process():
+    first = is_first_process()
+    leave()
+    if not first:
         return
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     if as_json:

@@ -155,19 +155,30 @@ def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
         return prepare()
     group = distributed.new_group(backend="gloo", timeout=PATIENCE)
     failed = torch.ones((), dtype=torch.int64)
-    if fabric.global_rank == 0:
+    try:
+        if fabric.global_rank > 0:
+            distributed.broadcast(failed, 0, group=group)
+            if failed:
+                raise SystemExit(2)
+            return prepare()
         try:
             result = prepare()
             failed.zero_()
         finally:
             distributed.broadcast(failed, 0, group=group)
-    else:
-        distributed.broadcast(failed, 0, group=group)
-        if failed:
-            raise SystemExit(2)
-        result = prepare()
-    distributed.destroy_process_group(group)
-    return result
+        return result
+    finally:
+        distributed.destroy_process_group(group)
+
+
+def leave() -> None:
+    """End what `start_fabric` began, when nothing is left to say to the other processes and before this one exits.
+
+    Python cannot end safely beside threads of gloo that still hold tensors: the process then dies of SIGABRT after
+    all its work is done. Not for the way out after an error, where NCCL waits for processes that will not answer.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def require_agreement(fabric: Fabric, **facts: str) -> None:
