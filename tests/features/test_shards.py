@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -38,5 +39,5 @@ def test_list_ignores_other_files_and_sorts(tmp_path: Path):
 
 def test_rows_are_memory_mapped(tmp_path: Path):
     table = Shard.write(tmp_path, "image", 0, KEYS, ROWS).open(2)
-    assert isinstance(table, np.memmap)
+    assert isinstance(table.base.obj, mmap.mmap)
     assert not table.flags.writeable

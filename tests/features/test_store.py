@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +104,37 @@ def test_more_shards_than_are_kept_open(tmp_path: Path, monkeypatch: pytest.Monk
     for _ in range(2):
         np.testing.assert_array_equal(store.images(KEYS[::-1]), unit(ROWS)[::-1])
     assert len(store._mapped) <= 2
+
+
+def test_a_process_that_may_open_few_files_reads_many_shards(tmp_path: Path):
+    """And a shard that it may not open for lack of them is not called broken."""
+    store = FeatureStore.create(tmp_path, MANIFEST)
+    for number in range(30):
+        store.add("image", [text_key(str(number))], ROWS[:1])
+    script = f"""
+import resource, sys
+from distilvl.errors import DistilvlError
+from distilvl.features import FeatureStore
+from distilvl.features.keys import text_key
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+keys = [text_key(str(number)) for number in range(30)]
+store = FeatureStore.open({str(tmp_path)!r})
+print(len(store.images(keys)), len(store._mapped))
+held = []
+try:
+    while True:
+        held.append(open(sys.executable))
+except OSError:
+    pass
+try:
+    store.images(keys)
+except DistilvlError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("30 5\n"), done.stderr[-2000:]
+    assert "cannot be read: Too many open files" in done.stdout
+    assert "broken" not in done.stdout
 
 
 def test_create_opens_a_store_of_the_same_teacher(store: FeatureStore):

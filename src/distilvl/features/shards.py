@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,38 +65,60 @@ class Shard:
         """The rows, memory-mapped: a structured array, shape (n,), fields `key` and `feature` (dim,).
 
         Raises:
-            DistilvlError: the file is cut short, or holds something else.
+            DistilvlError: the file cannot be read, is cut short, or holds something else.
         """
         try:
-            table: npt.NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            begin, shape, dtype = _layout(self.path)
+            if dtype != _row_type(dim) or len(shape) != 1:
+                raise self._broken(f"it holds {dtype} of shape {shape}, not keys and rows of width {dim}")
+            with self.path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return np.frombuffer(mapped, dtype, shape[0], begin)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        except ValueError as error:
             raise self._broken(" ".join(str(error).split())) from error
-        if table.dtype != _row_type(dim) or table.ndim != 1:
-            raise self._broken(f"it holds {table.dtype} of shape {table.shape}, not keys and rows of width {dim}")
-        return table
 
     def keys(self, dim: int) -> npt.NDArray[np.bytes_]:
         """Its keys, copied into memory: shape (n,), dtype `S16`."""
-        return np.ascontiguousarray(self.open(dim)["key"]).view(f"S{KEY_BYTES}")
+        return self.open(dim)["key"].copy().view(f"S{KEY_BYTES}")
 
     def verify(self, dim: int) -> npt.NDArray[np.bytes_]:
         """Read every byte again and return the keys; `DistilvlError` names the shard when anything is off."""
         try:
             data = self.path.read_bytes()
         except OSError as error:
-            raise self._broken(str(error.strerror)) from error
+            raise self._unreadable(error) from error
         if _checksum(data) != self.checksum:
             raise self._broken("its checksum is not the one in its name")
         table = self.open(dim)
         if not np.isfinite(table["feature"]).all():
             raise self._broken("it holds numbers that are not finite")
-        return np.ascontiguousarray(table["key"]).view(f"S{KEY_BYTES}")
+        return table["key"].copy().view(f"S{KEY_BYTES}")
+
+    def _unreadable(self, error: OSError) -> DistilvlError:
+        return DistilvlError(
+            f"shard {self.path} cannot be read: {error.strerror or error}.",
+            "Mend that and run the same command again; the file itself may be whole.",
+        )
 
     def _broken(self, reason: str) -> DistilvlError:
         return DistilvlError(
             f"shard {self.path} is broken: {reason}.",
             "Delete that file and run the same `distilvl features` command again: only its items are asked anew.",
         )
+
+
+# A file of a shard's name never changes, and reading the header costs ten times what mapping the file does.
+@lru_cache(maxsize=65_536)
+def _layout(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """Where a `.npy` file's numbers begin, in bytes, their shape and type; `ValueError` when it is no such file."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"it is a .npy file of version {version[0]}.{version[1]}, not 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        return file.tell(), shape, dtype
 
 
 def _row_type(dim: int) -> np.dtype[np.void]:

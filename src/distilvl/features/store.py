@@ -22,8 +22,8 @@ from distilvl.features.rows import storable_rows
 from distilvl.features.shards import Modality, Shard
 from distilvl.features.views import Views
 
-# Every mapped shard holds a file descriptor, of which a process has about a thousand.
-_MAPPED_SHARDS = 256
+_MAPPED_SHARDS = 16_384
+"""Shards that stay mapped, at most; Linux allows about four times as many maps."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class FeatureStore:
         self._shards: dict[str, list[Shard]] = {"image": [], "text": []}
         self._index: dict[str, KeyIndex] = {}
         self._mapped: OrderedDict[Path, npt.NDArray[np.void]] = OrderedDict()
+        self._most_mapped = min(_MAPPED_SHARDS, _open_files() // 8)
         shards = Shard.list(path)
         for modality in self._shards:
             found = [shard for shard in shards if shard.modality == modality]
@@ -252,16 +253,27 @@ class FeatureStore:
     def _rows(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
         places = self._places(modality, keys, names)
         rows = np.empty((len(keys), self.manifest.dim), dtype=np.float16)
-        for number in np.unique(places[:, 0]):
-            here = places[:, 0] == number
+        order = np.argsort(places[:, 0], kind="stable")
+        numbers, first = np.unique(places[order, 0], return_index=True)
+        for number, here in zip(numbers, np.split(order, first)[1:], strict=True):
             rows[here] = self._mapped_shard(self._shards[modality][number])["feature"][places[here, 1]]
         return rows
 
     def _mapped_shard(self, shard: Shard) -> npt.NDArray[np.void]:
-        """The shard's memory map, from the few most recently used ones."""
+        """The shard's memory map, from the most recently used ones."""
         if shard.path not in self._mapped:
             self._mapped[shard.path] = shard.open(self.manifest.dim)
-            if len(self._mapped) > _MAPPED_SHARDS:
+            if len(self._mapped) > self._most_mapped:
                 self._mapped.popitem(last=False)
         self._mapped.move_to_end(shard.path)
         return self._mapped[shard.path]
+
+
+def _open_files() -> int:
+    """How many files this process may have open. Every mapped shard is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 1024
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 8 * _MAPPED_SHARDS if allowed == resource.RLIM_INFINITY else allowed
