@@ -163,3 +163,30 @@ def test_not_utf8(folder: Path):
     (folder / "captions.csv").write_bytes("image,caption\na.png,Käse\n".encode("latin-1"))
     with pytest.raises(DistilvlError, match=r"captions\.csv, line 2 is not UTF-8 text"):
         read_folder(folder / "captions.csv")
+
+
+def test_splits_go_by_their_usual_names(folder: Path):
+    names = {"a.png": "training", "b.png": "validation", "c.png": "dev", "sub/d.png": "restval"}
+    lines = [{"image": name, "caption": "one", "split": split} for name, split in names.items()]
+    assert [record.split for record in read_folder(jsonl(folder, *lines))] == ["train", "val", "val", "train"]
+    text = "".join(f"{name},one,{split}\n" for name, split in names.items())
+    assert read_folder(csv(folder, f"image,caption,split\n{text}")).splits == {"train": 2, "val": 2}
+
+
+def test_a_column_that_is_named_twice(folder: Path):
+    with pytest.raises(DistilvlError, match=r"captions\.csv has the column 'caption' twice"):
+        read_folder(csv(folder, "image,caption,caption\na.png,one,two\n"))
+
+
+def test_a_name_that_is_too_long_for_a_file_is_a_missing_image(folder: Path):
+    path = jsonl(folder, {"image": "a.png", "caption": "one"}, {"image": "b" * 5000, "caption": "two"})
+    with pytest.raises(BadImageError, match=r"is missing \(1 of 2"):
+        read_folder(path)
+    assert len(read_folder(path, skip_bad=True)) == 1
+
+
+@pytest.mark.parametrize("key", ["image", "image_id", "split"])
+def test_names_of_half_a_character(folder: Path, key: str):
+    line = {"image": "a.png", "caption": "one", key: "\ud800"}
+    with pytest.raises(DistilvlError, match=r"line 1: .*not a (file )?name"):
+        read_folder(jsonl(folder, line))

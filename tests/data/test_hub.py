@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from distilvl.data import load_dataset
@@ -86,3 +88,42 @@ def test_name_config_and_revision_are_handed_on(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert load_dataset("hf:owner/name?config=big&revision=refs/convert/parquet").splits == {"test": 1}
     assert asked == [("owner/name", "big", "refs/convert/parquet")]
+
+
+def test_a_path_is_followed_within_the_named_folder_and_the_caches_only(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, named, elsewhere = (tmp_path / name for name in ("cache", "named", "elsewhere"))
+    for place in (cache, named, elsewhere):
+        place.mkdir()
+        (place / "a.png").write_bytes((folder / "a.png").read_bytes())
+    (named / "link.png").symlink_to(elsewhere / "a.png")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    inside = [cache / "a.png", named / "a.png"]
+    outside = [elsewhere / "a.png", named / ".." / "elsewhere" / "a.png", named / "link.png"]
+    cells = [{"bytes": None, "path": str(path)} for path in inside + outside]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table({"image": pa.array(cells, kind), "caption": [str(k) for k in range(len(cells))]})
+    pq.write_table(table, named / "train.parquet")
+    dataset = load_dataset(f"hf:{named}")
+    for record in dataset[: len(inside)]:
+        assert record.image.read() == (folder / "a.png").read_bytes()
+    for record in dataset[len(inside) :]:
+        with pytest.raises(BadImageError, match="has no image"):
+            record.image.read()
+
+
+def test_a_folder_of_image_files(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = "".join(f"{name},text of {name}\n" for name in ("a.png", "b.png", "c.png", "sub/d.png"))
+    (folder / "metadata.csv").write_text("file_name,caption\n" + rows)
+    first = load_dataset(f"hf:{folder}")[0]
+    assert (first.captions, first.image.read()) == (("text of a.png",), (folder / "a.png").read_bytes())
+
+
+def test_text_that_is_not_utf8(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = pa.StringArray.from_buffers(1, pa.array([0, 4], pa.int32()).buffers()[1], pa.py_buffer(b"caf\xe9"))
+    rows = datasets.Dataset(pa.table({"image": [(folder / "a.png").read_bytes()], "caption": texts}))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"test": rows}))
+    with pytest.raises(DistilvlError, match=r"cannot read owner/name, test from row 0 on: .*UTF8 sequence"):
+        load_dataset("hf:owner/name")

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import resource
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from distilvl.data.images import decode_image, image_format
 from distilvl.errors import BadImageError
@@ -43,6 +44,52 @@ def test_exif_orientation_is_applied():
     exif[0x0112] = 6
     image = decode_image(encoded(noise(), "PNG", exif=exif), "n")
     np.testing.assert_array_equal(np.asarray(image), np.asarray(noise().transpose(Image.Transpose.ROTATE_270)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [*range(10), 77, (6, 6)])
+def test_orientation_is_pillows(kind: str, orientation: object):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(noise(), kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = ImageOps.exif_transpose(image).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(decode_image(data, "n")), np.asarray(expected))
+
+
+def test_a_picture_whose_exif_is_damaged_is_still_turned():
+    """Pillow's own way out of these is TypeError, AttributeError and others, from the field beside the orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "a maker"
+    exif[0x011A] = TiffImagePlugin.IFDRational(72, 1)
+    block = exif.tobytes()
+    plain = encoded(noise().resize((6, 4)), "PNG")
+    failed = turned = 0
+    for place, value in itertools.product(range(len(block)), [0, 1, 2, 5, 7, 10, 12, 255]):
+        damaged = bytearray(block)
+        damaged[place] = value
+        with Image.open(io.BytesIO(plain)) as image:
+            data = encoded(image, "PNG", exif=bytes(damaged))
+        with Image.open(io.BytesIO(data)) as image:
+            try:
+                ImageOps.exif_transpose(image)
+            except Exception:
+                failed += 1
+                turned += decode_image(data, "n").size == (4, 6)
+            else:
+                decode_image(data, "n")
+    assert failed > 20
+    assert turned > 5  # in the others the orientation itself cannot be read
+
+
+@pytest.mark.parametrize("size", [(101, 1), (1, 101), (3, 301)])
+def test_a_strip_is_refused_before_anybody_enlarges_it(size: tuple[int, int]):
+    with pytest.raises(BadImageError, match=r"n is a strip of .* 100 to 1 at most\. Replace the file"):
+        decode_image(encoded(Image.new("RGB", size), "PNG"), "n")
+    shorter = min(size)
+    inside = tuple(side if side == shorter else 100 * shorter for side in size)
+    assert decode_image(encoded(Image.new("RGB", inside), "PNG"), "n").size == inside
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

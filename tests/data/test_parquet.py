@@ -14,8 +14,8 @@ from distilvl.data.parquet import ParquetImage, RowGroups, read_parquet
 from distilvl.errors import BadImageError, DistilvlError
 
 
-def write(path: Path, columns: dict[str, list[Any]], group: int = 2) -> Path:
-    path.parent.mkdir(exist_ok=True)
+def write(path: Path, columns: dict[str, Any], group: int = 2) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path, row_group_size=group)
     return path
 
@@ -104,3 +104,54 @@ def test_an_empty_cell_is_a_bad_image(folder: Path) -> None:
     (folder / "x.parquet").unlink()
     with pytest.raises(BadImageError, match="cannot read"):
         ParquetImage(folder / "x.parquet", "image", 0, 0, "row 0", RowGroups()).read()
+
+
+def test_files_of_one_name_in_two_folders_stay_apart(folder: Path, tmp_path: Path) -> None:
+    first, second = pictures(folder)[:2]
+    write(tmp_path / "top" / "x.parquet", {"image": [first], "caption": ["one"]})
+    write(tmp_path / "top" / "data" / "x.parquet", {"image": [second], "caption": ["two"]})
+    dataset = load_dataset(tmp_path / "top")
+    assert {record.image_id: record.captions for record in dataset} == {"x/0": ("one",), "data/x/0": ("two",)}
+    assert {record.captions[0]: record.image.read() for record in dataset} == {"one": first, "two": second}
+
+
+def test_folders_of_splits_behind_an_address(folder: Path, tmp_path: Path) -> None:
+    for part, data in zip(("train", "validation"), pictures(folder), strict=False):
+        write(tmp_path / "shards" / part / "0000.parquet", {"image": [data], "caption": [part]})
+    dataset = load_dataset(f"parquet:file://{tmp_path}/shards/*/0000.parquet")
+    assert [(record.image_id, record.captions) for record in dataset] == [
+        ("train/0000/0", ("train",)),
+        ("validation/0000/0", ("validation",)),
+    ]
+
+
+def test_equal_paths_in_two_folders_are_two_images(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "a.png").write_bytes((folder / "b.png").read_bytes())
+    write(folder / "x.parquet", {"image": ["a.png", "data/a.png"], "caption": ["one", "two"]})
+    write(folder / "data" / "y.parquet", {"image": ["a.png"], "caption": ["three"]})
+    dataset = load_dataset(folder)
+    assert {record.image_id: record.captions for record in dataset} == {
+        "a.png": ("one",),
+        "data/a.png": ("three", "two"),
+    }
+
+
+def test_text_that_is_not_utf8(folder: Path) -> None:
+    offsets = pa.array([0, 3, 7], pa.int32()).buffers()[1]
+    texts = pa.StringArray.from_buffers(2, offsets, pa.py_buffer(b"onecaf\xe9"))
+    path = write(folder / "x.parquet", {"image": pictures(folder)[:2], "caption": texts})
+    with pytest.raises(DistilvlError, match=r"cannot read .*x\.parquet as Parquet.*UTF8 sequence at string index 1"):
+        read_parquet(path, skip_bad=True)
+
+
+def test_a_damaged_page_of_images_is_a_bad_image(folder: Path) -> None:
+    path = folder / "x.parquet"
+    table = pa.table({"image": [b"x" * 1000], "caption": ["one"]})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
+    image = read_parquet(path)[0].image
+    assert image.read() == b"x" * 1000
+    length = (1000).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(length + b"x", b"\xff" + length[1:] + b"x"))
+    with pytest.raises(BadImageError, match=r"cannot read .*row 0"):
+        read_parquet(path)[0].image.read()

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data import load_dataset
 from distilvl.data.listing import split_of
 from distilvl.data.sidecars import read_sidecars
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 
 NAMES = ("a", "b", "c", "sub/d")
 
@@ -45,3 +46,14 @@ def test_one_without_and_one_empty(folder: Path) -> None:
     (folder / "a.txt").write_text("\n")
     with pytest.raises(DistilvlError, match=r"image 'a\.png' in album has no captions"):
         read_sidecars(folder)
+
+
+def test_a_link_into_nothing_is_a_bad_image(folder: Path) -> None:
+    for name in NAMES:
+        (folder / f"{name}.txt").write_text("one")
+    (folder / "a.png").unlink()
+    (folder / "a.png").symlink_to("gone.png")
+    with pytest.raises(BadImageError, match=r"a\.png is missing \(1 of 4"):
+        load_dataset(folder)
+    dataset = load_dataset(folder, skip_bad=True)
+    assert (len(dataset), dataset.left_out) == (3, (str(folder / "a.png"),))

@@ -104,3 +104,16 @@ def test_an_unfinished_run_is_told_from_a_student(tmp_path: Path, scenes: PairDa
     (tmp_path / "config.yaml").write_text("{}", encoding="utf-8")
     with pytest.raises(DistilvlError, match="no finished student yet"):
         distilvl.evaluate(tmp_path, scenes)
+
+
+def test_a_caption_that_names_a_file_is_a_text(
+    student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(student_folder))
+    captions = ["0.jpg", "a red circle", "http://127.0.0.1:9/x.png"]
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "0.jpg")
+    before = encode_texts(model, captions)
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_allclose(encode_texts(model, captions), before, atol=1e-6)

@@ -87,6 +87,16 @@ def test_a_run_is_known_from_its_student(tmp_path: Path) -> None:
     assert run_of(tmp_path / "a" / "b") is None
 
 
+def test_several_stores_are_scored_as_one(scenes: PairDataset, store: Path, tmp_path: Path) -> None:
+    both = f"concat:{store},{store}"
+    assert evaluate(both, scenes).student.rsum == pytest.approx(evaluate(store, scenes).student.rsum)
+    run = tmp_path / "run"
+    save_student(distilvl.build_student("demo", 12, captions=scenes.captions), run / "student")
+    for named, known in ((both, True), (f"mean:{store},{tmp_path / 'gone'}", False)):
+        (run / "config.yaml").write_text(f"inputs:\n  features: {named}\n")
+        assert (evaluate(run, scenes).teacher is not None) == known
+
+
 def test_classes_are_told_apart_by_name(tmp_path: Path, scenes: PairDataset) -> None:
     for name, record in zip(("a_red_square", "a_blue_circle"), scenes, strict=False):
         (tmp_path / name).mkdir()
@@ -150,6 +160,10 @@ def test_what_arrays_may_not_be(tmp_path: Path) -> None:
     (tmp_path / "t.npy").write_bytes(b"not an array")
     with pytest.raises(DistilvlError, match=r"t\.npy is not a \.npy file"):
         call(*options(tmp_path))
+    for content in (b"", b"PK\x03\x04junk"):
+        (tmp_path / "t.npy").write_bytes(content)
+        with pytest.raises(DistilvlError, match=r"t\.npy is not a \.npy file"):
+            call(*options(tmp_path))
     (tmp_path / "i.npy").unlink()
     with pytest.raises(DistilvlError, match=r"cannot read .*i\.npy"):
         call(*options(tmp_path))

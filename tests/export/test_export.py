@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ import pytest
 from PIL import Image
 
 from distilvl.data import PairDataset
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime, read_manifest
 from distilvl.students import DualEncoder, load_student
+from distilvl.students.widths import save_widths
 from distilvl.teachers.base import Teacher
 
 TEXTS = ["a red circle", "a small green star above a blue square", "", "zz! " * 40, "Naïve café — 東京"]
@@ -100,6 +103,36 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_not(
         export_student(run_folder, out, scenes, Settings(precisions=["fp32"]))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (out / "mine.txt").read_text(encoding="utf-8") == "keep me"
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """An image whose file is cut short."""
+
+    name: str = "cut.png"
+
+    def read(self) -> bytes:
+        return b"\x89PNG"
+
+
+def test_a_matryoshka_student_with_bad_pictures(run_folder: Path, scenes: PairDataset, tmp_path: Path) -> None:
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    save_widths([8, 4], run / "student")
+    bad = {
+        split: replace(scenes.split(split)[0], image=Damaged(), image_id=f"{split} cut") for split in ("train", "val")
+    }
+    data = PairDataset("scenes", (bad["train"], bad["val"], *scenes))
+    with pytest.raises(BadImageError, match=r"cut\.png"):
+        export_student(run, tmp_path / "out", data, Settings(precisions=["fp32"]))
+    export = export_student(run, tmp_path / "out", data, Settings(precisions=["fp32"], skip_bad=True, max_drop=1))
+    assert Runtime.load(export.folder).matryoshka_widths == (8, 4)
+
+
+def test_a_student_of_damaged_widths_is_refused(run_folder: Path, scenes: PairDataset, tmp_path: Path) -> None:
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "student" / "matryoshka.json").write_text('{"widths": ["8"]}', encoding="utf-8")
+    with pytest.raises(DistilvlError, match=r"matryoshka\.json is damaged: it holds no list of widths"):
+        export_student(run, tmp_path / "out", scenes, Settings(precisions=["fp32"]))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), full)
     with pytest.raises(DistilvlError, match=r"No space left on device.*run the same command again") as caught:
         write_atomically(tmp_path / "file", b"data")
-    assert str(tmp_path) in str(caught.value)
+    assert f"cannot write {tmp_path / 'file'}: " in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
@@ -67,7 +67,7 @@ def test_of_two_creators_the_first_wins(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_folder_that_cannot_be_made(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DistilvlError, match="cannot write to the feature store"):
+    with pytest.raises(DistilvlError, match=r"cannot write .*file/store: Not a directory"):
         make_folder(tmp_path / "file" / "store")
 
 

@@ -9,7 +9,7 @@ import pytest
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, Manifest, extract_features, prepare_features, text_key
-from distilvl.features.ensemble import is_ensemble
+from distilvl.features.ensemble import is_ensemble, is_there
 
 KEYS = [text_key(str(k)) for k in range(4)]
 RANDOM = np.random.default_rng(0)
@@ -93,3 +93,11 @@ def test_as_a_teacher(teacher, pictures: PairDataset, tmp_path: Path):
         atol=1e-3,
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_whether_all_folders_are_there(tmp_path: Path):
+    a, b = make(tmp_path, A, "a"), make(tmp_path, B, "b")
+    assert is_there(a)
+    assert is_there(Path(f"mean:{a}, {b}"))
+    assert not is_there(f"mean:{a},{tmp_path / 'gone'}")
+    assert not is_there(tmp_path / "gone")

@@ -198,3 +198,9 @@ def test_the_command_writes_all_three_and_measures(trained: tuple[Path, Path], t
     assert student["cost"]["image"]["ms_batch"] > 0
     assert student["memory"]["peak"] > student["memory"]["libraries"] > 50
     assert "peak memory" in markdown.read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_is_named(both: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken.html").mkdir()
+    with pytest.raises(DistilvlError, match=r"cannot write .*taken\.html: Is a directory"):
+        write_report(both, tmp_path / "taken.html")

@@ -32,6 +32,7 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
         {"folders": 3},
         {"folders": [3]},
         {"trained_rows": "many"},
+        {"rebuilding": 1},
         {"more": 1},
         {"format_version": 2},
     ],

@@ -61,13 +61,40 @@ def test_a_relative_folder_is_looked_for_in_every_indexed_one(table: PhotoTable)
     assert _found(table, below("", ["/one"])) == {path for path in paths if path.startswith("/one/")}
 
 
-def test_an_absolute_folder_is_followed_through_links(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert below(str(tmp_path / "link"), []) == below(str(tmp_path / "real"), [])
+def test_an_absolute_folder_is_followed_through_the_links_above_the_indexed_one(
+    table: PhotoTable, tmp_path: Path
+) -> None:
+    # What is indexed is `photos`; it may be called by `pictures`, and has a link to a folder elsewhere.
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "pictures").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    paths = [f"{tmp_path}/photos/link/deep/1.jpg", f"{tmp_path}/photos/link/2.jpg", f"{tmp_path}/photos/3.jpg"]
+    table.delete(list(table.stamps()))
+    table.write([_photo(path) for path in paths], replacing=False)
+    for top in ("photos", "pictures", "photos/../pictures"):
+        assert _found(table, below(f"{tmp_path}/{top}", [])) == set(paths)
+        assert _found(table, below(f"{tmp_path}/{top}/link", [])) == set(paths[:2])
+        assert _found(table, below(f"{tmp_path}/{top}/link/deep/", [])) == set(paths[:1])
+    assert _found(table, below(f"{tmp_path}/elsewhere", [])) == set()
 
 
-@pytest.mark.parametrize("name", ["../x", "x/../..", "a\0", "\ud800"])
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    for name in ("one", "two/x"):
+        with pytest.raises(DistilvlError, match="leads to itself"):
+            below(str(tmp_path / name), [])
+
+
+def test_without_an_indexed_folder_nothing_is_below_any(table: PhotoTable) -> None:
+    table.delete(list(table.stamps()))
+    table.write([_photo("/x/1.jpg")], replacing=False)
+    assert _found(table, below("x", [])) == set()
+    assert _found(table, below("x", []), *between("2000", None)) == set()
+
+
+@pytest.mark.parametrize("name", ["../x", "x/../..", "a\0", "\ud800", "/a\0b", "/\ud800", "/a" * 3000])
 def test_names_that_no_photograph_has_are_refused(name: str) -> None:
     with pytest.raises(DistilvlError):
         below(name, ["/top"])

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +150,37 @@ def test_a_file_that_the_disk_does_not_give_keeps_its_row_and_is_tried_again(pho
     assert index.update(photos).changed == 1
 
 
+def test_a_file_that_the_disk_does_not_tell_of_keeps_its_row(photos, index, monkeypatch) -> None:
+    path, real = photos / "00.png", Path.stat
+
+    def failing(self: Path, **options: bool) -> os.stat_result:
+        if self == path:
+            raise OSError(5, "Input/output error")
+        return real(self, **options)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    report = index.update(photos)
+    assert report.unreadable == [(path.as_posix(), f"{path} cannot be read: Input/output error.")]
+    assert (report.found, report.unchanged, report.deleted, report.remembered) == (30, 29, 0, 0)
+    monkeypatch.undo()
+    assert index.update(photos).unchanged == 30
+
+
+def test_a_folder_that_the_disk_does_not_list_keeps_its_rows(photos, index, monkeypatch) -> None:
+    folder, real = 'O\'Brien 100%_"x"', os.scandir
+
+    def failing(path):
+        if Path(path).name == folder:
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(DistilvlError, match=r"O'Brien.*cannot be listed: Input/output error"):
+        index.update(photos)
+    monkeypatch.undo()
+    assert index.update(photos).unchanged == 30
+
+
 @pytest.mark.parametrize("rebuild", [False, True])
 def test_another_model_is_refused_unless_the_index_is_made_anew(photos, index, rebuild, colours) -> None:
     other = type(colours)("2")
@@ -162,12 +193,6 @@ def test_another_model_is_refused_unless_the_index_is_made_anew(photos, index, r
         index_folder(photos, index.path, other)
     with pytest.raises(DistilvlError, match="--rebuild"):
         Index.open(index.path, other)
-
-
-def test_an_update_after_someone_else_made_the_index_anew_is_refused(photos, index, colours) -> None:
-    index_folder(photos, index.path, type(colours)("2"), rebuild=True)
-    with pytest.raises(DistilvlError, match="Open it again"):
-        index.update(photos)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(photos, tmp_path, encoder) -> None:
@@ -293,6 +318,8 @@ def test_date_filter_takes_the_capture_time_before_that_of_the_file(photos, inde
         ({"vector": np.zeros(8, np.float32)}, "zero"),
         ({"vector": np.ones(9, np.float32)}, "shape"),
         ({"text": "red", "folder": "a\0b"}, "not text"),
+        ({"text": "red", "folder": "/a\0b"}, "not text"),
+        ({"text": "red", "folder": "/\ud800"}, "not text"),
     ],
 )
 def test_bad_questions_are_refused_with_a_reason(index, query, says) -> None:
@@ -337,24 +364,6 @@ def test_searches_from_many_threads_while_it_is_updated(photos, index, paint) ->
     assert wrong == []
 
 
-def test_a_reader_sees_what_another_one_wrote(photos, index, paint, monkeypatch) -> None:
-    monkeypatch.setattr("distilvl.search.table._SEEN_AFTER", timedelta(0))
-    reader = Index.open(index.path)
-    assert len(reader) == 30
-    paint(photos / "more.png", "more")
-    index.update(photos)
-    assert len(reader) == 31
-
-
-def test_an_update_sees_what_another_one_wrote_a_moment_ago(photos, index, paint, colours) -> None:
-    other = Index.open(index.path, index.encoder)
-    assert len(other) == 30
-    paint(photos / "more.png", "more")
-    assert index.update(photos).encoded == 1
-    assert other.update(photos).unchanged == 31
-    assert colours.shown == 31
-
-
 def test_a_vector_index_that_a_killed_run_left_out_is_made_by_the_next(photos, index, monkeypatch) -> None:
     expected = index.search("red")
     for module in ("table", "nearest"):
@@ -367,7 +376,10 @@ def test_a_vector_index_that_a_killed_run_left_out_is_made_by_the_next(photos, i
 def test_pipes_and_broken_links_are_no_photographs(photos, index) -> None:
     os.mkfifo(photos / "pipe.jpg")
     (photos / "link.jpg").symlink_to(photos / "nowhere.jpg")
-    assert index.update(photos).found == 30
+    (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
+    (photos / "through.jpg").symlink_to(photos / "00.png" / "x.jpg")
+    report = index.update(photos)
+    assert (report.found, report.unreadable) == (30, [])
 
 
 def test_large_pictures_make_small_batches(photos, index, colours, paint, monkeypatch) -> None:

@@ -144,8 +144,10 @@ def serve_model() -> Callable[..., Any]:
     @contextmanager
     def start(encoder: Encoder, open_index: Any, **settings: Any) -> Iterator[Served]:
         served = Served(ServeSettings(**settings), encoder, open_index=open_index)
-        yield served
-        served.close()
+        try:
+            yield served
+        finally:
+            served.close()
 
     return start
 

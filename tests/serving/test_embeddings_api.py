@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.search.encoder import Encoder
+from distilvl.recipes import load_config
+from distilvl.search.encoder import Encoder, load_encoder
+from distilvl.students import save_student
+from distilvl.students.build import build_student
+from distilvl.students.widths import save_widths
 
 ToUri = Callable[..., str]
 
@@ -147,12 +151,15 @@ def test_width_is_the_models_own(served: Any) -> None:
     assert "16" in served.refusal(served.embed("a", dimensions=8), 422)["message"]
 
 
-def test_a_matryoshka_model_gives_its_other_widths(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Encoder, "matryoshka_widths", (4, 8, 16), raising=False)
-    served = serve()
-    whole, short = served.rows("a"), served.rows("a", dimensions=4)
-    np.testing.assert_allclose(short, whole[:, :4] / np.linalg.norm(whole[:, :4]), atol=1e-6)
-    served.refusal(served.embed("a", dimensions=5), 422)
+def test_a_matryoshka_student_gives_its_other_widths(serve_model: Any, student_yaml: Path, tmp_path: Path) -> None:
+    student = build_student(load_config("default", student=str(student_yaml)).student, 16, ["a dog", "a house"])
+    save_student(student, tmp_path / "tiny")
+    save_widths([8, 4], tmp_path / "tiny")
+    with serve_model(load_encoder(tmp_path / "tiny"), None) as served:
+        whole, short = served.rows("a dog"), served.rows("a dog", dimensions=4)
+        np.testing.assert_allclose(short, whole[:, :4] / np.linalg.norm(whole[:, :4]), atol=1e-6)
+        assert served.rows("a dog", dimensions=16).shape == (1, 16)
+        assert "4 or 8 or 16" in served.refusal(served.embed("a dog", dimensions=5), 422)["message"]
 
 
 def test_requests_of_many_clients_are_joined(serve: Any) -> None:

@@ -78,6 +78,15 @@ def test_a_gigabyte_that_is_sent(serve: Any, declared: bool) -> None:
     assert served.metric("process_resident_memory_bytes") - before < 150e6
 
 
+def test_a_body_of_very_many_lists_is_refused_before_it_is_parsed(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    monkeypatch.setattr(json, "loads", lambda text, **_: parsed.append(len(text)))
+    answer = post(served, b'{"model":"tiny","input":[' + b"[]," * 100_000 + b"[]]}")
+    monkeypatch.undo()
+    assert "100,003 opening brackets" in served.refusal(answer, 422)["message"]
+    assert parsed == []
+
+
 def test_a_body_of_just_the_limit_is_read(serve: Any) -> None:
     served = serve(max_upload_mb=0.001)
     body = json.dumps({"model": "tiny", "input": "a"}).encode().ljust(1_000)

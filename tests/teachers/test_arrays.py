@@ -58,6 +58,13 @@ def test_arrays_of_another_kind(folder: Path, array: np.ndarray):
         load_arrays(folder)
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04junk"])
+def test_files_that_are_no_arrays(folder: Path, content: bytes):
+    (folder / "text_features.npy").write_bytes(content)
+    with pytest.raises(DistilvlError, match=r"text_features\.npy is not a plain NumPy array"):
+        load_arrays(folder)
+
+
 def test_different_widths(folder: Path):
     np.save(folder / "text_features.npy", np.ones((3, 5)))
     with pytest.raises(DistilvlError, match=r"width 4, text_features\.npy has width 5"):

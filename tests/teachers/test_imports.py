@@ -106,6 +106,9 @@ def test_clip_retrieval_with_parts_that_do_not_match(clip_retrieval: Path):
     np.save(clip_retrieval / "text_emb" / "text_emb_2.npy", TEXTS)
     with pytest.raises(DistilvlError, match=r"text_emb_2\.npy holds float32 of shape \(6, 4\) for 4 items"):
         load_import(f"clip-retrieval:{clip_retrieval}")
+    (clip_retrieval / "text_emb" / "text_emb_2.npy").write_bytes(b"PK\x03\x04junk")
+    with pytest.raises(DistilvlError, match=r"text_emb_2\.npy is not a plain NumPy array"):
+        load_import(f"clip-retrieval:{clip_retrieval}")
     (clip_retrieval / "text_emb" / "text_emb_2.npy").unlink()
     with pytest.raises(DistilvlError, match="holds 2 files of image rows, 1 of text rows and 2 of metadata"):
         load_import(f"clip-retrieval:{clip_retrieval}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -222,7 +223,7 @@ def _load(paths: tuple[Path | None, ...]) -> list[Any]:
             arrays.append(np.load(file, allow_pickle=False))
         except OSError as error:
             raise DistilvlError(f"cannot read {file}: {error.strerror or error}.", "Give a .npy file.") from error
-        except ValueError as error:
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DistilvlError(f"{file} is not a .npy file of numbers.", "Write it with numpy.save.") from error
         if not isinstance(arrays[-1], np.ndarray):
             raise DistilvlError(f"{file} is not one array.", "Write each array with numpy.save.")

@@ -20,7 +20,9 @@ def index(
         Optional[str],  # noqa: UP045
         typer.Option(help="Run, student, exported folder, or whatever --teacher takes; the index's own by default."),
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Begin anew, as with another model.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Begin anew, as with another model; stopped, it continues.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make photographs searchable: only new and changed ones are read, deleted ones leave. Stopped, it continues."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.listing import dataset_of, image_in
+from distilvl.data.listing import dataset_of, image_in, usual_split
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.records import PairDataset
 from distilvl.data.text_files import read_lines
@@ -23,9 +24,9 @@ def read_folder(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
     `captions.jsonl` has lines `{"image": "a.jpg", "captions": ["...", ...]}` or `{"image": "a.jpg",
     "caption": "..."}`, with optional `split` and `image_id`. `captions.csv` and `captions.tsv` have a header
     with the columns `image` and `caption` and optionally `split` and `image_id`; in a TSV, fields stand between
-    tabs and quotes are letters like any other. Lines of the same image are merged. Without any split the images
-    are divided by a hash of their id, about 80 % train, 10 % val, 10 % test (`split_of`). `image_id` is the path
-    unless given.
+    tabs and quotes are letters like any other. Lines of the same image are merged. Splits go by their usual names
+    (`usual_split`). Without any split the images are divided by a hash of their id, about 80 % train, 10 % val, 10 %
+    test (`split_of`). `image_id` is the path unless given.
 
     Args:
         path: the list; any name ending in `.jsonl`, `.csv` or `.tsv`, in UTF-8 or in UTF-16 with its mark.
@@ -43,9 +44,10 @@ def read_folder(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
 
 
 def _row(root: Path, where: str, values: dict[str, Any]) -> Row:
-    name = values.get("image")
+    name, split = values.get("image"), values.get("split")
     image = image_in(root, name, where)
-    return Row(where, str(name), image, values["captions"], values.get("split"), values.get("image_id"))
+    split = usual_split(split) if isinstance(split, str) else split
+    return Row(where, str(name), image, values["captions"], split, values.get("image_id"))
 
 
 def _jsonl_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,6 +84,11 @@ def _table_lines(path: Path, *, tabs: bool) -> Iterator[tuple[str, dict[str, Any
                 f"{path} has the columns {', '.join(map(repr, columns)) or 'none'}.",
                 "Its first line must name the columns 'image' and 'caption' (optional: 'split', 'image_id'), "
                 f"with {'tabs' if tabs else 'commas'} between them.",
+            )
+        twice = [name for name, count in Counter(columns).items() if count > 1]
+        if twice:
+            raise DistilvlError(
+                f"{path} has the column {twice[0]!r} twice.", "Give an image a line for each of its captions."
             )
         for row in reader:
             where = f"{path}, line {reader.line_num}"

@@ -46,14 +46,15 @@ def read_hub(
 
     Raises:
         DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, a bad
-            row (by its split and number, from 0), an image without captions.
+            row (by its split and number, from 0), text that is not UTF-8, an image without captions.
     """
     parts, on_disk = _load(name, config, revision)
+    folders = () if on_disk else _image_folders(name)
     divided = set(parts) != {"train"}
     rows = (
         row
         for part, table in parts.items()
-        for row in _rows(name, part, table, image, captions, split or (part if divided else None), on_disk)
+        for row in _rows(name, part, table, image, captions, split or (part if divided else None), folders)
     )
     return dataset_of(Path(name).name, merge_rows(rows, name), skip_bad=False)
 
@@ -74,25 +75,50 @@ class HubImage:
         column: its name.
         row: number in the table.
         name: what error messages call it.
-        paths: whether a path in place of bytes is followed. `datasets` writes paths of its own cache for what it
-            downloaded; in a folder from disk, whose images are always bytes, a path is somebody's tampering.
+        folders: where a path in place of bytes may lead. `datasets` writes paths of its own cache for what it
+            downloaded, and of a folder of images that it was given; any other, and every one in a folder from disk,
+            whose images are always bytes, is somebody's tampering.
     """
 
     table: Any = field(repr=False, compare=False)
     column: str
     row: int
     name: str
-    paths: bool
+    folders: tuple[Path, ...]
 
     def read(self) -> bytes:
-        """Bytes of the cell; `BadImageError` when there are none."""
-        value = self.table[self.row][self.column]
+        """Bytes of the cell; `BadImageError` when there are none, or they are damaged."""
+        arrow = require("pyarrow", "datasets")
+        try:
+            value = self.table[self.row][self.column]
+        except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
+            raise BadImageError(f"cannot read {self.name}: {_reason(error)}.", BAD_IMAGE_REMEDY) from error
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
-        if data is None and self.paths and isinstance(path, str):
+        if data is None and isinstance(path, str) and self._may_read(path):
             return FileImage(path).read()
         if not isinstance(data, bytes):
             raise BadImageError(f"{self.name} has no image.", BAD_IMAGE_REMEDY)
         return data
+
+    def _may_read(self, path: str) -> bool:
+        try:
+            place = Path(path).resolve()
+        except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+            return False
+        return any(place.is_relative_to(folder) for folder in self.folders)
+
+
+def _image_folders(name: str) -> tuple[Path, ...]:
+    """The folders in which images of the dataset may lie beside its table: caches, and the folder itself."""
+    config = require("datasets", "datasets").config
+    hub = require("huggingface_hub.constants", "datasets").HF_HUB_CACHE
+    caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH, hub)
+    named = (name,) if Path(name).is_dir() else ()
+    return tuple(Path(folder).resolve() for folder in (*caches, *named))
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
 
 
 def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[str, Any], bool]:
@@ -103,16 +129,21 @@ def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[
         found = datasets.load_from_disk(name) if on_disk else datasets.load_dataset(name, config, revision=revision)
     # RuntimeError: a repository with a script, which `datasets` no longer runs.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DistilvlError(
-            f"datasets cannot load {name!r}: {reason.rstrip('.')}.",
+            f"datasets cannot load {name!r}: {_reason(error)}.",
             "Check the name and the network; some need ?config=NAME or ?revision=refs/convert/parquet.",
         ) from error
     return (found if isinstance(found, Mapping) else {"train": found}), on_disk
 
 
 def _rows(
-    name: str, part: str, table: Any, image: str | None, captions: Sequence[str], split: str | None, on_disk: bool
+    name: str,
+    part: str,
+    table: Any,
+    image: str | None,
+    captions: Sequence[str],
+    split: str | None,
+    folders: tuple[Path, ...],
 ) -> Iterator[Row]:
     types = column_types(table.features.arrow_schema, "datasets")
     columns = find_columns(types, f"{name} ({part})", image=image, captions=captions, paths=False)
@@ -124,8 +155,17 @@ def _rows(
     texts = table.select_columns(list(dict.fromkeys(wanted))).with_format("arrow")
     row = 0
     for batch in texts.iter(batch_size=_BATCH):
-        for values in batch.to_pylist():
+        for values in _values(batch, f"{name}, {part} from row {row} on"):
             where = f"{name}, {part} row {row}"
-            source = HubImage(pictures, columns.image, row, where, not on_disk)
+            source = HubImage(pictures, columns.image, row, where, folders)
             yield table_row(where, f"{part}/{row}", source, values, columns, usual)
             row += 1
+
+
+def _values(batch: Any, where: str) -> list[dict[str, Any]]:
+    try:
+        batch.validate(full=True)  # or else text that is not UTF-8 is an error without a place
+    except require("pyarrow", "datasets").ArrowInvalid as error:
+        raise DistilvlError(f"cannot read {where}: {_reason(error)}.", "Save its texts as UTF-8.") from error
+    values: list[dict[str, Any]] = batch.to_pylist()
+    return values

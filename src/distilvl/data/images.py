@@ -8,7 +8,7 @@ import re
 import struct
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from distilvl.errors import BadImageError
 
@@ -19,6 +19,35 @@ IMAGE_SUFFIXES = frozenset(
     | {".tif", ".tiff", ".webp"}
 )
 """Endings, in lower case, by which a folder's images are told from its other files."""
+
+# Such a strip would be enlarged, before it is cropped, to thousands of times the pixels that a tower takes.
+_LONGEST = 100
+
+# What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's raises
+# RuntimeError, damaged EXIF the last two.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    TypeError,
+    AttributeError,
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each of EXIF's orientations."""
 
 # Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -38,8 +67,9 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> Image.I
             which is faster. Resized to half of `at_least`, photographs differ by 0.3 to 0.7 of 255 on average.
 
     Raises:
-        BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), or of more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS` (89,478,485 unless set); that is found before memory is taken for them.
+        BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a strip with one side more
+            than 100 times the other, or of more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89,478,485 unless set);
+            the last two are found before memory is taken for the pixels.
     """
     if not data:
         raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
@@ -47,28 +77,18 @@ def decode_image(data: bytes, name: str, at_least: int | None = None) -> Image.I
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             # Pillow itself stops only at twice the limit, and warns below that.
             _require_within_limit(image.width * image.height, name)
+            _require_no_strip(image, name)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image), name)
+            return _to_rgb(_upright(image), name)
     except UnidentifiedImageError as error:
         raise BadImageError(f"{name} is not an image of a kind that is read.", BAD_IMAGE_REMEDY) from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\((\d+) pixels\)", str(error))
         _require_within_limit(int(found[1]) if found else None, name)
         raise BadImageError(f"{name} has too many pixels.", BAD_IMAGE_REMEDY) from error
-    # What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's
-    # raises RuntimeError.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        LookupError,
-        ArithmeticError,
-        RuntimeError,
-        struct.error,
-    ) as error:
+    except _DAMAGED as error:
         raise BadImageError(f"cannot decode image {name}: {_one_line(error)}.", BAD_IMAGE_REMEDY) from error
 
 
@@ -91,6 +111,27 @@ def _require_within_limit(pixels: int | None, name: str) -> None:
         return
     count = "too many" if pixels is None else f"{pixels:,}"
     raise BadImageError(f"{name} has {count} pixels; at most {limit:,} are decoded.", BAD_IMAGE_REMEDY)
+
+
+def _require_no_strip(image: Image.Image, name: str) -> None:
+    shorter, longer = sorted(image.size)
+    if longer > _LONGEST * shorter:
+        raise BadImageError(
+            f"{name} is a strip of {image.width:,} x {image.height:,} pixels; sides may be {_LONGEST} to 1 at most.",
+            BAD_IMAGE_REMEDY,
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation wants it shown; one whose EXIF is damaged as it lies.
+
+    `ImageOps.exif_transpose` also writes the EXIF anew, and fails where any other field of it is damaged.
+    """
+    try:
+        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGED:
+        return image
+    return image if method is None else image.transpose(method)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -28,10 +28,10 @@ def image_in(root: Path, name: Any, where: str) -> FileImage:
     whoever made them had access to the machine.
 
     Raises:
-        DistilvlError: `name` is not a string, is absolute or climbs with `..`; `where` says which entry it
-            is.
+        DistilvlError: `name` is not a string of whole characters, is absolute or climbs with `..`; `where` says which
+            entry it is.
     """
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
+    if not isinstance(name, str) or not name.strip() or "\0" in name or not is_unicode(name):
         raise DistilvlError(f"{where}: the image is {name!r}, not a file name.", "Give its path in the image folder.")
     windows = PureWindowsPath(name)
     if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
@@ -40,6 +40,15 @@ def image_in(root: Path, name: Any, where: str) -> FileImage:
             "Use paths relative to that folder, without '..'.",
         )
     return FileImage(str(root / name))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written down: half a surrogate pair, as JSON may hold, has no bytes in any encoding."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def clean_caption(caption: Any, where: str) -> str:
@@ -54,10 +63,8 @@ def clean_caption(caption: Any, where: str) -> str:
     """
     if not isinstance(caption, str):
         raise DistilvlError(f"{where}: the caption is {caption!r}, not a string.", "Write it in quotes.")
-    try:
-        caption.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DistilvlError(f"{where}: the caption {caption!r} is not valid Unicode.", "Replace it.") from error
+    if not is_unicode(caption):
+        raise DistilvlError(f"{where}: the caption {caption!r} is not valid Unicode.", "Replace it.")
     return _CONTROL.sub(" ", caption)
 
 
@@ -102,7 +109,7 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
     missing = {
         index
         for index, record in enumerate(records)
-        if isinstance(record.image, FileImage) and not record.image.path.is_file()
+        if isinstance(record.image, FileImage) and not _is_there(record.image)
     }
     if missing and not skip_bad:
         raise BadImageError(
@@ -124,6 +131,13 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
     dataset = PairDataset(name, kept, tuple(records[index].image.name for index in sorted(missing)))
     _require_distinct_caption_ids(dataset)
     return dataset
+
+
+def _is_there(image: FileImage) -> bool:
+    try:
+        return image.path.is_file()
+    except OSError:  # a name too long for any file, or a folder that may not be entered
+        return False
 
 
 def _without_blanks(record: Record) -> Record:

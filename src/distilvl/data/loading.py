@@ -149,4 +149,4 @@ def _load_folder(folder: Path, *, skip_bad: bool) -> PairDataset:
         return read_parquet(folder, skip_bad=skip_bad)
     if not image_files(folder):
         raise DistilvlError(f"the folder {folder} holds no list of images and no images.", _ACCEPTED)
-    return read_sidecars(folder)
+    return read_sidecars(folder, skip_bad=skip_bad)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from distilvl.data.listing import clean_caption, split_of
+from distilvl.data.listing import clean_caption, is_unicode, split_of
 from distilvl.data.records import ImageSource, Record
 from distilvl.errors import DistilvlError
 
@@ -80,7 +80,7 @@ def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
     if new is None:
         return old
     value = str(new) if isinstance(new, (str, int)) else ""
-    if not value:
+    if not value or not is_unicode(value):
         raise DistilvlError(f"{where}: {what!r} is not a name.", "Write it in quotes.")
     if old is not None and value != old:
         raise DistilvlError(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +30,8 @@ def read_parquet(
 
     Columns are found by `find_columns`. The image column holds encoded images (bytes, or the struct with `bytes`
     that Hugging Face writes), or paths relative to the file's folder. Rows with the same `image_id` (`img_id`,
-    `imgid`), or the same path, are merged; an image without either is called `file/row`. Splits come from the
+    `imgid`), or the same path, are merged; an image without either is called `file/row`. Files and paths are named from
+    the folder that all the files lie below, so equal names in two folders stay apart. Splits come from the
     column `split`, or from the files' names (`train-00000-of-00004.parquet`), or else from a hash (`split_of`).
     Bytes are read when an image is, a row group at a time, so a row group has to fit into memory. Behind an address the
     images have to be in the file.
@@ -42,13 +44,16 @@ def read_parquet(
 
     Raises:
         DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, a bad row
-            (by its number, from 0), a missing image file, an image without captions; an address that cannot be read.
+            (by its number, from 0), text that is not UTF-8, a missing image file, an image without captions; an address
+            that cannot be read.
     """
     name, files = _files(path)
     if not files:
         raise DistilvlError(f"the folder {path} holds no *.parquet.", "Check the path.")
     groups = RowGroups()
-    rows = (row for file in files for row in _rows(file, groups, image, captions))
+    folders = zip(*(file.parent.parts for file in files), strict=False)
+    above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
+    rows = (row for file in files for row in _rows(file, above, groups, image, captions))
     return dataset_of(name, merge_rows(rows, str(path)), skip_bad=skip_bad)
 
 
@@ -108,12 +113,14 @@ class ParquetImage:
     groups: RowGroups = field(repr=False, compare=False)
 
     def read(self) -> bytes:
-        """Bytes of the cell; `BadImageError` when it is empty or the file cannot be read."""
+        """Bytes of the cell; `BadImageError` when it is empty or damaged, or the file cannot be read."""
+        arrow = require("pyarrow", "parquet")
         try:
             value = self.groups.cell(self.path, self.column, self.group, self.row)
         except RemoteReadError as error:
             raise RemoteReadError(f"{self.name}: {error}") from error
-        except OSError as error:
+        # IndexError: a page with fewer rows than the file says.
+        except (OSError, arrow.ArrowException, UnicodeDecodeError, IndexError) as error:
             raise BadImageError(
                 f"cannot read {self.name}: {' '.join(str(error).split()).rstrip('.')}.", BAD_IMAGE_REMEDY
             ) from error
@@ -123,8 +130,10 @@ class ParquetImage:
         return data
 
 
-def _rows(path: AnyPath, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
+def _rows(path: AnyPath, above: int, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
+    """The rows of one file, named from the folder that is `above` parts deep."""
     arrow = require("pyarrow", "parquet")
+    folder = "".join(f"{part}/" for part in path.parent.parts[above:])
     try:
         with _opened(path) as file:
             types = column_types(file.schema_arrow, "parquet")
@@ -133,6 +142,7 @@ def _rows(path: AnyPath, groups: RowGroups, image: str | None, captions: Sequenc
             wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=wanted if in_file else [*wanted, columns.image])
+                table.validate(full=True)  # or else text that is not UTF-8 is an error without a place
                 before = sum(file.metadata.row_group(k).num_rows for k in range(group))
                 for row, values in enumerate(table.to_pylist()):
                     where = f"{path}, row {before + row}"
@@ -142,11 +152,12 @@ def _rows(path: AnyPath, groups: RowGroups, image: str | None, captions: Sequenc
                         else image_in(path.parent, values[columns.image], where)
                     )
                     key = f"{path.stem}/{before + row}" if in_file else values[columns.image]
-                    yield table_row(where, key, source, values, columns, split_in_name(Path(path.name)))
-    except (OSError, arrow.ArrowInvalid) as error:
+                    yield table_row(where, f"{folder}{key}", source, values, columns, split_in_name(Path(path.name)))
+    except (OSError, arrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DistilvlError(
-            f"cannot read {path} as Parquet: {reason.rstrip('.')}.", "Check that the file is complete."
+            f"cannot read {path} as Parquet: {reason.rstrip('.')}.",
+            "Check that the file is complete, and its texts are UTF-8.",
         ) from error
 
 

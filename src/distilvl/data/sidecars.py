@@ -14,7 +14,7 @@ from distilvl.errors import DistilvlError
 _SPLITS = ("train", "val", "test")
 
 
-def read_sidecars(folder: str | Path) -> PairDataset:
+def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     """The dataset of an image folder whose captions stand in text files beside the images, one caption a line.
 
     Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at
@@ -23,8 +23,10 @@ def read_sidecars(folder: str | Path) -> PairDataset:
 
     Args:
         folder: of the images.
+        skip_bad: leave out images whose file is missing (a link into nothing), instead of raising.
 
     Raises:
+        BadImageError: a link into nothing, unless `skip_bad`.
         DistilvlError: no images, or images without a text file (names the first and their number) or with an empty
             one.
     """
@@ -51,7 +53,7 @@ def read_sidecars(folder: str | Path) -> PairDataset:
         Row(str(texts[name]), name, FileImage(str(folder / name)), read_text(texts[name]).split("\n"), split)
         for name, split in zip(names, splits if known else [None] * len(names), strict=True)
     )
-    return dataset_of(folder.resolve().name, merge_rows(rows, str(folder)), skip_bad=False)
+    return dataset_of(folder.resolve().name, merge_rows(rows, str(folder)), skip_bad=skip_bad)
 
 
 def _split(name: str) -> str | None:

@@ -14,6 +14,7 @@ from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.sentence_transformer import as_text
 
 _BATCH = 64
 
@@ -71,7 +72,7 @@ def encode_texts(model: Model, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         blocks = [model.encode_texts(unique[k : k + _BATCH]) for k in range(0, len(unique), _BATCH)]
         features = np.concatenate([np.asarray(block, dtype=np.float32) for block in blocks])
     else:
-        features = _encode(model, unique)
+        features = _encode(model, [as_text(text) for text in unique])
     return features[[row[text] for text in texts]]
 
 

@@ -28,6 +28,7 @@ from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.sources import open_source, read_store, run_of
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
 from distilvl.features import FeatureStore, text_key
+from distilvl.features.ensemble import is_there
 from distilvl.students.basis import load_basis
 
 __all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
@@ -180,7 +181,7 @@ def _store_of_run(run: Path | None) -> Path | None:
         return None
     inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
     path = Path(inputs["features"]) if inputs.get("features") else run / "features"
-    return path if path.is_dir() else None
+    return path if is_there(path) else None
 
 
 def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:

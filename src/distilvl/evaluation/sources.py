@@ -10,6 +10,7 @@ from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import EncodedDataset, Model
 from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features.ensemble import is_ensemble
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.runtime import is_export
 from distilvl.students.storage import load_student
@@ -20,14 +21,14 @@ def open_source(spec: str | Path) -> Model | FeatureStore:
     """The model or store that `spec` names.
 
     Args:
-        spec: a run folder; a student folder or another SentenceTransformer's; an exported one; a feature store; or what
-            `load_teacher` takes.
+        spec: a run folder; a student folder or another SentenceTransformer's; an exported one; a feature store, or
+            `mean:A,B` or `concat:A,B` of several; or what `load_teacher` takes.
 
     Raises:
         DistilvlError: none of them, or a run without a finished student.
     """
     path = Path(spec)
-    if (path / MANIFEST_NAME).is_file() and not is_export(path):
+    if is_ensemble(spec) or ((path / MANIFEST_NAME).is_file() and not is_export(path)):
         return FeatureStore.open(path)
     if (path / "modules.json").is_file():
         return load_student(path) if _has_routes(path) else load_teacher(str(spec))

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from distilvl.errors import DistilvlError
 from distilvl.experiments.rendering import NONE, csv_text, markdown_table
 from distilvl.students.storage import count_parameters
+from distilvl.teachers.sentence_transformer import as_text
 
 BATCH = 64
 NOT_MEASURABLE = "not measurable"
@@ -55,7 +56,7 @@ class StudentEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to rows, shape (n, D)."""
-        return self._encode(list(texts))
+        return self._encode([as_text(text) for text in texts])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
         rows = self._student.encode(items, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import onnx
 import torch
 from PIL import Image
 
-from distilvl.data import PairDataset, load_dataset
+from distilvl.data import PairDataset, Record, load_dataset
 from distilvl.data.images import decode_image
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.sources import run_of, student_folder
 from distilvl.experiments.cost import Encoder, StudentEncoder
 from distilvl.export.folder import new_folder, write_manifest
@@ -30,6 +30,7 @@ from distilvl.export.teacher import stored_rsum
 from distilvl.runtime import Manifest, Runtime
 from distilvl.runtime.manifest import File, Towers, file_hash
 from distilvl.students import DualEncoder, load_student
+from distilvl.students.widths import load_widths
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.loading import load_teacher
 from distilvl.teachers.revision import folder_hash
@@ -102,7 +103,7 @@ def export_student(
         lowered, kept = split_layers(student.graphs, settings.keep)
         calibration = None
         if "int8" in precisions and is_convolutional(student.graphs["image"]):
-            calibration = _calibration(dataset, encoder)
+            calibration = _calibration(dataset, encoder, skip_bad=settings.skip_bad)
         lowerings = {precision: Lowering(precision, calibration) for precision in precisions}
         manifest = replace(manifest, precisions={
             name: _saved(student, lowering, lowered, kept, folder) for name, lowering in lowerings.items()
@@ -112,7 +113,7 @@ def export_student(
         rows = _measured(student, manifest, folder, gallery, settings)
         for row in rows:
             if row.drop is not None and row.drop > settings.max_drop:
-                raise _too_lossy(row, settings.max_drop, student, gallery, lowerings[row.name])
+                raise _too_lossy(row, settings, student, gallery, lowerings[row.name])
         export = Export(Path(out), manifest.name, gallery.name, len(gallery), len(gallery.captions),
                         torch.get_num_threads(), rows)  # fmt: skip
         write_manifest(folder, replace(manifest, scores=export.scores()))
@@ -135,6 +136,7 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
         precisions={},
         files={},
         scores={},
+        widths=load_widths(path),
     )
 
 
@@ -151,12 +153,11 @@ def _files(folder: Path) -> dict[str, File]:
     return {path.name: File(file_hash(path), path.stat().st_size) for path in sorted(folder.iterdir())}
 
 
-def _calibration(dataset: PairDataset, encoder: DualEncoder) -> npt.NDArray[np.uint8]:
+def _calibration(dataset: PairDataset, encoder: DualEncoder, *, skip_bad: bool) -> npt.NDArray[np.uint8]:
     """Pixels of some training images, the same ones each time."""
     train = dataset.split("train")
-    rows = np.random.default_rng(0).permutation(len(train))[:_CALIBRATION_IMAGES]
-    records = [train[int(row)] for row in sorted(rows)]
-    return encoder.resize([decode_image(record.image.read(), record.image.name) for record in records])
+    shuffled = (train[int(row)] for row in np.random.default_rng(0).permutation(len(train)))
+    return encoder.resize([picture for picture, _ in _decoded(shuffled, _CALIBRATION_IMAGES, skip_bad=skip_bad)])
 
 
 def _measured(
@@ -173,7 +174,7 @@ def _measured(
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
     scores = rsums(encoders if stored is not None else {**asked, **encoders}, gallery, skip_bad=settings.skip_bad)
     encoders = {**asked, **encoders}
-    times = milliseconds(encoders, *_sample(gallery))
+    times = milliseconds(encoders, *_sample(gallery, skip_bad=settings.skip_bad))
     rows = [Row(TORCH, _weights_size(student.path), scores[TORCH], None, *times[TORCH])]
     for name in manifest.precisions:
         size = sum(manifest.files[file].size for file in manifest.graphs(name))
@@ -184,11 +185,24 @@ def _measured(
     return tuple(rows)
 
 
-def _sample(gallery: PairDataset) -> tuple[list[Image.Image], list[str]]:
+def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image], list[str]]:
     """The first pictures of the split, and a caption of each."""
-    records = gallery[:_SAMPLE]
-    pictures = [decode_image(record.image.read(), record.image.name) for record in records]
-    return pictures, [record.captions[0] for record in records]
+    decoded = _decoded(gallery, _SAMPLE, skip_bad=skip_bad)
+    return [picture for picture, _ in decoded], [caption for _, caption in decoded]
+
+
+def _decoded(records: Iterable[Record], most: int, *, skip_bad: bool) -> list[tuple[Image.Image, str]]:
+    """The first `most` pictures that can be decoded, and a caption of each; a bad one stops it unless `skip_bad`."""
+    found: list[tuple[Image.Image, str]] = []
+    for record in records:
+        if len(found) == most:
+            break
+        try:
+            found.append((decode_image(record.image.read(), record.image.name), record.captions[0]))
+        except BadImageError:
+            if not skip_bad:
+                raise
+    return found
 
 
 def _weights_size(path: Path) -> int:
@@ -201,9 +215,9 @@ def _parameters_size(teacher: Teacher | None) -> int | None:
     return None if count is None else 4 * int(count)
 
 
-def _too_lossy(row: Row, max_drop: float, student: _Student, gallery: PairDataset, lower: Lower) -> DistilvlError:
+def _too_lossy(row: Row, settings: Settings, student: _Student, gallery: PairDataset, lower: Lower) -> DistilvlError:
     """What a person can do about it: which layers suffer most in this precision."""
-    pictures, captions = _sample(gallery)
+    pictures, captions = _sample(gallery, skip_bad=settings.skip_bad)
     ids, mask = student.encoder.pad(student.encoder.tokenize(captions))
     inputs = {
         "image": {"pixels": student.encoder.resize(pictures)},
@@ -215,7 +229,7 @@ def _too_lossy(row: Row, max_drop: float, student: _Student, gallery: PairDatase
     worst = sorted(errors, key=lambda name: -errors[name])[:_WORST]
     named = ", ".join(f"{name} ({errors[name]:.1e})" for name in worst)
     return DistilvlError(
-        f"{row.name} loses {row.drop:.1f} of RSUM, more than --max-drop {max_drop:g}; nothing was written. The layers "
-        f"that suffer most, by 1 - cosine of the features with each of them alone in {row.name}: {named}.",
+        f"{row.name} loses {row.drop:.1f} of RSUM, more than --max-drop {settings.max_drop:g}; nothing was written. "
+        f"The layers that suffer most, by 1 - cosine of the features with each of them alone in {row.name}: {named}.",
         f"Keep some in fp32 (--keep {worst[0]}), or allow a larger drop.",
     )

@@ -68,14 +68,14 @@ def _partial(path: Path, data: bytes) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        raise storage_error(path.parent, error) from error
+        raise storage_error(path, error) from error
 
 
-def storage_error(folder: Path, error: OSError) -> DistilvlError:
-    """The one line a user sees when the disk does not take what we write."""
+def storage_error(path: Path, error: OSError) -> DistilvlError:
+    """The one line a user sees when the disk does not take the file or folder `path`."""
     return DistilvlError(
-        f"cannot write to the feature store {folder}: {error.strerror or error}.",
-        "Free space or fix the folder's permissions, then run the same command again: finished shards are kept.",
+        f"cannot write {path}: {error.strerror or error}.",
+        "Free space or fix the folder's permissions, then run the same command again: what is finished is kept.",
     )
 
 

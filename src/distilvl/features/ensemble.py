@@ -25,6 +25,11 @@ def is_ensemble(path: str | Path) -> bool:
     return _SPEC.fullmatch(str(path)) is not None and not Path(path).is_dir()
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether the folder `path`, or every folder that an ensemble names, is there."""
+    return all(Path(folder).is_dir() for folder in (_folders(path) if is_ensemble(path) else [path]))
+
+
 def open_ensemble(spec: str | Path) -> EnsembleStore:
     """The view that `spec` names.
 
@@ -35,10 +40,15 @@ def open_ensemble(spec: str | Path) -> EnsembleStore:
         DistilvlError: fewer than two stores, one that cannot be opened, or a mean of different widths.
     """
     match = _SPEC.fullmatch(str(spec))
-    folders = [folder.strip() for folder in match[2].split(",")] if match else []
+    folders = _folders(spec)
     if match is None or len(folders) < 2 or not all(folders):
         raise DistilvlError(f"{str(spec)!r} is no ensemble of stores.", _REMEDY)
     return EnsembleStore(Path(spec), match[1], [FeatureStore.open(folder) for folder in folders])
+
+
+def _folders(spec: str | Path) -> list[str]:
+    match = _SPEC.fullmatch(str(spec))
+    return [folder.strip() for folder in match[2].split(",")] if match else []
 
 
 class EnsembleStore(FeatureStore):

@@ -16,7 +16,7 @@ from distilvl._version import __version__
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import Agreement
 from distilvl.experiments.published import PlacedRow, TestSet
-from distilvl.features.atomic import write_atomically
+from distilvl.features.atomic import make_folder, write_atomically
 from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
 from distilvl.reports.gallery import Gallery, build_gallery
@@ -122,7 +122,11 @@ def build_report(
 
 
 def write_report(report: Report, html: Path, markdown: Path | None = None, as_json: Path | None = None) -> list[Path]:
-    """Write the page, and the other forms where a path is given; returns what was written."""
+    """Write the page, and the other forms where a path is given; returns what was written.
+
+    Raises:
+        DistilvlError: a path that cannot be written.
+    """
     from distilvl.reports.html import render_html
     from distilvl.reports.markdown import render_markdown
 
@@ -132,12 +136,9 @@ def write_report(report: Report, html: Path, markdown: Path | None = None, as_js
     if as_json is not None:
         texts[as_json] = json.dumps(as_dict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     for path, text in texts.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Captions may hold lone surrogates, which UTF-8 has no bytes for.
-            write_atomically(path, text.encode("utf-8", errors="replace"))
-        except OSError as error:
-            raise DistilvlError(f"cannot write {path}: {error.strerror}.", "Choose another file.") from error
+        make_folder(path.parent)
+        # Captions may hold lone surrogates, which UTF-8 has no bytes for.
+        write_atomically(path, text.encode("utf-8", errors="replace"))
     return list(texts)
 
 

@@ -55,6 +55,7 @@ class Manifest:
         name: of the student.
         revision: hash of the student's weights, configuration and vocabulary.
         width: D, the width of the shared space.
+        widths: others to which rows may be cut, for which the student was trained.
         normalized: whether rows come out with unit length.
         size: height and width of the pixels that the image graph takes.
         steps: from an RGB picture to such pixels.
@@ -78,6 +79,7 @@ class Manifest:
     precisions: Mapping[str, Towers]
     files: Mapping[str, File]
     scores: Mapping[str, Any]
+    widths: tuple[int, ...] = ()
 
     def smallest(self) -> str:
         """The precision whose two graphs take the fewest bytes."""
@@ -96,6 +98,7 @@ class Manifest:
             "name": self.name,
             "revision": self.revision,
             "width": self.width,
+            "widths": list(self.widths),
             "normalized": self.normalized,
             "image": {"size": list(self.size), "steps": [dict(step) for step in self.steps]},
             "text": {"tokenizer": self.tokenizer, "max_length": self.max_length, "pad_id": self.pad_id},
@@ -206,6 +209,7 @@ def _parsed(fields: dict[str, Any]) -> Manifest:
         precisions=precisions,
         files=files,
         scores=dict(fields["scores"]),
+        widths=tuple(_count(width) for width in fields.get("widths", ())),
     )
 
 

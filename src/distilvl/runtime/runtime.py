@@ -27,6 +27,7 @@ class Runtime:
         name: of the student.
         revision: changes with the student and with the precision.
         dim: D, the width of the shared space.
+        matryoshka_widths: others to which rows may be cut, for which the student was trained.
         preprocessing: the steps before the image tower, as text.
         manifest: all that the folder says of itself.
         precision: the one that is used.
@@ -38,6 +39,7 @@ class Runtime:
         self.name = manifest.name
         self.revision = f"{manifest.revision}-{precision}"
         self.dim = manifest.width
+        self.matryoshka_widths = manifest.widths
         self.preprocessing = json.dumps([dict(step) for step in manifest.steps])
         image, text = manifest.graphs(precision)
         paths = {name: check_file(folder, name, manifest.files[name]) for name in (image, text, manifest.tokenizer)}

@@ -25,12 +25,14 @@ class About:
         model: whose rows it holds.
         folders: what was indexed, absolute, with `/`; none lies in another.
         trained_rows: size of the table when its vector index was last made; 0 while there is none.
+        rebuilding: it was begun anew, and no update has ended since.
         format_version: layout of the folder.
     """
 
     model: ModelInfo
     folders: list[str] = field(default_factory=list)
     trained_rows: int = 0
+    rebuilding: bool = False
     format_version: int = FORMAT_VERSION
 
     def save(self, index: Path) -> None:
@@ -69,9 +71,20 @@ class About:
         except (AttributeError, KeyError, TypeError) as error:
             raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY) from error
         numbers = (model.dim, about.trained_rows)
-        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        is_whole = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+        if not is_whole or not isinstance(about.rebuilding, bool):
             raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY)
         return about
+
+    @staticmethod
+    def stamp(index: Path) -> tuple[int, int, int]:
+        """What is another whenever the file was written again; zeros when there is none."""
+        try:
+            status = (index / ABOUT_NAME).stat()
+        except OSError:
+            return 0, 0, 0
+        # Every write makes a new file, so that its number tells apart two within one tick of the disk's clock.
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 class Unreadable:

@@ -32,12 +32,17 @@ class Encoder:
         model: the model.
         spec: what `load_encoder` loads it from; empty for one that was made in Python.
         one_call_at_a_time: for models that cannot be called from several threads at once, as most cannot.
+
+    Attributes:
+        widths: in which its rows may be used: the model's own, and those that a Matryoshka model was trained for and
+            names in an attribute `matryoshka_widths`. Rows of any other are worth nothing when they are cut.
     """
 
     def __init__(self, model: Teacher, spec: str = "", *, one_call_at_a_time: bool = True) -> None:
         self._model = model
         self._turn: AbstractContextManager[Any] = threading.Lock() if one_call_at_a_time else nullcontext()
         self.name, self.revision, self.dim = str(model.name), str(model.revision), int(model.dim)
+        self.widths = frozenset({self.dim, *getattr(model, "matryoshka_widths", ())})
         self.spec = spec
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from distilvl.errors import DistilvlError
 
 _REMEDY = "Write YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS]."
 _ID = re.compile(r"[0-9a-f]{32}")
+_LONGEST_PATH = 4096  # of Linux; what is longer would only cost time
 
 
 def quoted(text: str) -> str:
@@ -46,17 +48,43 @@ def below(folder: str, roots: Iterable[str]) -> str:
     Args:
         folder: absolute, or relative to any of `roots`.
         roots: the indexed folders, absolute, with `/`.
+
+    Raises:
+        DistilvlError: a name that no folder can have, a relative one with `..`, or a link that leads to itself.
     """
+    quoted(folder)  # before the disk is asked: it takes neither a NUL nor half of a surrogate pair
+    if len(folder) > _LONGEST_PATH:
+        raise DistilvlError(f"the folder's name has {len(folder)} characters.", "Check the name.")
     path = PurePath(folder)
     if path.is_absolute():
-        tops = [Path(folder).resolve().as_posix()]
+        tops = _names(folder)
     else:
         parts = [part for part in path.parts if part != "."]
         if ".." in parts:
             raise DistilvlError(f"the folder {folder!r} has '..' in it.", "Name it from the indexed folder down.")
         tops = ["/".join([root.rstrip("/"), *parts]) for root in roots]
+    if not tops:
+        return "FALSE"
     # `starts_with` has no wild cards, unlike LIKE.
     return "(" + " OR ".join(f"starts_with(path, {quoted(prefix(top))})" for top in tops) + ")"
+
+
+def _names(folder: str) -> list[str]:
+    """An absolute folder as an index may know it: the links above the indexed folder followed, those in it not."""
+    path = PurePath(os.path.abspath(folder))  # noqa: PTH100 - Path.resolve follows links
+    names, real = [path.as_posix()], PurePath(path.anchor)
+    for number, part in enumerate(path.parts[1:], start=2):
+        real = real / part
+        if _is_link(real):
+            real = PurePath(os.path.realpath(real))
+            if _is_link(real):
+                raise DistilvlError(f"the folder {folder} is behind a link that leads to itself.", "Check the path.")
+            names.append(real.joinpath(*path.parts[number:]).as_posix())
+    return names
+
+
+def _is_link(path: PurePath) -> bool:
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises where a name is too long
 
 
 def prefix(folder: str) -> str:

@@ -7,22 +7,17 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from distilvl.data.images import decode_image
-from distilvl.data.records import FileImage
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import make_folder, only_writer
 from distilvl.search.about import ABOUT_NAME, About, Unreadable
-from distilvl.search.encoder import Encoder, is_same_model, load_encoder
+from distilvl.search.encoder import Encoder, Rows, is_same_model, load_encoder
 from distilvl.search.filters import below, between, has_id
+from distilvl.search.query import ImageQuery, given_row, query_row
 from distilvl.search.records import Hit, ModelInfo, UpdateReport
 from distilvl.search.table import PhotoTable
 from distilvl.search.update import Update
 from distilvl.teachers.base import Teacher
-
-Row = npt.NDArray[np.float32]
 
 
 class Index:
@@ -37,6 +32,7 @@ class Index:
 
     def __init__(self, path: Path, about: About, encoder: Encoder | None = None, spec: str = "") -> None:
         self.path, self._about = path, about
+        self._stamp: tuple[int, int, int] | None = None
         self._encoder, self._spec, self._loading = encoder, spec or about.model.spec, threading.Lock()
         if encoder is not None:
             self._require_same(encoder)
@@ -67,25 +63,32 @@ class Index:
         Args:
             path: the folder.
             model: a spec or an open model.
-            rebuild: begin anew with this model, whatever the folder holds of an index.
+            rebuild: begin anew with this model, whatever the folder holds of an index; what was begun so with the
+                same model, and no update has ended since, continues.
 
         Raises:
             DistilvlError: the folder holds something else, or another model's rows and not `rebuild`.
         """
         folder = Path(path).resolve()
         encoder = _encoder(model)
-        is_there = (folder / ABOUT_NAME).is_file()
-        if is_there and not rebuild:
+        about = folder / ABOUT_NAME
+        if about.is_file() and not rebuild:
             return cls(folder, About.load(folder), encoder)
-        if folder.exists() and not is_there and (not folder.is_dir() or any(folder.iterdir())):
-            raise DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
+        taken = DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
+        if folder.exists() and not folder.is_dir():
+            raise taken
         make_folder(folder)
         with only_writer(folder):
-            # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
-            PhotoTable.remove(folder)
-            Unreadable.remove(folder)
-            About(encoder.info).save(folder)
-        return cls(folder, About.load(folder), encoder)
+            # Looked for again: another process may have made it since.
+            if not about.is_file() and any(folder.iterdir()):
+                raise taken
+            goes_on = _is_unfinished(folder, encoder.info) if rebuild else about.is_file()
+            if not goes_on:
+                # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
+                PhotoTable.remove(folder)
+                Unreadable.remove(folder)
+                About(encoder.info, rebuilding=rebuild).save(folder)
+            return cls(folder, About.load(folder), encoder)
 
     @property
     def model(self) -> ModelInfo:
@@ -95,7 +98,7 @@ class Index:
     @property
     def folders(self) -> list[str]:
         """What was indexed: absolute, with `/`."""
-        return list(self._about.folders)
+        return list(self._now().folders)
 
     @property
     def encoder(self) -> Encoder:
@@ -124,17 +127,19 @@ class Index:
         """
         place = Path(folder).resolve()
         with only_writer(self.path):
-            about = About.load(self.path)
-            if not is_same_model(about.model, self._about.model):
-                raise DistilvlError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
-            self._table.refresh()
-            report = Update(self._table, Unreadable(self.path), lambda: self.encoder).run(place)
+            about = self._load_about()
+            update = Update(place, self._table, Unreadable(self.path), lambda: self.encoder)
+            update.look()
+            # Before the first row: what is found in the folder is to be found by its name too.
+            if about.cover(place.as_posix()):
+                about.save(self.path)
+            report = update.run()
             # Also after a run with nothing to do: the one before may have been killed just short of this.
             trained = self._table.train(about.trained_rows)
             if report.added or report.changed or report.deleted or trained != about.trained_rows:
                 self._table.tidy()
-            if about.cover(place.as_posix()) or trained != about.trained_rows:
-                about.trained_rows = trained
+            if trained != about.trained_rows or about.rebuilding:
+                about.trained_rows, about.rebuilding = trained, False
                 about.save(self.path)
             self._about = about
         return report
@@ -142,10 +147,10 @@ class Index:
     def search(
         self,
         text: str | None = None,
-        image: Image.Image | bytes | str | Path | None = None,
+        image: ImageQuery | None = None,
         *,
         like: str | None = None,
-        vector: Row | None = None,
+        vector: Rows | None = None,
         weight: float = 0.5,
         top: int = 10,
         folder: str | Path | None = None,
@@ -169,16 +174,21 @@ class Index:
             The best first; fewer than `top` where fewer meet the conditions.
 
         Raises:
-            DistilvlError: nothing to search for, an unknown id, a bad date, weight or picture.
+            DistilvlError: nothing to search for, an unknown id, a bad date, weight, folder or picture; another process
+                has made the index anew with another model.
         """
+        about = self._now()
         if top < 1:
             raise DistilvlError(f"top is {top}.", "Ask for one photograph or more.")
         conditions = between(since, until)
         if folder is not None:
-            conditions.append(below(str(folder), self._about.folders))
+            conditions.append(below(str(folder), about.folders))
         if like is not None:
             conditions.append(f"NOT ({has_id(like)})")
-        query = self._query(text, image, like, weight) if vector is None else self._given(vector)
+        if vector is None:
+            query = query_row(lambda: self.encoder, self._row_of, text, image, like, weight)
+        else:
+            query = given_row(vector, about.model.dim)
         return self._table.nearest(query, conditions, top)
 
     def thumbnail(self, key: str) -> bytes:
@@ -190,31 +200,23 @@ class Index:
         """The files with that id, absolute, with `/`; `DistilvlError` if there is none."""
         return sorted(row["path"] for row in self._table.one(key, ["path"]))
 
-    def _query(
-        self, text: str | None, image: Image.Image | bytes | str | Path | None, like: str | None, weight: float
-    ) -> Row:
-        if image is not None and like is not None:
-            raise DistilvlError("two pictures are given.", "Give either a picture or the id of one.")
-        if not 0 <= weight <= 1:
-            raise DistilvlError(f"the text's weight is {weight}.", "It must be between 0 and 1.")
-        if text is not None and not text.strip():
-            raise DistilvlError("the text to search for is empty.", "Say what the photograph should show.")
-        rows = []
-        if text is not None:
-            rows.append(self.encoder.encode_texts([text])[0])
-        if like is not None:
-            rows.append(np.asarray(self._table.one(like, ["vector"])[0]["vector"], dtype=np.float32))
-        elif image is not None:
-            rows.append(self.encoder.encode_images([_pixels(image)])[0])
-        if not rows:
-            raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
-        return rows[0] if len(rows) == 1 else _unit(weight * rows[0] + (1 - weight) * rows[1])
+    def _row_of(self, key: str) -> Rows:
+        return np.asarray(self._table.one(key, ["vector"])[0]["vector"], dtype=np.float32)
 
-    def _given(self, vector: Row) -> Row:
-        row = np.asarray(vector, dtype=np.float32)
-        if row.shape != (self.model.dim,):
-            raise DistilvlError(f"the query has the shape {row.shape}.", f"It must be ({self.model.dim},).")
-        return _unit(row)
+    def _now(self) -> About:
+        """What the folder says of itself by now; read only when it was written again."""
+        stamp = About.stamp(self.path)
+        if stamp != self._stamp:
+            self._about, self._stamp = self._load_about(), stamp
+        return self._about
+
+    def _load_about(self) -> About:
+        """Read what the folder says of itself, and see the table as it is now: another process may have begun anew."""
+        about = About.load(self.path)
+        if not is_same_model(about.model, self._about.model):
+            raise DistilvlError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
+        self._table.refresh()
+        return about
 
     def _load(self) -> Encoder:
         if not self._spec:
@@ -261,6 +263,18 @@ def index_folder(
     return index.update(folder)
 
 
+def _is_unfinished(folder: Path, model: ModelInfo) -> bool:
+    """Whether an index was begun anew with this model, no update has ended since, and what there is can be read."""
+    try:
+        about = About.load(folder)
+        if not (about.rebuilding and is_same_model(about.model, model)):
+            return False
+        PhotoTable(folder, model.dim).stamps()
+    except DistilvlError:
+        return False
+    return True
+
+
 def _encoder(model: str | Path | Teacher) -> Encoder:
     if isinstance(model, str | Path):
         return load_encoder(model)
@@ -269,18 +283,3 @@ def _encoder(model: str | Path | Teacher) -> Encoder:
 
 def _named(model: ModelInfo) -> str:
     return f"model {model.name!r} revision {model.revision!r} of width {model.dim}"
-
-
-def _unit(row: Row) -> Row:
-    norm = float(np.linalg.norm(row))
-    if not (np.isfinite(norm) and norm > 0):
-        raise DistilvlError("the query is zero or not finite.", "Choose another weight or another query.")
-    return np.asarray(row / norm, dtype=np.float32)
-
-
-def _pixels(image: Image.Image | bytes | str | Path) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, bytes):
-        return decode_image(image, "the picture")
-    return decode_image(FileImage(str(image)).read(), str(image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from distilvl.search.exif import capture_time
 
 THUMBNAIL_SIDE = 256
 _THUMBNAIL_QUALITY = 80
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class PhotoFile:
         path: absolute, with `/`.
         size: bytes.
         mtime_ns: time of the last change, nanoseconds since 1970.
+        reason: why the disk does not tell of it; empty when it does.
     """
 
     path: str
     size: int
     mtime_ns: int
+    reason: str = ""
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -76,17 +80,19 @@ class Picture:
 
 def list_files(folder: Path) -> list[PhotoFile]:
     """All image files in `folder` and the folders in it, in the order of their paths; links to nothing and what is
-    no file are left out.
+    no file are left out. A file that the disk does not tell of has a `reason`, and no stamp that a good one has.
 
     Raises:
-        DistilvlError: no such folder, or a file name that is not valid Unicode.
+        DistilvlError: no such folder, one in it that cannot be listed, or a file name that is not valid Unicode.
     """
     found = []
     for name in image_files(folder):
         path = folder / name
         try:
             status = path.stat()
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                found.append(PhotoFile(path.as_posix(), -1, 0, _unread(path.as_posix(), error)))
             continue
         # Reading a pipe would never end.
         if not stat.S_ISREG(status.st_mode):
@@ -97,10 +103,12 @@ def list_files(folder: Path) -> list[PhotoFile]:
 
 def read_picture(file: PhotoFile, known: set[str]) -> Picture:
     """Read a file; decode it unless its content hash is in `known`."""
+    if file.reason:
+        return Picture(file, "", reason=file.reason)
     try:
         data = Path(file.path).read_bytes()
     except OSError as error:
-        return Picture(file, "", reason=f"{file.path} cannot be read: {error.strerror or error}.")
+        return Picture(file, "", reason=_unread(file.path, error))
     key = image_key(data).hex()
     if key in known:
         return Picture(file, key)
@@ -120,3 +128,7 @@ def thumbnail(image: Image.Image) -> bytes:
     out = io.BytesIO()
     small.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
     return out.getvalue()
+
+
+def _unread(path: str, error: OSError) -> str:
+    return f"{path} cannot be read: {error.strerror or error}."

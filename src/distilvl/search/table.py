@@ -208,7 +208,7 @@ class PhotoTable:
         """LanceDB's errors of disks and damaged files, as one line."""
         try:
             yield
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:300]
             raise DistilvlError(
                 f"cannot {doing} the index {self._folder}: {text}",

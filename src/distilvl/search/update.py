@@ -35,48 +35,61 @@ _COMMIT_S = 10.0
 
 
 class Update:
-    """One pass over a folder; `run` is to be called once.
+    """One pass over a folder: `look`, then `run`, each once.
 
     Args:
+        folder: absolute and resolved.
         table: to be brought up to date.
         unreadable: files that are not to be tried again.
         load: gives the model; called only if a file must be read.
     """
 
-    def __init__(self, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder]) -> None:
+    def __init__(self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder]) -> None:
+        self._folder, self._inside = folder, prefix(folder.as_posix())
         self._table, self._unreadable, self._load = table, unreadable, load
         self._report = UpdateReport()
+        self._files: list[PhotoFile] = []
+        self._todo: list[PhotoFile] = []
         self._known: set[str] = set()
         self._ids: set[str] = set()
         self._undecodable: set[str] = set()
 
-    def run(self, folder: Path) -> UpdateReport:
-        """Do it; `folder` is absolute and resolved.
+    def look(self) -> None:
+        """Compare the folder with the table; nothing is written.
 
         Raises:
-            DistilvlError: no such folder; it has no picture left although the table has some of it; a full disk.
+            DistilvlError: no such folder; it cannot be listed; it has no picture left although the table has some of
+                it.
         """
-        inside = prefix(folder.as_posix())
-        files = list_files(folder)
+        files = self._files = list_files(self._folder)
         stamps = self._table.stamps()
-        self._known = {path for path in stamps if path.startswith(inside)}
+        self._known = {path for path in stamps if path.startswith(self._inside)}
         self._ids = {key for _, _, key in stamps.values()}
         if not files and self._known:
             raise DistilvlError(
-                f"{folder} has no image any more, but {len(self._known)} of it are in the index.",
+                f"{self._folder} has no image any more, but {len(self._known)} of it are in the index.",
                 "Is its disk mounted? If they are really gone, delete the index.",
             )
-        todo = [file for file in files if not self._is_done(file, stamps)]
+        self._todo = [file for file in files if not self._is_done(file, stamps)]
         self._report.found = len(files)
-        self._report.unchanged = len(files) - len(todo) - self._report.remembered
-        if todo:
-            self._take_in(todo)
-        self._let_go({file.path for file in files}, inside)
+        self._report.unchanged = len(files) - len(self._todo) - self._report.remembered
+
+    def run(self) -> UpdateReport:
+        """Do what `look` found.
+
+        Raises:
+            DistilvlError: a model that fails; a full disk.
+        """
+        if self._todo:
+            self._take_in(self._todo)
+        self._let_go({file.path for file in self._files})
         return self._report
 
     def _is_done(self, file: PhotoFile, stamps: dict[str, tuple[int, int, str]]) -> bool:
         if self._unreadable.stamp(file.path) == file.stamp:
             self._report.remembered += 1
+            # A run that was killed before its end may have left it the row of what it was.
+            self._undecodable.add(file.path)
             return True
         return file.path in stamps and stamps[file.path][:2] == file.stamp
 
@@ -112,11 +125,11 @@ class Update:
             self._unreadable.add(picture.file.path, picture.file.stamp, picture.reason)
             self._undecodable.add(picture.file.path)
 
-    def _let_go(self, there: set[str], inside: str) -> None:
+    def _let_go(self, there: set[str]) -> None:
         gone = self._known & ((self._known - there) | self._undecodable)
         self._table.delete(sorted(gone))
         self._report.deleted = len(gone)
-        remembered = {path for path in self._unreadable.paths() if path.startswith(inside)}
+        remembered = {path for path in self._unreadable.paths() if path.startswith(self._inside)}
         self._unreadable.forget(remembered - there)
         self._unreadable.save()
 

@@ -12,12 +12,17 @@ from distilvl.serving.faults import Fault
 from distilvl.serving.room import Room
 from distilvl.serving.settings import ServeSettings
 
+# Each list or object of a body costs some 100 times its bytes, and time in which no other request is served.
+_MOST_BRACKETS = 100_000
+
 # So many of the largest bodies are held at a time, of all requests.
 _BODIES_HELD = 16
 
 
 class Bodies:
     """ASGI middleware: 413 as soon as a body is known to be too large, declared or not; 408 when it does not come.
+
+    A body of very many lists or objects is refused before it is parsed, with 422.
 
     Args:
         app: gets the body in one message.
@@ -36,6 +41,7 @@ class Bodies:
         with self._room.take() as add:
             body = await self._read(Headers(scope=scope), receive, add)
             if body is not None:
+                _require_simple(body)
                 await self._app(scope, _replay(body, receive), send)
 
     async def _read(self, headers: Headers, receive: Receive, add: Callable[[int], None]) -> bytes | None:
@@ -65,6 +71,13 @@ class Bodies:
 
     def _too_large(self) -> Fault:
         return Fault(413, f"The body is larger than {self._most:,} bytes.", code="too_large")
+
+
+def _require_simple(body: bytes) -> None:
+    brackets = body.count(b"[") + body.count(b"{")
+    if brackets > _MOST_BRACKETS:
+        message = f"The body has {brackets:,} opening brackets; at most {_MOST_BRACKETS:,} are read."
+        raise Fault(422, message, code="too_complex")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

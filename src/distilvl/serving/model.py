@@ -39,7 +39,7 @@ class ServedModel:
 
     def __init__(self, encoder: Encoder, name: str, settings: ServeSettings, metrics: Metrics) -> None:
         self.name, self.dim, self.revision = name, encoder.dim, encoder.revision
-        self.widths = accepted_widths(encoder)
+        self.widths = encoder.widths
         self._settings = settings
         self._batcher = Batcher(encoder, settings.max_batch, settings.max_wait_ms / 1000, metrics.batch)
         self.encoder = BatchedEncoder(encoder, self._batcher)
@@ -100,14 +100,6 @@ class ServedModel:
             param = items[places[error.position]].param
             raise Fault(500, f"The model fails at {param}.", code="unencodable", param=param) from error
         rows[places] = encoded
-
-
-def accepted_widths(encoder: Encoder) -> frozenset[int]:
-    """The widths in which rows are given: the model's own, and those that a Matryoshka model was trained for.
-
-    Such a model says so in an attribute `matryoshka_widths`; rows of any other are worth nothing when they are cut.
-    """
-    return frozenset({encoder.dim, *getattr(encoder, "matryoshka_widths", ())})
 
 
 def shortened(rows: Rows, width: int) -> Rows:

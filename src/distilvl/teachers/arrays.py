@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", _LAYOUT) from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DistilvlError(f"{path} is not a plain NumPy array: {' '.join(str(error).split())}.", _LAYOUT) from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
         raise DistilvlError(f"{path} is not a two-dimensional array of floating-point numbers.", _LAYOUT)

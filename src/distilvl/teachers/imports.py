@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -119,8 +120,10 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
 def _rows(path: Path, count: int) -> npt.NDArray[Any]:
     try:
         rows: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DistilvlError(f"{path} is not a plain NumPy array: {error}.", "Write it anew.") from error
+    if not isinstance(rows, np.ndarray):
+        raise DistilvlError(f"{path} is not one array.", "Write it anew.")
     if rows.ndim != 2 or len(rows) != count or not np.issubdtype(rows.dtype, np.floating):
         raise DistilvlError(f"{path} holds {rows.dtype} of shape {rows.shape} for {count} items.", "Write it anew.")
     return rows

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError
+from distilvl.students.widths import load_widths
 from distilvl.teachers.accepted import ACCEPTED_TEACHERS
 from distilvl.teachers.options import DEFAULTS, RunOptions
 from distilvl.teachers.revision import folder_hash, hub_commit
@@ -27,6 +28,9 @@ class SentenceTransformerTeacher:
 
     Raises:
         DistilvlError: it cannot be loaded, or does not take both images and text.
+
+    Attributes:
+        matryoshka_widths: of a student of ours, the widths beside `dim` to which its rows may be cut.
     """
 
     preprocessing = "by the SentenceTransformer"
@@ -46,6 +50,7 @@ class SentenceTransformerTeacher:
         folder = Path(spec)
         self.name = folder.resolve().name if folder.is_dir() else spec
         self.revision = options.revision(folder_hash(folder) if folder.is_dir() else hub_commit(spec), default=None)
+        self.matryoshka_widths = load_widths(folder)
         self.dim = self._model.get_embedding_dimension() or self.encode_texts(["width"]).shape[1]
 
     @property
@@ -59,7 +64,7 @@ class SentenceTransformerTeacher:
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to float32 rows, shape (n, D)."""
-        return self._encode([_as_text(text) for text in texts])
+        return self._encode([as_text(text) for text in texts])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self._model.encode(
@@ -72,8 +77,11 @@ class SentenceTransformerTeacher:
         return rows.astype(np.float32, copy=False)
 
 
-def _as_text(text: str) -> str:
-    """`text`, with a space before it where the library would take it for an image's address and fetch it."""
+def as_text(text: str) -> str:
+    """`text`, with a space before it where `SentenceTransformer.encode` would take it for something else.
+
+    It reads the image file or the address that a string names, so a caption such as `0.jpg` would become a picture.
+    """
     return text if infer_modality(text) == "text" else f" {text}"
 
 

@@ -124,10 +124,19 @@ def test_refused_images_are_left_out_on_request(server, photos: PairDataset, tmp
 
 def test_a_server_that_takes_nothing_is_not_asked_for_every_item(server, photos: PairDataset):
     teacher = HttpTeacher.from_spec(spec(server.url, batch=1, concurrency=1))
-    server.poison = photos.captions[0]
-    with pytest.raises(UnansweredError) as caught:
+    server.answer = lambda handler, body: handler.send_error(400, "no such model")
+    with pytest.raises(UnansweredError, match=r"has taken nothing yet .*model's name") as caught:
         teacher.encode_texts(photos.captions)
-    assert (caught.value.positions, caught.value.refused, len(server.requests)) == ([0], False, 1)
+    assert (caught.value.positions, caught.value.refused, len(server.requests)) == ([0, 1, 2], False, 3)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_bad_items_may_come_first(server, photos: PairDataset, tmp_path: Path, concurrency: int):
+    teacher = HttpTeacher.from_spec(spec(server.url, batch=1, concurrency=concurrency))
+    server.poison = teacher._data_uri(pictures(photos)[0])
+    report = extract_features(teacher, photos, tmp_path / "store", skip_bad=True)
+    assert [Path(name).name for name in report.skipped] == ["00.png"]
+    assert report.store.counts == {"image": 39, "text": 80}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ from distilvl.teachers.piecewise import Arrived, UnansweredError
 BAD_REPLIES = 3
 # How often a server that never answered is tried before we conclude that it is not there.
 FIRST_TRIES = 3
+# How many items a server that has taken none may refuse before we conclude that it takes none: a few bad ones may come
+# first. As many as are under way at once cost nothing more, and others of them may be answered yet.
+FIRST_REFUSALS = 3
 _LONGEST_BACKOFF_S = 60.0
 _AGAIN = "Run the same command again: what has arrived is stored, and only the rest is asked."
 
@@ -83,12 +86,14 @@ class Crew:
             if not future.cancelled():
                 future.result()
         if self._refused:
-            first = min(self._refused)
+            first, stopped = min(self._refused), self._stop.is_set()
             raise UnansweredError(
                 sorted(self._refused),
-                f"the server does not take it ({self._refused[first]})",
-                "Check that item and the options of the teacher; --skip-bad leaves refused images out.",
-                refused=not self._stop.is_set(),
+                f"the server {'has taken nothing yet' if stopped else 'does not take it'} ({self._refused[first]})",
+                "Check the model's name and the other options of the teacher."
+                if stopped
+                else "Check that item and the options of the teacher; --skip-bad leaves refused images out.",
+                refused=not stopped,
             )
 
     def _batch(self, positions: list[int]) -> None:
@@ -128,8 +133,8 @@ class Crew:
             return
         with self._lock:
             self._refused[positions[0]] = reason
-        # A server that has taken nothing yet most likely will not take the rest either.
-        if not self._proven.is_set():
+            hopeless = len(self._refused) >= max(FIRST_REFUSALS, self._settings.concurrency)
+        if hopeless and not self._proven.is_set():
             self._stop.set()
 
     def _is_hopeless(self, state: RetryCallState) -> bool:

@@ -1,0 +1,79 @@
+"""The row that photographs are compared with: of a text, a picture, both, or as given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distilvl.data.images import decode_image
+from distilvl.data.records import FileImage
+from distilvl.errors import DistilvlError
+from distilvl.search.encoder import Encoder, Rows
+
+ImageQuery = Image.Image | bytes | str | Path
+"""Pixels, encoded bytes, or a file."""
+
+
+def query_row(
+    encoder: Callable[[], Encoder],
+    row_of: Callable[[str], Rows],
+    text: str | None,
+    image: ImageQuery | None,
+    like: str | None,
+    weight: float,
+) -> Rows:
+    """The unit row (D,) of a question.
+
+    Args:
+        encoder: gives the model; called only if something must be encoded.
+        row_of: gives the row of an id.
+        text: what photographs should show.
+        image: a picture they should be like.
+        like: the same, by its id; not together with `image`.
+        weight: of text and picture together, the text's share: the query is the weighted sum of their unit rows.
+
+    Raises:
+        DistilvlError: nothing to search for, an unknown id, a bad weight or picture.
+    """
+    if image is not None and like is not None:
+        raise DistilvlError("two pictures are given.", "Give either a picture or the id of one.")
+    if not 0 <= weight <= 1:
+        raise DistilvlError(f"the text's weight is {weight}.", "It must be between 0 and 1.")
+    if text is not None and not text.strip():
+        raise DistilvlError("the text to search for is empty.", "Say what the photograph should show.")
+    rows = []
+    if text is not None:
+        rows.append(encoder().encode_texts([text])[0])
+    if like is not None:
+        rows.append(row_of(like))
+    elif image is not None:
+        rows.append(encoder().encode_images([_pixels(image)])[0])
+    if not rows:
+        raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
+    return rows[0] if len(rows) == 1 else _unit(weight * rows[0] + (1 - weight) * rows[1])
+
+
+def given_row(vector: Rows, dim: int) -> Rows:
+    """`vector` as a unit row (D,); `DistilvlError` if it has not the width `dim`, or is zero or not finite."""
+    row = np.asarray(vector, dtype=np.float32)
+    if row.shape != (dim,):
+        raise DistilvlError(f"the query has the shape {row.shape}.", f"It must be ({dim},).")
+    return _unit(row)
+
+
+def _unit(row: Rows) -> Rows:
+    norm = float(np.linalg.norm(row))
+    if not (np.isfinite(norm) and norm > 0):
+        raise DistilvlError("the query is zero or not finite.", "Choose another weight or another query.")
+    return np.asarray(row / norm, dtype=np.float32)
+
+
+def _pixels(image: ImageQuery) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, bytes):
+        return decode_image(image, "the picture")
+    return decode_image(FileImage(str(image)).read(), str(image))

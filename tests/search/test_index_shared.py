@@ -1,0 +1,156 @@
+"""An index that several processes use: a reader, an update, and one that makes it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from distilvl.errors import DistilvlError
+from distilvl.search import Encoder, Index, index_folder
+from distilvl.search.about import About
+from distilvl.search.update import Update
+
+Paint = Callable[..., Path]
+
+
+@pytest.fixture
+def index(photos: Path, tmp_path: Path, encoder: Encoder) -> Index:
+    made = Index.create(tmp_path / "made.index", encoder)
+    made.update(photos)
+    return made
+
+
+@pytest.fixture
+def stop_at_the_end(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Updates, in commits of one row, are stopped when all are written and nothing has been let go; `undo` ends it."""
+
+    def stop(self: Update, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distilvl.search.update.COMMIT_ROWS", 1)
+    monkeypatch.setattr(Update, "_let_go", stop)
+    return monkeypatch
+
+
+def test_a_reader_sees_what_another_one_wrote(photos, index, paint, monkeypatch) -> None:
+    monkeypatch.setattr("distilvl.search.table._SEEN_AFTER", timedelta(0))
+    reader = Index.open(index.path)
+    assert len(reader) == 30
+    paint(photos / "more.png", "more")
+    index.update(photos)
+    assert len(reader) == 31
+
+
+def test_an_update_sees_what_another_one_wrote_a_moment_ago(photos, index, paint, colours) -> None:
+    other = Index.open(index.path, index.encoder)
+    assert len(other) == 30
+    paint(photos / "more.png", "more")
+    assert index.update(photos).encoded == 1
+    assert other.update(photos).unchanged == 31
+    assert colours.shown == 31
+
+
+def test_a_reader_learns_of_folders_that_another_one_added(index, tmp_path, paint) -> None:
+    reader = Index.open(index.path, index.encoder)
+    assert reader.search("red", folder="xmas") == []
+    file = paint(tmp_path / "more" / "xmas" / "a.png", "red")
+    index.update(tmp_path / "more")
+    assert [hit.path for hit in reader.search("red", folder="xmas")] == [file.as_posix()]
+    assert reader.folders == index.folders
+
+
+def test_after_it_was_made_anew_with_another_model_an_open_one_refuses(photos, index, colours) -> None:
+    reader = Index.open(index.path, index.encoder)
+    assert len(reader.search("red")) == 10
+    index_folder(photos, index.path, type(colours)("2"), rebuild=True)
+    for _ in range(2):
+        with pytest.raises(DistilvlError, match=r"another model.*Open it again"):
+            reader.search("red")
+        with pytest.raises(DistilvlError, match=r"another model.*Open it again"):
+            reader.update(photos)
+
+
+def test_after_it_was_made_anew_with_the_same_model_an_open_one_goes_on(photos, index) -> None:
+    reader = Index.open(index.path, index.encoder)
+    before = reader.search("red", top=30)
+    index_folder(photos, index.path, index.encoder, rebuild=True)
+    assert reader.search("red", top=30) == before
+
+
+def test_a_folder_is_found_by_its_name_before_its_first_update_has_ended(
+    photos, tmp_path, encoder, stop_at_the_end
+) -> None:
+    index = Index.create(tmp_path / "i", encoder)
+    name = 'O\'Brien 100%_"x"'
+    assert index.search("red", folder=name) == []
+    with pytest.raises(KeyboardInterrupt):
+        index.update(photos)
+    assert len(index.search("red", top=30, folder=name)) == 15
+
+
+def test_a_folder_that_cannot_be_taken_in_is_not_counted(photos, index, tmp_path) -> None:
+    with pytest.raises(DistilvlError, match="no folder"):
+        index.update(tmp_path / "nowhere")
+    assert index.folders == [photos.as_posix()]
+
+
+def test_the_row_of_a_file_that_is_undecodable_by_now_leaves_though_the_run_was_stopped(
+    photos, index, paint, stop_at_the_end
+) -> None:
+    (photos / "00.png").write_bytes(b"no picture")
+    paint(photos / "02.png", "changed")  # a commit, and with it the list of what is undecodable
+    with pytest.raises(KeyboardInterrupt):
+        index.update(photos)
+    stop_at_the_end.undo()
+    again = Index.open(index.path, index.encoder)
+    report = again.update(photos)
+    assert (report.remembered, report.deleted, len(again)) == (1, 1, 29)
+    assert (photos / "00.png").as_posix() not in {hit.path for hit in again.search("red", top=30)}
+    assert again.update(photos).deleted == 0
+
+
+def test_two_first_runs_at_once_keep_the_rows_of_both(photos, tmp_path, encoder, paint, monkeypatch) -> None:
+    # The second has found no index, and comes to make it when the first is done.
+    from distilvl.features.atomic import make_folder
+
+    paint(tmp_path / "other" / "a.png", "red")
+    turns = []
+
+    def slow(folder: Path) -> None:
+        turns.append(folder)
+        make_folder(folder)
+        if len(turns) == 1:
+            index_folder(photos, folder, encoder)
+
+    monkeypatch.setattr("distilvl.search.index.make_folder", slow)
+    assert index_folder(tmp_path / "other", tmp_path / "i", encoder).added == 1
+    made = Index.open(tmp_path / "i")
+    assert (len(turns), len(made)) == (2, 31)
+    assert made.folders == [(tmp_path / "other").as_posix(), photos.as_posix()]
+
+
+def test_a_stopped_rebuild_continues_and_a_finished_one_begins_anew(photos, index, colours, stop_at_the_end) -> None:
+    other = type(colours)("2")
+    with pytest.raises(KeyboardInterrupt):
+        index_folder(photos, index.path, other, rebuild=True)
+    assert (other.shown, About.load(index.path).rebuilding) == (30, True)
+    stop_at_the_end.undo()
+    assert index_folder(photos, index.path, other, rebuild=True).unchanged == 30
+    assert (other.shown, About.load(index.path).rebuilding) == (30, False)
+    assert index_folder(photos, index.path, other, rebuild=True).encoded == 30
+
+
+@pytest.mark.parametrize("why", ["another model", "damaged"])
+def test_a_stopped_rebuild_that_cannot_continue_begins_anew(photos, index, colours, stop_at_the_end, why) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        index_folder(photos, index.path, type(colours)("2"), rebuild=True)
+    stop_at_the_end.undo()
+    if why == "damaged":
+        for file in (index.path / "photos.lance" / "data").iterdir():
+            file.write_bytes(bytes(file.stat().st_size))
+    revision = "2" if why == "damaged" else "3"
+    assert index_folder(photos, index.path, type(colours)(revision), rebuild=True).encoded == 30
+    assert (len(Index.open(index.path)), Index.open(index.path).model.revision) == (30, revision)
