@@ -119,9 +119,9 @@ def test_folders_of_splits_behind_an_address(folder: Path, tmp_path: Path) -> No
     for part, data in zip(("train", "validation"), pictures(folder), strict=False):
         write(tmp_path / "shards" / part / "0000.parquet", {"image": [data], "caption": [part]})
     dataset = load_dataset(f"parquet:file://{tmp_path}/shards/*/0000.parquet")
-    assert [(record.image_id, record.captions) for record in dataset] == [
-        ("train/0000/0", ("train",)),
-        ("validation/0000/0", ("validation",)),
+    assert [(record.image_id, record.captions, record.split) for record in dataset] == [
+        ("train/0000/0", ("train",), "train"),
+        ("validation/0000/0", ("validation",), "val"),
     ]
 
 

@@ -193,6 +193,8 @@ def test_another_model_is_refused_unless_the_index_is_made_anew(photos, index, r
         index_folder(photos, index.path, other)
     with pytest.raises(DistilvlError, match="--rebuild"):
         Index.open(index.path, other)
+    with pytest.raises(DistilvlError, match=r"open in Python\. Give it again"):
+        index_folder(photos, index.path, rebuild=True)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(photos, tmp_path, encoder) -> None:

@@ -86,6 +86,12 @@ def split_in_name(path: Path) -> str | None:
     return words.pop() if len(words) == 1 else None
 
 
+def split_in_path(name: Path, folder: str) -> str | None:
+    """The split that a file's name has a word for, or else the name of its folder, as in `validation/0000.parquet`."""
+    above = usual_split(folder.lower())
+    return split_in_name(name) or (above if above in ("train", "val", "test") else None)
+
+
 def split_of(image_id: str) -> str:
     """The split of an image in a list that names none: about 80 % train, 10 % val, 10 % test.
 

@@ -13,7 +13,7 @@ from typing import Any
 from distilvl.data.arrow import column_types
 from distilvl.data.columns import Columns, captions_in, find_columns
 from distilvl.data.images import BAD_IMAGE_REMEDY
-from distilvl.data.listing import dataset_of, image_in, split_in_name, usual_split
+from distilvl.data.listing import dataset_of, image_in, split_in_path, usual_split
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.optional import require
 from distilvl.data.records import ImageSource, PairDataset
@@ -133,7 +133,8 @@ class ParquetImage:
 def _rows(path: AnyPath, above: int, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
     """The rows of one file, named from the folder that is `above` parts deep."""
     arrow = require("pyarrow", "parquet")
-    folder = "".join(f"{part}/" for part in path.parent.parts[above:])
+    below = path.parent.parts[above:]
+    folder, split = "".join(f"{part}/" for part in below), split_in_path(Path(path.name), below[-1] if below else "")
     try:
         with _opened(path) as file:
             types = column_types(file.schema_arrow, "parquet")
@@ -152,7 +153,7 @@ def _rows(path: AnyPath, above: int, groups: RowGroups, image: str | None, capti
                         else image_in(path.parent, values[columns.image], where)
                     )
                     key = f"{path.stem}/{before + row}" if in_file else values[columns.image]
-                    yield table_row(where, f"{folder}{key}", source, values, columns, split_in_name(Path(path.name)))
+                    yield table_row(where, f"{folder}{key}", source, values, columns, split)
     except (OSError, arrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DistilvlError(

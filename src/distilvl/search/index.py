@@ -220,7 +220,7 @@ class Index:
 
     def _load(self) -> Encoder:
         if not self._spec:
-            raise DistilvlError(f"{self.path} was made with a model that was open in Python.", "Give it again.")
+            raise _open_in_python(self.path)
         try:
             encoder = load_encoder(self._spec)
         except DistilvlError as error:
@@ -259,6 +259,8 @@ def index_folder(
         raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
     if model is None and rebuild:
         model = About.load(Path(out)).model.spec
+        if not model:
+            raise _open_in_python(Path(out))
     index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
     return index.update(folder)
 
@@ -279,6 +281,10 @@ def _encoder(model: str | Path | Teacher) -> Encoder:
     if isinstance(model, str | Path):
         return load_encoder(model)
     return model if isinstance(model, Encoder) else Encoder(model, one_call_at_a_time=False)
+
+
+def _open_in_python(path: Path) -> DistilvlError:
+    return DistilvlError(f"{path} was made with a model that was open in Python.", "Give it again.")
 
 
 def _named(model: ModelInfo) -> str:

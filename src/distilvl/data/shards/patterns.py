@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilvl.data.listing import split_in_name, usual_split
+from distilvl.data.listing import split_in_path, usual_split
 from distilvl.data.optional import require
 from distilvl.data.remote import AnyPath, is_remote, remote_files
 from distilvl.data.specs import Spec
 from distilvl.errors import DistilvlError
-
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,7 @@ def _split(path: AnyPath, named: dict[str, set[AnyPath]]) -> str:
     for split, paths in named.items():
         if path in paths:
             return split
-    folder = usual_split(path.parent.name)
-    return split_in_name(Path(path.name)) or (folder if folder in _SPLITS else "train")
+    return split_in_path(Path(path.name), path.parent.name) or "train"
 
 
 def _expand(place: str) -> list[AnyPath]:
