@@ -31,3 +31,15 @@ def test_cd_takes_one_too_and_it_never_falls_below_the_bound(unit_rows):
     learned(*rows).backward()
     assert learned.temperature.log_tau.grad.isfinite()
     assert learned.temperature.log_tau.grad.abs() > 1e-3
+
+
+def test_one_that_a_step_took_below_the_bound_comes_back(unit_rows):
+    z, others, ids = unit_rows(8, 4, 0), unit_rows(8, 4, 1), torch.arange(8)
+    loss = InfoNCE(LearnedTemperature(LOWEST / 2))
+    assert loss(z, others, ids).item() == pytest.approx(InfoNCE(LOWEST)(z, others, ids).item(), rel=1e-4)
+    optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss(z, others, ids).backward()
+        optimizer.step()
+    assert loss.temperature.value.item() > 2 * LOWEST

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,14 @@ def test_the_launcher_says_how_many_devices(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(key, value)
     with pytest.raises(DistilvlError, match="--devices is 3, and the launcher started 2"):
         start_fabric("cpu", "32-true", devices=3)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu0", "mps", "tpu"])
+def test_a_device_that_is_not_there_is_an_error_of_one_process_too(accelerator: str) -> None:
+    if accelerator == "mps" and torch.backends.mps.is_available():
+        accelerator = "cuda"
+    with pytest.raises(DistilvlError, match=rf"cannot train on {accelerator}: .*--device auto or cpu"):
+        start_fabric(accelerator, "32-true")
 
 
 def test_one_process_needs_no_launcher() -> None:

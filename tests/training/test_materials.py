@@ -13,6 +13,7 @@ from distilvl.features import FeatureStore, image_key, text_key
 from distilvl.features.manifest import Manifest
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
+from distilvl.training.batched import Rows
 from distilvl.training.materials import SharedInputs
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
@@ -99,6 +100,35 @@ def test_a_tower_with_other_weights_is_asked_again(folder: Path, encoder: DualEn
     second = shared.materials(str(folder), "train", encoder, None, FABRIC)
     assert first.pooled_texts is None
     assert np.abs(first.pooled_images - second.pooled_images).max() > 1e-3  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("override", "modality"),
+    [
+        ("student.image.pooling=cls", "image"),
+        ("student.text.pooling=cls", "text"),
+        ("student.text.max_length=4", "text"),
+        ("student.text.config.num_attention_heads=4", "text"),
+    ],
+)
+def test_the_same_weights_used_in_another_way_are_asked_again(
+    folder: Path, student_yaml: Path, override: str, modality: str
+) -> None:
+    shared = SharedInputs()
+
+    def pooled(*overrides: str) -> Rows:
+        torch.manual_seed(0)
+        config = load_config("paper", student=str(student_yaml), overrides=overrides)
+        encoder = DualEncoder(build_student(config.student, 6, ["grey number"]))
+        encoder.freeze(modality)
+        found = shared.materials(str(folder), "train", encoder, None, FABRIC)
+        rows = found.pooled_images if modality == "image" else found.pooled_texts
+        assert rows is not None
+        return rows
+
+    first = pooled()
+    assert pooled() is first
+    assert (pooled(override) != first).any()
 
 
 def test_pixels_may_be_kept_on_disk_for_other_processes(folder: Path, encoder: DualEncoder, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import tarfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from distilvl.features.views import Views
 from distilvl.students import DualEncoder, build_student
 from distilvl.training.distributed import Share
 from distilvl.training.inputs import StepInputs
+from distilvl.training.sources import AlternatingSource
 from distilvl.training.sources.stream import StreamSource, image_ids
 from distilvl.training.sources.stream_parts import join
 from distilvl.training.sources.stream_workers import BatchDecoder, DecodedBatch, decoded_batches, worker_processes
@@ -296,6 +299,27 @@ def test_a_record_without_features_is_named_or_left_out(opened: Open, tmp_path: 
     assert "epoch 0 left out 2 bad records, the first: " in caplog.text
 
 
+def test_a_store_without_the_records_gives_no_axes(opened: Open, tmp_path: Path):
+    empty = FeatureStore.create(tmp_path / "store", Manifest(teacher="t", revision="1", dim=12))
+    with pytest.raises(DistilvlError, match=r"lacks the features of all sampled records.*distilvl features"):
+        opened(empty).teacher  # noqa: B018 (a property that looks them up)
+
+
+def test_the_fingerprint_follows_the_vocabulary_of_a_new_tower(student_yaml: Path, source: str, fabric: Fabric):
+    config = StudentConfig(**yaml.safe_load(student_yaml.read_text()))
+    split = open_split(source, "train")
+
+    def of(text: str) -> tuple[int, str]:
+        encoder = DualEncoder(build_student(config, 12, [text]))
+        found = StreamSource(split, encoder, TrainingConfig(batch_size=8), None, fabric, workers=0).fingerprint()
+        return len(encoder.student[0].sub_modules["text"][0].tokenizer), found
+
+    first, same, other = of("red box"), of("red box"), of("red fox")
+    assert first == same
+    assert first[0] == other[0]
+    assert first[1] != other[1]
+
+
 def spoil(members: dict[str, bytes]) -> None:
     for name in members.keys() & {"05.png", "21.txt", "40.png"}:
         members[name] = b"\xff" * 50
@@ -316,6 +340,34 @@ def test_bad_records_are_named_or_left_out(
     assert stream.skipped == 3
     rest = list(opened(data=data, skip_bad=True).epoch(0, skip=2))
     assert all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_bad_records_are_counted_once_and_said_wherever_an_epoch_is_left(
+    opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    data = write_shards(tmp_path / "bad", spoil)
+    stream = opened(data=data, skip_bad=True)
+
+    def told() -> int:
+        return sum(map(int, re.findall(r"epoch \d left out (\d) bad records", caplog.text)))
+
+    with caplog.at_level(logging.WARNING, "distilvl"):
+        first = list(islice(stream.epoch(0), 4))  # and never asked again
+        assert told() == stream.skipped
+        rest = list(stream.epoch(0, skip=4))
+        again = list(stream.epoch(1))
+    assert (len(first), len(rest), len(again)) == (4, 3, 7)
+    assert stream.skipped == 3
+    assert told() == 6
+
+
+def test_bad_records_are_said_beside_other_data(opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    good, bad = opened(), opened(data=write_shards(tmp_path / "bad", spoil), skip_bad=True)
+    for source in (AlternatingSource(bad, good, 0.5), AlternatingSource(good, bad, 0.5)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "distilvl"):
+            list(source.epoch(0))
+        assert "epoch 0 left out 3 bad records" in caplog.text
 
 
 def test_a_batch_of_bad_records_is_an_error(opened: Open, tmp_path: Path):

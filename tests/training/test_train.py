@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +20,11 @@ from distilvl.data.batches import Batch
 from distilvl.data.images import decode_image
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import score
+from distilvl.features.atomic import only_writer
 from distilvl.recipes import load_config
+from distilvl.search import load_encoder
 from distilvl.students import DualEncoder, load_student
+from distilvl.students.basis import load_basis
 from distilvl.students.build import build_student
 from distilvl.students.routes import route
 from distilvl.training.checkpoint import load_tensors
@@ -412,6 +420,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.widths=[6, 3]", "optimizer.lr=3.0e-3"]
     _train(pictures, teacher, student_yaml, out, *overrides)
     full, narrow = (distilvl.evaluate(out, pictures, split="val", width=width) for width in (None, 3))
+    assert load_encoder(out).widths == {12, 6, 3}
     val, student = load_dataset(pictures).split("val"), load_student(out / "student")
     images = student.encode([decode_image(record.image.read(), record.image.name) for record in val])
     by_hand = score(images[:, :3], student.encode(list(val.captions))[:, :3], val.caption_image)
@@ -443,3 +452,78 @@ def test_frozen_towers_stay_as_they_were_and_heads_learn(
         assert same == [modality in frozen, True, False], modality  # tower, pooling (no weights), head
     found = json.loads((out / "result.json").read_text())
     assert found["val"]["rsum"] == pytest.approx(distilvl.evaluate(out, pictures, split="val").student.rsum)
+
+
+def _change_captions(pictures: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path = pictures / "captions.jsonl"
+    lines = [change(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("changed", ["words", "images"])
+def test_a_run_does_not_go_on_with_other_data(
+    pictures: Path, student_yaml: Path, tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with more images nor with another vocabulary of the same size."""
+    overrides = ["training.epochs=2", "student.text.vocabulary=60"]
+    update, calls = Trainer.update, 0
+
+    def stop_at_four(self: Trainer, inputs: StepInputs) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return update(self, inputs)
+
+    monkeypatch.setattr(Trainer, "update", stop_at_four)
+    with pytest.raises(KeyboardInterrupt):
+        _train(pictures, None, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
+    monkeypatch.setattr(Trainer, "update", update)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    if changed == "words":
+        _change_captions(pictures, lambda line: {**line, "captions": [text + " aa" for text in line["captions"]]})
+    else:
+        _change_captions(pictures, lambda line: {**line, "split": line["split"].replace("test", "train")})
+    with pytest.raises(DistilvlError, match=r"the data changed since this run began.*another --out"):
+        _train(pictures, None, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("widths", [[], ["objective.widths=[4]"]])
+def test_going_on_from_a_student_of_several_widths_keeps_its_space(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, widths: list[str]
+) -> None:
+    _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1", "objective.widths=[4]")
+    _change_captions(pictures, lambda line: {**line, "captions": [f"red {line['captions'][0]}"]})
+    _train(pictures, teacher, tmp_path / "first" / "student", tmp_path / "next", "training.epochs=1", *widths)
+    first, kept = (load_basis(tmp_path / run / "student") for run in ("first", "next"))
+    assert first is not None
+    assert kept is not None
+    assert torch.equal(first, kept)
+
+
+def test_a_regression_onto_a_teacher_of_another_width_is_refused(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    overrides = ["student.width=16", "training.head_start=regression"]
+    with pytest.raises(DistilvlError, match="heads of width 16 to a teacher of width 12"):
+        _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
+
+
+def test_a_second_process_waits_for_the_first_one_in_the_same_folder(
+    pictures: Path, student_yaml: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    second = threading.Thread(
+        target=partial(_train, pictures, None, student_yaml, out, "training.epochs=1", recipe="contrastive")
+    )
+    with caplog.at_level(logging.WARNING, "distilvl"), only_writer(out):
+        second.start()
+        while second.is_alive() and "another run is writing" not in caplog.text:
+            second.join(0.1)
+        waited = second.is_alive()
+        assert not list(out.iterdir())
+    second.join()
+    assert waited
+    assert (out / "result.json").is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,10 @@ class LearnedTemperature(nn.Module):
     @property
     def value(self) -> Tensor:
         """tau, 0-d."""
-        return self.log_tau.exp().clamp(min=LOWEST)
+        # Not in the graph: below the bound the gradient would be 0, and tau would stay there for good.
+        with torch.no_grad():
+            self.log_tau.clamp_(min=math.log(LOWEST))
+        return self.log_tau.exp()
 
     def __rtruediv__(self, logits: Tensor) -> Tensor:
         """`logits / self`."""

@@ -72,7 +72,7 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
         devices: of this machine; none takes as many as the launcher started processes, 1 without a launcher.
 
     Raises:
-        DistilvlError: not the number that the launcher started, or more devices than there are.
+        DistilvlError: not the number that the launcher started, no such device, or more devices than there are.
     """
     here, everywhere = _launched()
     if here is not None and devices not in (None, here):
@@ -82,20 +82,20 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
         )
     local = here or devices or 1
     processes = everywhere or local
-    if processes == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
-    # It reports each step of the start.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
+        if processes == 1:
+            return Fabric(accelerator=accelerator, devices=1, precision=precision)
+        # It reports each step of the start.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         strategy = DDPStrategy(timeout=PATIENCE, **_KEEP_BUFFERS)
         nodes = processes // local
         fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, strategy=strategy, precision=precision)
         fabric.launch()
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise DistilvlError(
-            f"cannot train in {processes} processes: {reason}.", "Use a device for each, or --device cpu."
-        ) from error
+        remedy = "Use --device auto or cpu." if processes == 1 else "Use a device for each, or --device cpu."
+        where = f"on {accelerator}" if processes == 1 else f"in {_processes(processes)}"
+        raise DistilvlError(f"cannot train {where}: {reason}.", remedy) from error
     if fabric.global_rank > 0:
         silence()
         logging.getLogger("distilvl").setLevel(logging.ERROR)

@@ -35,7 +35,7 @@ def regress_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) -> 
         fabric: where the towers are asked; of several processes each encodes its share.
 
     Raises:
-        DistilvlError: the batches have no teacher's rows.
+        DistilvlError: the batches have no teacher's rows, or rows of another width than the student's.
     """
     images: list[tuple[Tensor, Tensor]] = []
     texts: list[tuple[Tensor, Tensor]] = []
@@ -44,6 +44,12 @@ def regress_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) -> 
             raise DistilvlError(
                 "training.head_start: regression fits the heads to a teacher, and none is named.",
                 "Pass --teacher or --features, or set training.head_start=random.",
+            )
+        have, width = inputs.u_image.shape[1], encoder.head("image").out_features
+        if have != width:
+            raise DistilvlError(
+                f"training.head_start: regression fits heads of width {width} to a teacher of width {have}.",
+                "Leave student.width unset, or set training.head_start=random.",
             )
         pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
         images.append((pooled_images, inputs.u_image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.views import Views
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.routes import route
 from distilvl.students.token_rows import TokenRows
 from distilvl.training.batched import Rows, over_rows, over_texts
 from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
@@ -151,7 +153,7 @@ class SharedInputs:
             pixels=cache.pixels,
             tokens=tokens,
             pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels)),
-            pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens)),
+            pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens), tokens),
             caption_image=_owners(cache.dataset),
             teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized, views),
             skipped=cache.skipped,
@@ -172,12 +174,14 @@ class SharedInputs:
         fabric: Fabric,
         modality: str,
         rows: Callable[[], Rows],
+        tokens: TokenRows | None = None,
     ) -> Rows | None:
         """`rows()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
         if modality not in encoder.frozen:
             return None
         precision = type(fabric.strategy.precision).__name__
-        key = (*of, modality, precision, encoder.preprocessing, encoder.tower_fingerprint(modality))
+        given = encoder.preprocessing if tokens is None else tokens_hash(tokens)
+        key = (*of, modality, precision, given, _architecture(encoder, modality), encoder.tower_fingerprint(modality))
         if key not in self._pooled:
             logger.info("asking the frozen %s tower about %s", modality, f"{of[0]}/{of[1]}")
             self._pooled[key] = rows()
@@ -198,6 +202,19 @@ class SharedInputs:
                 store, cache.dataset, cache.keys, normalized=normalized, views=views, folder=self.pixel_cache
             )
         return self._teachers[key]
+
+
+def tokens_hash(tokens: TokenRows) -> str:
+    """Equal for equal rows."""
+    digest = hashlib.sha256(tokens.lengths.tobytes())
+    digest.update(tokens.ids.data)
+    return digest.hexdigest()
+
+
+def _architecture(encoder: DualEncoder, modality: str) -> str:
+    """What a tower computes with its weights, down to the pooling: the same weights may be used in several ways."""
+    before_head = route(encoder.student, modality)[:-1]
+    return f"{before_head[0].model.config.to_json_string()} {before_head}"
 
 
 def _owners(dataset: Items) -> npt.NDArray[np.int64]:

@@ -1,11 +1,11 @@
-"""What chunks, several processes and recomputed activations ask of a student's towers."""
+"""What chunks, several processes and recomputed activations ask of a student's towers, and a resume of the data."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -13,10 +13,8 @@ from distilvl.config import TrainingConfig
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.routes import MODALITIES, route
-from distilvl.training.materials import Materials
+from distilvl.training.materials import Materials, tokens_hash
 from distilvl.training.sources.stream import StreamSource
-
-_BLOCK = 1 << 20
 
 
 def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> None:
@@ -97,15 +95,34 @@ def rest_idle_weights(encoder: DualEncoder) -> None:
 
 
 def fingerprint(materials: Materials | StreamSource) -> str:
-    """A hash of what a batch is drawn from: images' shape, owners of captions, token ids; of a stream, its counts."""
+    """A hash of what a batch is drawn from: images' shape, owners of captions, token ids.
+
+    Of a stream it is the numbers of records and the vocabulary.
+    """
     if isinstance(materials, StreamSource):
         return materials.fingerprint()
     digest = hashlib.sha256(str(materials.images.shape).encode())
     digest.update(materials.caption_image.tobytes())
-    digest.update(materials.tokens.lengths.tobytes())
-    for ids in np.array_split(materials.tokens.ids, 1 + len(materials.tokens.ids) // _BLOCK):
-        digest.update(ids.astype(np.int64).tobytes())
+    digest.update(tokens_hash(materials.tokens).encode())
     return digest.hexdigest()
+
+
+def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """That a checkpoint's run goes on with the data that it began with.
+
+    Args:
+        stored: the checkpoint's fingerprints by what they are of; older ones have none and are not checked.
+        now: likewise.
+
+    Raises:
+        DistilvlError: one that differs.
+    """
+    for name, fact in stored.items():
+        if now.get(name) != fact:
+            raise DistilvlError(
+                f"the {name.replace('_', ' ')} changed since this run began: other images, captions or vocabulary.",
+                "Choose another --out, or put the old data back and repeat the command.",
+            )
 
 
 def _learning_towers(encoder: DualEncoder) -> list[tuple[str, Any]]:

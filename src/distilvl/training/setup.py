@@ -24,7 +24,7 @@ from distilvl.features.views import Views
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.multiscale import require_pairless
 from distilvl.students import DualEncoder, build_student
-from distilvl.students.basis import principal_basis
+from distilvl.students.basis import load_basis, principal_basis
 from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
 from distilvl.training.head_start import regress_heads
@@ -63,7 +63,9 @@ class Setup:
         extra: what is learnt beside it, likewise, if anything.
         source: batches of both.
         val: the validation split.
-        basis: axes that the teacher's rows were turned to (D, D), for a student of several widths.
+        basis: axes that the teacher's rows were turned to (D, D), for a student of several widths or one that goes on
+            from such a student.
+        fingerprints: of the data that is learnt from.
     """
 
     store: FeatureStore | None
@@ -75,6 +77,7 @@ class Setup:
     source: BatchSource
     val: Materials
     basis: Tensor | None
+    fingerprints: dict[str, str]
 
     @property
     def skipped_images(self) -> int:
@@ -120,11 +123,11 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     train = ready(str(config.inputs.data), splits.train)
     extra = None if splits.extra is None else ready(str(config.inputs.extra_data), splits.extra)
     val = shared.materials(_val_data(config), "val", encoder, store, fabric)
-    require_agreement(fabric, data=fingerprint(train), extra_data="" if extra is None else fingerprint(extra))
+    fingerprints = {"data": fingerprint(train), "extra_data": "" if extra is None else fingerprint(extra)}
+    require_agreement(fabric, **fingerprints)
     make_ready(encoder, config.training, fabric.world_size)
-    basis = None
-    if config.objective.widths and (known := train.teacher) is not None:
-        basis = principal_basis(known.images.blocks(), known.texts.blocks())
+    basis = _basis(config, train, store)
+    if basis is not None:
         train, val = train.turned(basis), val.turned(basis)
         extra = None if extra is None else extra.turned(basis)
 
@@ -137,7 +140,7 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     if config.training.head_start == "regression" and not folder.last.is_file():
         regress_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
-    return Setup(store, model, encoder, objective, train, extra, source, val, basis)
+    return Setup(store, model, encoder, objective, train, extra, source, val, basis, fingerprints)
 
 
 def _val_data(config: Config) -> str:
@@ -234,6 +237,17 @@ def _views(config: Config, store: FeatureStore | None) -> Views | None:
             "Name a teacher, or a store made with `distilvl features --views`.",
         )
     return store.require_views(config.training.views)
+
+
+def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:
+    """Other axes for the teacher's rows: those that the student to go on with learnt, or the principal ones."""
+    kept = None if config.student.folder is None else load_basis(Path(config.student.folder))
+    # With a teacher of another width nothing compares the student's rows with the teacher's.
+    if kept is not None and (store is None or store.manifest.dim == len(kept)):
+        return kept
+    if not config.objective.widths or (known := train.teacher) is None:
+        return None
+    return principal_basis(known.images.blocks(), known.texts.blocks())
 
 
 def _shared_width(config: Config, store: FeatureStore | None) -> int:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
-from distilvl.features.atomic import write_atomically
+from distilvl.features.atomic import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.basis import save_basis
+from distilvl.students.widths import save_widths
 from distilvl.tracking import Tracking, load_trackers
 from distilvl.training.assembly import build_balancer
 from distilvl.training.distributed import rank_zero_first, require_agreement, start_fabric
 from distilvl.training.materials import Materials, SharedInputs
+from distilvl.training.metrics import Listener
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.setup import check_inputs, open_splits, set_up
+from distilvl.training.setup import Splits, check_inputs, open_splits, set_up
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 
@@ -97,20 +101,45 @@ def train_config(
     fabric = start_fabric(accelerator, precision, devices)
     first = fabric.is_global_zero
     splits = rank_zero_first(fabric, lambda: open_splits(config, shared))
-    folder = rank_zero_first(fabric, lambda: RunFolder.open(out, config) if first else RunFolder(out))
-    if folder.result.is_file():
-        logger.info("%s is finished; its result is %s", out, folder.result)
-        return load_student(folder.student)
+    with ExitStack() as held:
+        folder = rank_zero_first(fabric, lambda: _hold(out, config, held) if first else RunFolder(out))
+        if folder.result.is_file():
+            logger.info("%s is finished; its result is %s", out, folder.result)
+            return load_student(folder.student)
+        require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
+        listeners = [Tracking(trackers, folder.path, config)] if trackers else []
+        return _run(config, splits, folder, shared, fabric, precision, listeners)
 
-    require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
+
+def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
+    """The run's folder, until `held` ends this process's alone: another waits, and then finds this one's work done."""
+    make_folder(out)
+    held.enter_context(only_writer(out))
+    return RunFolder.open(out, config)
+
+
+def _run(
+    config: Config,
+    splits: Splits,
+    folder: RunFolder,
+    shared: SharedInputs,
+    fabric: Fabric,
+    precision: str,
+    listeners: Sequence[Listener],
+) -> SentenceTransformer:
+    """Train in `folder` and leave the student and the result there."""
     setup = set_up(config, splits, folder, shared, fabric)
     balancer = build_balancer(config.balancer)
-    trainer = Trainer(fabric, config, setup.encoder, setup.objective, balancer, setup.source, setup.val, folder)
-    progress = trainer.fit([Tracking(trackers, folder.path, config)] if trackers else ())
-    if first:
+    trainer = Trainer(
+        fabric, config, setup.encoder, setup.objective, balancer, setup.source, setup.val, folder, setup.fingerprints
+    )
+    progress = trainer.fit(listeners)
+    if fabric.is_global_zero:
         save_student(setup.model, folder.student)
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
+        if config.objective.widths:
+            save_widths(config.objective.widths, folder.student)
         result = {
             **_scores(progress.best_score, setup.val),
             "best_epoch": progress.best_epoch + 1,

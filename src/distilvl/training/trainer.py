@@ -24,6 +24,7 @@ from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
 from distilvl.training.metrics import Listener, MetricsLog, SilentLog
 from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
+from distilvl.training.readiness import require_same_data
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import BatchSource
 from distilvl.training.token_dropout import drop_tokens
@@ -53,6 +54,7 @@ class Trainer:
         source: where the batches come from.
         val: the validation split.
         folder: where metrics and checkpoints go; a checkpoint found there is continued.
+        fingerprints: of what the batches are drawn from; a checkpoint of a run with others is refused.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Trainer:
         source: BatchSource,
         val: Materials,
         folder: RunFolder,
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
         self.fabric, self.config, self.folder = fabric, config, folder
+        self.fingerprints = dict(fingerprints or {})
         self.source, self.val = source, val
         self.total_steps = config.training.epochs * self.source.batches_per_epoch
         self.encoder = encoder
@@ -199,6 +203,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "balancer": self.balancer.state_dict(),
             "processes": self.fabric.world_size,
+            "fingerprints": self.fingerprints,
         }
         save_tensors(packed, metadata, self.folder.last)
 
@@ -206,6 +211,7 @@ class Trainer:
         if self.folder.last.is_file():
             packed, metadata = load_tensors(self.folder.last)
             require_same_number(metadata.get("processes", 1), self.fabric)
+            require_same_data(metadata.get("fingerprints", {}), self.fingerprints)
             unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
             self.balancer.load_state_dict(metadata["balancer"])
             self.progress = Progress(**metadata["progress"])

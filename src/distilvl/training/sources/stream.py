@@ -19,6 +19,7 @@ from distilvl.features import FeatureStore, image_key, text_key
 from distilvl.features.shards import Modality
 from distilvl.features.views import Views
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.routes import route
 from distilvl.students.token_rows import TokenRows
 from distilvl.training.batched import over_rows, over_texts
 from distilvl.training.distributed import share_of
@@ -82,8 +83,13 @@ class StreamSource:
         at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
         self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, views, at_least)
         self._basis: Tensor | None = None
-        self.skipped = 0
-        """Records that the last epoch left out."""
+        # Hashes of what is wrong with each: names would take several times the memory.
+        self._left_out: set[int] = set()
+
+    @property
+    def skipped(self) -> int:
+        """How many different records were left out, in all epochs so far."""
+        return len(self._left_out)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -97,20 +103,35 @@ class StreamSource:
             DistilvlError: a bad record, or one without features, named by shard and member, unless the split was
                 opened with `skip_bad`; then they are counted, and the batch is shorter.
         """
-        self.skipped, first = 0, ""
-        for batch in decoded_batches(self._order, self._decoder, number, skip, self._workers):
-            kept = self._with_features(batch)
-            self.skipped += len(kept.skipped)
-            first = first or next(iter(kept.skipped), "")
-            yield self._inputs(join(kept, self._share, gather_objects))
-        if self.skipped:
-            logger.warning("epoch %d left out %d bad records, the first: %s", number, self.skipped, first)
+        count, first = 0, ""
+        try:
+            for batch in decoded_batches(self._order, self._decoder, number, skip, self._workers):
+                kept = self._with_features(batch)
+                count += len(kept.skipped)
+                first = first or next(iter(kept.skipped), "")
+                self._left_out.update(map(hash, kept.skipped))
+                yield self._inputs(join(kept, self._share, gather_objects))
+        finally:
+            # Whoever stops in mid epoch, or after the last batch without asking for one more, is told as well.
+            if count:
+                logger.warning("epoch %d left out %d bad records, the first: %s", number, count, first)
 
     @property
     def teacher(self) -> TeacherFeatures | None:
-        """A sample of the teacher's rows, where known, from which its principal axes can be found."""
+        """A sample of the teacher's rows, where known, from which its principal axes can be found.
+
+        Raises:
+            DistilvlError: the store has none of the sampled records.
+        """
         known = self.sample(_SAMPLE)
-        return None if known is None else known[0]
+        if known is None or self._store is None:
+            return None
+        if not len(known[1]):
+            raise DistilvlError(
+                f"the store {self._store.path} lacks the features of all sampled records of {self._split.name}.",
+                _add_to(self._store),
+            )
+        return known[0]
 
     def turned(self, basis: Tensor) -> StreamSource:
         """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
@@ -120,7 +141,8 @@ class StreamSource:
 
     def fingerprint(self) -> str:
         """A hash of what batches are drawn from, as far as it is known beforehand."""
-        facts = (self._split.counts, self._split.captions_total, self._encoder.image_size)
+        vocabulary = sorted(route(self._encoder.student, "text")[0].tokenizer.get_vocab().items())
+        facts = (self._split.counts, self._split.captions_total, self._encoder.image_size, vocabulary)
         return hashlib.sha256(str(facts).encode()).hexdigest()
 
     def sample(self, size: int) -> tuple[TeacherFeatures, Tensor] | None:
@@ -167,7 +189,7 @@ class StreamSource:
         if not self._split.skip_bad:
             raise DistilvlError(
                 f"{problems[0]} ({len(problems)} such in this batch).",
-                f"Run `distilvl features --teacher ... --data ... --out {self._store.path}` again to add them.",
+                _add_to(self._store),
             )
         require_enough(len(batch.names) - len(lacking), problems)
         return _without(batch, set(lacking), problems)
@@ -199,6 +221,10 @@ class StreamSource:
     def _rows(self, modality: Modality, keys: list[bytes]) -> TeacherRows:
         assert self._store is not None
         return TeacherRows(stored_rows(self._store, modality, keys, self._encoder.normalized), self._basis)
+
+
+def _add_to(store: FeatureStore) -> str:
+    return f"Run `distilvl features --teacher ... --data ... --out {store.path}` again to add them."
 
 
 def image_ids(keys: list[bytes]) -> Tensor:
