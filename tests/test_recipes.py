@@ -61,6 +61,46 @@ def test_bad_overrides_name_the_key_and_the_remedy(override: str, expected: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "expected"),
+    [
+        ("paper", ["schedule.milestones=[1]"], "schedule.milestones.0"),
+        ("paper", ["schedule.milestones=[0]"], "schedule.milestones.0"),
+        ("paper", ["student.image={config: {model_type: vit}, layers: 3}"], "only a pretrained tower is cut"),
+        ("paper", ["student.text={config: {model_type: bert}, layers: 3}"], "only a pretrained tower is cut"),
+        ("official", ["training.captions_per_image=2"], "set it to distinct_images"),
+        ("paper", ["training.sampling=captions", "training.captions_per_image=2"], "set it to distinct_images"),
+        ("paper", ["training.token_dropout=0.1", "student.text.frozen=true"], "set it to 0, or student.text.frozen"),
+        ("paper", ["balancer.weights.hnd=5"], "set name to static"),
+        ("kd", ["balancer.name=paper"], "or weights to {}"),
+        ("paper", ["objective.losses=[cd]", "objective.cd.queue=0"], "set queue to 1 or more"),
+        ("paper", ["training.seed=-1"], "training.seed"),
+        ("paper", ["training.seed=4294967296"], "training.seed"),
+        ("paper", ["optimizer.betas=[0.9, 1]"], "optimizer.betas.1"),
+        ("paper", ["optimizer.betas=[-0.1, 0.9]"], "optimizer.betas.0"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(recipe: str, overrides: list[str], expected: str) -> None:
+    with pytest.raises(DistilvlError) as caught:
+        load_config(recipe, overrides=overrides)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["schedule.milestones=[]"],
+        ["objective.losses=[fd]", "objective.cd.queue=0"],
+        ["balancer.name=static", "balancer.weights.hnd=5"],
+        ["training.token_dropout=0.1", "student.image.frozen=true"],
+        ["training.captions_per_image=2"],
+        ["optimizer.betas=[0, 0.5]", "training.seed=4294967295"],
+    ],
+)
+def test_options_that_do_something_are_not_refused(overrides: list[str]) -> None:
+    load_config("paper", overrides=overrides)
+
+
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(DistilvlError, match="Did you mean 'paper'"):
         load_config("papre")
@@ -88,6 +128,21 @@ def test_a_saved_config_loads_to_the_same_config(tmp_path: Path) -> None:
 
 def test_a_folder_as_student_is_taken_as_a_finished_one(tmp_path: Path) -> None:
     assert load_config("paper", student=str(tmp_path)).student.folder == str(tmp_path)
+
+
+def test_a_finished_student_takes_no_options_of_a_new_one(tmp_path: Path) -> None:
+    student, saved = tmp_path / "student", tmp_path / "config.yaml"
+    student.mkdir()
+    for unused in ("normalize=false", "text.max_length=8", "image.size=64", "image.pooling=mean"):
+        with pytest.raises(DistilvlError, match=f"{unused.partition('=')[0]} would change nothing; .* as --student"):
+            load_config("paper", student=str(student), overrides=[f"student.{unused}"])
+    # The default preset is a new student's.
+    with pytest.raises(DistilvlError, match=r"image\.model, .* would change nothing; name the folder as --student"):
+        load_config("paper", overrides=[f"student.folder={student}"])
+    used = ["student.width=12", "student.image.frozen=true", "student.text.frozen=true"]
+    config = load_config("paper", student=str(student), overrides=used)
+    save_config(config, saved)
+    assert load_config(str(saved)) == config
 
 
 def test_a_recipe_says_only_what_differs_from_the_one_it_extends(tmp_path: Path) -> None:

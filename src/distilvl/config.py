@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from distilvl import config_checks as checks
 
 LossName = Literal[
     "cd",
@@ -30,23 +32,25 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
-class ImageTowerConfig(_Section):
-    """The image tower: a pretrained transformers model, or one built from `config` with random weights."""
-
+class _TowerConfig(_Section):
     model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
     config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
-    layers: int | None = Field(None, ge=1, description="keep the first so many layers; none keeps all")
+    layers: Annotated[int | None, AfterValidator(checks.cut_from_pretrained)] = Field(
+        None, ge=1, description="keep the first so many layers of a pretrained tower; none keeps all"
+    )
+
+
+class ImageTowerConfig(_TowerConfig):
+    """The image tower: a pretrained transformers model, or one built from `config` with random weights."""
+
     size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
     pooling: Literal["cls", "mean", "pooler"] = Field("cls", description="pooler: the model's own, as CNNs have")
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
 
-class TextTowerConfig(_Section):
+class TextTowerConfig(_TowerConfig):
     """The text tower: a pretrained transformers model, or one built from `config` with random weights."""
 
-    model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
-    config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
-    layers: int | None = Field(None, ge=1, description="keep the first so many layers; none keeps all")
     vocabulary: int = Field(2000, ge=32, description="WordPiece entries learnt from the captions of a new tower")
     max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
     pooling: Literal["cls", "mean", "pooler"] = "pooler"
@@ -61,6 +65,11 @@ class StudentConfig(_Section):
     text: TextTowerConfig = TextTowerConfig()
     width: int | None = Field(None, ge=2, description="width D of the shared space; none takes the teacher's")
     normalize: bool = Field(True, description="end in unit rows (eq. 4); false is Table 6's row without L2")
+
+    @model_validator(mode="after")
+    def _finished_or_new(self) -> StudentConfig:
+        checks.finished_or_new(self.folder, self.model_dump(exclude_defaults=True))
+        return self
 
     @property
     def frozen(self) -> list[str]:
@@ -144,7 +153,7 @@ class ObjectiveConfig(_Section):
     """Which losses take part, and their settings."""
 
     losses: list[LossName] = Field(["cd", "fd", "sd", "hnd"], min_length=1)
-    cd: ContrastiveConfig = ContrastiveConfig()
+    cd: Annotated[ContrastiveConfig, AfterValidator(checks.has_negatives)] = ContrastiveConfig()
     sd: SimilarityConfig = SimilarityConfig()
     hnd: HardNegativeConfig = HardNegativeConfig()
     qd: QueueDistributionConfig = QueueDistributionConfig()
@@ -182,7 +191,9 @@ class BalancerConfig(_Section):
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the old running mean of each loss kept at each step"
     )
-    weights: dict[LossName, float] = Field({}, description="for `static`; 1 where not given")
+    weights: Annotated[dict[LossName, float], AfterValidator(checks.weights_are_used)] = Field(
+        {}, description="for `static`; 1 where not given"
+    )
     lr: float = Field(0.1, gt=0, le=2, description="for `uncertainty` and `gradnorm`: the step of their weights")
     alpha: float = Field(1.5, ge=0, description="for `gradnorm`: pull towards equal training rates")
 
@@ -193,7 +204,7 @@ class OptimizerConfig(_Section):
     lr: float = Field(1e-4, gt=0, description="rate of the towers")
     head_lr: float | None = Field(None, gt=0, description="rate of the heads; none: the towers' rate")
     weight_decay: float = Field(1e-4, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="rate of a tower's layer over that of the layer above; 1: the same for all"
     )
@@ -204,7 +215,9 @@ class ScheduleConfig(_Section):
     """The learning rate over the run: the paper's steps, or a cosine to zero."""
 
     kind: Literal["step", "cosine"] = "step"
-    milestones: list[float] = Field([0.5], description="`step`: fractions of the run at which the rate drops")
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.5], description="`step`: fractions of the run at which the rate drops"
+    )
     gamma: float = Field(0.1, gt=0, le=1, description="`step`: the factor at each drop")
     warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the run with a linearly rising rate")
 
@@ -219,7 +232,7 @@ class TrainingConfig(_Section):
         description="distinct images, captions of each drawn anew each pass; or all captions, shuffled; or all "
         "captions in the dataset's order, as the published loader runs",
     )
-    captions_per_image: int = Field(
+    captions_per_image: Annotated[int, AfterValidator(checks.captions_of_distinct_images)] = Field(
         1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
     extra_share: float = Field(
@@ -247,7 +260,7 @@ class TrainingConfig(_Section):
         False, description="compute the towers' activations again in the backward pass instead of keeping them"
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch always has one")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints, besides each epoch's end")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
@@ -283,4 +296,4 @@ class Config(_Section):
     balancer: BalancerConfig = BalancerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: Annotated[TrainingConfig, AfterValidator(checks.tokens_are_read)] = TrainingConfig()

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import torch
+
 from distilvl.experiments.cells import Base, plan
-from distilvl.experiments.grid import open_jobs
+from distilvl.experiments.grid import gpu_names, open_jobs
 from distilvl.experiments.spec import load_table
 
 BASE = Base(recipe="demo", data="scenes", features="store", student="demo")
@@ -21,3 +24,22 @@ def test_finished_runs_are_left_out(tmp_path: Path) -> None:
     jobs[0].folder.mkdir(parents=True)
     jobs[0].score_file.write_text("{}", encoding="utf-8")
     assert [(job.cell, job.seed) for job in open_jobs(jobs)] == [("no-l2", 0), ("l2", 1), ("no-l2", 1)]
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("2,3", 2, ["2", "3"]),
+        ("GPU-5ac4, GPU-91ff", 2, ["GPU-5ac4", "GPU-91ff"]),
+        ("4,-1,2", 1, ["4"]),
+    ],
+)
+def test_workers_get_the_gpus_that_this_process_was_given(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, count: int, names: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert gpu_names() == names

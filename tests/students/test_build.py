@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import BertConfig, BertModel, ViTConfig, ViTModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    ViTConfig,
+    ViTModel,
+)
 
 import distilvl
 from distilvl.config import StudentConfig
@@ -113,6 +123,47 @@ def test_a_cnn_may_be_the_image_tower(student_yaml: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(load_student(tmp_path / "student").encode(images()), rows, atol=1e-5)
 
 
+RESNET = "model_type: resnet, embedding_size: 4, hidden_sizes: [4, 8], depths: [1, 1], layer_type: basic"
+REGNET = "model_type: regnet, embedding_size: 4, hidden_sizes: [4, 8], depths: [1, 1], groups_width: 4"
+MOBILENET = "model_type: mobilenet_v2, depth_multiplier: 0.25, image_size: 32"
+
+
+@pytest.mark.parametrize("fields", [RESNET, REGNET, MOBILENET], ids=["resnet", "regnet", "mobilenet"])
+def test_a_cnn_may_pool_to_a_map_of_one_position(student_yaml: Path, tmp_path: Path, fields: str) -> None:
+    rows = {}
+    for pooling in ("pooler", "mean"):
+        torch.manual_seed(0)
+        override = f"student.image={{config: {{{fields}}}, size: 32, pooling: {pooling}}}"
+        config = load_config("paper", student=str(student_yaml), overrides=[override]).student
+        student = build_student(config, 12, CAPTIONS)
+        encoder = DualEncoder(student).eval()
+        with torch.no_grad():
+            rows[pooling] = encoder.encode_images(torch.from_numpy(encoder.resize(images()))).numpy()
+        assert rows[pooling].shape == (3, 12)
+        np.testing.assert_allclose(student.encode(images()), rows[pooling], atol=1e-5)
+        save_student(student, tmp_path / pooling)
+        np.testing.assert_allclose(load_student(tmp_path / pooling).encode(images()), rows[pooling], atol=1e-5)
+    np.testing.assert_allclose(rows["pooler"], rows["mean"], atol=1e-5)
+
+
+def test_clip_and_siglip_towers_take_another_image_size(pretrained: tuple[Path, Path], tmp_path: Path) -> None:
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    for model in (
+        CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **size)),
+        SiglipVisionModel(SiglipVisionConfig(image_size=32, patch_size=8, **size)),
+    ):
+        folder = tmp_path / model.config.model_type
+        model.save_pretrained(folder)
+        shutil.copy(pretrained[0] / "preprocessor_config.json", folder)
+        for pooling in ("mean", "pooler"):
+            config = pretrained_config((folder, pretrained[1]), "image.size=48", f"image.pooling={pooling}")
+            student = build_student(config, 12)
+            rows = student.encode(images(side=100))
+            assert rows.shape == (3, 12)
+            save_student(student, tmp_path / "student")
+            np.testing.assert_allclose(load_student(tmp_path / "student").encode(images(side=100)), rows, atol=1e-5)
+
+
 def test_another_image_size_resamples_positions_once(pretrained: tuple[Path, Path]) -> None:
     student = build_student(pretrained_config(pretrained, "image.size=48"), 12)
     vit = student[0].sub_modules["image"][0].model
@@ -177,6 +228,23 @@ def test_what_is_not_a_student_is_refused(tmp_path: Path, pretrained: tuple[Path
 def test_towers_that_cannot_be_built_say_why(pretrained: tuple[Path, Path], override: str, message: str) -> None:
     with pytest.raises(DistilvlError, match=message):
         build_student(pretrained_config(pretrained, override), 12)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("image.config.hidden_size=abc", r"student\.image\.config is refused: .*hidden_size"),
+        ("image.config.num_attention_heads=0", r"student\.image\.config is refused"),
+        ("image.config.patch_size=0", r"student\.image\.config is refused"),
+        (
+            "image.config={model_type: efficientnet, width_coefficient: 0.1, depth_coefficient: 0.1, hidden_dim: 16}",
+            r"the image tower \(model_type efficientnet\) does not run with pooling mean",
+        ),
+    ],
+)
+def test_new_towers_whose_fields_are_wrong_say_why(student_yaml: Path, override: str, message: str) -> None:
+    with pytest.raises(DistilvlError, match=message):
+        distilvl.build_student(student_yaml, 12, captions=CAPTIONS, overrides=[override])
 
 
 def test_a_new_tower_needs_a_config_and_captions() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import CLIPVisionModel, SiglipVisionModel
 
-from distilvl.students.positions import resample_grid
+from distilvl.students.positions import fit_positions, resample_grid
 
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 2))
@@ -28,3 +30,18 @@ def test_orientation_is_kept() -> None:
 def test_same_size_is_the_same() -> None:
     positions = torch.randn(1, 17, 3)
     assert torch.equal(resample_grid(positions, 4), positions)
+
+
+@pytest.mark.parametrize(("kind", "extra"), [(CLIPVisionModel, 1), (SiglipVisionModel, 0)])
+def test_tables_of_positions_are_resampled_too(kind: type[CLIPVisionModel | SiglipVisionModel], extra: int) -> None:
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = kind(kind.config_class(image_size=32, patch_size=8, **size)).eval()
+    table = next(module for module in model.modules() if hasattr(module, "position_embedding"))
+    before = table.position_embedding.weight.detach().clone()
+    fit_positions(model, 48)
+    after = table.position_embedding.weight
+    assert after.requires_grad
+    torch.testing.assert_close(after.detach(), resample_grid(before[None], 6)[0])
+    assert torch.equal(after[:extra], before[:extra])
+    assert model(pixel_values=torch.zeros(1, 3, 48, 48)).last_hidden_state.shape == (1, extra + 36, 8)
+    assert model.config.image_size == 48

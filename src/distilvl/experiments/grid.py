@@ -30,7 +30,7 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
 
     Args:
         jobs: in the order in which they should start.
-        workers: processes; each has its share of the cores, or the GPU with its number.
+        workers: processes; each has its share of the cores, or one of the GPUs that this process sees.
         accelerator: as for `train`.
 
     Raises:
@@ -55,13 +55,21 @@ def open_jobs(jobs: Sequence[Job]) -> list[Job]:
     return list(first.values())
 
 
+def gpu_names() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` calls each GPU that this process sees: as it was told itself, or by number."""
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # CUDA takes no more of the list than the names before the first that it does not know.
+    return [str(gpu) for gpu in range(count)] if given is None else [name.strip() for name in given.split(",")][:count]
+
+
 def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")
     gpus = None
     if _on_gpus(accelerator):
-        gpus = context.SimpleQueue()
+        gpus, names = context.SimpleQueue(), gpu_names()
         for worker in range(workers):
-            gpus.put(str(worker % torch.cuda.device_count()))
+            gpus.put(names[worker % len(names)])
     threads = max(1, (os.cpu_count() or 1) // workers)
     pool = ProcessPoolExecutor(workers, context, start_worker, (threads, gpus))
     try:

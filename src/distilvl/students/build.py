@@ -11,13 +11,15 @@ import tempfile
 from collections.abc import Collection
 from typing import Any
 
+import torch
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 from torch import nn
 
 from distilvl.config import ImageTowerConfig, StudentConfig, TextTowerConfig
 from distilvl.errors import DistilvlError
-from distilvl.students.pretrained import new_model, pretrained_model, quiet_transformers
+from distilvl.students.pretrained import first_line, new_model, pretrained_model, quiet_transformers
 from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
 from distilvl.students.storage import load_student
 
@@ -78,18 +80,32 @@ def _text_route(config: TextTowerConfig, width: int, captions: Collection[str]) 
 
 def _route(model: Any, processor: Any, modality: str, pooling: str, width: int) -> list[Any]:
     """Tower, pooling (the tower's own for `pooler`) and head."""
-    if pooling == "pooler":
-        tower = _as_module(model, processor, modality, "pooler_output", "sentence_embedding")
-        return [tower, _head(_width(tower, model), width)]
-    tower = _as_module(model, processor, modality, "last_hidden_state", "token_embeddings")
-    hidden = tower.get_embedding_dimension()
+    own = pooling == "pooler"
+    output, feature = ("pooler_output", "sentence_embedding") if own else ("last_hidden_state", "token_embeddings")
+    tower = _as_module(model, processor, modality, output, feature)
+    shape = _output_shape(tower, modality, pooling)
+    hidden = shape[-1]
+    if own and len(shape) == 2:
+        return [tower, _head(hidden, width)]
+    if own:
+        # ResNet and its kind put out what they pooled as a map of one position: its mean is that position.
+        tower.module_output_name, pooling = "token_embeddings", "mean"
     return [tower, Pooling(hidden, pooling), _head(hidden, width)]
 
 
-def _width(tower: Transformer, model: Any) -> int:
-    """Width of a tower's pooled output; CNNs widen from stage to stage and put out the last one's."""
-    stages = getattr(model.config, "hidden_sizes", None)
-    return int(stages[-1]) if stages else tower.get_embedding_dimension()
+def _output_shape(tower: Transformer, modality: str, pooling: str) -> tuple[int, ...]:
+    """(1, width) or (1, positions, width), by trying: some configs name another width, or none."""
+    item = Image.new("RGB", (8, 8)) if modality == "image" else "a"
+    try:
+        with torch.no_grad():
+            features = tower.eval()(tower.preprocess([item]))
+        return tuple(features[tower.module_output_name].shape)
+    except Exception as error:  # anything that sizes which do not fit make a model raise
+        kind = tower.model.config.model_type
+        raise DistilvlError(
+            f"the {modality} tower (model_type {kind}) does not run with pooling {pooling}: {first_line(error)}.",
+            f"Choose another student.{modality}.pooling or tower, or correct its config.",
+        ) from error
 
 
 def _as_module(model: Any, processor: Any, modality: str, output: str, feature: str) -> Transformer:

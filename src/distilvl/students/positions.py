@@ -15,7 +15,8 @@ from distilvl.errors import DistilvlError
 def fit_positions(model: Any, size: int) -> None:
     """Resample `model`'s learnt position grid to `size` x `size` pixels and set `config.image_size`, in place.
 
-    Models without a learnt grid (CNNs, rotary positions) only get the new `image_size`.
+    The grid is a parameter (ViT and its kind) or a table of embeddings (the vision towers of CLIP and SigLIP). Models
+    without a learnt grid (CNNs, rotary positions) only get the new `image_size`.
 
     Raises:
         DistilvlError: the patch size does not divide `size`.
@@ -27,15 +28,29 @@ def fit_positions(model: Any, size: int) -> None:
         raise DistilvlError(f"image size {size} is not a multiple of the tower's patch of {patch}.", f"Use {near}.")
     if getattr(config, "image_size", None) is not None:
         config.image_size = size
+    if not isinstance(patch, int):
+        return
+    for module in model.modules():
+        if isinstance(getattr(module, "position_embedding", None), nn.Embedding) and hasattr(module, "patch_embedding"):
+            _fit_table(module, size, patch)
     embeddings = getattr(model, "embeddings", None)
     positions = getattr(embeddings, "position_embeddings", None)
-    if embeddings is None or not isinstance(patch, int) or not isinstance(positions, nn.Parameter):
+    if embeddings is None or not isinstance(positions, nn.Parameter):
         return
     embeddings.position_embeddings = nn.Parameter(resample_grid(positions.detach(), size // patch))
     patches = getattr(embeddings, "patch_embeddings", None)
     if patches is not None:
         patches.image_size = (size, size)
         patches.num_patches = (size // patch) ** 2
+
+
+def _fit_table(embeddings: Any, size: int, patch: int) -> None:
+    table = embeddings.position_embedding
+    rows = resample_grid(table.weight.detach()[None], size // patch)[0]
+    table.weight, table.num_embeddings = nn.Parameter(rows), len(rows)
+    embeddings.position_ids = torch.arange(len(rows))[None]
+    embeddings.image_size = size
+    embeddings.num_patches, embeddings.num_positions = (size // patch) ** 2, len(rows)
 
 
 def resample_grid(positions: Tensor, side: int) -> Tensor:

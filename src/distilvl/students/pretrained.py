@@ -56,7 +56,7 @@ def new_model(fields: dict[str, Any] | None, section: str, *, pooler: bool) -> P
     try:
         config = AutoConfig.for_model(fields["model_type"], **rest)
         return AutoModel.from_config(config, **_pooler_kwargs(config, pooler))  # type: ignore[no-any-return]
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # anything that fields of a wrong kind or size make a model raise
         raise DistilvlError(f"{section}.config is refused: {first_line(error)}.", "Correct its fields.") from error
 
 
@@ -97,8 +97,9 @@ def _pooler_kwargs(config: Any, pooler: bool) -> dict[str, bool]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without a full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """The first line of an error's message, with the next one where it ends in a colon, without a full stop."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 
 @contextmanager
