@@ -30,7 +30,5 @@ def load_widths(student: Path) -> tuple[int, ...]:
         if not (isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)):
             raise ValueError("it holds no list of widths")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DistilvlError(
-            f"{path} is damaged: {error}.", "Copy the student's folder again."
-        ) from error
+        raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
     return tuple(widths)
