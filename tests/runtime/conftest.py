@@ -80,6 +80,7 @@ def folder(tmp_path: Path) -> Path:
         "name": "tiny",
         "revision": "abc",
         "width": WIDTH,
+        "widths": [2],
         "normalized": False,
         "image": {"size": [4, 6], "steps": steps},
         "text": {"tokenizer": "tokenizer.json", "max_length": 3, "pad_id": 0},

@@ -22,6 +22,16 @@ def test_what_is_written_is_read_again(folder: Path) -> None:
     assert is_export(folder)
 
 
+def test_an_export_of_an_earlier_version_names_no_widths(folder: Path) -> None:
+    import json
+
+    path = folder / "manifest.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    del fields["widths"]
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    assert Runtime.load(folder).matryoshka_widths == ()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
