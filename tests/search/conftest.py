@@ -13,7 +13,7 @@ from PIL import Image
 
 pytest.importorskip("lancedb")
 
-from distilvl.search import Encoder
+from distilvl.search import Encoder, Index
 
 NAMES = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
 
@@ -75,3 +75,11 @@ def photos(tmp_path: Path, paint: Callable[..., Path]) -> Path:
         paint(folder / ('O\'Brien 100%_"x"' if k % 2 else "") / f"{k:02}.png", k)
     (folder / "notes.txt").write_text("not a picture")
     return folder
+
+
+@pytest.fixture
+def index(photos: Path, tmp_path: Path, encoder: Encoder) -> Index:
+    """Of `photos`, up to date."""
+    made = Index.create(tmp_path / "made.index", encoder)
+    made.update(photos)
+    return made

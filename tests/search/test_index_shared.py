@@ -9,18 +9,11 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.search import Encoder, Index, index_folder
+from distilvl.search import Index, index_folder
 from distilvl.search.about import About
 from distilvl.search.update import Update
 
 Paint = Callable[..., Path]
-
-
-@pytest.fixture
-def index(photos: Path, tmp_path: Path, encoder: Encoder) -> Index:
-    made = Index.create(tmp_path / "made.index", encoder)
-    made.update(photos)
-    return made
 
 
 @pytest.fixture

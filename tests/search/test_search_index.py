@@ -15,17 +15,10 @@ import pytest
 from PIL import Image
 
 from distilvl.errors import DistilvlError
-from distilvl.search import Encoder, Index, index_folder
+from distilvl.search import Index, index_folder
 from distilvl.search.about import About
 
 Paint = Callable[..., Path]
-
-
-@pytest.fixture
-def index(photos: Path, tmp_path: Path, encoder: Encoder) -> Index:
-    made = Index.create(tmp_path / "made.index", encoder)
-    made.update(photos)
-    return made
 
 
 def test_first_run_takes_in_every_photograph(photos, tmp_path, encoder, colours) -> None:

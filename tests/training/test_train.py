@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,22 @@ def pictures(tmp_path: Path) -> Path:
         lines.append(json.dumps({"image": f"{k:02d}.png", "captions": captions, "split": split}))
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+@contextmanager
+def _stopped_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """The run within is stopped by Ctrl-C when its step `step`, from 1, begins."""
+    update, calls = Trainer.update, itertools.count(1)
+
+    def stop(self: Trainer, inputs: StepInputs) -> object:
+        if next(calls) == step:
+            raise KeyboardInterrupt
+        return update(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def _train(
@@ -145,19 +163,8 @@ def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
         overrides, recipe = [*overrides, extra[recipe]], "default"
     _train(pictures, who, student_yaml, tmp_path / "whole", *overrides, recipe=recipe)
 
-    step, calls = Trainer.update, 0
-
-    def stop_at_seven(self: Trainer, batch: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 8:
-            raise KeyboardInterrupt
-        return step(self, batch)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Trainer, "update", stop_at_seven)
-    with pytest.raises(KeyboardInterrupt):
+    with _stopped_at(monkeypatch, 8):
         _train(pictures, who, student_yaml, tmp_path / "parts", *overrides, recipe=recipe)
-    monkeypatch.setattr(Trainer, "update", step)
     assert not (tmp_path / "parts" / "student").exists()
     _train(pictures, who, student_yaml, tmp_path / "parts", *overrides, recipe=recipe)
 
@@ -388,19 +395,8 @@ def test_the_running_mean_is_what_is_kept_and_a_killed_run_continues_it(
     overrides = ["training.epochs=3", "training.ema=0.9", "training.token_dropout=0.3",
                  "objective.learn_temperatures=true", "optimizer.layer_decay=0.7"]  # fmt: skip
     _train(pictures, teacher, student_yaml, tmp_path / "whole", *overrides)
-    update, calls = Trainer.update, 0
-
-    def stop_at_seven(self: Trainer, inputs: StepInputs) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 7:
-            raise KeyboardInterrupt
-        return update(self, inputs)
-
-    monkeypatch.setattr(Trainer, "update", stop_at_seven)
-    with pytest.raises(KeyboardInterrupt):
+    with _stopped_at(monkeypatch, 7):
         _train(pictures, teacher, student_yaml, tmp_path / "killed", *overrides)
-    monkeypatch.setattr(Trainer, "update", update)
     _train(pictures, teacher, student_yaml, tmp_path / "killed", *overrides)
     last = [load_tensors(tmp_path / name / "checkpoints" / "last.safetensors")[0] for name in ("whole", "killed")]
     assert last[0].keys() == last[1].keys()
@@ -466,19 +462,8 @@ def test_a_run_does_not_go_on_with_other_data(
 ) -> None:
     """Neither with more images nor with another vocabulary of the same size."""
     overrides = ["training.epochs=2", "student.text.vocabulary=60"]
-    update, calls = Trainer.update, 0
-
-    def stop_at_four(self: Trainer, inputs: StepInputs) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return update(self, inputs)
-
-    monkeypatch.setattr(Trainer, "update", stop_at_four)
-    with pytest.raises(KeyboardInterrupt):
+    with _stopped_at(monkeypatch, 4):
         _train(pictures, None, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
-    monkeypatch.setattr(Trainer, "update", update)
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     if changed == "words":
         _change_captions(pictures, lambda line: {**line, "captions": [text + " aa" for text in line["captions"]]})
