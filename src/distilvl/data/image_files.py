@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from distilvl.data.images import IMAGE_SUFFIXES
+from distilvl.data.listing import is_unicode
 from distilvl.errors import DistilvlError
 
 
@@ -47,8 +48,6 @@ def _refuse(error: OSError) -> None:
 
 
 def _checked(name: str, folder: Path) -> str:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DistilvlError(f"the file name {name!r} in {folder} is not valid Unicode.", "Rename it.") from error
+    if not is_unicode(name):
+        raise DistilvlError(f"the file name {name!r} in {folder} is not valid Unicode.", "Rename it.")
     return name

@@ -12,7 +12,7 @@ from distilvl.serving.faults import Fault
 from distilvl.serving.room import Room
 from distilvl.serving.settings import ServeSettings
 
-# Each list or object of a body costs some 100 times its bytes, and time in which no other request is served.
+# Each list or object of a body costs some 40 times its bytes, and time in which no other request is served.
 _MOST_BRACKETS = 100_000
 
 # So many of the largest bodies are held at a time, of all requests.
