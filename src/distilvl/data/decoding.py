@@ -96,5 +96,6 @@ def only_images(dataset: UnpairedDataset, rows: Sequence[int]) -> UnpairedDatase
 def only_images(dataset: PairDataset | UnpairedDataset, rows: Sequence[int]) -> PairDataset | UnpairedDataset:
     """`dataset` with the images in these rows; of an unpaired one all texts stay."""
     if isinstance(dataset, UnpairedDataset):
-        return UnpairedDataset(dataset.name, tuple(dataset.images[row] for row in rows), dataset.texts)
-    return PairDataset(dataset.name, tuple(dataset.records[row] for row in rows))
+        images = tuple(dataset.images[row] for row in rows)
+        return UnpairedDataset(dataset.name, images, dataset.texts, dataset.left_out)
+    return PairDataset(dataset.name, tuple(dataset.records[row] for row in rows), dataset.left_out)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from distilvl.data.left_out import MISSING, LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
-
-_logger = logging.getLogger("distilvl")
 
 # The control characters C0, DEL and C1, without tab, line feed, carriage return and NEL, which are white space.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
@@ -123,18 +121,14 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
             f"({len(missing)} of {len(records)} files of {name}).",
             "Restore the files, or pass --skip-bad to leave them out.",
         )
-    if missing:
-        _logger.warning(
-            "%s: left out %d of %d images whose file is missing, first %s",
-            name,
-            len(missing),
-            len(records),
-            records[min(missing)].image.name,
-        )
+    left_out = LeftOut()
+    for index in sorted(missing):
+        left_out.add(MISSING, records[index].image.name)
+    left_out.log(name)
     kept = tuple(_without_blanks(record) for index, record in enumerate(records) if index not in missing)
     if not kept:
         raise DistilvlError(f"{name} has no images.", "Check the list and its image folder.")
-    dataset = PairDataset(name, kept, tuple(records[index].image.name for index in sorted(missing)))
+    dataset = PairDataset(name, kept, left_out)
     _require_distinct_caption_ids(dataset)
     return dataset
 

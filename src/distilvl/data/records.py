@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, overload
 
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import BadImageError, DistilvlError
 
 
@@ -80,8 +81,7 @@ class PairDataset(Sequence[Record]):
     Args:
         name: how messages and reports call it.
         records: the images; ids must be unique and every image needs a caption.
-        left_out: names of images that the list has but whose file is missing; only a reader told to skip bad
-            images leaves any out.
+        left_out: what the reader passed over; see `LeftOut`.
 
     Raises:
         DistilvlError: duplicate `image_id`, or an image without captions.
@@ -89,7 +89,7 @@ class PairDataset(Sequence[Record]):
 
     name: str
     records: tuple[Record, ...] = field(repr=False)
-    left_out: tuple[str, ...] = field(default=(), repr=False)
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -133,7 +133,7 @@ class PairDataset(Sequence[Record]):
         if not chosen:
             have = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "nothing"
             raise DistilvlError(f"split {name!r} of {self.name} is empty.", f"Its splits are: {have}.")
-        return PairDataset(f"{self.name}/{name}", chosen)
+        return PairDataset(f"{self.name}/{name}", chosen, self.left_out)
 
     @property
     def captions(self) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distilvl.data.image_files import image_files
+from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import clean_caption
 from distilvl.data.records import FileImage, ImageSource
 from distilvl.data.text_files import read_lines
@@ -39,6 +40,8 @@ class UnpairedDataset:
         images: at least one, with ids of their own.
         texts: at least one, all different: a second copy of a text would be a negative of the first.
 
+        left_out: what the reader passed over; see `LeftOut`.
+
     Raises:
         DistilvlError: nothing on one of the two sides, duplicate ids or texts.
     """
@@ -46,6 +49,7 @@ class UnpairedDataset:
     name: str
     images: tuple[UnpairedImage, ...] = field(repr=False)
     texts: tuple[str, ...] = field(repr=False)
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -41,14 +41,14 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
     if isinstance(data, PairDataset):
         copies = [Copy(record.image_id, record.split) for record in data]
         captions = [(record.split, caption) for record in data for caption in record.captions]
-        counts, missing = [len(record.captions) for record in data], data.left_out
+        counts = [len(record.captions) for record in data]
         sources = [record.image for record in data]
     else:
         copies = [Copy(image.image_id, _UNPAIRED) for image in data.images]
-        captions, counts, missing = [(_UNPAIRED, text) for text in data.texts], [], ()
+        captions, counts = [(_UNPAIRED, text) for text in data.texts], []
         sources = [image.image for image in data.images]
     found = look_at(sources, data.name)
-    bad = [BadFile(name, "", "the file is missing.") for name in missing]
+    bad = [BadFile(name, "", f"{reason}.") for name, reason in data.left_out.items()]
     for source, copy, look in zip(sources, copies, found, strict=True):
         if isinstance(look, BadImageError):
             bad.append(BadFile(source.name, copy.split, look.args[0]))
