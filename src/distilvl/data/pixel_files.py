@@ -33,7 +33,7 @@ from distilvl.features.machine import writer_id
 from distilvl.features.views import Views
 from distilvl.progress import progress
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _UNREADABLE = bytes(KEY_BYTES)
 _WORKERS = 4
 _BLOCK = 1024  # calls that wait for a thread take memory
