@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from distilvl.pictures.decode import (
     BAD_IMAGE_REMEDY,
+    DECODING_VERSION,
     Header,
     decode_image,
     full_size,
@@ -16,10 +17,11 @@ from distilvl.pictures.decode import (
     supported_formats,
     upright_rgb,
 )
-from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, max_pixels, set_max_pixels
+from distilvl.pixel_limit import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, max_pixels, set_max_pixels
 
 __all__ = [
     "BAD_IMAGE_REMEDY",
+    "DECODING_VERSION",
     "DEFAULT_MAX_PIXELS",
     "MAX_PIXELS_VARIABLE",
     "Header",

@@ -57,8 +57,13 @@ def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Upper 8 bits of 16-bit grey; `convert` cuts all values above 255 off."""
+    """Upper 8 bits of 16-bit grey; `convert` cuts all values above 255 off.
+
+    Mode I says nothing of its range; what has no value above 255 was made of 8 bits, but in a PGM, which says more.
+    """
     values = np.asarray(image)
+    if image.mode == "I" and image.format != "PPM" and values.size and 0 <= values.min() <= values.max() <= 0xFF:
+        return Image.fromarray(values.astype(np.uint8))
     if values.size and (values.min() < 0 or values.max() > 0xFFFF):
         raise UnknownRangeError("32-bit values of unknown range")
     return Image.fromarray((values >> 8).astype(np.uint8))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 import struct
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from distilvl.errors import BadImageError, TooManyPixelsError
 from distilvl.pictures import jpeg, png
 from distilvl.pictures.colour import UnknownRangeError, to_rgb
-from distilvl.pictures.limits import LONGEST, MAX_PIXELS_VARIABLE, max_pixels, pillows_limit_lifted
+from distilvl.pictures.limits import LONGEST, pillows_limit_lifted
+from distilvl.pixel_limit import MAX_PIXELS_VARIABLE, max_pixels
+
+DECODING_VERSION = 2
+"""Another one when the same bytes may give another picture, or one where there was none."""
 
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
 
@@ -48,8 +54,9 @@ _ON_THEIR_SIDE = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)
 # Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
-# Of a JPEG with more pixels, far beyond what any tower takes, only every second one is decoded in each direction.
+# A JPEG with more pixels is decoded smaller, with no more than these: still far beyond what any tower takes.
 _WHOLE = 50_000_000
+_REDUCED = 16_000_000
 
 # A picture that lacks no more than its last rows is shown by viewers, and read.
 _MOST_MISSING = 0.05
@@ -79,8 +86,8 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
 
     Of 16 bits the upper 8 are kept; a colour profile is applied (relative colorimetric); transparent parts are laid on
     white; of an animation the first frame is taken. A JPEG or PNG that lacks no more than 5 % of its pixels, at its
-    end, is read. A JPEG of more than 50 million pixels is decoded at 1/2, 1/4 or 1/8 of its size, so that it has no
-    more; `full_size` says what it had.
+    end, is read. A JPEG of more than 50 million pixels is decoded at 1/2, 1/4 or 1/8 of its size, so that 16 million at
+    most are left; `full_size` says what it had.
 
     Args:
         data: an encoded image: AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PNG, PPM, TIFF or WebP.
@@ -214,19 +221,48 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 
 def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile:
-    """`image` with its pixels; opened anew from what is there where only the end of the bytes is missing."""
+    """`image` with its pixels; made of what is there where no more than its end is missing.
+
+    Raises:
+        OSError: more is missing.
+    """
     try:
-        return _load(image, at_least)
+        loaded = _load(image, at_least)
     except OSError:
-        ends = jpeg.with_other_ends(data) if image.format in _JPEGS else None
-        if ends is not None:
-            one, other = (_load(_open(end), at_least) for end in ends)
-            block = 8 * max(layer[2] for layer in image.layer) * one.height // image.height  # type: ignore[attr-defined]
-            if jpeg.missing_share(one, other, max(1, block)) <= _MOST_MISSING:
-                return one
-        elif image.format == "PNG" and (filled := png.completed(data, _MOST_MISSING)) is not None:
-            return _load(_open(filled), at_least)
-        raise
+        if (found := _of_what_is_there(image, data, at_least)) is None:
+            raise
+        return found
+    # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
+    if _ends_blank(loaded) and (image.format in _JPEGS or (image.format == "PNG" and png.ends_early(data))):
+        found = _of_what_is_there(image, data, at_least)
+        if found is None:
+            raise OSError("image file is truncated")
+        return found
+    return loaded
+
+
+def _of_what_is_there(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile | None:
+    """The picture without its missing end; None where more than a little is missing, or something else is wrong."""
+    if image.format == "PNG":
+        filled = png.completed(data, _MOST_MISSING)
+        return None if filled is None else _load(_open(filled), at_least)
+    ends = jpeg.with_other_ends(data) if image.format in _JPEGS else None
+    if ends is None:
+        return None
+    one, other = (_load(_open(end), at_least) for end in ends)
+    rows = one.height / _open(ends[0]).height
+    block = max(1, round(8 * rows * max(layer[2] for layer in one.layer)))  # type: ignore[attr-defined]
+    return one if jpeg.missing_share(one, other, block) <= _MOST_MISSING else None
+
+
+def _ends_blank(image: Image.Image) -> bool:
+    """Whether one of the last two rows is what decoders leave where nothing is: black, of a JPEG grey."""
+    blank = (127, 128) if image.format in _JPEGS else (0,)
+    for row in range(max(0, image.height - 2), image.height):
+        values = np.asarray(image.crop((0, row, image.width, row + 1)))
+        if values.min() == values.max() and values.min() in blank:
+            return True
+    return False
 
 
 def _load(image: ImageFile.ImageFile, at_least: int | None) -> ImageFile.ImageFile:
@@ -244,10 +280,12 @@ def _load(image: ImageFile.ImageFile, at_least: int | None) -> ImageFile.ImageFi
 
 def _divisor(size: tuple[int, int], at_least: int | None) -> int:
     """By how much a JPEG's sides are divided: 1, 2, 4 or 8."""
-    wanted = min(size) // at_least if at_least else 1
-    while wanted < 8 and size[0] * size[1] > _WHOLE * wanted * wanted:
-        wanted *= 2
-    return next(divisor for divisor in (8, 4, 2, 1) if divisor <= max(1, wanted))
+    pixels = size[0] * size[1]
+    wanted = max(1, min(size) // at_least if at_least else 1)
+    if pixels > _WHOLE:
+        wanted = max(wanted, math.ceil(math.sqrt(pixels / _REDUCED)))
+        return next((divisor for divisor in (1, 2, 4, 8) if divisor >= wanted), 8)
+    return next(divisor for divisor in (8, 4, 2, 1) if divisor <= wanted)
 
 
 def _require_within(pixels: int | None, name: str, most: int) -> None:

@@ -33,21 +33,22 @@ def has_too_many_scans(data: bytes) -> bool:
     # The markers of previews in the metadata are counted, too, so that few suffice to know.
     if data.count(_SCAN) <= MOST_SCANS:
         return False
-    return sum(marker == 0xDA for marker, _ in _segments(data)) > MOST_SCANS
+    return sum(marker == 0xDA for marker, _, _ in _segments(data)) > MOST_SCANS
 
 
 def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
-    """A JPEG that is cut off, ended in two ways; None where it is not cut off, or lacks a whole scan.
+    """A JPEG, ended in two ways at the end of its data; None where it lacks a whole scan.
 
     What is there decodes alike in both, what is missing differs.
     """
+    end = len(data)
     frame: bytes | None = None
     precision: dict[int, list[int]] = {}
     progressive = False
     scans = 0
-    for marker, body in _segments(data):
+    for marker, body, at in _segments(data):
         if marker == 0xD9:
-            return None
+            end = at
         if marker in _FRAMES:
             frame, progressive = body, marker in _PROGRESSIVE
         elif marker == 0xDA:
@@ -57,7 +58,7 @@ def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
     whole = [0] * _COEFFICIENTS
     if not components or not scans or any(precision.get(component) != whole for component in components):
         return None
-    cut = data.rstrip(b"\xff")
+    cut = data[:end].rstrip(b"\xff")
     return cut + _END, cut + _OTHER_END + _END
 
 
@@ -92,18 +93,18 @@ def _refine(precision: dict[int, list[int]], scan: bytes, progressive: bool) -> 
             left[k] = bits & 15
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers of the first picture in the bytes, each with its body, up to the end marker or the end of the bytes."""
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Markers of the first picture in the bytes, each with its body and its place, up to the end of either."""
     at = 2
     while found := _MARKER.search(data, at):
         marker, at = found[1][0], found.end()
         if marker in (0xD8, 0xD9):
-            yield marker, b""
+            yield marker, b"", found.start()
             if marker == 0xD9:
                 return
             continue
         length = int.from_bytes(data[at : at + 2], "big")
         if length < 2 or at + length > len(data):
             return
-        yield marker, data[at + 2 : at + length]
+        yield marker, data[at + 2 : at + length], found.start()
         at += length

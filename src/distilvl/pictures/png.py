@@ -47,11 +47,12 @@ def without_texts(data: bytes) -> tuple[bytes, bytes | None]:
 
 
 def completed(data: bytes, most_missing: float) -> bytes | None:
-    """A PNG that is cut off, filled up with copies of its last row; None where it is not, or lacks more than that."""
-    kept, packed = [], []
+    """A PNG that ends early, filled up with copies of its last row; None where it does not, or lacks more than that."""
+    kept, packed, cut_off = [], [], True
     for kind, start, end in _chunks(data):
         if kind == b"IEND":
-            return None
+            cut_off = False
+            break
         if kind == b"IDAT":
             packed.append(data[start + 8 : max(start + 8, end - 4) if end <= len(data) else len(data)])
         elif end <= len(data) and not packed:
@@ -64,10 +65,28 @@ def completed(data: bytes, most_missing: float) -> bytes | None:
         raw = zlib.decompressobj().decompress(b"".join(packed), expected)
     except zlib.error:
         return None
-    if len(raw) < (1 - most_missing) * expected:
+    if len(raw) < (1 - most_missing) * expected or (len(raw) == expected and not cut_off):
         return None
     body = zlib.compress(_filled(raw, rows), 1)
     return b"".join([_SIGNATURE, *kept, _chunk(b"IDAT", body), _chunk(b"IEND", b"")])
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether there is data for fewer rows than the header says, though all may be well formed; unpacks all of it."""
+    unpacker = zlib.decompressobj()
+    expected = found = 0
+    try:
+        for kind, start, end in _chunks(data):
+            if kind == b"IHDR":
+                expected = sum(count * length for count, length in _row_lengths(data[start + 8 : start + 21]))
+            elif kind == b"IDAT":
+                packed = data[start + 8 : end - 4]
+                while packed and found < expected:
+                    found += len(unpacker.decompress(packed, 1 << 20))
+                    packed = unpacker.unconsumed_tail
+    except (zlib.error, struct.error):
+        return False
+    return found < expected
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
