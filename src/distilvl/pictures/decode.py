@@ -259,6 +259,9 @@ def _ends_blank(image: Image.Image) -> bool:
     """Whether one of the last two rows is what decoders leave where nothing is: black, of a JPEG grey."""
     blank = (127, 128) if image.format in _JPEGS else (0,)
     for row in range(max(0, image.height - 2), image.height):
+        first = image.getpixel((0, row))  # most pictures are told by it
+        if (first[0] if isinstance(first, tuple) else first) not in blank:
+            continue
         values = np.asarray(image.crop((0, row, image.width, row + 1)))
         if values.min() == values.max() and values.min() in blank:
             return True
