@@ -7,6 +7,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -66,6 +67,41 @@ def test_threads_give_pillows_limit_back(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ZeroDivisionError), pillows_limit_lifted():
         raise ZeroDivisionError
     assert Image.MAX_IMAGE_PIXELS == 5_000
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["features", "train", "eval", "report", "reproduce", "export", "index", "search", "serve", "data inspect"],
+)
+def test_every_command_that_reads_pictures_has_the_option(command: str) -> None:
+    import typer
+
+    from distilvl.cli import app
+
+    found: Any = typer.main.get_command(app)
+    for name in command.split():
+        found = found.commands[name]
+    assert any("--max-pixels" in parameter.opts for parameter in found.params)
+
+
+def test_the_option_holds_for_all_that_follows(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from distilvl.cli import app
+
+    drawn().save(tmp_path / "a.png")
+    (tmp_path / "captions.jsonl").write_text('{"image": "a.png", "captions": ["a"], "split": "train"}\n')
+    for limit, bad in (("19199", 1), ("19200", 0)):
+        done = CliRunner().invoke(app, ["data", "inspect", str(tmp_path), "--max-pixels", limit, "--json"])
+        assert done.exit_code == 0, done.output
+        assert ("19,200 pixels" in done.output) is bool(bad)
+
+
+def test_workers_of_a_cluster_have_the_limit_of_the_command(tmp_path: Path) -> None:
+    from distilvl.features.ray_worker import RayWorker
+
+    RayWorker("no such teacher", str(tmp_path / "store"), str(Path.cwd()), False, 777)
+    assert max_pixels() == 777
 
 
 @pytest.mark.slow
