@@ -19,3 +19,7 @@ class DistilvlError(Exception):
 
 class BadImageError(DistilvlError):
     """An image that is missing or cannot be decoded; `--skip-bad` leaves such records out."""
+
+
+class TooManyPixelsError(BadImageError):
+    """An image whose header says that it is larger than the limit."""

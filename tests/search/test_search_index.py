@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
@@ -34,6 +35,37 @@ def test_second_run_does_nothing(photos, index, colours) -> None:
     assert (report.unchanged, report.encoded, report.added, report.changed, report.deleted) == (30, 0, 0, 0, 0)
     assert colours.shown == 30
     assert sorted(path.name for path in index.path.rglob("*")) == before
+
+
+def test_a_file_beyond_the_limit_of_pixels_is_tried_again_under_another(photos, index, paint, monkeypatch) -> None:
+    paint(photos / "large.png", "large", size=(60, 50))
+    monkeypatch.setenv("DISTILVL_MAX_PIXELS", "2999")
+    ((path, reason),) = index.update(photos).unreadable
+    assert path.endswith("large.png")
+    assert "3,000 pixels; at most 2,999" in reason
+    report = index.update(photos)
+    assert (report.unreadable, report.remembered) == ([], 1)
+    monkeypatch.setenv("DISTILVL_MAX_PIXELS", "3000")
+    report = index.update(photos)
+    assert (report.added, report.remembered) == (1, 0)
+
+
+def test_a_photograph_of_a_phone_and_a_picture_with_a_long_text(photos, index, monkeypatch, recwarn) -> None:
+    """Of 108 megapixels, in small: decoded at half its size, known by its whole one."""
+    from distilvl.pictures import decode
+
+    monkeypatch.setattr(decode, "_WHOLE", 40_000)
+    monkeypatch.setattr(decode, "_REDUCED", 13_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    Image.new("RGB", (240, 180), "red").save(photos / "phone.jpg")
+    info = PngInfo()
+    info.add_text("parameters", "x" * (3 << 20), zip=True)
+    Image.new("RGB", (40, 30), "blue").save(photos / "text.png", pnginfo=info)
+    report = index.update(photos)
+    assert (report.added, report.unreadable) == (2, [])
+    hit = next(hit for hit in index.search("red", top=32) if hit.path.endswith("phone.jpg"))
+    assert (hit.width, hit.height) == (240, 180)
+    assert not recwarn.list
 
 
 def test_ten_changed_files_cost_ten_encodings(photos, index, colours, paint) -> None:

@@ -55,7 +55,7 @@ def test_rows_are_in_order_and_batches_full(texts: list[str], size: int):
 def test_images_of_any_mode_become_rgb():
     teacher = Lengths()
     assert isinstance(teacher, Teacher)
-    images = [Image.new("L", (2, 2), 9), Image.new("RGBA", (3, 1), (1, 2, 3, 4)), Image.new("RGB", (1, 1), (7, 8, 9))]
+    images = [Image.new("L", (2, 2), 9), Image.new("RGBA", (3, 1), (1, 2, 3, 255)), Image.new("RGB", (1, 1), (7, 8, 9))]
     assert teacher.encode_images(images).tolist() == [[9, 9, 9], [1, 2, 3], [7, 8, 9]]
 
 

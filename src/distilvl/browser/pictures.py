@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
+from distilvl.pictures import full_size
 from distilvl.progress import progress
 from distilvl.runtime import Runtime
 from distilvl.search.encoder import Encoder
@@ -85,10 +86,11 @@ def _batches(photos: Path) -> Iterator[list[Picture]]:
 
 def _entry(picture: Picture, photos: Path) -> dict[str, Any]:
     assert picture.image is not None
+    width, height = full_size(picture.image)
     return {
         "id": picture.id,
         "path": Path(picture.file.path).relative_to(photos).as_posix(),
         "date": (picture.taken or picture.file.modified).isoformat(),
-        "width": picture.image.width,
-        "height": picture.image.height,
+        "width": width,
+        "height": height,
     }

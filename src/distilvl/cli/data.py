@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distilvl.cli.shared import AsJson, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, allow_pixels, app, clean_stdout, print_json
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at datasets.")
 app.add_typer(data_app, name="data")
@@ -23,9 +23,11 @@ def inspect(
     near: Annotated[
         int, typer.Option(min=0, max=15, help="Bits of 64 in which hashes of near duplicates may differ.")
     ] = 8,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Count images and captions, measure them, name bad files, duplicates and images shared by splits."""
+    allow_pixels(max_pixels)
     from distilvl.data import load_any
     from distilvl.data.inspection import as_dict, as_text, inspect_dataset
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from distilvl.cli.shared import AsJson, SkipBad, app, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, print_json
 from distilvl.errors import DistilvlError
 
 if TYPE_CHECKING:
@@ -84,9 +84,11 @@ def evaluate(
         typer.Option(help=".npy with the row of each text's image.", rich_help_panel=_ARRAYS),
     ] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a model on image-text retrieval, beside its teacher where the teacher's features are known."""
+    allow_pixels(max_pixels)
     arrays = (image_features, text_features, text_image)
     if classes is not None:
         _refuse({"--data": data, "--features": features, "--protocol": protocol, "--ground-truth": ground_truth,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from distilvl.cli.shared import AsJson, Data, SkipBad, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
 
 if TYPE_CHECKING:
     from distilvl.export import Export
@@ -53,9 +53,11 @@ def export(
         typer.Option(help="Folder with the npm archives for --browser; fetched by default."),
     ] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a student as ONNX that runs without PyTorch; score it before and after, and refuse what loses too much."""
+    allow_pixels(max_pixels)
     from distilvl.browser import web_files, write_bundle
     from distilvl.export import Settings, export_student
     from distilvl.search.pictures import list_files

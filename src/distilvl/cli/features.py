@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, Data, SkipBad, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
 
 
 class Engine(str, Enum):
@@ -47,6 +47,7 @@ def features(
     ] = None,
     split: Annotated[Optional[list[str]], typer.Option(help="Only these splits; all by default.")] = None,  # noqa: UP045
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     engine: Annotated[
         Engine, typer.Option(help="Ask in this process, or in many of a Ray cluster (extra: ray).")
     ] = Engine.LOCAL,
@@ -80,6 +81,7 @@ def features(
     as_json: AsJson = False,
 ) -> None:
     """Ask a teacher once for the features of all images and captions. Run again, it continues or does nothing."""
+    allow_pixels(max_pixels)
     if context.invoked_subcommand is not None:
         return
     for name, value in (("--teacher", teacher), ("--data", data), ("--out", out)):

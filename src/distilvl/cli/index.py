@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, allow_pixels, app, clean_stdout, print_json
 
 _SHOWN = 10
 
@@ -23,9 +23,11 @@ def index(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Begin anew, as with another model; stopped, it continues.")
     ] = False,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Make photographs searchable: only new and changed ones are read, deleted ones leave. Stopped, it continues."""
+    allow_pixels(max_pixels)
     from distilvl.search import index_folder
 
     with clean_stdout():

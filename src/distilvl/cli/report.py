@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import SkipBad, app, clean_stdout
+from distilvl.cli.shared import MaxPixels, SkipBad, allow_pixels, app, clean_stdout
 
 
 @app.command(epilog="Example: distilvl report runs/demo --out demo.html --markdown demo.md")
@@ -28,8 +28,10 @@ def report(
     markdown: Annotated[Optional[Path], typer.Option(help="Write the same as Markdown here, without pictures.")] = None,  # noqa: UP045
     as_json: Annotated[Optional[Path], typer.Option("--json", help="Write the same as JSON here.")] = None,  # noqa: UP045
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """One offline HTML page about a run, or several side by side: results, curves, examples, spaces, cost, settings."""
+    allow_pixels(max_pixels)
     from distilvl.reports.report import build_report, write_report
 
     with clean_stdout():

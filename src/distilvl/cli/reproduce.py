@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, Data, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, Data, MaxPixels, allow_pixels, app, clean_stdout, print_json
 
 
 @app.command(
@@ -42,10 +42,12 @@ def reproduce(
         typer.Option(min=1, help="Processes; one a GPU, or one, by default."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    max_pixels: MaxPixels = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the time they will take.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Re-run tables or the figure of the paper: all cells, several seeds, beside the published values."""
+    allow_pixels(max_pixels)
     from distilvl.experiments.cells import Base
     from distilvl.experiments.reproduce import dry_run as plan_only
     from distilvl.experiments.reproduce import reproduce as run_table

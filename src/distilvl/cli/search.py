@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, allow_pixels, app, clean_stdout, print_json
 
 
 @app.command(epilog='Example: distilvl search pictures.index "a dog on a beach" --since 2021 --folder holidays --open')
@@ -27,10 +27,12 @@ def search(
     ] = None,
     until: Annotated[Optional[str], typer.Option(help="Only taken in it or earlier.")] = None,  # noqa: UP045
     model: Annotated[Optional[str], typer.Option(help="Where the index's model is now, if it has moved.")] = None,  # noqa: UP045
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
     show: Annotated[bool, typer.Option("--open", help="Show them in the browser: one page, no server.")] = False,
 ) -> None:
     """Find photographs by what they show, by a picture they are like, or by both."""
+    allow_pixels(max_pixels)
     from distilvl.search import Index
 
     with clean_stdout():

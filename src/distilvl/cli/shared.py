@@ -6,9 +6,11 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
+
+from distilvl.pixel_limit import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, set_max_pixels
 
 app = typer.Typer(
     name="distilvl",
@@ -27,7 +29,22 @@ Data = Annotated[
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out and count them.")]
+MaxPixels = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help=f"Pixels that an image may have; ${MAX_PIXELS_VARIABLE}, or {DEFAULT_MAX_PIXELS:,}.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def allow_pixels(limit: int | None) -> None:
+    """`--max-pixels`, where it is given, for this process and those that it starts."""
+    if limit is not None:
+        set_max_pixels(limit)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, SkipBad, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
 
 
 @app.command(
@@ -56,9 +56,11 @@ def train(
         typer.Option(help="Folder that keeps decoded images for later runs, mapped into memory."),
     ] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a small student to reproduce and rank the teacher's features."""
+    allow_pixels(max_pixels)
     from distilvl.training.distributed import is_first_process, leave
     from distilvl.training.train import summary_line
     from distilvl.training.train import train as run_training

@@ -31,6 +31,7 @@ from distilvl.features.items import Items
 from distilvl.features.keys import KEY_BYTES, image_key
 from distilvl.features.machine import writer_id
 from distilvl.features.views import Views
+from distilvl.pictures import DECODING_VERSION
 from distilvl.progress import progress
 
 FORMAT_VERSION = 1
@@ -71,7 +72,7 @@ def cached_pixels(
     """
     keys = _image_keys(dataset, skip_bad=skip_bad)
     drawn = None if views is None else asdict(views)
-    content = json.dumps([FORMAT_VERSION, preprocessing, at_least, drawn]).encode() + b"".join(keys)
+    content = json.dumps([FORMAT_VERSION, DECODING_VERSION, preprocessing, at_least, drawn]).encode() + b"".join(keys)
     path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
     found = _open(path)
     if found is None:

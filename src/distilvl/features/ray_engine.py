@@ -27,6 +27,7 @@ from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.ray_cluster import Cluster, Share, connected
 from distilvl.features.ray_worker import RayWorker, Table, order_of
 from distilvl.features.store import FeatureStore
+from distilvl.pixel_limit import max_pixels
 from distilvl.progress import progress
 
 
@@ -61,7 +62,7 @@ def extract_with_ray(
     asked = {"image": 0, "text": 0}
     bad: list[bytes] = []
     with connected(cluster) as (ray, share), progress("teacher", sum(map(len, lacking.values()))) as ticker:
-        constructor = (spec, str(store_path), str(Path.cwd()), skip_bad)
+        constructor = (spec, str(store_path), str(Path.cwd()), skip_bad, max_pixels())
         for answer in _answers(ray, share, _orders(work, lacking), constructor):
             if answer["error"]:
                 raise DistilvlError(answer["error"])

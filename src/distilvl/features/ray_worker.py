@@ -16,6 +16,7 @@ from distilvl.features.filling import Filled, fill_captions, fill_images
 from distilvl.features.keys import KEY_BYTES
 from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
+from distilvl.pixel_limit import set_max_pixels
 from distilvl.teachers.loading import load_teacher
 from distilvl.teachers.piecewise import PiecewiseTeacher
 
@@ -89,9 +90,12 @@ class RayWorker:
         store: the store's folder.
         folder: where relative paths start, which is where the command was given.
         skip_bad: leave bad images out.
+        most_pixels: of an image, as set where the command was given; the worker's own limit if None.
     """
 
-    def __init__(self, spec: str, store: str, folder: str, skip_bad: bool) -> None:
+    def __init__(self, spec: str, store: str, folder: str, skip_bad: bool, most_pixels: int | None = None) -> None:
+        if most_pixels is not None:
+            set_max_pixels(most_pixels)
         self._skip_bad = skip_bad
         self._error = ""
         try:

@@ -69,7 +69,10 @@ def write_model_card(
         "## How to use it",
         fenced(usage(folder), "python"),
         "A string that names an image file is read as an image, and `PIL.Image` objects work, too; images and texts go "
-        "into separate calls. It needs `pip install sentence-transformers pillow`.",
+        "into separate calls. It needs `pip install sentence-transformers pillow`. Pictures of any mode are converted, "
+        "transparent parts laid on white, with two exceptions: turn a picture with an EXIF orientation upright first, "
+        "`PIL.ImageOps.exif_transpose(image)`, and make 8 bits of 16, "
+        '`Image.fromarray((np.asarray(image) >> 8).astype("uint8"))`.',
         "## Measured",
         _scores(result, intervals or {}),
         "## How it was made",

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.pictures import upright_rgb
 
 Step: TypeAlias = Mapping[str, Any]
 
@@ -51,18 +52,18 @@ def to_pixels(images: Sequence[Image.Image], steps: Sequence[Step], size: tuple[
     """(n, 3, H, W) uint8.
 
     Args:
-        images: pictures; what is not RGB is converted by Pillow (`decode_image` does more).
+        images: pictures of any mode; see `distilvl.pictures.upright_rgb`.
         steps: what `check_steps` let pass.
         size: H and W, which the steps must lead to.
 
     Raises:
-        DistilvlError: an item that is no picture, or steps that lead to another size.
+        DistilvlError: an item that is no picture or of unknown range, or steps that lead to another size.
     """
     pixels = np.empty((len(images), 3, *size), dtype=np.uint8)
     for k, image in enumerate(images):
         if not isinstance(image, Image.Image):
             raise DistilvlError(f"item {k} is no picture but a {type(image).__name__}.", "Give PIL images.")
-        picture = image if image.mode == "RGB" else image.convert("RGB")
+        picture = upright_rgb(image, f"item {k}")
         for step in steps:
             picture = _apply(step, picture)
         if picture.size != (size[1], size[0]):

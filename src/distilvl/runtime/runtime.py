@@ -77,7 +77,10 @@ class Runtime:
         return cls(Path(folder), manifest, chosen, threads, busy_wait)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Features:
-        """RGB pictures (see `decode_image`) to float32 rows, (n, D); of unit length unless the student has no L2.
+        """Pictures to float32 rows, (n, D); of unit length unless the student has no L2.
+
+        PIL images of any mode, as PIL opens them or as `decode_image` gives them: either way they are made upright RGB
+        in sRGB.
 
         Raises:
             DistilvlError: an item that is no picture.

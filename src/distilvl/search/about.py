@@ -9,6 +9,7 @@ from typing import Any
 
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import write_atomically
+from distilvl.pictures import DECODING_VERSION, max_pixels
 from distilvl.search.records import ModelInfo
 
 ABOUT_NAME = "distilvl-index.json"
@@ -88,15 +89,20 @@ class About:
 
 
 class Unreadable:
-    """Files that could not be decoded, with their stamp, so that they are tried again only when they change."""
+    """Files that could not be decoded, with their stamp, so that they are tried again only when they change.
+
+    All are tried again when the limit of pixels is another one, or distilvl reads more than it did.
+    """
 
     def __init__(self, index: Path) -> None:
         self._path = index / UNREADABLE_NAME
         self._changed = False
+        self._rules = [DECODING_VERSION, max_pixels()]
         self._files: dict[str, tuple[int, int, str]] = {}
         try:
             values = json.loads(self._path.read_text(encoding="utf-8"))
-            self._files = {path: (int(one[0]), int(one[1]), str(one[2])) for path, one in values.items()}
+            files = values["files"] if values["rules"] == self._rules else {}
+            self._files = {path: (int(one[0]), int(one[1]), str(one[2])) for path, one in files.items()}
         # Forgetting them costs one try each.
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             self._files = {}
@@ -129,7 +135,7 @@ class Unreadable:
     def save(self) -> None:
         """Write them, atomically, if there is anything new."""
         if self._changed:
-            _save(self._path, self._files)
+            _save(self._path, {"rules": self._rules, "files": self._files})
             self._changed = False
 
 

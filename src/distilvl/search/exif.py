@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import struct
 from datetime import datetime
 
 from PIL import ExifTags, Image
 
-_FORMATS = ("AVIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+from distilvl.pictures import open_image
 
 
 def capture_time(data: bytes) -> datetime | None:
@@ -18,25 +16,27 @@ def capture_time(data: bytes) -> datetime | None:
     Of the three times that EXIF has, the first that is there: the picture's, the digitisation's, the file's.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            exif = image.getexif()
-            inner = exif.get_ifd(ExifTags.IFD.Exif)
-            values = [
-                inner.get(ExifTags.Base.DateTimeOriginal),
-                inner.get(ExifTags.Base.DateTimeDigitized),
-                exif.get(ExifTags.Base.DateTime),
-            ]
+        exif = open_image(data).getexif()
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        values = [
+            inner.get(ExifTags.Base.DateTimeOriginal),
+            inner.get(ExifTags.Base.DateTimeDigitized),
+            exif.get(ExifTags.Base.DateTime),
+        ]
     # What damaged tags make Pillow raise; a picture is no worse for them.
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error):
+    except (
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        struct.error,
+    ):
         return None
     return next((time for value in values if (time := _parsed(value)) is not None), None)
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """The kinds of files that carry EXIF and that this Pillow reads."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _parsed(value: object) -> datetime | None:

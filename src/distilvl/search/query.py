@@ -11,6 +11,7 @@ from PIL import Image
 from distilvl.data.images import decode_image
 from distilvl.data.records import FileImage
 from distilvl.errors import DistilvlError
+from distilvl.pictures import upright_rgb
 from distilvl.search.encoder import Encoder, Rows
 
 ImageQuery = Image.Image | bytes | str | Path
@@ -73,7 +74,7 @@ def _unit(row: Rows) -> Rows:
 
 def _pixels(image: ImageQuery) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return upright_rgb(image, "the picture")
     if isinstance(image, bytes):
         return decode_image(image, "the picture")
     return decode_image(FileImage(str(image)).read(), str(image))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
+from distilvl.pictures import full_size
 from distilvl.search.filters import has_id, one_of
 from distilvl.search.nearest import EXACT_ROWS, nearest, train_index
 from distilvl.search.pictures import PhotoFile, Picture
@@ -62,7 +63,7 @@ class Photo:
         file, image = picture.file, picture.image
         assert image is not None  # only decoded pictures are encoded
         date = picture.taken or file.modified
-        return cls(file.path, picture.id, file.size, file.mtime_ns, picture.taken, date, image.width, image.height,
+        return cls(file.path, picture.id, file.size, file.mtime_ns, picture.taken, date, *full_size(image),
                    picture.thumbnail, vector)  # fmt: skip
 
     def at(self, file: PhotoFile) -> Photo:

@@ -6,8 +6,6 @@ import hmac
 import ipaddress
 from dataclasses import dataclass, field, fields
 
-from PIL import Image
-
 from distilvl.errors import DistilvlError
 
 
@@ -21,7 +19,8 @@ class ServeSettings:
         max_items: texts and pictures of one request.
         max_queue: items that are waiting or being encoded, of all requests; beyond it requests are turned away.
         max_upload_mb: size of one request's body, millions of bytes.
-        max_pixels: of one picture. Four times as many may be decoded and waiting, of all requests.
+        max_pixels: of one picture, whatever the limit elsewhere is. Four times as many may be decoded and waiting, of
+            all requests.
         read_timeout: seconds in which a request's header, and then its body, must have arrived.
         request_timeout: seconds from there to the answer.
         api_key: what clients must send; None for no key.
@@ -49,9 +48,6 @@ class ServeSettings:
                 f"max_queue is {self.max_queue}, less than the {self.max_items} items of one request (max_items).",
                 "Raise the one or lower the other.",
             )
-        most = Image.MAX_IMAGE_PIXELS
-        if most is not None and self.max_pixels > most:
-            raise DistilvlError(f"max_pixels is {self.max_pixels:,}; at most {most:,} are decoded.", "Lower it.")
         key = self.api_key
         if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
             raise DistilvlError("the API key is empty or holds characters that no header takes.", "Choose another one.")

@@ -7,6 +7,7 @@ outputs together.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
+from distilvl.pictures import upright_rgb
+from distilvl.students.processors import CONVERTS
 from distilvl.students.routes import route
 from distilvl.students.token_rows import Ids, TokenRows
 
@@ -66,7 +69,10 @@ class DualEncoder(nn.Module):
     @property
     def preprocessing(self) -> str:
         """What `resize` does, as text: equal texts, equal pixels."""
-        return str(self._image_route[0].processor.to_json_string())
+        said = self._image_route[0].processor.to_dict()
+        # Modes are settled before `resize`; students were saved without it once, whose pixels are the same.
+        said.pop(CONVERTS, None)
+        return json.dumps(said, indent=2, sort_keys=True, default=str) + "\n"
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -155,8 +161,9 @@ class DualEncoder(nn.Module):
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""
         processor = self._image_route[0].processor
+        pictures = [upright_rgb(image, f"item {k}") for k, image in enumerate(images)]
         # Numbers are left as bytes here and scaled on the device, by `encode_images`.
-        out = processor(list(images), do_rescale=False, do_normalize=False, return_tensors="np")
+        out = processor(pictures, do_convert_rgb=False, do_rescale=False, do_normalize=False, return_tensors="np")
         pixels: npt.NDArray[np.uint8] = np.clip(np.rint(out["pixel_values"]), 0, 255).astype(np.uint8)
         return pixels
 

@@ -16,6 +16,9 @@ from distilvl.errors import DistilvlError
 from distilvl.students.positions import fit_positions
 from distilvl.students.pretrained import first_line, quiet_transformers
 
+CONVERTS = "do_convert_rgb"
+"""The setting of an image processor that makes RGB of other modes."""
+
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 _BICUBIC = 3
 _NORMALIZER = normalizers.BertNormalizer(lowercase=True)
@@ -39,11 +42,21 @@ def image_processor(source: str | None, size: int | None, model: Any) -> Any:
                 ) from error
     else:
         processor = _plain_processor(side)
+    take_any_mode(processor)
     if size is not None:
         _set_size(processor, size)
     if side is not None:
         fit_positions(model, side)
     return processor
+
+
+def take_any_mode(processor: Any) -> None:
+    """Let the processor make RGB of PIL images of other modes, transparent parts on white, in `encode`, too.
+
+    Without it, it fails at some modes and takes the channels of others for red, green and blue. It neither knows of
+    EXIF orientation nor of profiles, and cuts 16 bits off at 255: see docs/pixels.md.
+    """
+    setattr(processor, CONVERTS, True)
 
 
 def _model_size(model: Any) -> int:

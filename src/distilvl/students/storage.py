@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from distilvl.errors import DistilvlError
 from distilvl.students.pretrained import first_line, quiet_transformers
+from distilvl.students.processors import take_any_mode
 from distilvl.students.routes import MODALITIES, is_student, route
 
 
@@ -64,6 +65,7 @@ def load_student(path: str | Path, *, device: str | None = None) -> SentenceTran
         raise DistilvlError(f"{path} is not a student folder: {first_line(error)}.", remedy) from error
     if not is_student(student):
         raise DistilvlError(f"{path} has no text and image routes.", remedy)
+    take_any_mode(route(student, "image")[0].processor)  # students were saved without it once
     return student
 
 

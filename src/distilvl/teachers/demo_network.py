@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distilvl.pictures import upright_rgb
+
 WEIGHTS = Path(__file__).with_name("demo_teacher.safetensors")
 
 SIDE = 64
@@ -125,7 +127,8 @@ def split_words(text: str) -> list[str]:
 
 def pixels_of(images: Sequence[Image.Image]) -> Tensor:
     """(n, 3, 64, 64) float in [-1, 1]."""
-    arrays = [np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in images]
+    pictures = [upright_rgb(image, f"item {k}") for k, image in enumerate(images)]
+    arrays = [np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for picture in pictures]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

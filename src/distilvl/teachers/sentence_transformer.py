@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError
+from distilvl.pictures import upright_rgb
 from distilvl.students.widths import load_widths
 from distilvl.teachers.accepted import ACCEPTED_TEACHERS
 from distilvl.teachers.options import DEFAULTS, RunOptions
@@ -59,8 +60,8 @@ class SentenceTransformerTeacher:
         return sum(parameter.numel() for parameter in self._model.parameters())
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        """RGB images to float32 rows, shape (n, D)."""
-        return self._encode(list(images))
+        """Images to float32 rows, shape (n, D)."""
+        return self._encode([upright_rgb(image, f"item {k}") for k, image in enumerate(images)])
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to float32 rows, shape (n, D)."""

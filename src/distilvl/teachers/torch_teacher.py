@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
+from distilvl.pictures import upright_rgb
 from distilvl.teachers.options import RunOptions
 
 Item = TypeVar("Item")
@@ -81,7 +82,7 @@ class TorchTeacher(ABC):
         }
 
     def _prepare_rgb(self, images: Sequence[Image.Image]) -> Inputs:
-        return self.prepare_images([image if image.mode == "RGB" else image.convert("RGB") for image in images])
+        return self.prepare_images([upright_rgb(image, f"item {k}") for k, image in enumerate(images)])
 
     def _rows(
         self,

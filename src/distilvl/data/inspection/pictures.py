@@ -11,11 +11,12 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.images import decode_image, image_format
+from distilvl.data.images import decode_image
 from distilvl.data.inspection.perceptual import perceptual_hash, thumbnail
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
+from distilvl.pictures import full_size, read_header
 from distilvl.progress import progress
 
 _BLOCK = 256
@@ -63,4 +64,10 @@ def _look(source: ImageSource) -> Picture | BadImageError:
         image = decode_image(data, source.name)
     except BadImageError as error:
         return error
-    return Picture(image_key(data), image.size, image_format(data), perceptual_hash(image), thumbnail(image))
+    return Picture(
+        image_key(data),
+        full_size(image),
+        read_header(data, source.name).format,
+        perceptual_hash(image),
+        thumbnail(image),
+    )

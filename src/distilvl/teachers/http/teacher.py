@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.pictures import upright_rgb
 from distilvl.teachers.http.dialects import Modality
 from distilvl.teachers.http.estimate import estimate_line
 from distilvl.teachers.http.pace import Pace
@@ -99,6 +100,7 @@ class HttpTeacher:
         return rows
 
     def _data_uri(self, image: Image.Image) -> str:
+        image = upright_rgb(image, "the picture")
         side = self.settings.max_side
         if side is not None and max(image.size) > side:
             image = image.copy()

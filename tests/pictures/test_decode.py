@@ -5,14 +5,15 @@ import io
 import itertools
 import resource
 import struct
+import time
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from distilvl.data.images import decode_image, image_format
-from distilvl.errors import BadImageError
+from distilvl.errors import BadImageError, TooManyPixelsError
+from distilvl.pictures import decode, decode_image, full_size, read_header
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -128,13 +129,16 @@ def test_damaged_headers_give_an_image_or_the_one_error(kind: str):
             assert decode_image(changed, "n").mode == "RGB"
 
 
-@pytest.mark.parametrize("limit", [1500, 1000])
-def test_limit_of_pixels(monkeypatch: pytest.MonkeyPatch, limit: int):
-    """60 x 40 pixels lie between one and two times 1,500, where Pillow only warns, and beyond twice 1,000."""
+def test_the_limit_of_pixels_is_ours_and_not_pillows(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder):
+    """60 x 40 pixels are more than twice Pillow's limit here, where Pillow itself refuses."""
     data = encoded(noise(), "PNG")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(BadImageError, match=rf"a\.png has 2,400 pixels; at most {limit:,} are decoded"):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert decode_image(data, "a.png").size == (60, 40)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    monkeypatch.setenv("DISTILVL_MAX_PIXELS", "2399")
+    with pytest.raises(TooManyPixelsError, match=r"a\.png has 2,400 pixels; at most 2,399 .*--max-pixels, DISTILVL"):
         decode_image(data, "a.png")
+    assert not recwarn.list
 
 
 def png(width: int, height: int, depth: int, colours: int, rows: bytes) -> bytes:
@@ -151,7 +155,7 @@ def png(width: int, height: int, depth: int, colours: int, rows: bytes) -> bytes
 def test_50000_by_50000_is_refused_before_memory_is_taken():
     data = png(50_000, 50_000, 8, 2, bytes(1000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BadImageError, match=r"huge\.png has 2,500,000,000 pixels; at most 89,478,485 are decoded"):
+    with pytest.raises(BadImageError, match=r"huge\.png has 2,500,000,000 pixels; at most 200,000,000 are decoded"):
         decode_image(data, "huge.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB; the pixels would take 7 GB"
 
@@ -220,4 +224,48 @@ def test_other_programs_are_not_started_for_an_image():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_format_by_header(kind: str):
-    assert image_format(encoded(noise(), kind)) == kind
+    header = read_header(encoded(noise(), kind), "n")
+    assert (header.format, header.width, header.height) == (kind, 60, 40)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_far_larger_than_any_tower_is_decoded_smaller_and_knows_its_size(
+    monkeypatch: pytest.MonkeyPatch, orientation: int
+):
+    monkeypatch.setattr(decode, "_WHOLE", 2399)
+    monkeypatch.setattr(decode, "_REDUCED", 600)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode_image(encoded(noise(), "JPEG", exif=exif), "n")
+    turned = orientation == 6
+    assert image.size == ((20, 30) if turned else (30, 20))
+    assert full_size(image) == ((40, 60) if turned else (60, 40))
+    assert full_size(decode_image(encoded(noise(), "PNG"), "n")) == (60, 40)
+
+
+def test_a_gif_whose_frame_is_larger_than_its_canvas_counts_with_the_frame(monkeypatch: pytest.MonkeyPatch):
+    data = bytearray(encoded(Image.new("P", (60, 40)), "GIF"))
+    data[6:10] = struct.pack("<HH", 2, 2)
+    monkeypatch.setenv("DISTILVL_MAX_PIXELS", "2000")
+    with pytest.raises(TooManyPixelsError, match="2,400 pixels"):
+        decode_image(bytes(data), "n")
+
+
+def test_no_frame_but_the_first_is_looked_for():
+    """A TIFF of 20,000 pages, and a GIF of as many frames: counting them would take seconds."""
+    page = encoded(Image.new("L", (4, 4), 7), "TIFF")
+    directory = struct.unpack_from("<I", page, 4)[0]
+    entries = struct.unpack_from("<H", page, directory)[0]
+    length = 2 + 12 * entries + 4
+    one = page[directory : directory + length - 4]
+    pages = bytearray(page[: directory + length - 4])
+    for _ in range(20_000):
+        pages += struct.pack("<I", len(pages) + 4) + one
+    pages += bytes(4)
+    frame = encoded(Image.new("P", (4, 4), 1), "GIF")
+    body = frame[frame.index(b",") : -1]
+    gif = frame[:-1] + body * 20_000 + b";"
+    for data in (bytes(pages), gif):
+        began = time.process_time()
+        assert decode_image(data, "n").size == (4, 4)
+        assert time.process_time() - began < 0.2

@@ -1,0 +1,332 @@
+"""`decode_image` and `upright_rgb`: encoded bytes, or a PIL image, to the picture that everything else works with."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import re
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from distilvl.errors import BadImageError, TooManyPixelsError
+from distilvl.pictures import jpeg, png
+from distilvl.pictures.colour import UnknownRangeError, to_rgb
+from distilvl.pictures.limits import LONGEST, pillows_limit_lifted
+from distilvl.pixel_limit import MAX_PIXELS_VARIABLE, max_pixels
+
+DECODING_VERSION = 2
+"""Another one when the same bytes may give another picture, or one where there was none."""
+
+BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
+
+# What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's raises
+# RuntimeError, damaged EXIF the last two.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    TypeError,
+    AttributeError,
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each of EXIF's orientations; from 5 on width and height change places."""
+
+_ON_THEIR_SIDE = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+
+# Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+# A JPEG with more pixels is decoded smaller, with no more than these: still far beyond what any tower takes.
+_WHOLE = 50_000_000
+_REDUCED = 16_000_000
+
+# A picture that lacks no more than its last rows is shown by viewers, and read.
+_MOST_MISSING = 0.05
+
+_JPEGS = ("JPEG", "MPO")
+
+_FULL_SIZE = "distilvl_full_size"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's header says.
+
+    Attributes:
+        format: such as `JPEG`.
+        width: as it is stored, before it is turned upright.
+        height: the same.
+    """
+
+    format: str
+    width: int
+    height: int
+
+
+def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: int | None = None) -> Image.Image:
+    """The RGB picture in `data`, upright (EXIF orientation applied) and fully decoded, 8 bits a channel, in sRGB.
+
+    Of 16 bits the upper 8 are kept; a colour profile is applied (relative colorimetric); transparent parts are laid on
+    white; of an animation the first frame is taken. A JPEG or PNG that lacks no more than 5 % of its pixels, at its
+    end, is read. A JPEG of more than 50 million pixels is decoded at 1/2, 1/4 or 1/8 of its size, so that 16 million at
+    most are left; `full_size` says what it had.
+
+    Args:
+        data: an encoded image: AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PNG, PPM, TIFF or WebP.
+        name: what an error message calls it.
+        at_least: pixels; a JPEG is decoded at 1/8, 1/4 or 1/2 of its size where both sides stay at least so long,
+            which is faster. Resized to half of `at_least`, photographs differ by 0.3 to 0.7 of 255 on average.
+        most: pixels that it may have, instead of `max_pixels()`.
+
+    Raises:
+        TooManyPixelsError: by its header it has more pixels than `max_pixels()`.
+        BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a strip with one side more
+            than 100 times the other, or a JPEG of more than 100 scans; the last two are found before the pixels are
+            looked at.
+    """
+    if not data:
+        raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
+    try:
+        return _decoded(data, name, at_least, max_pixels() if most is None else most)
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"{name} is not an image of a kind that is read.", BAD_IMAGE_REMEDY) from error
+    except UnknownRangeError as error:
+        raise BadImageError(f"{name} holds {error}.", BAD_IMAGE_REMEDY) from error
+    except _DAMAGED as error:
+        raise BadImageError(f"cannot decode image {name}: {_one_line(error)}.", BAD_IMAGE_REMEDY) from error
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """A PIL image of any mode as `decode_image` would have given it; one that is so already, as what `decode_image`
+    gives is, is returned itself.
+
+    Raises:
+        BadImageError: of unknown range (F, or I with more than 16 bits), or a file that PIL opened and cannot decode.
+    """
+    try:
+        profile = image.info.get("icc_profile")
+        turn = _turn(image)
+        if image.mode == "RGB" and profile is None and turn is None and "transparency" not in image.info:
+            return image
+        image.load()
+        return _finished(image if turn is None else image.transpose(turn), profile)
+    except UnknownRangeError as error:
+        raise BadImageError(f"{name} holds {error}.", "Convert it to 8 bits a channel first.") from error
+    except _DAMAGED as error:
+        raise BadImageError(f"cannot decode {name}: {_one_line(error)}.", "Replace it.") from error
+
+
+def read_header(data: bytes, name: str) -> Header:
+    """Format and size of an encoded image; no pixel is decoded.
+
+    Raises:
+        BadImageError: not an image of a kind that is read.
+        TooManyPixelsError: of so many that its plugin does not even open it; no limit of ours applies.
+    """
+    try:
+        image = open_image(data)
+    except Image.DecompressionBombError as error:
+        raise TooManyPixelsError(f"{name} has too many pixels.", BAD_IMAGE_REMEDY) from error
+    except _DAMAGED as error:
+        raise BadImageError(f"{name} is not an image of a kind that is read.", BAD_IMAGE_REMEDY) from error
+    return Header(str(image.format), image.width, image.height)
+
+
+def open_image(data: bytes) -> ImageFile.ImageFile:
+    """The encoded image, opened for its metadata; raises whatever the plugin of its format does."""
+    return _open(png.without_texts(data)[0] if png.is_png(data) else data)
+
+
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the picture in the file, upright; those of `image`, unless it was decoded smaller."""
+    width, height = image.info.get(_FULL_SIZE, image.size)
+    return width, height
+
+
+@functools.cache
+def supported_formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow has."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _decoded(data: bytes, name: str, at_least: int | None, most: int) -> Image.Image:
+    profile = None
+    if png.is_png(data):
+        data, profile = png.without_texts(data)
+    image = _open_within(data, name, most)
+    whole = image.size
+    if jpeg.is_jpeg(data) and jpeg.has_too_many_scans(data):
+        raise BadImageError(f"{name} has more than {jpeg.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
+    image = _loaded(image, data, at_least)
+    turn = _turn(image)
+    profile = profile or image.info.get("icc_profile")
+    found = _finished(image if turn is None else image.transpose(turn), profile)
+    if image.format in _JPEGS and image.size != whole:
+        found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE else whole
+    return found
+
+
+def _open_within(data: bytes, name: str, most: int) -> ImageFile.ImageFile:
+    """The picture, opened and not yet decoded, if its header is within the limits."""
+    try:
+        image = _open(data)
+    except Image.DecompressionBombError as error:
+        # A few plugins look at Pillow's limit, at twice of which they stop, themselves.
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        _require_within(int(found[1]) if found else None, name, most)
+        with pillows_limit_lifted():
+            image = _open(data)
+    _require_within(image.width * image.height, name, most)
+    _require_no_strip(image, name)
+    return image
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """What `Image.open` does for our formats, without its warnings and its own limit of pixels.
+
+    Raises:
+        UnidentifiedImageError: none of the formats.
+    """
+    prefix = data[:16]
+    for name in supported_formats():
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(prefix)
+        # A text says why this Pillow does not read the format after all.
+        if not accepted or isinstance(accepted, str):
+            continue
+        try:
+            return factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise UnidentifiedImageError
+
+
+def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile:
+    """`image` with its pixels; made of what is there where no more than its end is missing.
+
+    Raises:
+        OSError: more is missing.
+    """
+    try:
+        loaded = _load(image, at_least)
+    except OSError:
+        if (found := _of_what_is_there(image, data, at_least)) is None:
+            raise
+        return found
+    # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
+    if _ends_blank(loaded) and (image.format in _JPEGS or (image.format == "PNG" and png.ends_early(data))):
+        found = _of_what_is_there(image, data, at_least)
+        if found is None:
+            raise OSError("image file is truncated")
+        return found
+    return loaded
+
+
+def _of_what_is_there(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile | None:
+    """The picture without its missing end; None where more than a little is missing, or something else is wrong."""
+    if image.format == "PNG":
+        filled = png.completed(data, _MOST_MISSING)
+        return None if filled is None else _load(_open(filled), at_least)
+    ends = jpeg.with_other_ends(data) if image.format in _JPEGS else None
+    if ends is None:
+        return None
+    one, other = (_load(_open(end), at_least) for end in ends)
+    rows = one.height / _open(ends[0]).height
+    block = max(1, round(8 * rows * max(layer[2] for layer in one.layer)))  # type: ignore[attr-defined]
+    return one if jpeg.missing_share(one, other, block) <= _MOST_MISSING else None
+
+
+def _ends_blank(image: Image.Image) -> bool:
+    """Whether one of the last two rows is what decoders leave where nothing is: black, of a JPEG grey."""
+    blank = (127, 128) if image.format in _JPEGS else (0,)
+    for row in range(max(0, image.height - 2), image.height):
+        first = image.getpixel((0, row))  # most pictures are told by it
+        if (first[0] if isinstance(first, tuple) else first) not in blank:
+            continue
+        values = np.asarray(image.crop((0, row, image.width, row + 1)))
+        if values.min() == values.max() and values.min() in blank:
+            return True
+    return False
+
+
+def _load(image: ImageFile.ImageFile, at_least: int | None) -> ImageFile.ImageFile:
+    divisor = _divisor(image.size, at_least)
+    if divisor > 1:
+        image.draft(None, (max(1, image.width // divisor), max(1, image.height // divisor)))
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        with pillows_limit_lifted():
+            image.load()
+    else:
+        image.load()
+    return image
+
+
+def _divisor(size: tuple[int, int], at_least: int | None) -> int:
+    """By how much a JPEG's sides are divided: 1, 2, 4 or 8."""
+    pixels = size[0] * size[1]
+    wanted = max(1, min(size) // at_least if at_least else 1)
+    if pixels > _WHOLE:
+        wanted = max(wanted, math.ceil(math.sqrt(pixels / _REDUCED)))
+        return next((divisor for divisor in (1, 2, 4, 8) if divisor >= wanted), 8)
+    return next(divisor for divisor in (8, 4, 2, 1) if divisor <= wanted)
+
+
+def _require_within(pixels: int | None, name: str, most: int) -> None:
+    if pixels is not None and pixels <= most:
+        return
+    count = "too many" if pixels is None else f"{pixels:,}"
+    raise TooManyPixelsError(
+        f"{name} has {count} pixels; at most {most:,} are decoded.",
+        f"Make it smaller, allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out.",
+    )
+
+
+def _require_no_strip(image: Image.Image, name: str) -> None:
+    shorter, longer = sorted(image.size)
+    if longer > LONGEST * shorter:
+        raise BadImageError(
+            f"{name} is a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most.",
+            BAD_IMAGE_REMEDY,
+        )
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes the picture stand as its EXIF orientation wants it; nothing where its EXIF is damaged.
+
+    `ImageOps.exif_transpose` also writes the EXIF anew, and fails where any other field of it is damaged.
+    """
+    try:
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGED:
+        return None
+
+
+def _finished(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB without anything that would be applied once more: no profile, no orientation."""
+    found = to_rgb(image, profile)
+    found.info = {}
+    return found
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
