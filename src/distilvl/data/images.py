@@ -10,15 +10,10 @@ import struct
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from distilvl.data.formats import image_suffixes
 from distilvl.errors import BadImageError
 
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
-
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
-    | {".tif", ".tiff", ".webp"}
-)
-"""Endings, in lower case, by which a folder's images are told from its other files."""
 
 # Such a strip would be enlarged, before it is cropped, to thousands of times the pixels that a tower takes.
 _LONGEST = 100
@@ -50,7 +45,8 @@ _UPRIGHT = {
 """What undoes each of EXIF's orientations."""
 
 # Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# HEIF and JXL are there if their plugins are (`formats.py`).
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def decode_image(data: bytes, name: str, at_least: int | None = None) -> Image.Image:
@@ -102,6 +98,7 @@ def image_format(data: bytes) -> str:
 def _formats() -> tuple[str, ...]:
     """Those of the formats that this Pillow has; `Image.open` does not take a name that it does not know."""
     Image.init()
+    image_suffixes()  # makes the plugins known to Pillow
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
