@@ -77,7 +77,7 @@ def test_chosen_columns(folder: Path) -> None:
     ("columns", "words"),
     [
         ({"image": ["../a.png"], "caption": ["one"]}, "row 0: the image path '../a.png' leaves"),
-        ({"image": ["a.png"], "caption": pa.array([None], pa.string())}, "row 0: the caption is None"),
+        ({"image": ["a.png"], "caption": pa.array([None], pa.string())}, "image 'a.png' in x has no captions"),
         ({"image": ["a.png"], "caption": ["one"], "split": [""]}, "row 0: the column 'split' is empty"),
         ({"image": [b"x"], "caption": ["  "]}, "has no captions"),
     ],
