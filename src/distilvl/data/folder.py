@@ -9,7 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.columns import NO_CHOICE, Choice, Columns, ColumnType, captions_in, find_captions, find_image
+from distilvl.data.columns import (
+    NO_CHOICE,
+    Choice,
+    Columns,
+    ColumnType,
+    captions_in,
+    find_captions,
+    find_columns,
+    find_image,
+)
 from distilvl.data.faults import MALFORMED, BadItemError, Faults
 from distilvl.data.listing import dataset_of, image_in, path_in, usual_split
 from distilvl.data.merging import Row, merge_rows
@@ -86,7 +95,8 @@ def _jsonl_lines(path: Path, chosen: Choice, faults: Faults) -> Iterator[tuple[s
         yield where, known[types], values
     if known and not any(columns.captions for columns in known.values()):
         types, columns = next(iter(known.items()))
-        find_captions(dict(types), columns.image, f"{path}, line 1 on,")  # says what there is
+        image = columns.image if columns.image in dict(types) else None
+        find_columns(dict(types), str(path), Choice(image), paths=True)  # its error says what there is
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = 
             continue
         seen.add(real)
         try:
-            entries = list(_entries(folder / within))
+            entries = sorted(_entries(folder / within), key=lambda entry: entry.name)
         except PermissionError as error:
             if not skip_bad or not within:
                 raise _unlisted(error) from error
@@ -104,7 +104,7 @@ def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = 
             continue
         prefix = f"{within}/" if within else ""
         folders = [entry.name for entry in entries if _take(entry, prefix, found, include_hidden=include_hidden)]
-        waiting += [prefix + name for name in sorted(folders, reverse=True)]
+        waiting += [prefix + name for name in reversed(folders)]
     for names in (found.images, found.dead, found.texts):
         names.sort()
     return found

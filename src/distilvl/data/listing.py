@@ -53,12 +53,13 @@ def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> 
     path = Path(name)
     if ".." not in windows.parts and any(path.is_relative_to(folder) for folder in _absolute((root, *others))):
         return FileImage(name)
-    option = f"?root={path.parent}" if path.is_absolute() else "?root=FOLDER"
+    remedy = "Use paths relative to that folder, without '..'"
+    if path.is_absolute() and ".." not in windows.parts:
+        remedy += f", or name another folder behind the list: ?root={path.parent}"
+    elif windows.drive:
+        remedy += " or a drive of another machine"
     raise BadItemError(
-        f"{where}: the image path {name!r} leaves the image folder {root}",
-        f"Use paths relative to that folder, without '..', or name another behind the list: {option}.",
-        name=where,
-        reason=OUTSIDE,
+        f"{where}: the image path {name!r} leaves the image folder {root}", f"{remedy}.", name=where, reason=OUTSIDE
     )
 
 

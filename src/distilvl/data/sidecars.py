@@ -9,7 +9,7 @@ from pathlib import Path
 from distilvl.data.faults import BadItemError, Faults
 from distilvl.data.image_files import no_images, scan_folder
 from distilvl.data.left_out import NO_CAPTION
-from distilvl.data.listing import dataset_of, usual_split
+from distilvl.data.listing import dataset_of, missing, usual_split
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.data.text_files import read_text
@@ -55,12 +55,15 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     faults.left_out.update(found.left_out)
     for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
         faults.left_out.add(TEXT_ALONE, texts[stem])
+    for name in found.dead:
+        faults.add(missing(str(folder / name)))
+        del stems[name]
     captions: dict[str, list[str]] = {}
     for name, stem in stems.items():
         held = faults.attempt(functools.partial(_captions, folder, name, texts.get(stem)))
         if held is not None:
             captions[name] = held
-    faults.check(len(stems))
+    faults.check(len(images))
     splits = {name: _split(name) for name in captions}
     known = None not in splits.values()
     rows = (

@@ -95,9 +95,10 @@ def _header(path: Path, line: str, signs: str, chosen: Choice) -> tuple[str, lis
         except DistilvlError as error:
             refused.setdefault(len(names), error)
     between = " or ".join(_BETWEEN.get(sign, repr(sign)) for sign in signs)
+    usual = f"{chosen.image or 'image'!r} and {(chosen.captions or ('caption',))[0]!r}"
     raise DistilvlError(
         str(refused[max(refused)]),
-        f"The first line of a table names its columns, such as 'image' and 'caption', with {between} between.",
+        f"The first line of a table names its columns, such as {usual}, with {between} between.",
     )
 
 

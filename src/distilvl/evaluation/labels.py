@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from distilvl.data.columns import Choice
 from distilvl.data.faults import BadItemError, Faults
 from distilvl.data.image_files import scan_folder
 from distilvl.data.listing import dataset_of, image_in
 from distilvl.data.records import FileImage, PairDataset, Record
-from distilvl.data.text_files import read_text
+from distilvl.data.tables import read_table
 from distilvl.errors import DistilvlError
 
 _SPLIT = "test"
@@ -22,10 +20,12 @@ _SPLIT = "test"
 def read_labels(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
     """Labelled images as a dataset in which the only caption of an image is the name of its class.
 
+    What a scan of the folder passes over (`scan_folder`), and images beside the folders, is counted in `left_out`.
+
     Args:
         path: a folder that holds a folder of images for each class (underscores in its name are read as
             spaces), or a CSV with the columns `image` (a path relative to the CSV's folder) and `class`.
-        skip_bad: leave out images whose file is missing, instead of raising.
+        skip_bad: leave out and count bad lines and missing files, instead of raising.
 
     Raises:
         DistilvlError: neither of them, a bad line (by its number), an image twice, missing files.
@@ -61,24 +61,14 @@ def _of_folder(root: Path, faults: Faults) -> Iterator[Record]:
 
 
 def _of_csv(path: Path, faults: Faults) -> Iterator[Record]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        if not {"image", "class"} <= set(reader.fieldnames or []):
-            raise DistilvlError(
-                f"{path} has the columns {', '.join(map(repr, reader.fieldnames or [])) or 'none'}.",
-                "Its first line must name the columns 'image' and 'class'.",
-            )
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            record = faults.attempt(functools.partial(_of_row, row, path.parent, where))
-            if record is not None:
-                yield record
-    except csv.Error as error:
-        raise DistilvlError(f"{path}, line {reader.line_num}: {error}.", "Check the quotes there.") from error
+    for where, _, values in read_table(path, Choice("image", ("class",)), faults):
+        record = faults.attempt(functools.partial(_of_row, values, path.parent, where))
+        if record is not None:
+            yield record
 
 
-def _of_row(row: dict[str, Any], root: Path, where: str) -> Record:
-    name = (row["class"] or "").strip()
+def _of_row(row: Mapping[str, str], root: Path, where: str) -> Record:
+    name = row["class"].strip()
     if not name:
         raise BadItemError(f"{where} has no class", "Give every image one.", name=where, reason="no class")
-    return Record(str(row["image"]), image_in(root, row["image"], where), (name,), _SPLIT)
+    return Record(str(row.get("image")), image_in(root, row.get("image"), where), (name,), _SPLIT)
