@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from distilvl.data.columns import Columns, ColumnType, captions_in, find_columns
+from distilvl.data.columns import Choice, Columns, ColumnType, captions_in, find_columns
 from distilvl.errors import DistilvlError
 
 Types = dict[str, ColumnType]
@@ -27,6 +27,10 @@ Types = dict[str, ColumnType]
         ),
         ({"image": "bytes", "caption": "text", "captions": "text"}, Columns("image", ("captions",), None, None)),
         ({"file_name": "text", "text": "text"}, Columns("file_name", ("text",), None, None)),
+        (
+            {"Image": "text", "TEXT": "text", "Split": "text", "IMG_ID": "number"},
+            Columns("Image", ("TEXT",), "Split", "IMG_ID"),
+        ),
     ],
 )
 def test_usual_tables(types: Types, expected: Columns) -> None:
@@ -51,13 +55,13 @@ def test_unclear_tables(types: Types, words: str) -> None:
 
 def test_the_users_choice() -> None:
     types: Types = {"a": "bytes", "b": "bytes", "x": "text", "y": "text"}
-    assert find_columns(types, "t", image="b", captions=["y", "x"], paths=False) == Columns("b", ("y", "x"), None, None)
+    assert find_columns(types, "t", Choice("b", ("y", "x")), paths=False) == Columns("b", ("y", "x"), None, None)
     with pytest.raises(DistilvlError, match="not 'z'"):
-        find_columns(types, "t", image="z", captions=["x"], paths=False)
+        find_columns(types, "t", Choice("z", ("x",)), paths=False)
     with pytest.raises(DistilvlError, match="'x' is no image column"):
-        find_columns(types, "t", image="x", captions=["x"], paths=False)
+        find_columns(types, "t", Choice("x", ("x",)), paths=False)
     with pytest.raises(DistilvlError, match="'a' is no caption column"):
-        find_columns(types, "t", image="a", captions=["a"], paths=False)
+        find_columns(types, "t", Choice("a", ("a",)), paths=False)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data import load_dataset
+from distilvl.data.faults import MALFORMED
 from distilvl.data.folder import read_folder
-from distilvl.data.listing import split_of
+from distilvl.data.left_out import MISSING, NO_CAPTION
+from distilvl.data.listing import BLANK, DUPLICATE, NO_TEXT, OUTSIDE, split_of
 from distilvl.errors import BadImageError, DistilvlError
 
 
@@ -61,7 +64,7 @@ def test_tsv_takes_quotes_as_letters(folder: Path):
         (('"half',), "test"),
     ]
     path.write_text("image,caption\na.png,one\n")
-    with pytest.raises(DistilvlError, match=r"'image,caption'.*with tabs between"):
+    with pytest.raises(DistilvlError, match=r"columns image,caption \(text\): .*with tabs between"):
         read_folder(path)
 
 
@@ -101,7 +104,7 @@ def test_line_separators_inside_a_caption(folder: Path):
         ("[1]\n", "line 2 is not an object"),
         ('{"image": "b.png", "captions": "one"}\n', "line 2: 'captions' is not a list"),
         ('{"image": "b.png", "captions": [1]}\n', "line 2: the caption is 1, not a string"),
-        ('{"image": "b.png", "caption": null}\n', "line 2: the caption is None, not a string"),
+        ('{"image": "b.png", "caption": null}\n', "image 'b.png' in album has no captions .*--skip-bad"),
         ('{"caption": "one"}\n', "line 2: the image is None, not a file name"),
         ('{"image": "../b.png", "caption": "one"}\n', r"line 2: .*leaves the image folder"),
         ('{"image": "b.png"}\n', "image 'b.png' in album has no captions"),
@@ -134,7 +137,7 @@ def test_lines_that_contradict_each_other(folder: Path):
     ("text", "words"),
     [
         ("", "columns none"),
-        ("a.png,one\n", "has the columns 'a.png', 'one'"),
+        ("a.png,one\n", r"has the columns a.png \(text\), one \(text\)"),
         ("image,caption\na.png\n", "line 2 has not the 2 columns"),
         ("image,caption\na.png,one,two\n", "line 2 has not the 2 columns"),
         ('image,caption\na.png,"one\n', "captions.csv, line"),
@@ -190,3 +193,83 @@ def test_names_of_half_a_character(folder: Path, key: str):
     line = {"image": "a.png", "caption": "one", key: "\ud800"}
     with pytest.raises(DistilvlError, match=r"line 1: .*not a (file )?name"):
         read_folder(jsonl(folder, line))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'image;caption;n\r\na.png;one, two;1,5\r\nb.png;"x; y";2\r\n',
+        "sep=;\nimage;caption;n\na.png;one, two;1\nb.png;x; y;2\n".replace("x; y", '"x; y"'),
+        "image\tcaption\na.png\tone, two\nb.png\tx; y\n",
+        "image| caption\na.png|one, two\nb.png|x; y\n",
+        '\ufeffImage;CAPTION\na.png;one, two\nb.png;"x; y"\n',
+    ],
+)
+def test_what_stands_between_columns_is_found(folder: Path, text: str):
+    assert [record.captions for record in read_folder(csv(folder, text))] == [("one, two",), ("x; y",)]
+
+
+def test_columns_by_name(folder: Path):
+    (folder / "photos.csv").write_text("FILE;TITLE;TEXT;PART;KEY\na.png;one;two;training;7\n")
+    source = f"{folder}/photos.csv?image=FILE&caption=TITLE&caption=TEXT&split=PART&image_id=KEY"
+    record = load_dataset(source)[0]
+    assert (record.captions, record.split, record.image_id) == (("one", "two"), "train", "7")
+    with pytest.raises(DistilvlError, match=r"not 'NAME'\. Name another image column"):
+        load_dataset(f"{folder}/photos.csv?image=NAME&caption=TITLE")
+    with pytest.raises(DistilvlError, match=r"option colour=red\. A list takes image, caption"):
+        load_dataset(f"{folder}/photos.csv?colour=red")
+    (folder / "photos.csv").rename(folder / "captions.csv")
+    assert load_dataset(f"{folder}?image=FILE&caption=TITLE")[0].captions == ("one",)
+
+
+def test_keys_of_json_lines(folder: Path):
+    usual = jsonl(folder, {"file_name": "a.png", "text": "one"}, {"image": "b.png", "caption": "two"})
+    assert [record.captions for record in read_folder(usual)] == [("one",), ("two",)]
+    path = jsonl(folder, {"pic": "a.png", "words": ["one", "two"]})
+    with pytest.raises(DistilvlError, match=r"columns pic \(text\), words \(text\): none of them holds images"):
+        read_folder(path)
+    assert load_dataset(f"{path}?image=pic&caption=words")[0].captions == ("one", "two")
+
+
+def test_a_root_and_absolute_paths(folder: Path, tmp_path: Path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "x.csv").write_text(f"image,caption\n{folder}/a.png,one\nsub/d.png,two\n{folder}/sub/d.png,three\n")
+    with pytest.raises(DistilvlError, match=rf"line 2: .* leaves the image folder .*\?root={folder}"):
+        load_dataset(lists / "x.csv")
+    dataset = load_dataset(f"{lists}/x.csv?root={folder}")
+    assert {record.image_id: record.captions for record in dataset} == {
+        "a.png": ("one",),
+        "sub/d.png": ("two", "three"),
+    }
+    assert dataset[1].image.read() == (folder / "sub" / "d.png").read_bytes()
+
+
+def test_with_skip_bad_every_bad_line_is_left_out_and_counted(folder: Path):
+    lines = [
+        *({"image": "a.png", "captions": ["one", None, " "]}, {"image": "b.png", "caption": None}, "{\n", [1]),
+        *({"image": "c.png", "captions": []}, {"image": "c.png", "caption": 3}, {"image": "gone.png", "caption": "x"}),
+        *({"image": "/etc/x.png", "caption": "x"}, {"image": "sub/d.png", "caption": "x", "image_id": "a.png"}),
+    ]
+    dataset = read_folder(jsonl(folder, *lines), skip_bad=True)
+    assert [(record.image_id, record.captions) for record in dataset] == [("a.png", ("one",))]
+    assert dataset.left_out.counts == {
+        MALFORMED: 2,
+        NO_TEXT: 1,
+        OUTSIDE: 1,
+        BLANK: 2,
+        NO_CAPTION: 2,
+        MISSING: 1,
+        DUPLICATE: 1,
+    }
+    where = dataset.left_out.names[MALFORMED]
+    assert [name.rpartition(", ")[2] for name in where] == ["line 3", "line 4"]
+
+
+def test_one_bad_quote_does_not_cost_the_rest(folder: Path):
+    path = csv(folder, 'image,caption\na.png,"one"x\nb.png,two\nc.png,"three\nsub/d.png,four\n')
+    with pytest.raises(DistilvlError, match=r"line 2: .* \(2 such in album\)\..*--skip-bad"):
+        read_folder(path)
+    dataset = read_folder(path, skip_bad=True)
+    assert [record.image_id for record in dataset] == ["b.png"]
+    assert [name.partition(", ")[2] for name in dataset.left_out.names[MALFORMED]] == ["line 2", "lines 4 to 5"]

@@ -10,6 +10,7 @@ import pytest
 
 from distilvl.data import load_dataset
 from distilvl.data.hub import read_hub
+from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.listing import split_of
 from distilvl.errors import BadImageError, DistilvlError
 
@@ -127,3 +128,13 @@ def test_text_that_is_not_utf8(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"test": rows}))
     with pytest.raises(DistilvlError, match=r"cannot read owner/name, test from row 0 on: .*UTF8 sequence"):
         load_dataset("hf:owner/name")
+
+
+def test_with_skip_bad_rows_without_a_caption_are_left_out(folder: Path, tmp_path: Path) -> None:
+    table(folder, caption=["one", None, "", "four"]).save_to_disk(str(tmp_path / "saved"))
+    for source in (str(tmp_path / "saved"), f"hf:{tmp_path / 'saved'}"):
+        with pytest.raises(DistilvlError, match=r"'train/1' .* no captions \(2 of 4 images of saved\).*--skip-bad"):
+            load_dataset(source)
+        dataset = load_dataset(source, skip_bad=True)
+        assert [record.image_id for record in dataset] == ["train/0", "train/3"]
+        assert dataset.left_out.counts == {NO_CAPTION: 2}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.data.listing import clean_caption, image_in, split_in_name, split_of, usual_split
+from distilvl.data.listing import clean_caption, image_in, path_in, split_in_name, split_of, usual_split
 from distilvl.errors import DistilvlError
 
 
@@ -27,6 +28,25 @@ def test_paths_that_leave_the_folder(name: str):
     with pytest.raises(DistilvlError, match="leaves the image folder") as caught:
         image_in(Path("root"), name, "list.csv, line 3")
     assert str(caught.value).startswith("list.csv, line 3")
+
+
+def test_absolute_paths_in_the_folder_or_one_that_was_named(tmp_path: Path):
+    root, other = tmp_path / "list", tmp_path / "photos"
+    for folder in (root, other):
+        folder.mkdir()
+    (tmp_path / "link").symlink_to(root)
+    inside = str(root / "sub" / "a.png")
+    assert image_in(root, inside, "here").name == inside
+    assert image_in(tmp_path / "link", inside, "here").name == inside
+    assert path_in(root, inside) == path_in(tmp_path / "link", inside) == "sub/a.png"
+    assert image_in(root, str(other / "a.png"), "here", [other]).name == str(other / "a.png")
+    with pytest.raises(DistilvlError, match=rf"leaves the image folder .*\?root={re.escape(str(other))}\."):
+        image_in(root, str(other / "a.png"), "here")
+    for name in (f"{other}/../list/../../a.png", f"{tmp_path}/photos2/a.png", f"{other}/../x.png"):
+        with pytest.raises(DistilvlError, match="leaves the image folder"):
+            image_in(root, name, "here", [other])
+    assert path_in(root, "sub/./a.png") == "sub/./a.png"
+    assert path_in(root, str(other / "a.png")) == str(other / "a.png")
 
 
 @pytest.mark.parametrize("name", [None, "", "  ", 3, "a\0b", ["a.png"]])

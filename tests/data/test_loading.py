@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from distilvl.data import UnpairedDataset, load_any, load_dataset
 from distilvl.errors import DistilvlError
@@ -107,3 +108,53 @@ def test_folder_with_two_lists(folder: Path):
 def test_file_of_another_kind(folder: Path):
     with pytest.raises(DistilvlError, match=r"a\.png is not a data set: its name ends in '\.png'"):
         load_dataset(folder / "a.png")
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_the_files_of_img2dataset(tmp_path: Path, tables: bool):
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    keys = [f"{part}{k:04d}" for part in ("00000", "00001") for k in range(2)]
+    for key in keys:
+        (tmp_path / key[:5]).mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / key[:5] / f"{key}.jpg")
+        (tmp_path / key[:5] / f"{key}.txt").write_text(f"caption {key}")
+        (tmp_path / key[:5] / f"{key}.json").write_text(json.dumps({"caption": "x", "status": "success"}))
+    (tmp_path / "00000_stats.json").write_text("{}")
+    if tables:
+        columns = {
+            "url": ["http://x/a.jpg"] * 3,
+            "caption": ["x"] * 3,
+            "status": ["success"] * 2 + ["failed_to_download"],
+        }
+        for part in ("00000", "00001"):
+            pq.write_table(pa.table(columns), tmp_path / f"{part}.parquet")
+    dataset = load_dataset(tmp_path)
+    assert [record.captions for record in dataset] == [(f"caption {key}",) for key in keys]
+    assert not dataset.left_out
+
+
+def test_the_shards_and_tables_of_img2dataset(tmp_path: Path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    pq.write_table(pa.table({"url": ["http://x/a.jpg"], "caption": ["x"]}), tmp_path / "00000.parquet")
+    with pytest.raises(DistilvlError, match="none of them holds images"):
+        load_dataset(tmp_path)
+    (tmp_path / "00000.tar").write_bytes(b"")
+    with pytest.raises(DistilvlError, match=rf"holds shards\. Read them as webdataset:{tmp_path}"):
+        load_dataset(tmp_path)
+
+
+def test_options_of_a_list_that_has_no_columns(folder: Path):
+    (folder / "dataset_album.json").write_text(LISTS["dataset_album.json"])
+    with pytest.raises(DistilvlError, match="has no columns"):
+        load_dataset(f"{folder}?image=FILE")
+    (folder / "lists").mkdir()
+    (folder / "dataset_album.json").rename(folder / "lists" / "dataset_album.json")
+    assert load_dataset(f"{folder}/lists?root={folder}")[0].image.name == str(folder / "a.png")
+
+
+def test_a_question_mark_in_a_name(folder: Path):
+    (folder / "captions.csv").write_text(LISTS["captions.csv"])
+    place = folder.rename(folder.parent / "what?image=x")
+    assert len(load_dataset(str(place))) == 1

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from distilvl.data import load_dataset, named
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import DistilvlError
 
@@ -55,8 +56,14 @@ def test_copies_on_the_hub_are_put_together(folder: Path, monkeypatch: pytest.Mo
 
     def read(name: str, **options: Any) -> PairDataset:
         asked.append((name, options["split"]))
-        return PairDataset(name, (Record(name, FileImage(str(folder / "a.png")), ("one",), options["split"]),))
+        assert options["skip_bad"]
+        record = Record(name, FileImage(str(folder / "a.png")), ("one",), options["split"])
+        left_out = LeftOut()
+        left_out.add("no caption", name)
+        return PairDataset(name, (record,), left_out)
 
     monkeypatch.setattr(named, "read_hub", read)
-    assert load_dataset("coco:hub").splits == {"train": 1, "val": 1, "test": 1}
+    dataset = load_dataset("coco:hub", skip_bad=True)
+    assert dataset.splits == {"train": 1, "val": 1, "test": 1}
+    assert dataset.left_out.counts == {"no caption": 3}
     assert [split for _, split in asked] == ["train", "val", "test"]

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilvl.data import load_dataset
+from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.listing import split_of
 from distilvl.data.parquet import ParquetImage, RowGroups, read_parquet
 from distilvl.errors import BadImageError, DistilvlError
@@ -77,7 +78,7 @@ def test_chosen_columns(folder: Path) -> None:
     ("columns", "words"),
     [
         ({"image": ["../a.png"], "caption": ["one"]}, "row 0: the image path '../a.png' leaves"),
-        ({"image": ["a.png"], "caption": pa.array([None], pa.string())}, "row 0: the caption is None"),
+        ({"image": ["a.png"], "caption": pa.array([None], pa.string())}, "image 'a.png' in x has no captions"),
         ({"image": ["a.png"], "caption": ["one"], "split": [""]}, "row 0: the column 'split' is empty"),
         ({"image": [b"x"], "caption": ["  "]}, "has no captions"),
     ],
@@ -155,3 +156,50 @@ def test_a_damaged_page_of_images_is_a_bad_image(folder: Path) -> None:
     path.write_bytes(path.read_bytes().replace(length + b"x", b"\xff" + length[1:] + b"x"))
     with pytest.raises(BadImageError, match=r"cannot read .*row 0"):
         read_parquet(path)[0].image.read()
+
+
+def test_columns_of_paths_by_name_structs_of_paths_and_roots(folder: Path, tmp_path: Path) -> None:
+    both = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    columns = {
+        "file": ["a.png"],
+        "whole": [str(folder / "a.png")],
+        "struct": [{"path": "a.png"}],
+        "either": pa.array([{"bytes": None, "path": "a.png"}], both),
+        "words": ["one"],
+    }
+    path = write(folder / "x.parquet", columns)
+    for name in ("file", "whole", "struct", "either"):
+        for source in (f"{path}?image={name}&caption=words", f"parquet:{path}?image={name}&caption=words"):
+            (record,) = load_dataset(source)
+            assert (record.captions, record.image.read()) == (("one",), pictures(folder)[0])
+    away = write(tmp_path / "away" / "x.parquet", columns)
+    for name in ("file", "whole", "either"):
+        (record,) = load_dataset(f"{away}?image={name}&caption=words&root={folder}")
+        assert record.image.read() == pictures(folder)[0]
+    with pytest.raises(DistilvlError, match=r"row 0: .* leaves the image folder"):
+        load_dataset(f"{away}?image=whole&caption=words")
+    outside = write(
+        folder / "y.parquet", {"image": pa.array([{"path": "../x.png", "bytes": None}], both), "text": ["x"]}
+    )
+    with pytest.raises(BadImageError, match="leaves the image folder"):
+        load_dataset(outside)[0].image.read()
+
+
+def test_with_skip_bad_rows_without_a_caption_or_a_split_are_left_out(folder: Path) -> None:
+    columns = {
+        "image": pictures(folder),
+        "caption": pa.array(["one", None, " ", "four"], pa.string()),
+        "split": ["train", "train", "train", ""],
+    }
+    path = write(folder / "x.parquet", columns)
+    with pytest.raises(DistilvlError, match=r"row 3: the column 'split' is empty \(1 such in x\)\..*--skip-bad"):
+        read_parquet(path)
+    dataset = read_parquet(path, skip_bad=True)
+    assert [record.captions for record in dataset] == [("one",)]
+    assert dataset.left_out.counts == {"nothing in the column 'split'": 1, NO_CAPTION: 2}
+
+
+def test_hidden_files_are_no_tables(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path / "t" / "x.parquet", {"image": pictures(folder)[:1], "caption": ["one"]})
+    (tmp_path / "t" / "._x.parquet").write_bytes(b"Mac OS X")
+    assert len(load_dataset(tmp_path / "t")) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.data import load_dataset
-from distilvl.data.left_out import MISSING
+from distilvl.data.left_out import MISSING, NO_CAPTION
 from distilvl.data.listing import split_of
 from distilvl.data.sidecars import read_sidecars
 from distilvl.errors import BadImageError, DistilvlError
@@ -58,3 +58,37 @@ def test_a_link_into_nothing_is_a_bad_image(folder: Path) -> None:
         load_dataset(folder)
     dataset = load_dataset(folder, skip_bad=True)
     assert (len(dataset), list(dataset.left_out.items())) == (3, [(str(folder / "a.png"), MISSING)])
+
+
+def test_with_skip_bad_images_without_a_caption_are_left_out_and_named(folder: Path) -> None:
+    for name in NAMES[1:]:
+        (folder / f"{name}.txt").write_text("one")
+    (folder / "b.txt").write_text(" \n")
+    (folder / "c.txt").write_bytes("caf\u00e9".encode("cp1252"))
+    dataset = read_sidecars(folder, skip_bad=True)
+    assert [record.image_id for record in dataset] == ["sub/d.png"]
+    assert dataset.left_out.names == {
+        NO_CAPTION: [str(folder / "a.png"), str(folder / "b.png")],
+        "a text file that cannot be read": [str(folder / "c.txt")],
+    }
+    assert dataset.split(dataset[0].split).left_out == dataset.left_out
+
+
+def test_a_text_belongs_to_the_picture_that_was_passed_over(folder: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        (folder / f"{name}.TXT").write_text("one")
+    for name in ("raw.CR2", "raw.txt", "alone.txt"):
+        (folder / name).write_text("x")
+    dataset = read_sidecars(folder)
+    assert len(dataset) == 4
+    assert dataset.left_out.names == {
+        "RAW (.cr2), which is not read": ["raw.CR2"],
+        "a text file without an image": ["alone.txt"],
+    }
+
+
+def test_a_folder_of_pictures_that_are_not_read_says_so(tmp_path: Path) -> None:
+    for k in range(3):
+        (tmp_path / f"{k}.NEF").write_bytes(b"x")
+    with pytest.raises(DistilvlError, match=r"no images, only what is not read: 3 \(RAW \(\.nef\).*0\.NEF, 1\.NEF"):
+        load_dataset(tmp_path, skip_bad=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data.left_out import MISSING
 from distilvl.data.unpaired import UnpairedDataset, read_unpaired
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 
 
 def test_images_and_lines(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -37,3 +38,14 @@ def test_repeated_ids_and_texts(folder: Path, tmp_path: Path) -> None:
         UnpairedDataset("x", (*images, images[1]), ("one",))
     with pytest.raises(DistilvlError, match="twice among its texts: 'one'"):
         UnpairedDataset("x", images, ("one", "two", "one"))
+
+
+def test_what_is_left_out_is_counted(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\n")
+    (folder / "x.CR2").write_bytes(b"x")
+    (folder / "dead.png").symlink_to("nowhere")
+    with pytest.raises(BadImageError, match=r"dead\.png is missing .*--skip-bad"):
+        read_unpaired(folder, tmp_path / "texts.txt")
+    data = read_unpaired(folder, tmp_path / "texts.txt", skip_bad=True)
+    assert len(data) == 4
+    assert data.left_out.counts == {"RAW (.cr2), which is not read": 1, MISSING: 1}

@@ -37,7 +37,7 @@ def test_a_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,label\n1.jpg,cat\n", "has the columns 'image', 'label'"),
+        ("image,label\n1.jpg,cat\n", "has the columns image .text., label .text., not 'class'"),
         ("image,class\n1.jpg,\n", "line 2 has no class"),
         ("image,class\n1.jpg\n", "line 2 has no class"),
         ("image,class\n../1.jpg,cat\n", "leaves the image folder"),

@@ -15,15 +15,20 @@ def column_types(schema: Any, extra: str) -> dict[str, ColumnType]:
 
 
 def _column_type(kind: Any, types: Any) -> ColumnType:
-    if types.is_binary(kind) or types.is_large_binary(kind):
+    if _is_one_of(kind, types, "binary", "large_binary", "binary_view", "fixed_size_binary"):
         return "bytes"
     if types.is_struct(kind):
         names = [kind.field(k).name for k in range(kind.num_fields)]
-        return "bytes" if "bytes" in names else "text" if "raw" in names else "other"
-    if types.is_string(kind) or types.is_large_string(kind):
+        return "bytes" if "bytes" in names else "text" if "raw" in names or "path" in names else "other"
+    if _is_one_of(kind, types, "string", "large_string", "string_view"):
         return "text"
     if types.is_dictionary(kind):
         return "text" if _column_type(kind.value_type, types) == "text" else "other"
-    if types.is_list(kind) or types.is_large_list(kind):
+    if _is_one_of(kind, types, "list", "large_list", "list_view", "large_list_view", "fixed_size_list"):
         return "text" if _column_type(kind.value_type, types) == "text" else "other"
     return "number" if types.is_integer(kind) else "other"
+
+
+def _is_one_of(kind: Any, types: Any, *names: str) -> bool:
+    """Whether it is a type of one of these names; older pyarrow does not know all of them."""
+    return any(test(kind) for name in names if (test := getattr(types, f"is_{name}", None)))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.faults import MALFORMED, BadItemError, Faults
 from distilvl.data.json_files import read_json
-from distilvl.data.listing import clean_caption, dataset_of, image_in, split_in_name
+from distilvl.data.listing import clean_captions, dataset_of, image_in, split_in_name
 from distilvl.data.records import PairDataset, Record
 from distilvl.errors import DistilvlError
 
 _REMEDY = "Give a COCO caption file: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}."
 
 
-def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False) -> PairDataset:
+def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False, roots: Sequence[Path] = ()) -> PairDataset:
     """The dataset of one or more COCO caption files, such as `captions_train2017.json` and `captions_val2017.json`.
 
     The split of a file's images is the word in its name: `train` or `val`; `train` if there is none. The figures
@@ -24,37 +26,61 @@ def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False) -> Pair
 
     Args:
         paths: the files, at least one.
-        skip_bad: leave out images whose file is missing, instead of raising.
+        skip_bad: leave out and count bad entries (see `Faults`), captions of images that are not listed and what
+            `dataset_of` refuses, instead of raising.
+        roots: where the images are instead: the first is what paths are relative to, absolute ones may lie in any.
 
     Raises:
-        DistilvlError: a file that is not such a JSON, a bad entry (by its number), no image folder, a missing image
-            file, duplicate ids, an image without captions.
+        DistilvlError: a file that is not such a JSON, no image folder; unless `skip_bad`, a bad entry (by its number),
+            a missing image file, duplicate ids, an image without captions.
     """
     home = _homes(paths[0])[-1].resolve().name
-    records = [record for path in paths for record in _records(path)]
-    return dataset_of(home, records, skip_bad=skip_bad)
+    faults = Faults(home, skip_bad=skip_bad)
+    records = [record for path in paths for record in _records(path, faults, roots)]
+    return dataset_of(home, records, faults)
 
 
-def _records(path: Path) -> Iterator[Record]:
+def _records(path: Path, faults: Faults, roots: Sequence[Path]) -> Iterator[Record]:
     content = read_json(path)
     images, annotations = (_entries(content, name, path) for name in ("images", "annotations"))
     split = split_in_name(path) or "train"
-    captions: dict[Any, list[tuple[str, str]]] = {}
-    for number, entry in enumerate(annotations):
-        where = f"{path}, annotations[{number}]"
-        captions.setdefault(_field(entry, "image_id", where), []).append(
-            (str(_field(entry, "id", where)), clean_caption(entry.get("caption"), where))
-        )
-    root = None
+    captions = _captions(annotations, path, faults)
+    root = roots[0] if roots else None
     for number, entry in enumerate(images):
         where = f"{path}, images[{number}]"
-        name = entry.get("file_name")
         root = root or _image_folder(path)
-        image = image_in(root, name, where)
-        held = captions.pop(_field(entry, "id", where), [])
-        yield Record(str(name), image, tuple(text for _, text in held), split, tuple(key for key, _ in held))
-    if captions:
-        raise DistilvlError(f"{path} has captions of image {next(iter(captions))!r}, which it does not list.", _REMEDY)
+        image = faults.attempt(functools.partial(image_in, root, entry.get("file_name"), where, roots))
+        key = faults.attempt(functools.partial(_field, entry, "id", where))
+        held = captions.pop(key, [])
+        if image is not None and key is not None:
+            yield Record(
+                str(entry["file_name"]), image, tuple(text for _, text in held), split, tuple(key for key, _ in held)
+            )
+    for key in captions:
+        faults.add(
+            BadItemError(
+                f"{path} has captions of image {key!r}, which it does not list",
+                _REMEDY,
+                name=f"{path}, image {key!r}",
+                reason="captions of an image that is not listed",
+            )
+        )
+
+
+def _captions(annotations: Sequence[dict[str, Any]], path: Path, faults: Faults) -> dict[Any, list[tuple[str, str]]]:
+    """Id and text of the captions of each image, by the image's id."""
+    captions: dict[Any, list[tuple[str, str]]] = {}
+    for number, entry in enumerate(annotations):
+        found = faults.attempt(functools.partial(_caption, entry, f"{path}, annotations[{number}]"))
+        if found is not None:
+            captions.setdefault(found[0], []).append(found[1:])
+    return captions
+
+
+def _caption(entry: dict[str, Any], where: str) -> tuple[int | str, str, str]:
+    """Image's id, caption's id, text."""
+    image, key = _field(entry, "image_id", where), str(_field(entry, "id", where))
+    return image, key, clean_captions([entry.get("caption")], where)[0]
 
 
 def _entries(content: Any, name: str, path: Path) -> list[dict[str, Any]]:
@@ -67,7 +93,7 @@ def _entries(content: Any, name: str, path: Path) -> list[dict[str, Any]]:
 def _field(entry: dict[str, Any], name: str, where: str) -> int | str:
     value = entry.get(name)
     if not isinstance(value, (int, str)):
-        raise DistilvlError(f"{where} has no {name!r}.", _REMEDY)
+        raise BadItemError(f"{where} has no {name!r}", _REMEDY, name=where, reason=MALFORMED)
     return value
 
 

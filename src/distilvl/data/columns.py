@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,17 +12,13 @@ from distilvl.errors import DistilvlError
 ColumnType = Literal["bytes", "text", "number", "other"]
 """What a column holds: encoded images (bytes, or a struct with `bytes`), texts or lists of texts, whole numbers."""
 
-_IMAGES = ("image", "img", "jpg", "png", "image_bytes", "image_path", "file_name", "filename", "path")
+_IMAGES = (
+    *("image", "img", "jpg", "png", "image_bytes", "image_path", "file_name", "filename", "path", "image_name"),
+    *("filepath", "file_path", "file"),
+)
 _CAPTIONS = (
-    "captions",
-    "caption",
-    "sentences",
-    "sentences_raw",
-    "sentence",
-    "texts",
-    "text",
-    "alt_text",
-    "description",
+    *("captions", "caption", "sentences", "sentences_raw", "sentence", "texts", "text", "alt_text", "description"),
+    *("comment", "txt"),
 )
 _IDS = ("image_id", "img_id", "imgid")
 _NUMBERED = re.compile(r"(caption|sentence|text)s?[ _-]?\d+", re.IGNORECASE)
@@ -45,26 +41,38 @@ class Columns:
     image_id: str | None
 
 
-def find_columns(
-    types: Mapping[str, ColumnType],
-    where: str,
-    *,
-    image: str | None = None,
-    captions: Sequence[str] = (),
-    paths: bool,
-) -> Columns:
+@dataclass(frozen=True)
+class Choice:
+    """Columns, or keys of JSON lines, that the user has named; what is empty is found by name and type.
+
+    Attributes:
+        image: the image column.
+        captions: caption columns.
+        split: the column of splits.
+        image_id: the column of ids.
+    """
+
+    image: str | None = None
+    captions: tuple[str, ...] = ()
+    split: str | None = None
+    image_id: str | None = None
+
+
+NO_CHOICE = Choice()
+
+
+def find_columns(types: Mapping[str, ColumnType], where: str, chosen: Choice = NO_CHOICE, *, paths: bool) -> Columns:
     """The columns that a reader needs.
 
     An image column is one of bytes with a usual name (`image`, `img`, `jpg`, ...), or the only one of bytes, or,
     where `paths` are read, one of texts with a usual name. The captions are `captions`, `caption` or another usual
     name, or a numbered family such as `caption_0` to `caption_4`. `split`, and `image_id`, `img_id` or `imgid`, are
-    taken where they are there.
+    taken where they are there. Usual names may be in capitals.
 
     Args:
         types: of all columns, in order.
         where: how an error message calls the table.
-        image: the user's own choice of the image column.
-        captions: the user's own choice of caption columns.
+        chosen: the user's own choice.
         paths: whether a column of texts can be one of image paths.
 
     Raises:
@@ -72,17 +80,30 @@ def find_columns(
             is of another type; names the table's columns.
     """
     table = f"{where} has the columns {', '.join(f'{name} ({kind})' for name, kind in types.items()) or 'none'}"
-    chosen = image if image is not None else _image_column(types, table, paths=paths)
-    texts = tuple(captions) or _caption_columns(types, chosen, table)
-    _require(types, chosen, ("bytes", "text") if paths else ("bytes",), table, "image")
+    image = chosen.image if chosen.image is not None else find_image(types, table, paths=paths)
+    texts = chosen.captions or find_captions(types, image, table)
+    _require(types, image, ("bytes", "text") if paths else ("bytes",), table, "image")
     for name in texts:
         _require(types, name, ("text",), table, "caption")
+    split, key = chosen.split, chosen.image_id
+    if split is not None:
+        _require(types, split, ("text",), table, "split")
+    if key is not None:
+        _require(types, key, ("text", "number"), table, "image_id")
     return Columns(
-        chosen,
+        image,
         texts,
-        "split" if types.get("split") == "text" else None,
-        next((name for name in _IDS if types.get(name) in ("text", "number")), None),
+        split or next(_named(types, ("split",), "text"), None),
+        key or next(_named(types, _IDS, "text", "number"), None),
     )
+
+
+def _named(types: Mapping[str, ColumnType], usual: Sequence[str], *kinds: ColumnType) -> Iterator[str]:
+    """Columns of these kinds with a usual name, in the order of the names; one in small letters before others."""
+    for name in usual:
+        found = [column for column, kind in types.items() if kind in kinds and column.strip().lower() == name]
+        if found:
+            yield name if name in found else found[0]
 
 
 def captions_in(value: Any) -> list[Any]:
@@ -91,26 +112,27 @@ def captions_in(value: Any) -> list[Any]:
     return [item.get("raw") if isinstance(item, Mapping) else item for item in values]
 
 
-def _image_column(types: Mapping[str, ColumnType], table: str, *, paths: bool) -> str:
+def find_image(types: Mapping[str, ColumnType], table: str, *, paths: bool) -> str:
+    """The image column of `find_columns`; `table` begins the message of its error."""
     of_bytes = [name for name, kind in types.items() if kind == "bytes"]
-    named = [name for name in _IMAGES if name in of_bytes]
+    named = list(_named(types, _IMAGES, "bytes"))
     if not named and len(of_bytes) == 1:
         named = of_bytes
     if not named and not of_bytes and paths:
-        named = [name for name in _IMAGES if types.get(name) == "text"]
+        named = list(_named(types, _IMAGES, "text"))
     if named:
         return named[0]
     few = "several could be the image" if of_bytes else "none of them holds images"
     raise DistilvlError(f"{table}: {few}.", "Say which one it is: ?image=COLUMN.")
 
 
-def _caption_columns(types: Mapping[str, ColumnType], image: str, table: str) -> tuple[str, ...]:
-    texts = [name for name, kind in types.items() if kind == "text" and name != image]
-    found: Iterable[str] = [name for name in _CAPTIONS if name in texts]
+def find_captions(types: Mapping[str, ColumnType], image: str, table: str) -> tuple[str, ...]:
+    """The caption columns of `find_columns`, beside the image column; `table` begins the message of its error."""
+    texts = {name: kind for name, kind in types.items() if kind == "text" and name != image}
+    found = list(_named(texts, _CAPTIONS, "text"))
     family = tuple(name for name in texts if _NUMBERED.fullmatch(name))
-    certain = next((name for name in found if name in ("captions", "caption")), None)
-    if certain is not None:
-        return (certain,)
+    if found and found[0].strip().lower() in ("captions", "caption"):
+        return (found[0],)
     candidates = [(name,) for name in found] + ([family] if family else [])
     if len(candidates) == 1:
         return candidates[0]

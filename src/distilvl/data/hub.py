@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distilvl.data.arrow import column_types
-from distilvl.data.columns import find_columns
+from distilvl.data.columns import NO_CHOICE, Choice, find_columns
+from distilvl.data.faults import Faults
 from distilvl.data.images import BAD_IMAGE_REMEDY
 from distilvl.data.listing import dataset_of, usual_split
 from distilvl.data.merging import Row, merge_rows
@@ -25,9 +27,9 @@ def read_hub(
     *,
     config: str | None = None,
     revision: str | None = None,
-    image: str | None = None,
-    captions: Sequence[str] = (),
+    chosen: Choice = NO_CHOICE,
     split: str | None = None,
+    skip_bad: bool = False,
 ) -> PairDataset:
     """The dataset that `datasets` finds under a name, downloaded by it if need be, or in a folder on disk.
 
@@ -40,23 +42,25 @@ def read_hub(
         name: `owner/name`, or a folder.
         config: of a dataset that has several.
         revision: branch, tag or commit.
-        image: the image column, if it is not found by name and type.
-        captions: the caption columns, likewise.
+        chosen: columns, if they are not found by name and type.
         split: of all rows, instead of what the dataset says.
+        skip_bad: leave out and count bad rows (see `Faults`) and what `dataset_of` refuses, instead of raising.
 
     Raises:
-        DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, a bad
-            row (by its split and number, from 0), text that is not UTF-8, an image without captions.
+        DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, text
+            that is not UTF-8; unless `skip_bad`, a bad row (by its split and number, from 0), an image without
+            captions.
     """
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)
     divided = set(parts) != {"train"}
+    faults = Faults(Path(name).name, skip_bad=skip_bad)
     rows = (
         row
         for part, table in parts.items()
-        for row in _rows(name, part, table, image, captions, split or (part if divided else None), folders)
+        for row in _rows(name, part, table, chosen, split or (part if divided else None), folders, faults)
     )
-    return dataset_of(Path(name).name, merge_rows(rows, name), skip_bad=False)
+    return dataset_of(faults.source, merge_rows(rows, name, faults), faults)
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -140,13 +144,13 @@ def _rows(
     name: str,
     part: str,
     table: Any,
-    image: str | None,
-    captions: Sequence[str],
+    chosen: Choice,
     split: str | None,
     folders: tuple[Path, ...],
+    faults: Faults,
 ) -> Iterator[Row]:
     types = column_types(table.features.arrow_schema, "datasets")
-    columns = find_columns(types, f"{name} ({part})", image=image, captions=captions, paths=False)
+    columns = find_columns(types, f"{name} ({part})", chosen, paths=False)
     pictures = table.select_columns([columns.image])
     if type(table.features[columns.image]).__name__ == "Image":
         pictures = pictures.cast_column(columns.image, require("datasets", "datasets").Image(decode=False))
@@ -158,7 +162,10 @@ def _rows(
         for values in _values(batch, f"{name}, {part} from row {row} on"):
             where = f"{name}, {part} row {row}"
             source = HubImage(pictures, columns.image, row, where, folders)
-            yield table_row(where, f"{part}/{row}", source, values, columns, usual)
+            key = f"{part}/{row}"
+            made = faults.attempt(functools.partial(table_row, where, key, source, values, columns, usual))
+            if made is not None:
+                yield made
             row += 1
 
 

@@ -2,42 +2,80 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from distilvl.data.left_out import MISSING, LeftOut
+from distilvl.data.faults import BadItemError, Faults, MissingFileError
+from distilvl.data.left_out import MISSING, NO_CAPTION, LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
-from distilvl.errors import BadImageError, DistilvlError
+from distilvl.errors import DistilvlError
+
+NO_NAME = "no file name where the image should be"
+OUTSIDE = "a path that leaves the image folder"
+NO_TEXT = "a caption that is no text"
+BLANK = "a blank caption, of an image that has others"
+DUPLICATE = "an image_id that another image has"
+DUPLICATE_CAPTION = "a caption id that another caption has"
 
 # The control characters C0, DEL and C1, without tab, line feed, carriage return and NEL, which are white space.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _USUAL_SPLITS = {"restval": "train", "training": "train", "validation": "val", "valid": "val", "dev": "val"}
 
 
-def image_in(root: Path, name: Any, where: str) -> FileImage:
-    """The image `name` under `root`; lists may not point out of their folder.
+def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> FileImage:
+    """The image `name` under `root`; lists may not point out of their folder, except into `others`.
 
     A list often comes from somebody else. With absolute paths or `..` it could make any picture of this
-    machine part of a data set, and send it to a teacher behind an API. Links inside the folder are followed:
-    whoever made them had access to the machine.
+    machine part of a data set, and send it to a teacher behind an API. So an absolute path is read where it lies in
+    `root` or in a folder that the user named. Links inside a folder are followed: whoever made them had access to the
+    machine.
 
     Raises:
-        DistilvlError: `name` is not a string of whole characters, is absolute or climbs with `..`; `where` says which
-            entry it is.
+        BadItemError: `name` is not a string of whole characters, climbs with `..` or is an absolute path that lies
+            elsewhere; `where` says which entry it is.
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name or not is_unicode(name):
-        raise DistilvlError(f"{where}: the image is {name!r}, not a file name.", "Give its path in the image folder.")
-    windows = PureWindowsPath(name)
-    if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise DistilvlError(
-            f"{where}: the image path {name!r} leaves the image folder.",
-            "Use paths relative to that folder, without '..'.",
+        raise BadItemError(
+            f"{where}: the image is {name!r}, not a file name",
+            "Give its path in the image folder.",
+            name=where,
+            reason=NO_NAME,
         )
-    return FileImage(str(root / name))
+    windows = PureWindowsPath(name)
+    if not (PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts):
+        return FileImage(str(root / name))
+    path = Path(name)
+    if ".." not in windows.parts and any(path.is_relative_to(folder) for folder in _absolute((root, *others))):
+        return FileImage(name)
+    remedy = "Use paths relative to that folder, without '..'"
+    if path.is_absolute() and ".." not in windows.parts:
+        remedy += f", or name another folder behind the list: ?root={path.parent}"
+    elif windows.drive:
+        remedy += " or a drive of another machine"
+    raise BadItemError(
+        f"{where}: the image path {name!r} leaves the image folder {root}", f"{remedy}.", name=where, reason=OUTSIDE
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _absolute(folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Each folder as it is called and as it is called when links are followed."""
+    return tuple(dict.fromkeys(path for folder in folders for path in (folder.absolute(), folder.resolve())))
+
+
+def path_in(root: Path, name: str) -> str:
+    """What an image of `image_in` is called: its path as the list has it, or an absolute one from `root` on."""
+    if not os.path.isabs(name):  # noqa: PTH117 - quick, there may be many
+        return name
+    path = Path(name)
+    inside = next((folder for folder in _absolute((root,)) if path.is_relative_to(folder)), None)
+    return name if inside is None else path.relative_to(inside).as_posix()
 
 
 def is_unicode(text: str) -> bool:
@@ -57,12 +95,16 @@ def clean_caption(caption: Any, where: str) -> str:
     case and length stay, so that the caption's key stays that of the text as written.
 
     Raises:
-        DistilvlError: not a string, or half a surrogate pair in it, which no encoding can store.
+        BadItemError: not a string, or half a surrogate pair in it, which no encoding can store.
     """
     if not isinstance(caption, str):
-        raise DistilvlError(f"{where}: the caption is {caption!r}, not a string.", "Write it in quotes.")
+        raise BadItemError(
+            f"{where}: the caption is {caption!r}, not a string", "Write it in quotes.", name=where, reason=NO_TEXT
+        )
     if not is_unicode(caption):
-        raise DistilvlError(f"{where}: the caption {caption!r} is not valid Unicode.", "Replace it.")
+        raise BadItemError(
+            f"{where}: the caption {caption!r} is not valid Unicode", "Replace it.", name=where, reason=NO_TEXT
+        )
     return _CONTROL.sub(" ", caption)
 
 
@@ -100,37 +142,72 @@ def split_of(image_id: str) -> str:
     return "train" if share < 0.8 else "val" if share < 0.9 else "test"
 
 
-def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairDataset:
-    """The dataset of all `records`, after a look whether their files exist.
+def clean_captions(captions: Iterable[Any], where: str) -> tuple[str, ...]:
+    """`clean_caption` of each, and nothing for null: as a blank one, it is no caption (`dataset_of`)."""
+    return tuple("" if caption is None else clean_caption(caption, where) for caption in captions)
 
-    Blank captions are dropped (an image with no other is an error). With `skip_bad` records without a file
-    are left out, their number is logged, and `left_out` of the dataset names them.
+
+def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairDataset:
+    """The dataset of those `records` that can be used.
+
+    Without a file, without a caption that is not blank, or with an id that another one has, a record cannot. `faults`
+    holds what the reader found before; with `skip_bad` all of it is left out and logged. Blank captions of an image
+    that has others are dropped and counted.
 
     Raises:
         BadImageError: files are missing; names the first one and their number.
-        DistilvlError: no records, duplicate ids, or an image without captions.
+        DistilvlError: no records, an image without captions, duplicate ids, or the first fault of the reader.
     """
-    missing = {
-        index
-        for index, record in enumerate(records)
-        if isinstance(record.image, FileImage) and not _is_there(record.image)
-    }
-    if missing and not skip_bad:
-        raise BadImageError(
-            f"image file {records[min(missing)].image.name} is missing "
-            f"({len(missing)} of {len(records)} files of {name}).",
-            "Restore the files, or pass --skip-bad to leave them out.",
-        )
-    left_out = LeftOut()
-    for index in sorted(missing):
-        left_out.add(MISSING, records[index].image.name)
-    left_out.log(name)
-    kept = tuple(_without_blanks(record) for index, record in enumerate(records) if index not in missing)
+    faults.check()
+    seen, seen_captions = set[str](), set[str]()
+    kept = []
+    for record in records:
+        fault = _fault(record, name, seen, seen_captions)
+        if fault is not None:
+            faults.add(fault)
+            continue
+        seen.add(record.image_id)
+        if record.given_ids:  # others are made of the images' ids, which are distinct
+            seen_captions.update(record.caption_ids)
+        kept.append(_without_blanks(record, faults.left_out))
+    faults.check(len(records))
+    faults.left_out.log(name)
     if not kept:
-        raise DistilvlError(f"{name} has no images.", "Check the list and its image folder.")
-    dataset = PairDataset(name, kept, left_out)
-    _require_distinct_caption_ids(dataset)
-    return dataset
+        passed_over = f"; left out: {'; '.join(faults.left_out.lines())}" if faults.left_out else ""
+        raise DistilvlError(f"{name} has no images{passed_over}.", "Check the list and its image folder.")
+    return PairDataset(name, tuple(kept), faults.left_out)
+
+
+def _fault(record: Record, name: str, seen: set[str], seen_captions: set[str]) -> BadItemError | None:
+    """Why a record cannot be used; nothing if it can."""
+    image = record.image.name
+    if isinstance(record.image, FileImage) and not _is_there(record.image):
+        return missing(image)
+    if not any(caption.strip() for caption in record.captions):
+        return BadItemError(
+            f"image {record.image_id!r} in {name} has no captions", "Add one.", name=image, reason=NO_CAPTION
+        )
+    if record.image_id in seen:
+        return BadItemError(
+            f"duplicate image_id {record.image_id!r} in {name}",
+            "Give every image an id of its own, or merge its captions into one entry.",
+            name=image,
+            reason=DUPLICATE,
+        )
+    twice = next((one for one in record.caption_ids if one in seen_captions), None) if record.given_ids else None
+    if twice is not None or len(set(record.given_ids)) < len(record.given_ids):
+        return BadItemError(
+            f"duplicate caption id {twice or record.given_ids[0]!r} in {name} (image {record.image_id!r})",
+            "Give every caption an id of its own.",
+            name=image,
+            reason=DUPLICATE_CAPTION,
+        )
+    return None
+
+
+def missing(image: str) -> BadItemError:
+    """The fault of an image whose file is not there."""
+    return MissingFileError(f"image file {image} is missing", "Restore the files.", name=image, reason=MISSING)
 
 
 def _is_there(image: FileImage) -> bool:
@@ -140,26 +217,14 @@ def _is_there(image: FileImage) -> bool:
         return False
 
 
-def _without_blanks(record: Record) -> Record:
+def _without_blanks(record: Record, left_out: LeftOut) -> Record:
     kept = [k for k, caption in enumerate(record.captions) if caption.strip()]
     if len(kept) == len(record.captions):
         return record
+    for _ in range(len(record.captions) - len(kept)):
+        left_out.add(BLANK, record.image.name)
     return replace(
         record,
         captions=tuple(record.captions[k] for k in kept),
         given_ids=tuple(record.caption_ids[k] for k in kept),
     )
-
-
-def _require_distinct_caption_ids(dataset: PairDataset) -> None:
-    if not any(record.given_ids for record in dataset):
-        return  # made of the images' ids, which are distinct
-    seen: set[str] = set()
-    for record in dataset:
-        for caption_id in record.caption_ids:
-            if caption_id in seen:
-                raise DistilvlError(
-                    f"duplicate caption id {caption_id!r} in {dataset.name} (image {record.image_id!r}).",
-                    "Give every caption an id of its own.",
-                )
-            seen.add(caption_id)

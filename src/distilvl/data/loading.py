@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from distilvl.data.coco_captions import read_coco_captions
+from distilvl.data.columns import NO_CHOICE
 from distilvl.data.folder import read_folder
 from distilvl.data.hub import is_saved_dataset, read_hub
-from distilvl.data.image_files import image_files
+from distilvl.data.image_files import image_files, no_images
 from distilvl.data.karpathy import read_karpathy
+from distilvl.data.left_out import LeftOut
 from distilvl.data.named import BENCHMARKS, read_named
-from distilvl.data.parquet import read_parquet
+from distilvl.data.parquet import holds_images, parquet_files, read_parquet
 from distilvl.data.records import PairDataset
 from distilvl.data.remote import is_remote, local_only
 from distilvl.data.shards import read_webdataset
 from distilvl.data.sidecars import read_sidecars
-from distilvl.data.specs import Spec, parse_spec
+from distilvl.data.specs import LIST, Spec, parse_path, parse_spec
 from distilvl.data.unpaired import UnpairedDataset, read_unpaired
 from distilvl.errors import DistilvlError
 
@@ -35,7 +37,7 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
             beside images, `save_to_disk`); `flickr8k`, `flickr30k` or `coco`, alone or followed by `:FOLDER` or
             `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`; `webdataset:SHARDS`. Parquet
             and shards may lie behind an address (`s3://`, `gs://`, `https://`, ...).
-        skip_bad: leave out images whose file is missing (and log how many) instead of raising.
+        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising (`Faults`).
 
     Raises:
         DistilvlError: unknown name, missing path, a folder with no list or several, a bad list, or data without
@@ -54,7 +56,7 @@ def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | Unp
 
     Args:
         source: the name, path or specification.
-        skip_bad: leave out images whose file is missing (and log how many) instead of raising.
+        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising (`Faults`).
 
     Raises:
         DistilvlError: as `load_dataset`, except that unpaired data is welcome.
@@ -73,12 +75,13 @@ def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | Unp
             if source.lower().partition("?")[0].endswith(".parquet"):
                 return read_parquet(source, skip_bad=skip_bad)
             raise local_only(source)
-    path = Path(source)
+    spec = parse_path(source) if isinstance(source, str) else Spec(LIST, str(source))
+    path = Path(spec.place)
     if path.is_dir():
-        return _load_folder(path, skip_bad=skip_bad)
+        return _load_folder(path, spec, skip_bad=skip_bad)
     if not path.is_file():
         raise DistilvlError(f"there is no data set {str(source)!r}.", _ACCEPTED)
-    return _load_list(path, skip_bad=skip_bad)
+    return _load_list(path, spec, skip_bad=skip_bad)
 
 
 def is_unpaired(source: str) -> bool:
@@ -95,44 +98,46 @@ def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
         return read_named(spec.kind, spec.place, skip_bad=skip_bad)
     if not spec.place:
         raise DistilvlError(f"the data set {spec.kind}: names no place.", _ACCEPTED)
-    captions = spec.options.get("caption", ())
     if spec.kind == "webdataset":
         return read_webdataset(spec, skip_bad=skip_bad)
     if spec.kind == "parquet":
-        return read_parquet(spec.place, image=spec.one("image"), captions=captions, skip_bad=skip_bad)
+        return read_parquet(spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     if spec.kind == "hf":
         return read_hub(
             spec.place,
             config=spec.one("config"),
             revision=spec.one("revision"),
-            image=spec.one("image"),
-            captions=captions,
+            chosen=spec.columns,
+            skip_bad=skip_bad,
         )
     images, comma, texts = spec.place.rpartition(",")
     if not (images and comma and texts):
         raise DistilvlError(
             f"unpaired:{spec.place} does not name a folder and a file.", "Write unpaired:IMAGES,CAPTIONS.txt."
         )
-    return read_unpaired(images, texts)
+    return read_unpaired(images, texts, skip_bad=skip_bad)
 
 
-def _load_list(path: Path, *, skip_bad: bool) -> PairDataset:
+def _load_list(path: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
     suffix = path.suffix.lower()
     if suffix == ".json":
+        _require_no_columns(path, spec)
         if path.name.startswith("captions_"):
-            return read_coco_captions([path], skip_bad=skip_bad)
-        return read_karpathy(path, skip_bad=skip_bad)
+            return read_coco_captions([path], roots=spec.roots, skip_bad=skip_bad)
+        return read_karpathy(path, roots=spec.roots, skip_bad=skip_bad)
     if suffix in (".jsonl", ".csv", ".tsv"):
-        return read_folder(path, skip_bad=skip_bad)
+        return read_folder(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     if suffix == ".parquet":
-        return read_parquet(path, skip_bad=skip_bad)
+        return read_parquet(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     raise DistilvlError(f"{path} is not a data set: its name ends in {suffix or 'nothing'!r}.", _ACCEPTED)
 
 
-def _load_folder(folder: Path, *, skip_bad: bool) -> PairDataset:
+def _load_folder(folder: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
     """The one list that `folder` holds, or what lies in it otherwise."""
     if is_saved_dataset(folder):
-        return read_hub(str(folder))
+        if spec.roots:
+            raise DistilvlError(f"{folder} holds its images itself.", "Leave root out.")
+        return read_hub(str(folder), chosen=spec.columns, skip_bad=skip_bad)
     lists = sorted(folder.glob("dataset*.json"))
     lists += [path for kind in ("jsonl", "csv", "tsv") if (path := folder / f"captions.{kind}").is_file()]
     if len(lists) > 1:
@@ -141,12 +146,36 @@ def _load_folder(folder: Path, *, skip_bad: bool) -> PairDataset:
             "Give the one that you mean, by its path.",
         )
     if lists:
-        return _load_list(lists[0], skip_bad=skip_bad)
+        return _load_list(lists[0], spec, skip_bad=skip_bad)
     coco = sorted(folder.glob("captions_*.json")) or sorted(folder.glob("annotations/captions_*.json"))
     if coco:
-        return read_coco_captions(coco, skip_bad=skip_bad)
-    if any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet")):
-        return read_parquet(folder, skip_bad=skip_bad)
-    if not image_files(folder):
+        _require_no_columns(folder, spec)
+        return read_coco_captions(coco, roots=spec.roots, skip_bad=skip_bad)
+    tables = parquet_files(folder)
+    chosen = spec.columns != NO_CHOICE
+    # img2dataset writes a table of addresses beside each folder, or each shard, of what it fetched.
+    if tables and (chosen or any(map(holds_images, tables)) or not _holds_pictures(folder)):
+        return read_parquet(folder, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
+    if spec.options:
+        raise DistilvlError(f"the folder {folder} holds no list that {spec.options} are of.", "Give the list's path.")
+    return _load_pictures(folder, skip_bad=skip_bad)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return bool(image_files(folder, skip_bad=True)) or any(folder.glob("*.tar"))
+
+
+def _load_pictures(folder: Path, *, skip_bad: bool) -> PairDataset:
+    left_out = LeftOut()
+    if not image_files(folder, skip_bad=skip_bad, left_out=left_out):
+        if any(folder.glob("*.tar")):
+            raise DistilvlError(f"the folder {folder} holds shards.", f"Read them as webdataset:{folder}.")
+        if left_out:
+            raise no_images(folder, left_out, "no list of images and no images")
         raise DistilvlError(f"the folder {folder} holds no list of images and no images.", _ACCEPTED)
     return read_sidecars(folder, skip_bad=skip_bad)
+
+
+def _require_no_columns(path: Path, spec: Spec) -> None:
+    if spec.columns != NO_CHOICE:
+        raise DistilvlError(f"{path} has no columns: its keys have fixed names.", "Of the options it takes root alone.")

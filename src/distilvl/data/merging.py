@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from distilvl.data.listing import clean_caption, is_unicode, split_of
+from distilvl.data.faults import BadItemError, Faults
+from distilvl.data.listing import clean_captions, is_unicode, split_of
 from distilvl.data.records import ImageSource, Record
-from distilvl.errors import DistilvlError
 
 
 @dataclass(frozen=True)
@@ -42,37 +42,49 @@ class _Entry:
     image_id: str | None = None
 
 
-def merge_rows(rows: Iterable[Row], source: str) -> list[Record]:
+def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]:
     """One record an image, in order of first appearance, with the captions of all its rows.
 
-    Without any split the images are divided by a hash of their id (`split_of`).
+    Without any split the images are divided by a hash of their id (`split_of`). Rows with a caption that is no string,
+    or that contradict an earlier row of their image, and images without a split beside images with one, are faults.
 
     Args:
         rows: of the list, in order.
         source: how an error message calls the list.
-
-    Raises:
-        DistilvlError: a caption that is no string, rows of one image that contradict each other, or images without
-            a split beside images with one.
+        faults: where they are noted.
     """
     entries: dict[str, _Entry] = {}
     for row in rows:
-        entry = entries.setdefault(row.key, _Entry(row.image))
-        entry.captions += [clean_caption(caption, row.where) for caption in row.captions]
-        entry.split = _agreed(entry.split, row.split, "split", row.where)
-        entry.image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
-    splits = [entry.split for entry in entries.values()]
-    if None in splits and any(splits):
-        key = list(entries)[splits.index(None)]
-        raise DistilvlError(
-            f"{source}: image {key!r} has no split, but others have.", "Give every image a split, or none."
-        )
-    return [_record(key, entry) for key, entry in entries.items()]
+        faults.attempt(lambda row=row: _take(row, entries))  # type: ignore[misc]
+    some = any(entry.split for entry in entries.values())
+    records = []
+    for key, entry in entries.items():
+        if some and entry.split is None:
+            faults.add(_without_split(source, key, entry.image.name))
+        else:
+            image_id = entry.image_id or key
+            records.append(Record(image_id, entry.image, tuple(entry.captions), entry.split or split_of(image_id)))
+    return records
 
 
-def _record(key: str, entry: _Entry) -> Record:
-    image_id = entry.image_id or key
-    return Record(image_id, entry.image, tuple(entry.captions), entry.split or split_of(image_id))
+def _take(row: Row, entries: dict[str, _Entry]) -> None:
+    """Add a row to the entry of its image; none of it if any of it is bad."""
+    entry = entries.get(row.key) or _Entry(row.image)
+    captions = clean_captions(row.captions, row.where)
+    split = _agreed(entry.split, row.split, "split", row.where)
+    image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
+    entries[row.key] = entry
+    entry.captions += captions
+    entry.split, entry.image_id = split, image_id
+
+
+def _without_split(source: str, key: str, name: str) -> BadItemError:
+    return BadItemError(
+        f"{source}: image {key!r} has no split, but others have",
+        "Give every image a split, or none.",
+        name=name,
+        reason="no split, where other images have one",
+    )
 
 
 def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
@@ -81,10 +93,14 @@ def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
         return old
     value = str(new) if isinstance(new, (str, int)) else ""
     if not value or not is_unicode(value):
-        raise DistilvlError(f"{where}: {what!r} is not a name.", "Write it in quotes.")
+        raise BadItemError(
+            f"{where}: {what!r} is not a name", "Write it in quotes.", name=where, reason=f"no name for its {what}"
+        )
     if old is not None and value != old:
-        raise DistilvlError(
-            f"{where}: {what} {value!r} contradicts {old!r} of an earlier line of the same image.",
+        raise BadItemError(
+            f"{where}: {what} {value!r} contradicts {old!r} of an earlier line of the same image",
             f"Give an image one {what}.",
+            name=where,
+            reason=f"another {what} than an earlier row of the image",
         )
     return value

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from distilvl.data.columns import Choice
 from distilvl.data.hub import read_hub
 from distilvl.data.karpathy import read_karpathy
-from distilvl.data.records import PairDataset
+from distilvl.data.left_out import LeftOut
+from distilvl.data.records import PairDataset, Record
 from distilvl.errors import DistilvlError
 
 DATA_VARIABLE = "DISTILVL_DATA"
@@ -82,14 +84,14 @@ def read_named(name: str, place: str = "", *, skip_bad: bool = False) -> PairDat
         name: a key of `BENCHMARKS`.
         place: its folder; `hub` to download it; empty for `$DISTILVL_DATA/<name>`, or `<name>` here. It is never
             downloaded unless asked for.
-        skip_bad: leave out images whose file is missing, instead of raising.
+        skip_bad: leave out and count bad entries and images, instead of raising.
 
     Raises:
         DistilvlError: nothing there, with what to put where; or what `read_karpathy` and `read_hub` raise.
     """
     benchmark = BENCHMARKS[name]
     if place == "hub":
-        dataset = _from_hub(name, benchmark)
+        dataset = _from_hub(name, benchmark, skip_bad=skip_bad)
     else:
         dataset = _from_folder(name, benchmark, _folder(name, place), skip_bad=skip_bad)
     if dataset.splits != benchmark.splits:
@@ -119,13 +121,17 @@ def _from_folder(name: str, benchmark: Benchmark, folder: Path, *, skip_bad: boo
     )
 
 
-def _from_hub(name: str, benchmark: Benchmark) -> PairDataset:
+def _from_hub(name: str, benchmark: Benchmark, *, skip_bad: bool) -> PairDataset:
     if not benchmark.hub:
         raise DistilvlError(f"no copy of {name} on the hub is known.", "Use hf:OWNER/NAME if you know one.")
-    parts = [
-        read_hub(copy.name, revision=copy.revision, captions=copy.captions, split=copy.split) for copy in benchmark.hub
-    ]
-    return PairDataset(name, tuple(record for part in parts for record in part))
+    records: list[Record] = []
+    left_out = LeftOut()
+    for copy in benchmark.hub:
+        chosen = Choice(captions=copy.captions)
+        part = read_hub(copy.name, revision=copy.revision, chosen=chosen, split=copy.split, skip_bad=skip_bad)
+        records += part.records
+        left_out.update(part.left_out)
+    return PairDataset(name, tuple(records), left_out)
 
 
 def _counts(splits: Mapping[str, int]) -> str:

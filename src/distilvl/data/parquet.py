@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distilvl.data.arrow import column_types
-from distilvl.data.columns import Columns, captions_in, find_columns
+from distilvl.data.columns import NO_CHOICE, Choice, Columns, captions_in, find_columns
+from distilvl.data.faults import BadItemError, Faults
 from distilvl.data.images import BAD_IMAGE_REMEDY
-from distilvl.data.listing import dataset_of, image_in, split_in_path, usual_split
+from distilvl.data.listing import dataset_of, image_in, path_in, split_in_path, usual_split
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.optional import require
-from distilvl.data.records import ImageSource, PairDataset
+from distilvl.data.records import FileImage, ImageSource, PairDataset
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
 from distilvl.errors import BadImageError, DistilvlError
 
@@ -24,7 +26,7 @@ _GROUPS_HELD = 2  # two threads decode side by side, so that at a border both gr
 
 
 def read_parquet(
-    path: str | Path, *, image: str | None = None, captions: Sequence[str] = (), skip_bad: bool = False
+    path: str | Path, *, chosen: Choice = NO_CHOICE, roots: Sequence[Path] = (), skip_bad: bool = False
 ) -> PairDataset:
     """The dataset of a Parquet file, or of all `*.parquet` in a folder and in its folder `data/`.
 
@@ -38,14 +40,15 @@ def read_parquet(
 
     Args:
         path: file or folder, or the address of one, in which `*` and `[0-9]` may stand for several files.
-        image: the image column, if it is not found by name and type.
-        captions: the caption columns, likewise.
-        skip_bad: leave out images whose file is missing, instead of raising.
+        chosen: columns, if they are not found by name and type.
+        roots: the folders of image files instead of the file's own: the first is what paths are relative to, absolute
+            ones may lie in any. Without them absolute paths may lie in the file's folder only.
+        skip_bad: leave out and count bad rows (see `Faults`) and what `dataset_of` refuses, instead of raising.
 
     Raises:
-        DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, a bad row
-            (by its number, from 0), text that is not UTF-8, a missing image file, an image without captions; an address
-            that cannot be read.
+        DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, text that is not
+            UTF-8, an address that cannot be read; unless `skip_bad`, a bad row (by its number, from 0), a missing image
+            file, an image without captions.
     """
     name, files = _files(path)
     if not files:
@@ -53,8 +56,26 @@ def read_parquet(
     groups = RowGroups()
     folders = zip(*(file.parent.parts for file in files), strict=False)
     above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
-    rows = (row for file in files for row in _rows(file, above, groups, image, captions))
-    return dataset_of(name, merge_rows(rows, str(path)), skip_bad=skip_bad)
+    faults = Faults(name, skip_bad=skip_bad)
+    rows = (row for file in files for row in _rows(file, above, groups, chosen, roots, faults))
+    return dataset_of(name, merge_rows(rows, str(path), faults), faults)
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files of a folder and of its folder `data/`; not hidden ones, such as macOS puts beside others."""
+    found = [*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Parquet file has columns of images and captions, rather than addresses alone."""
+    with _as_parquet(path), _opened(path) as file:
+        types = column_types(file.schema_arrow, "parquet")
+    try:
+        find_columns(types, str(path), paths=True)
+    except DistilvlError:
+        return "bytes" in types.values()
+    return True
 
 
 def _files(path: str | Path) -> tuple[str, Sequence[AnyPath]]:
@@ -64,7 +85,7 @@ def _files(path: str | Path) -> tuple[str, Sequence[AnyPath]]:
         return PurePosixPath(place).stem, remote_files(place, ".parquet", ("*", "data/*"))
     path = Path(path)
     if path.is_dir():
-        return path.resolve().name, sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+        return path.resolve().name, parquet_files(path)
     return path.stem, [path]
 
 
@@ -103,7 +124,17 @@ class RowGroups:
 
 @dataclass(frozen=True, slots=True)
 class ParquetImage:
-    """An image in a Parquet file."""
+    """An image in a Parquet file, or beside it where a struct has a path in place of bytes.
+
+    Attributes:
+        path: of the file.
+        column: the cell's column.
+        group: its row group.
+        row: its row in the group.
+        name: what error messages call it.
+        groups: through which it is read.
+        roots: of image files, instead of the folder of the Parquet file.
+    """
 
     path: AnyPath
     column: str
@@ -111,6 +142,7 @@ class ParquetImage:
     row: int
     name: str
     groups: RowGroups = field(repr=False, compare=False)
+    roots: tuple[Path, ...] = ()
 
     def read(self) -> bytes:
         """Bytes of the cell; `BadImageError` when it is empty or damaged, or the file cannot be read."""
@@ -124,36 +156,70 @@ class ParquetImage:
             raise BadImageError(
                 f"cannot read {self.name}: {' '.join(str(error).split()).rstrip('.')}.", BAD_IMAGE_REMEDY
             ) from error
-        data = value.get("bytes") if isinstance(value, dict) else value
+        data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+        if data is None and isinstance(path, str) and isinstance(self.path, Path):
+            return self._beside(self.path, path)
         if not isinstance(data, bytes):
             raise BadImageError(f"{self.name} has no image.", BAD_IMAGE_REMEDY)
         return data
 
+    def _beside(self, table: Path, path: str) -> bytes:
+        root = self.roots[0] if self.roots else table.parent
+        try:
+            return image_in(root, path, self.name, self.roots).read()
+        except BadItemError as error:
+            raise BadImageError(str(error)) from error
 
-def _rows(path: AnyPath, above: int, groups: RowGroups, image: str | None, captions: Sequence[str]) -> Iterator[Row]:
+
+def _rows(
+    path: AnyPath, above: int, groups: RowGroups, chosen: Choice, roots: Sequence[Path], faults: Faults
+) -> Iterator[Row]:
     """The rows of one file, named from the folder that is `above` parts deep."""
-    arrow = require("pyarrow", "parquet")
     below = path.parent.parts[above:]
     folder, split = "".join(f"{part}/" for part in below), split_in_path(Path(path.name), below[-1] if below else "")
-    try:
-        with _opened(path) as file:
-            types = column_types(file.schema_arrow, "parquet")
-            columns = find_columns(types, str(path), image=image, captions=captions, paths=isinstance(path, Path))
-            in_file = types[columns.image] == "bytes"
-            wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=wanted if in_file else [*wanted, columns.image])
-                table.validate(full=True)  # or else text that is not UTF-8 is an error without a place
-                before = sum(file.metadata.row_group(k).num_rows for k in range(group))
-                for row, values in enumerate(table.to_pylist()):
-                    where = f"{path}, row {before + row}"
-                    source = (
-                        ParquetImage(path, columns.image, group, row, where, groups)
-                        if in_file or not isinstance(path, Path)
-                        else image_in(path.parent, values[columns.image], where)
+    with _as_parquet(path), _opened(path) as file:
+        types = column_types(file.schema_arrow, "parquet")
+        columns = find_columns(types, str(path), chosen, paths=isinstance(path, Path))
+        in_file = types[columns.image] == "bytes"
+        wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
+        before = 0
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=wanted if in_file else [*wanted, columns.image])
+            table.validate(full=True)  # or else text that is not UTF-8 is an error without a place
+            for row, values in enumerate(table.to_pylist()):
+                where = f"{path}, row {before + row}"
+                if in_file or not isinstance(path, Path):
+                    source: ImageSource | None = ParquetImage(
+                        path, columns.image, group, row, where, groups, tuple(roots)
                     )
-                    key = f"{path.stem}/{before + row}" if in_file else values[columns.image]
-                    yield table_row(where, f"{folder}{key}", source, values, columns, split)
+                    key = f"{path.stem}/{before + row}"
+                else:
+                    source, key = _file_of(path, values[columns.image], where, roots, faults)
+                if source is None:
+                    continue
+                key = key if roots and not in_file else f"{folder}{key}"
+                made = faults.attempt(functools.partial(table_row, where, key, source, values, columns, split))
+                if made is not None:
+                    yield made
+            before += table.num_rows
+
+
+def _file_of(
+    table: Path, value: Any, where: str, roots: Sequence[Path], faults: Faults
+) -> tuple[FileImage | None, str]:
+    """The image file that a cell of paths names, and its path in the image folder; nothing, and a fault, if none."""
+    root = roots[0] if roots else table.parent
+    name = value.get("path") if isinstance(value, dict) else value
+    image = faults.attempt(functools.partial(image_in, root, name, where, roots))
+    return image, "" if image is None else path_in(root, str(name))
+
+
+@contextmanager
+def _as_parquet(path: AnyPath) -> Iterator[None]:
+    """What pyarrow says of a file that is none, as the one error that names it."""
+    arrow = require("pyarrow", "parquet")
+    try:
+        yield
     except (OSError, arrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DistilvlError(
@@ -168,11 +234,16 @@ def table_row(
     """What a row of a table says; `split` counts where the table has no column for it.
 
     Raises:
-        DistilvlError: the column of splits or of ids is empty in this row.
+        BadItemError: the column of splits or of ids is empty in this row.
     """
     for name in filter(None, (columns.split, columns.image_id)):
         if values[name] is None or values[name] == "":
-            raise DistilvlError(f"{where}: the column {name!r} is empty.", "Fill it in every row, or leave it out.")
+            raise BadItemError(
+                f"{where}: the column {name!r} is empty",
+                "Fill it in every row, or leave it out.",
+                name=where,
+                reason=f"nothing in the column {name!r}",
+            )
     captions = [caption for name in columns.captions for caption in captions_in(values[name])]
     if columns.split is not None:
         split = usual_split(values[columns.split])

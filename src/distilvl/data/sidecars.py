@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
 
-from distilvl.data.image_files import image_files
-from distilvl.data.listing import dataset_of, usual_split
+from distilvl.data.faults import BadItemError, Faults
+from distilvl.data.image_files import no_images, scan_folder
+from distilvl.data.left_out import NO_CAPTION
+from distilvl.data.listing import dataset_of, missing, usual_split
 from distilvl.data.merging import Row, merge_rows
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.data.text_files import read_text
 from distilvl.errors import DistilvlError
+
+TEXT_ALONE = "a text file without an image"
 
 _SPLITS = ("train", "val", "test")
 
@@ -19,41 +25,70 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
 
     Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at
     the top, these are the splits; else the images are divided by a hash of their path (`split_of`). The names of
-    other folders, such as classes, are no captions.
+    other folders, such as classes, are no captions. What `scan_folder` passes over and text files without an image are
+    counted in `left_out`.
 
     Args:
         folder: of the images.
-        skip_bad: leave out images whose file is missing (a link into nothing), instead of raising.
+        skip_bad: leave out and count images without a caption, links into nothing, text that cannot be read, and
+            folders that may not be listed, instead of raising.
 
     Raises:
         BadImageError: a link into nothing, unless `skip_bad`.
-        DistilvlError: no images, or images without a text file (names the first and their number) or with an empty
-            one.
+        DistilvlError: no images, or none with a text file; unless `skip_bad`, an image without one or with an empty one
+            (names the first and their number).
     """
     folder = Path(folder)
-    names = image_files(folder)
-    if not names:
-        raise DistilvlError(f"the folder {folder} holds no images.", "Check the path.")
-    texts = {name: (folder / name).with_suffix(".txt") for name in names}
-    bare = [name for name, text in texts.items() if not text.is_file()]
-    if len(bare) == len(names):
+    found = scan_folder(folder, skip_bad=skip_bad)
+    images = sorted([*found.images, *found.dead])
+    if not images:
+        raise no_images(folder, found.left_out)
+    texts = {os.path.splitext(text)[0]: text for text in found.texts}  # noqa: PTH122 - quick, there may be many
+    stems = {name: os.path.splitext(name)[0] for name in images}  # noqa: PTH122
+    if texts.keys().isdisjoint(stems.values()):
         raise DistilvlError(
-            f"the folder {folder} holds {len(names)} images and no captions; names of folders are not captions.",
+            f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions.",
             "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
             "unpaired:DIR,FILE.",
         )
-    if bare:
-        raise DistilvlError(
-            f"{folder / bare[0]} has no text file ({len(bare)} of {len(names)} images have none).",
-            "Put a .txt of the same name beside each image.",
-        )
-    splits = [_split(name) for name in names]
-    known = None not in splits
+    faults = Faults(folder.resolve().name, skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
+    for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
+        faults.left_out.add(TEXT_ALONE, texts[stem])
+    for name in found.dead:
+        faults.add(missing(str(folder / name)))
+        del stems[name]
+    captions: dict[str, list[str]] = {}
+    for name, stem in stems.items():
+        held = faults.attempt(functools.partial(_captions, folder, name, texts.get(stem)))
+        if held is not None:
+            captions[name] = held
+    faults.check(len(images))
+    splits = {name: _split(name) for name in captions}
+    known = None not in splits.values()
     rows = (
-        Row(str(texts[name]), name, FileImage(str(folder / name)), read_text(texts[name]).split("\n"), split)
-        for name, split in zip(names, splits if known else [None] * len(names), strict=True)
+        Row(str(folder / name), name, FileImage(str(folder / name)), held, splits[name] if known else None)
+        for name, held in captions.items()
     )
-    return dataset_of(folder.resolve().name, merge_rows(rows, str(folder)), skip_bad=skip_bad)
+    return dataset_of(faults.source, merge_rows(rows, str(folder), faults), faults)
+
+
+def _captions(folder: Path, name: str, text: str | None) -> list[str]:
+    """The lines of the text file of an image."""
+    if text is None:
+        raise BadItemError(
+            f"{folder / name} has no text file",
+            "Put a .txt of the same name beside each image.",
+            name=str(folder / name),
+            reason=NO_CAPTION,
+        )
+    try:
+        lines = read_text(folder / text).split("\n")
+    except DistilvlError as error:
+        raise BadItemError(
+            str(error).rstrip("."), "", name=str(folder / text), reason="a text file that cannot be read"
+        ) from error
+    return [line for line in lines if line.strip()]
 
 
 def _split(name: str) -> str | None:

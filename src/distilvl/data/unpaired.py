@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilvl.data.image_files import image_files
+from distilvl.data.faults import Faults
+from distilvl.data.image_files import no_images, scan_folder
 from distilvl.data.left_out import LeftOut
-from distilvl.data.listing import clean_caption
+from distilvl.data.listing import clean_caption, missing
 from distilvl.data.records import FileImage, ImageSource
 from distilvl.data.text_files import read_lines
 from distilvl.errors import DistilvlError
@@ -71,21 +73,39 @@ class UnpairedDataset:
                 raise DistilvlError(f"{self.name} has twice among its {what}: {twice!r}.", "Keep one of them.")
 
 
-def read_unpaired(images: str | Path, texts: str | Path) -> UnpairedDataset:
+def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
     """The images of one folder and the lines of one text file.
+
+    What `scan_folder` passes over is counted in `left_out`.
 
     Args:
         images: a folder, read with the folders in it; `image_id` is the path in it.
         texts: one caption a line. Blank lines are dropped, and so are repeated ones, with a note of how many.
+        skip_bad: leave out and count links into nothing, folders that may not be listed and captions that are not valid
+            text, instead of raising.
 
     Raises:
+        BadImageError: a link into nothing, unless `skip_bad`.
         DistilvlError: a missing folder or file, one that holds nothing, or text that is not UTF-8.
     """
     folder, file = Path(images), Path(texts)
-    names = image_files(folder)
-    lines = [clean_caption(line.removesuffix("\n"), str(file)) for line in read_lines(file) if line.strip()]
+    found = scan_folder(folder, skip_bad=skip_bad)
+    faults = Faults(f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
+    for name in found.dead:
+        faults.add(missing(str(folder / name)))
+    if not found.images and found.left_out:
+        raise no_images(folder, found.left_out)
+    lines = []
+    for number, line in enumerate(read_lines(file), start=1):
+        if line.strip():
+            clean = functools.partial(clean_caption, line.removesuffix("\n"), f"{file}, line {number}")
+            caption = faults.attempt(clean)
+            lines += [] if caption is None else [caption]
+    faults.check()
+    faults.left_out.log(faults.source)
     distinct = tuple(dict.fromkeys(lines))
     if len(distinct) < len(lines):
         _logger.info("%s: left out %d of %d lines, which repeat others", file, len(lines) - len(distinct), len(lines))
-    pictures = tuple(UnpairedImage(name, FileImage(str(folder / name))) for name in names)
-    return UnpairedDataset(f"{folder.resolve().name}+{file.stem}", pictures, distinct)
+    pictures = tuple(UnpairedImage(name, FileImage(str(folder / name))) for name in found.images)
+    return UnpairedDataset(faults.source, pictures, distinct, faults.left_out)

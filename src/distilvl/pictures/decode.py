@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from distilvl.errors import BadImageError, TooManyPixelsError
 from distilvl.pictures import jpeg, png
 from distilvl.pictures.colour import UnknownRangeError, to_rgb
+from distilvl.pictures.formats import image_suffixes
 from distilvl.pictures.limits import LONGEST, pillows_limit_lifted
 from distilvl.pixel_limit import MAX_PIXELS_VARIABLE, max_pixels
 
@@ -52,7 +53,8 @@ _UPRIGHT = {
 _ON_THEIR_SIDE = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 
 # Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# HEIF and JXL are there if their plugins are (`formats.py`).
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 # A JPEG with more pixels is decoded smaller, with no more than these: still far beyond what any tower takes.
 _WHOLE = 50_000_000
@@ -165,6 +167,7 @@ def full_size(image: Image.Image) -> tuple[int, int]:
 def supported_formats() -> tuple[str, ...]:
     """Those of the formats that this Pillow has."""
     Image.init()
+    image_suffixes()  # makes the plugins known to Pillow
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 

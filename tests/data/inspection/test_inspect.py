@@ -120,3 +120,20 @@ def test_many_pictures_of_one_look_are_one_group() -> None:
     hashes = np.full(20_000, 2**63, dtype=np.uint64)
     groups = near_groups(hashes, np.full((20_000, 8, 8, 3), 255, np.uint8), [b"%d" % k for k in range(20_000)], 8)
     assert groups == [list(range(20_000))]
+
+
+def test_what_the_reader_left_out_is_listed_by_reason(tmp_path: Path) -> None:
+    for k in range(12):
+        picture(k).save(tmp_path / f"{k}.png")
+        (tmp_path / f"{k}.txt").write_text("" if k == 4 else "one")
+        (tmp_path / f"{k}.CR2").write_bytes(b"x")
+    (tmp_path / "5.png").write_bytes(b"x")
+    done = CliRunner().invoke(app, ["data", "inspect", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "11 images, 11 captions" in done.stdout
+    assert "bad files: 1\n" in done.stdout
+    assert "left out by the reader: 13\n  12 (RAW (.cr2), which is not read): 0.CR2, 1.CR2, 10.CR2" in done.stdout
+    assert f"\n  1 (no caption): {tmp_path / '4.png'}\n" in done.stdout
+    values = json.loads(CliRunner().invoke(app, ["data", "inspect", str(tmp_path), "--json"]).stdout)["left_out"]
+    assert values["total"] == 13
+    assert len(values["reasons"]["RAW (.cr2), which is not read"]["names"]) == 12

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from pathlib import Path
 
 import pytest
 
 from distilvl.data.shards import counts
-from distilvl.data.shards.counts import COUNTS_NAME
+from distilvl.data.shards.counts import COUNTS_NAME, DAMAGED
 from distilvl.data.shards.counts import count_records as count_shards
 from distilvl.errors import DistilvlError
 
@@ -65,14 +64,14 @@ def test_a_folder_that_cannot_be_written_to(paths: list[Path], monkeypatch: pyte
     assert count_records(paths) == [9, 5, 0, 3]
 
 
-def test_damage_is_an_error_or_left_out(paths: list[Path], caplog: pytest.LogCaptureFixture):
+def test_damage_is_an_error_or_left_out(paths: list[Path]):
     paths[0].write_bytes(paths[0].read_bytes()[: 7 * 2048 - 1000])
     for _ in range(2):
         with pytest.raises(DistilvlError, match=r"train-2\.tar is no whole tar archive: .* \(1 such in 4 shards\)"):
             count_records(paths)
-    with caplog.at_level(logging.WARNING, "distilvl"):
-        assert count_records(paths, skip_bad=True) == [6, 5, 0, 3]
-    assert "leaving out 1 files or records of 4 shards, the first: " in caplog.text
+    found = count_shards(paths, skip_bad=True)
+    assert [count.records for count in found] == [6, 5, 0, 3]
+    assert found[0].left_out.counts == {DAMAGED: 1}
 
 
 def test_many_problems_are_counted_and_ten_are_kept(tmp_path: Path, write_tar):
@@ -80,7 +79,9 @@ def test_many_problems_are_counted_and_ten_are_kept(tmp_path: Path, write_tar):
     with pytest.raises(DistilvlError, match=r"'0' has no captions beside it .* \(50 such in 1 shards\)"):
         count_records([path])
     kept = json.loads((tmp_path / COUNTS_NAME).read_text())["shards"]["a.tar"]
-    assert (kept["records"], kept["bad"], len(kept["problems"])) == (1, 50, 10)
+    names = kept["left_out"]["names"]["no caption"]
+    assert (kept["records"], kept["bad"], len(names)) == (1, 50, 10)
+    assert kept["left_out"]["counts"] == {"no caption": 50}
 
 
 def test_captions_are_counted_and_bad_ones_found_before_training(tmp_path: Path, write_tar):

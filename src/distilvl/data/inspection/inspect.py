@@ -13,6 +13,7 @@ from distilvl.data.inspection.neighbours import MAX_DISTANCE
 from distilvl.data.inspection.perceptual import THUMBNAIL
 from distilvl.data.inspection.pictures import Picture, look_at
 from distilvl.data.inspection.report import BadFile, Copy, Inspection, Overlap, Spread
+from distilvl.data.left_out import MISSING
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
@@ -27,7 +28,7 @@ _UNPAIRED = "unpaired"
 def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEAR_BITS) -> Inspection:
     """Count, measure and compare all images and captions of `data`. Bad images are findings, not errors.
 
-    Load the data with `skip_bad`, so that missing files are reported with the rest.
+    Load the data with `skip_bad`, so that what cannot be used is reported with the rest.
 
     Args:
         data: what to look at; unpaired data is one split, `unpaired`.
@@ -48,7 +49,7 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
         captions, counts = [(_UNPAIRED, text) for text in data.texts], []
         sources = [image.image for image in data.images]
     found = look_at(sources, data.name)
-    bad = [BadFile(name, "", f"{reason}.") for name, reason in data.left_out.items()]
+    bad = [BadFile(name, "", f"{MISSING}.") for name in data.left_out.names.get(MISSING, ())]
     for source, copy, look in zip(sources, copies, found, strict=True):
         if isinstance(look, BadImageError):
             bad.append(BadFile(source.name, copy.split, look.args[0]))
@@ -70,6 +71,7 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
         sizes=dict(Counter(f"{w} x {h}" for w, h in zip(widths, heights, strict=True)).most_common(10)),
         formats=dict(Counter(picture.format for picture in pictures).most_common()),
         bad=tuple(bad),
+        left_out=data.left_out,
         exact=_named(exact, kept),
         near=_named(near, kept),
         near_bits=near_bits,

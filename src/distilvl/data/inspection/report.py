@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from distilvl.data.left_out import LeftOut
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -75,6 +77,7 @@ class Inspection:
         sizes: the ten most frequent sizes, such as `640 x 480`, with their numbers.
         formats: number of images of each format.
         bad: missing and undecodable images.
+        left_out: what the reader passed over, by reason: missing images, those without a caption, other formats, ...
         exact: groups of byte-identical files.
         near: groups of nearly equal pictures, one of each exact group.
         near_bits: how many bits of the perceptual hash may differ.
@@ -93,6 +96,7 @@ class Inspection:
     sizes: Mapping[str, int]
     formats: Mapping[str, int]
     bad: tuple[BadFile, ...]
+    left_out: LeftOut
     exact: tuple[tuple[Copy, ...], ...]
     near: tuple[tuple[Copy, ...], ...]
     near_bits: int
@@ -100,5 +104,8 @@ class Inspection:
 
 
 def as_dict(inspection: Inspection) -> dict[str, Any]:
-    """The inspection in terms of JSON."""
-    return asdict(inspection)
+    """The inspection in terms of JSON; of what was left out all names that are held, not the first ten alone."""
+    values = asdict(inspection)
+    found = inspection.left_out
+    reasons = {reason: {"count": count, "names": found.names[reason]} for reason, count in found.counts.items()}
+    return {**values, "left_out": {"total": len(found), "reasons": reasons}}

@@ -28,6 +28,9 @@ def _lines(found: Inspection) -> Iterator[str]:
     yield from _list("formats", found.formats)
     yield f"bad files: {len(found.bad):,}"
     yield from _cut([f"  {bad.name}: {' '.join(bad.reason.split())}" for bad in found.bad])
+    yield f"left out by the reader: {len(found.left_out):,}"
+    for line in found.left_out.lines():
+        yield f"  {line}"
     yield f"exact duplicates: {_count(found.exact)}"
     yield from _cut([_group(group) for group in found.exact])
     yield f"near duplicates (at most {found.near_bits} of 64 bits differ): {_count(found.near)}"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from distilvl.data.listing import clean_caption
+from distilvl.data.faults import BadItemError
+from distilvl.data.left_out import NO_CAPTION
+from distilvl.data.listing import clean_captions
 from distilvl.data.shards.tar import Sample
 from distilvl.data.text_files import decode_text
 from distilvl.errors import DistilvlError
 
 
 def captions_of(sample: Sample) -> tuple[str, ...]:
-    """All captions, cleaned as everywhere (`clean_caption`), without blank ones.
+    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null.
 
     The `txt` file has one caption a line. Without one, the `json` file is an object with `caption`, a text, or
     `captions`, a list of texts.
@@ -26,9 +28,14 @@ def captions_of(sample: Sample) -> tuple[str, ...]:
     else:
         where, text = _text(sample, "json")
         found = _in_json(text, where)
-    captions = tuple(caption for one in found if (caption := clean_caption(one, where)).strip())
+    captions = tuple(caption for caption in clean_captions(found, where) if caption.strip())
     if not captions:
-        raise DistilvlError(f"{where} holds no caption.", "Write one, or pass --skip-bad to leave the record out.")
+        raise BadItemError(
+            f"{where} holds no caption",
+            "Write one, or pass --skip-bad to leave the record out.",
+            name=where,
+            reason=NO_CAPTION,
+        )
     return captions
 
 
@@ -46,7 +53,12 @@ def _in_json(text: str, where: str) -> list[Any]:
         raise DistilvlError(f"{where} is not valid JSON.", "Write an object with 'caption' or 'captions'.") from error
     if not isinstance(value, dict):
         raise DistilvlError(f"{where} is not an object.", "Write an object with 'caption' or 'captions'.")
-    several = value.get("captions", [])
+    several = value.get("captions") or []
     if not isinstance(several, list):
         raise DistilvlError(f"{where}: 'captions' is not a list.", "Write a list of texts.")
     return [*several, value["caption"]] if "caption" in value else several
+
+
+def reason_of(error: DistilvlError) -> str:
+    """How `LeftOut` counts a record whose captions raise this."""
+    return error.reason if isinstance(error, BadItemError) else "captions that cannot be read"

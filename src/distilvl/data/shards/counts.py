@@ -8,21 +8,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from distilvl.data.left_out import LeftOut
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
-from distilvl.data.shards.captions import captions_of
-from distilvl.data.shards.tar import TEXT_KINDS, samples
+from distilvl.data.shards.captions import captions_of, reason_of
+from distilvl.data.shards.groups import TEXT_KINDS, PassedOver
+from distilvl.data.shards.tar import samples
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import make_folder, write_atomically
 from distilvl.progress import progress
 
+DAMAGED = "damage: what follows it in the shard"
 COUNTS_NAME = "distilvl-counts.json"
-_KEPT_PROBLEMS = 10
+_VERSION = 2  # 1 passed over files with several dots in their names without counting them
 _logger = logging.getLogger("distilvl")
 
 
@@ -35,7 +38,8 @@ class ShardCount(BaseModel):
         records: complete samples, those before the damage if there is one.
         captions: of these samples.
         bad: files and samples that are refused or incomplete, and samples among `records` with bad captions.
-        problems: the first ten of them, each in a phrase.
+        problem: the first of them, in a phrase.
+        left_out: these, and pictures of formats that are not read, by reason.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -45,12 +49,13 @@ class ShardCount(BaseModel):
     records: int = Field(ge=0)
     captions: int = Field(ge=0)
     bad: int = Field(0, ge=0)
-    problems: list[str] = []
+    problem: str = ""
+    left_out: LeftOut = Field(default_factory=LeftOut)
 
 
 class _CountsFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    version: int = Field(1, ge=1, le=1)
+    version: int = Field(_VERSION, ge=_VERSION, le=_VERSION)
     shards: dict[str, ShardCount] = {}
 
 
@@ -63,7 +68,7 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
 
     Args:
         paths: of the shards.
-        skip_bad: warn instead of raising.
+        skip_bad: do not raise for what is bad in them.
 
     Raises:
         DistilvlError: a damaged shard, a refused file, an incomplete sample, bad captions; names the first and their
@@ -87,7 +92,8 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
                 if new:
                     _write(kept, file)
     found = [known[path] for path in paths]
-    _report(found, skip_bad=skip_bad)
+    if not skip_bad:
+        _refuse_bad(found)
     return found
 
 
@@ -118,14 +124,15 @@ def _is_current(path: AnyPath, state: tuple[int, int, str], count: ShardCount | 
 
 
 def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
-    problems: list[str] = []
     records = captions = bad = 0
+    first = ""
+    left_out = LeftOut()
 
-    def note(problem: str) -> None:
-        nonlocal bad
-        bad += 1
-        if len(problems) < _KEPT_PROBLEMS:
-            problems.append(problem)
+    def note(found: PassedOver) -> None:
+        nonlocal bad, first
+        left_out.add(found.reason, found.name)
+        if found.bad:
+            bad, first = bad + 1, first or str(found)
 
     try:
         for sample in samples(path, read=TEXT_KINDS, note=note):
@@ -133,11 +140,11 @@ def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
             try:
                 captions += len(captions_of(sample))
             except DistilvlError as error:
-                note(str(error))
+                note(PassedOver(sample.where, str(error).removeprefix(sample.where).strip(), reason_of(error)))
     except RemoteReadError:
         raise  # the connection's fault: what came before is not all there is
     except DistilvlError as error:
-        note(str(error))
+        note(PassedOver(str(path), str(error).removeprefix(str(path)).strip(), DAMAGED))
     return ShardCount(
         bytes=size,
         mtime_ns=mtime_ns,
@@ -145,21 +152,33 @@ def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
         records=records,
         captions=captions,
         bad=bad,
-        problems=problems,
+        problem=first,
+        left_out=LeftOut.from_dict(left_out.as_dict()),  # ten names are kept
     )
 
 
-def _report(counts: Sequence[ShardCount], *, skip_bad: bool) -> None:
+def left_out_of(counts: Iterable[ShardCount]) -> LeftOut:
+    """What all of these shards leave out."""
+    found = LeftOut()
+    for count in counts:
+        found.update(count.left_out)
+    return found
+
+
+def no_records(name: str, left_out: LeftOut) -> DistilvlError:
+    """The error for shards without a record that can be used: says what was there instead."""
+    instead = f"; left out: {'; '.join(left_out.lines())}" if left_out else ""
+    return DistilvlError(f"{name} has no records{instead}.", "Give shards with images and captions.")
+
+
+def _refuse_bad(counts: Sequence[ShardCount]) -> None:
     bad = sum(count.bad for count in counts)
-    if not bad:
-        return
-    first = next(problem for count in counts for problem in count.problems)
-    if not skip_bad:
+    if bad:
+        first = next(count.problem for count in counts if count.problem)
         raise DistilvlError(
             f"{first.rstrip('.')} ({bad} such in {len(counts)} shards).",
             "Write the shard again, or pass --skip-bad to leave such records out.",
         )
-    _logger.warning("leaving out %d files or records of %d shards, the first: %s", bad, len(counts), first)
 
 
 def _read(path: Path) -> _CountsFile:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import PurePosixPath
 
+from distilvl.data.faults import Faults
 from distilvl.data.images import BAD_IMAGE_REMEDY
+from distilvl.data.left_out import LeftOut
+from distilvl.data.listing import dataset_of
 from distilvl.data.records import PairDataset, Record
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
 from distilvl.data.shards.captions import captions_of
-from distilvl.data.shards.counts import count_records
+from distilvl.data.shards.counts import count_records, left_out_of, no_records
+from distilvl.data.shards.groups import TEXT_KINDS
 from distilvl.data.shards.patterns import Shard, find_shards
-from distilvl.data.shards.tar import TEXT_KINDS, samples
+from distilvl.data.shards.tar import samples
 from distilvl.data.specs import Spec
 from distilvl.errors import BadImageError, DistilvlError
 
@@ -69,21 +73,26 @@ def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
 
     Args:
         spec: `webdataset:PLACE`.
-        skip_bad: leave out refused files, incomplete and bad records, and what follows damage, with a warning.
+        skip_bad: leave out and count refused files, incomplete and bad records, second ones of a name, and what follows
+            damage.
 
     Raises:
         DistilvlError: no shards or no records, or any of the above unless `skip_bad`.
     """
-    shards = find_shards(spec)
+    passed_over = LeftOut()
+    shards = find_shards(spec, passed_over)
     counts = count_records([shard.path for shard in shards], skip_bad=skip_bad)
     folders = zip(*(shard.path.parent.parts for shard in shards), strict=False)
     above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
     records = [
         record for shard, count in zip(shards, counts, strict=True) for record in _records(shard, count.records, above)
     ]
+    name = f"webdataset:{spec.place}"
+    faults = Faults(name, skip_bad=skip_bad)
+    faults.left_out.update(passed_over + left_out_of(counts))
     if not records:
-        raise DistilvlError(f"webdataset:{spec.place} has no records.", "Give shards with images and captions.")
-    return PairDataset(f"webdataset:{spec.place}", tuple(records))
+        raise no_records(name, faults.left_out)
+    return dataset_of(name, records, faults)
 
 
 def _records(shard: Shard, count: int, above: int) -> Iterator[Record]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distilvl.data.image_files import kept_out
+from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import split_in_path, usual_split
 from distilvl.data.optional import require
 from distilvl.data.remote import AnyPath, is_remote, remote_files
@@ -27,7 +29,7 @@ class Shard:
     split: str
 
 
-def find_shards(spec: Spec) -> list[Shard]:
+def find_shards(spec: Spec, left_out: LeftOut) -> list[Shard]:
     """The shards of `webdataset:PLACE?val=PLACE&test=PLACE&split=NAME`, in order of their paths.
 
     A place is a folder (all `*.tar` in it and in the folders in it), or a path in which braces (`{000..099}`,
@@ -36,12 +38,16 @@ def find_shards(spec: Spec) -> list[Shard]:
     whatever their names. With `split=` only that one is read. Places may be addresses (`s3://bucket/train-*.tar`);
     whether the shards behind them are there shows when they are counted.
 
+    Args:
+        spec: of the kind `webdataset`.
+        left_out: takes the shards of a folder that are hidden, or lie in a folder of a NAS or a waste bin.
+
     Raises:
         DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that
             fsspec does not know.
     """
-    named = {split: set(_expand(place)) for split in ("val", "test") if (place := spec.one(split))}
-    every = sorted({*_expand(spec.place), *(path for paths in named.values() for path in paths)}, key=_place)
+    named = {split: set(_expand(place, left_out)) for split in ("val", "test") if (place := spec.one(split))}
+    every = sorted({*_expand(spec.place, left_out), *(path for paths in named.values() for path in paths)}, key=_place)
     both = named.get("val", set()) & named.get("test", set())
     if both:
         raise DistilvlError(f"the shard {min(both, key=_place)} is named for val and for test.", "Give it one split.")
@@ -67,7 +73,7 @@ def _split(path: AnyPath, named: dict[str, set[AnyPath]]) -> str:
     return split_in_path(Path(path.name), path.parent.name) or "train"
 
 
-def _expand(place: str) -> list[AnyPath]:
+def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
     if is_remote(place):
         return _checked([path for name in _braces(place) for path in remote_files(name, ".tar", ("**/*",))], place)
     if "://" in place or place.startswith("pipe:"):
@@ -76,7 +82,14 @@ def _expand(place: str) -> list[AnyPath]:
         )
     folder = Path(place)
     if folder.is_dir():
-        found: list[AnyPath] = [path for path in folder.rglob("*.tar") if not path.name.startswith(".")]
+        found: list[AnyPath] = []
+        for path in sorted(folder.rglob("*.tar")):
+            within = path.relative_to(folder)
+            reason = next((reason for part in within.parts if (reason := kept_out(part))), "")
+            if reason:
+                left_out.add(reason, within.as_posix())
+            else:
+                found.append(path)
         return _checked(found, place)
     return _checked([path for name in _braces(place) for path in _globbed(name)], place)
 

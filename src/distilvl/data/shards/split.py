@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
+from distilvl.data.left_out import LeftOut
 from distilvl.data.remote import AnyPath
 from distilvl.data.shards.captions import captions_of
-from distilvl.data.shards.counts import count_records
+from distilvl.data.shards.counts import count_records, left_out_of, no_records
+from distilvl.data.shards.groups import IMAGE_KINDS, TEXT_KINDS
 from distilvl.data.shards.patterns import find_shards
-from distilvl.data.shards.tar import IMAGE_KINDS, TEXT_KINDS, Sample, samples
+from distilvl.data.shards.tar import Sample, samples
 from distilvl.data.specs import Spec, parse_spec
 from distilvl.errors import DistilvlError
 
@@ -32,6 +34,7 @@ class ShardSplit:
         lanes: in how many places of an epoch records are read at once (`EpochOrder`).
         buffer: records that each lane holds to shuffle them.
         skip_bad: leave bad records out and count them, instead of stopping.
+        left_out: what was passed over when the records were counted.
     """
 
     name: str
@@ -41,6 +44,7 @@ class ShardSplit:
     lanes: int = LANES
     buffer: int = BUFFER
     skip_bad: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Records of all shards."""
@@ -109,14 +113,17 @@ def open_split(source: str, name: str, *, skip_bad: bool = False) -> ShardSplit:
     """
     spec = parse_spec(one_split(source, name))
     assert spec is not None
-    paths = tuple(shard.path for shard in find_shards(spec) if shard.split == name)
+    left_out = LeftOut()
+    paths = tuple(shard.path for shard in find_shards(spec, left_out) if shard.split == name)
     found = count_records(paths, skip_bad=skip_bad)
+    left_out.update(left_out_of(found))
     counts = tuple(count.records for count in found)
     if not sum(counts):
-        raise DistilvlError(f"split {name!r} of {source} has no records.", "Give shards with images and captions.")
+        raise no_records(f"split {name!r} of {source}", left_out)
+    left_out.log(f"webdataset:{spec.place}/{name}")
     lanes, buffer = _number(spec, "lanes", LANES), _number(spec, "buffer", BUFFER)
     captions = sum(count.captions for count in found)
-    return ShardSplit(f"webdataset:{spec.place}/{name}", paths, counts, captions, lanes, buffer, skip_bad)
+    return ShardSplit(f"webdataset:{spec.place}/{name}", paths, counts, captions, lanes, buffer, skip_bad, left_out)
 
 
 def _number(spec: Spec, option: str, usual: int) -> int:

@@ -11,14 +11,24 @@ import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from distilvl.data.remote import AnyPath, RemoteReadError
+from distilvl.data.shards.groups import (
+    IMAGE_KINDS,
+    REFUSED,
+    TEXT_KINDS,
+    Found,
+    Group,
+    Member,
+    Part,
+    PassedOver,
+    more_image_kinds,
+)
 from distilvl.errors import DistilvlError
+from distilvl.pictures.formats import unread_pictures
 
-IMAGE_KINDS = frozenset({"bmp", "jpeg", "jpg", "png", "ppm", "webp"})
-TEXT_KINDS = frozenset({"json", "txt"})
 LARGEST_IMAGE = 1 << 28
 LARGEST_TEXT = 1 << 20
 """Bytes that a member may claim; what claims more is refused before memory is taken for it."""
@@ -29,24 +39,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _REPAIR = "Write the shard again, or pass --skip-bad to use the records before the damage."
 
-Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a shard.
-
-    Attributes:
-        name: as the archive has it.
-        offset: of its first byte in the shard.
-        size: bytes.
-        data: its content, where it was asked for.
-    """
-
-    name: str
-    offset: int
-    size: int
-    data: bytes | None = None
+Note = Callable[[PassedOver], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +48,8 @@ class Sample:
 
     Attributes:
         where: the shard and the image in it, for messages.
-        key: the name up to the first dot after the last slash.
-        image: one of `IMAGE_KINDS`.
+        key: the name up to the first dot after the last slash, or up to the last one (`groups.py`).
+        image: one of `IMAGE_KINDS`, or of `more_image_kinds`.
         texts: by kind, `txt` or `json`.
     """
 
@@ -78,14 +71,24 @@ def samples(
         path: of an uncompressed tar archive.
         start: how many complete samples to pass over; only their headers are read.
         read: kinds of which `data` is wanted.
-        note: told of each file or sample that is left out, in a phrase that names it.
+        note: told of each file or sample that is left out.
 
     Raises:
         DistilvlError: not a tar archive, or a damaged or truncated one, at the place of the damage.
         RemoteReadError: a remote shard's server gave no more.
     """
-    wanted, count = frozenset(read), 0
-    group = _Group("")
+    wanted, count, where = frozenset(read), 0, str(path)
+    group = Group("")
+
+    def sample(found: Found | PassedOver) -> Iterator[Sample]:
+        nonlocal count
+        if isinstance(found, PassedOver):
+            note(found)
+            return
+        count += 1
+        if count > start:
+            yield _read(found, where, file, wanted)
+
     with (
         _named_damage(path, lambda: f"near record {count} ({group.key!r}): " if group.key else ""),
         path.open("rb") as file,
@@ -94,46 +97,35 @@ def samples(
             name = info.name.removeprefix("./")
             key, kind = _split(name)
             refused = _refusal(info, name, kind)
-            if not refused and not _is_part(info, name, kind):
+            part = None if refused else _part(info, name)
+            if not refused and part is None:
                 continue
             if key != group.key:
-                if (sample := group.finish(path, note)) is not None:
-                    if count >= start:
-                        yield sample
-                    count += 1
-                group = _Group(key)
-            if refused:
-                note(f"{path}: {name!r} {refused}")
-                group.refused = True
-            else:
-                body = _body(file, info) if kind in wanted and count >= start else None
-                group.parts.append((kind, Member(name, info.offset_data, info.size, body)))
-        if (sample := group.finish(path, note)) is not None and count >= start:
-            yield sample
+                for found in group.rest(where):
+                    yield from sample(found)
+                group = Group(key)
+            if part is None:
+                note(PassedOver(f"{where}: {name!r}", refused, REFUSED))
+                group.refuse(name.rpartition(".")[0] if kind.count(".") else key)
+                continue
+            if kind in wanted and count >= start:
+                part = replace(part, member=replace(part.member, data=_body(file, part.member)))
+            group.add(part)
+            for found in group.ready(where):
+                yield from sample(found)
+        for found in group.rest(where):
+            yield from sample(found)
 
 
-@dataclass
-class _Group:
-    """Neighbouring files with the same key."""
-
-    key: str
-    parts: list[tuple[str, Member]] = field(default_factory=list)
-    refused: bool = False
-
-    def finish(self, path: AnyPath, note: Note) -> Sample | None:
-        """The sample, if it is one."""
-        if self.refused or not self.parts:
-            return None
-        images = [member for kind, member in self.parts if kind in IMAGE_KINDS]
-        texts = {kind: member for kind, member in self.parts if kind in TEXT_KINDS}
-        if len(images) == 1 and texts and len(texts) + 1 == len(self.parts):
-            return Sample(f"{path}: {images[0].name}", self.key, images[0], texts)
-        if len(images) + len(texts) < len(self.parts) or len(images) > 1:
-            lack = "has two files of a kind"
-        else:
-            lack = "has no captions beside it (.txt or .json)" if images else "has no image beside it"
-        note(f"{path}: {self.key!r} {lack}")
-        return None
+def _read(found: Found, where: str, file: BinaryIO, wanted: Collection[str]) -> Sample:
+    """The sample, with what is wanted of it and was not read when it came by."""
+    image, texts = found.image, found.texts
+    if image.data is None and not IMAGE_KINDS.isdisjoint(wanted):
+        image = replace(image, data=_body(file, image))
+    for kind, member in texts.items():
+        if member.data is None and kind in wanted:
+            texts[kind] = replace(member, data=_body(file, member))
+    return Sample(f"{where}: {image.name}", found.key, image, texts)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -153,18 +145,32 @@ def _refusal(info: tarfile.TarInfo, name: str, kind: str) -> str:
         return ""
     if info.type not in _PLAIN or info.issparse():
         return "is not a plain file (a link, a device or a sparse file)"
-    largest = LARGEST_IMAGE if kind in IMAGE_KINDS else LARGEST_TEXT if kind in TEXT_KINDS else None
+    return _size_refusal(info, kind)
+
+
+def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
+    image = kind in IMAGE_KINDS
+    largest = LARGEST_IMAGE if image else LARGEST_TEXT if kind in TEXT_KINDS else None
     if largest is not None and info.size > largest:
         return f"claims {info.size:,} bytes, at most {largest:,} are read"
-    if kind in IMAGE_KINDS and info.size == 0:
-        return "is empty (0 bytes)"
-    return ""
+    return "is empty (0 bytes)" if image and info.size == 0 else ""
 
 
-def _is_part(info: tarfile.TarInfo, name: str, kind: str) -> bool:
-    hidden = name.rpartition("/")[2].startswith(".")
-    meta = "/" not in name and name.startswith("__")
-    return not (info.isdir() or hidden or meta) and (kind in IMAGE_KINDS or kind in TEXT_KINDS)
+def _part(info: tarfile.TarInfo, name: str) -> Part | None:
+    """The member as a part of a group; nothing if it can be none: a folder, a hidden file, one of another kind."""
+    base = name.rpartition("/")[2]
+    if info.isdir() or base.startswith(".") or ("/" not in name and name.startswith("__")):
+        return None
+    stem, dot, kind = name.rpartition(".")
+    kind = kind.lower()
+    if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or _may_be_picture(kind)):
+        return None
+    refused = _size_refusal(info, "png" if kind in more_image_kinds() else kind)
+    return Part(stem, kind, Member(name, info.offset_data, info.size), refused)
+
+
+def _may_be_picture(kind: str) -> bool:
+    return kind in more_image_kinds() or f".{kind}" in unread_pictures()
 
 
 class _Headers:
@@ -197,10 +203,10 @@ def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError("a header is damaged, or the end mark is missing")
 
 
-def _body(file: BinaryIO, info: tarfile.TarInfo) -> bytes:
-    file.seek(info.offset_data)
-    data = file.read(info.size)
-    if len(data) < info.size:
+def _body(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    data = file.read(member.size)
+    if len(data) < member.size:
         raise tarfile.ReadError("unexpected end of data")
     return data
 
