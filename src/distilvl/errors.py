@@ -19,3 +19,17 @@ class DistilvlError(Exception):
 
 class BadImageError(DistilvlError):
     """An image that is missing or cannot be decoded; `--skip-bad` leaves such records out."""
+
+
+class OptionError(DistilvlError):
+    """A value that an option, an argument or a field of a request cannot have.
+
+    Args:
+        option: its name.
+        message: what is wrong.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, option: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.option = option

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from distilvl.data.composition import images_on_disk
 from distilvl.data.left_out import MISSING, LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
@@ -110,6 +111,7 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
         BadImageError: files are missing; names the first one and their number.
         DistilvlError: no records, duplicate ids, or an image without captions.
     """
+    records = images_on_disk(records)
     missing = {
         index
         for index, record in enumerate(records)
