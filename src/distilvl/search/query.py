@@ -44,13 +44,14 @@ def query_row(
         raise OptionError("weight", f"the text's weight is {weight}.", "It must be between 0 and 1.")
     if text is not None and not text.strip():
         raise OptionError("text", "the text to search for is empty.", "Say what the photograph should show.")
+    pixels = None if image is None else _pixels(image)  # before the model, which takes longer to load
     rows = []
     if text is not None:
         rows.append(encoder().encode_texts([text])[0])
     if like is not None:
         rows.append(row_of(like))
-    elif image is not None:
-        rows.append(encoder().encode_images([_pixels(image)])[0])
+    elif pixels is not None:
+        rows.append(encoder().encode_images([pixels])[0])
     if not rows:
         raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
     return rows[0] if len(rows) == 1 else _unit(weight * rows[0] + (1 - weight) * rows[1])

@@ -27,7 +27,7 @@ def unknown(what: str, names: Collection[str], known: Collection[str], param: st
     first = next(iter(names))
     near = difflib.get_close_matches(first.lower(), known, n=1)
     shown = ", ".join(repr(_cut(name)) for name in list(names)[:_SHOWN])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     where = f" in {param}" if param else ""
     hint = advice or (f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}.")
     message = f"unknown {what}{'s' if len(names) > 1 else ''} {shown}{more}{where}. {hint}"
