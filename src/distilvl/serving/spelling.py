@@ -10,6 +10,7 @@ import base64
 import binascii
 import enum
 import re
+from itertools import islice
 from urllib.parse import unquote, unquote_to_bytes
 
 from distilvl.data.images import IMAGE_SUFFIXES
@@ -20,7 +21,10 @@ _AROUND = " \t\r\n\f\v\"'`<>\0\ufeff\u200b"
 _LONGEST_HEAD = 400
 _HEAD = re.compile(r"data:\s*(?P<type>[\w.+-]+/[\w.+*-]+)?\s*(?P<options>(?:;[^;,]*)*),", re.I)
 _CLAIM = re.compile(r"data:\s*image/", re.I)
-_WITHIN = re.compile(r"image/[\w.+*-]+\s*(?:;[^;,]{0,100})*;\s*base64\s*,", re.I)
+_WITHIN = re.compile(r";\s{0,9}base64\s{0,9},", re.I)
+_TYPE = re.compile(r"image/[\w.+*-]{1,60}[^,]{0,120}", re.I)
+_BEFORE = 200
+_LOOKED_AT = 20
 _RUN = re.compile(r"[A-Za-z0-9+/_-]+")
 _HEX = re.compile(r"(?:0x)?([0-9a-f]{16,})", re.I)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
@@ -61,7 +65,7 @@ def likeness(text: str) -> Likeness:
         return Likeness.PICTURE if _may_be_picture(bare, head) else Likeness.TEXT
     if _CLAIM.match(bare) or _begins_as_picture(bare):
         return Likeness.PICTURE
-    if _BROKEN.match(text[:200]) or _is_hex(bare) or ("base64" in text.lower() and _WITHIN.search(text)):
+    if _BROKEN.match(text[:200]) or _is_hex(bare) or _has_within(text):
         return Likeness.WRAPPED
     if len(bare) <= _LONGEST_PLACE and (_URL.fullmatch(bare) or _PATH.fullmatch(bare)):
         return Likeness.PLACE
@@ -134,6 +138,14 @@ def _begins_as_picture(bare: str) -> bool:
 def _is_hex(bare: str) -> bool:
     found = _HEX.match(bare[: 2 + 2 * LONGEST])
     return found is not None and kind_of(bytes.fromhex(found[1][: len(found[1]) // 2 * 2])) is not None
+
+
+def _has_within(text: str) -> bool:
+    """Whether there is a data URL of a picture somewhere in `text`; in a time that a hostile one cannot stretch."""
+    if "base64" not in text.lower():
+        return False
+    ends = (found.start() for found in islice(_WITHIN.finditer(text), _LOOKED_AT))
+    return any(_TYPE.search(text[max(0, end - _BEFORE) : end]) for end in ends)
 
 
 def _decoded(text: str, param: str) -> bytes:

@@ -113,9 +113,7 @@ def test_the_address_keeps_the_filters(tab: Callable[..., Any]) -> None:
 def test_copies_are_one_tile_with_a_badge(
     tab: Callable[..., Any], copied: Path, serve_model: Callable[..., Any], width: int, scheme: str
 ) -> None:
-    with serve_model(
-        load_encoder("demo"), lambda encoder: Index.open(copied / "index", model=encoder)
-    ) as served:
+    with serve_model(load_encoder("demo"), lambda encoder: Index.open(copied / "index", model=encoder)) as served:
         here = tab(width, scheme, served.url)
         here.find("#file").send_keys(str(copied / "photos" / "copy-05.png"))
         assert here.settle()[0] == "copy-00.png"
