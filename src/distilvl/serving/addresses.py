@@ -17,6 +17,7 @@ from distilvl.serving.naming import unknown
 
 _MOST_PARAMETERS = 100
 _METHODS = ("GET", "POST")
+_MOST_REMEMBERED = 1000  # addresses; to ask all routes takes as long as to answer
 
 
 class PageFiles(StaticFiles):
@@ -43,6 +44,7 @@ class Addresses:
         self, app: ASGIApp, queries: Mapping[str, Collection[str]], bodies: Mapping[str, Collection[str]]
     ) -> None:
         self._app, self._queries, self._bodies = app, queries, bodies
+        self._methods: dict[str, list[str]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -51,7 +53,7 @@ class Addresses:
             return
         method = scope["method"]
         # What is at no address goes on, to be not found or sent to the address without its last slash.
-        if methods := _methods(scope):
+        if methods := self._methods_of(scope):
             allowed = {"Allow": ", ".join(methods)}
             if method == "OPTIONS":
                 await Response(status_code=204, headers=allowed)(scope, receive, send)
@@ -65,6 +67,15 @@ class Addresses:
             await _without_body(self._app, scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _methods_of(self, scope: Scope) -> list[str]:
+        path = scope["path"]
+        methods = self._methods.get(path)
+        if methods is None:
+            methods = _methods(scope)
+            if methods and len(self._methods) < _MOST_REMEMBERED:
+                self._methods[path] = methods
+        return methods
 
     def _check_query(self, path: str, method: str, query: bytes) -> None:
         if not query:
