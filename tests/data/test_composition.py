@@ -45,3 +45,13 @@ def test_a_list_names_its_files_in_either_spelling(tmp_path: Path, kind: str, wr
     [record] = load_dataset(tmp_path / f"captions.{kind}")
     assert record.image_id == name
     assert record.image.read() == (tmp_path / stored / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize(("picture", "text"), [(_NFC, _NFD), (_NFD, _NFC)])
+def test_a_text_beside_a_picture_is_found_in_either_spelling(tmp_path: Path, picture: str, text: str) -> None:
+    for name in (picture, text):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / f"{picture}.png")
+    (tmp_path / f"{text}.txt").write_text("a caption", encoding="utf-8")
+    [record] = load_dataset(tmp_path)
+    assert record.captions == ("a caption",)

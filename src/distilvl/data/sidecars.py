@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distilvl.data.composition import on_disk
 from distilvl.data.image_files import image_files
 from distilvl.data.listing import dataset_of, usual_split
 from distilvl.data.merging import Row, merge_rows
@@ -34,7 +35,7 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     names = image_files(folder)
     if not names:
         raise DistilvlError(f"the folder {folder} holds no images.", "Check the path.")
-    texts = {name: (folder / name).with_suffix(".txt") for name in names}
+    texts = {name: on_disk((folder / name).with_suffix(".txt")) for name in names}
     bare = [name for name, text in texts.items() if not text.is_file()]
     if len(bare) == len(names):
         raise DistilvlError(
