@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -58,11 +59,12 @@ class Fields(BaseModel):
         return values
 
 
-def known_names(kind: type[BaseModel]) -> list[str]:
+@functools.cache
+def known_names(kind: type[BaseModel]) -> tuple[str, ...]:
     """What the fields of `kind` are called in a request."""
     names: list[str] = []
     for name, field in kind.model_fields.items():
         alias = field.validation_alias
         choices = getattr(alias, "choices", None) or ([alias] if alias is not None else [name])
         names += [str(choice) for choice in choices]
-    return names
+    return tuple(names)
