@@ -23,3 +23,17 @@ class BadImageError(DistilvlError):
 
 class TooManyPixelsError(BadImageError):
     """An image whose header says that it is larger than the limit."""
+
+
+class OptionError(DistilvlError):
+    """A value that an option, an argument or a field of a request cannot have.
+
+    Args:
+        option: its name.
+        message: what is wrong.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, option: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.option = option

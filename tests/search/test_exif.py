@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from distilvl.search.exif import capture_time
+from distilvl.search.exif import capture_time, parse_time
 
 
 def _jpeg(kind: str = "JPEG", **times: str) -> bytes:
@@ -48,19 +48,121 @@ def test_kinds_of_files(kind: str) -> None:
     assert capture_time(_jpeg(kind, DateTime="2020:05:06 07:08:09")) == datetime(2020, 5, 6, 7, 8, 9)
 
 
+_TIME = datetime(2020, 5, 6, 7, 8, 9)
+_WRITTEN = {
+    "2020:05:06 07:08:09": _TIME,
+    "2020-05-06 07:08:09": _TIME,
+    "2020/05/06 07:08:09": _TIME,
+    "2020.05.06 07.08.09": _TIME,
+    "2020:05:06T07:08:09": _TIME,
+    "2020-05-06T07:08:09+02:00": _TIME,
+    "2020-05-06T07:08:09Z": _TIME,
+    "2020-05-06T07:08:09.123456-0700": _TIME,
+    "2020:05:06 07:08:09.12": _TIME,
+    "2020:05:06 07:08:09\0": _TIME,
+    "2020:05:06 07:08:09   \0\0": _TIME,
+    "2020:05:06 07:08:09\0rest of a buffer": _TIME,
+    " 2020: 5: 6  7: 8: 9": _TIME,
+    "2020:05:06:07:08:09": _TIME,
+    "20200506070809": _TIME,
+    "20200506T070809Z": _TIME,
+    "20200506 070809": _TIME,
+    "Wed May  6 07:08:09 2020": _TIME,
+    "2020:05:06 07:08:09 AM": _TIME,
+    "2020:05:06 07:08:09 PM": datetime(2020, 5, 6, 19, 8, 9),
+    "2020:05:06 07:08:09下午": datetime(2020, 5, 6, 19, 8, 9),
+    "2020:05:06 12:08:09 am": datetime(2020, 5, 6, 0, 8, 9),
+    "2020:05:06 07:08": datetime(2020, 5, 6, 7, 8),
+    "2020:05:06": datetime(2020, 5, 6),
+    "2020-05-06": datetime(2020, 5, 6),
+    "20200506": datetime(2020, 5, 6),
+    "2020:05:06   :  :  ": datetime(2020, 5, 6),
+    "2020:05:06 24:00:00": datetime(2020, 5, 7),
+    "2020:12:31 24:15:30": datetime(2020, 12, 31, 0, 15, 30),
+    "2020:05:06 07:08:60": datetime(2020, 5, 6, 7, 9),
+    "0000:00:00 00:00:00": None,
+    "0000:00:00": None,
+    "0001:01:01 00:00:00": None,
+    "9999:12:31 23:59:59": None,
+    "2020:00:00 00:00:00": None,
+    "2020:02:30 00:00:00": None,
+    "    :  :     :  :  ": None,
+    "2020:13:01 00:00:00": None,
+    "2020:05:06 25:00:00": None,
+    "2020:05:06 07:61:00": None,
+    "20:05:06 07:08:09": None,
+    "06:05:2020 07:08:09": None,
+    "06/05/20": None,
+    "12020:05:06 07:08:09": None,
+    "2020": None,
+    "1588748889": None,
+    "yesterday": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize("written", _WRITTEN)
+def test_what_cameras_and_scanners_write(written: str) -> None:
+    assert parse_time(written) == _WRITTEN[written]
+    assert parse_time(written.encode()) == _WRITTEN[written]
+    # As the file's only time, in either of its two tables.
+    if "\0rest" not in written and written.isascii() and written.strip():
+        assert capture_time(_jpeg(DateTimeOriginal=written)) == _WRITTEN[written]
+        assert capture_time(_jpeg(DateTime=written)) == _WRITTEN[written]
+
+
+@pytest.mark.parametrize("value", [None, 5, 2020.5, (), ("2020:05",), [None], object(), "2020:05:06 07:08:09 " * 10**5])
+def test_other_values_are_no_times_and_never_an_error(value: object) -> None:
+    assert parse_time(value) in (None, _TIME)
+
+
+@given(st.text(st.sampled_from("0123456789:-/. TZ+\0apm"), max_size=30))
+def test_a_year_is_one_that_is_written(text: str) -> None:
+    found = parse_time(text)
+    assert found is None or f"{found.year:04}" in text or (found.month, found.day, found.hour) == (1, 1, 0)
+
+
+def test_scanners_write_the_picture_s_time_into_the_outer_table() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.DateTimeOriginal] = "2020:05:06 07:08:09"
+    exif[ExifTags.Base.DateTime] = "2024:01:01 00:00:00"
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "TIFF", exif=exif)
+    assert capture_time(out.getvalue()) == _TIME
+
+
+_PACKET = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    "<rdf:Description{attribute}>{element}</rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("attribute", "element"),
     [
-        ("2020-05-06 07:08:09", datetime(2020, 5, 6, 7, 8, 9)),
-        ("2020-05-06T07:08:09+02:00", datetime(2020, 5, 6, 7, 8, 9)),
-        ("0000:00:00 00:00:00", None),
-        ("    :  :     :  :  ", None),
-        ("2020:13:01 00:00:00", None),
-        ("", None),
+        (' exif:DateTimeOriginal="2020-05-06T07:08:09+01:00"', ""),
+        (' xmp:CreateDate="2024-01-01"', "<photoshop:DateCreated>2020-05-06T07:08:09</photoshop:DateCreated>"),
     ],
 )
-def test_what_cameras_write_instead(written: str, read: datetime | None) -> None:
-    assert capture_time(_jpeg(DateTimeOriginal=written)) == read
+def test_the_times_of_xmp_come_after_those_of_exif(kind: str, attribute: str, element: str) -> None:
+    xmp = _PACKET.format(attribute=attribute, element=element).encode()
+    for written, read in (
+        ("", _TIME),
+        ("0000:00:00 00:00:00", _TIME),
+        ("2001:01:01 01:01:01", datetime(2001, 1, 1, 1, 1, 1)),
+    ):
+        exif = Image.Exif()
+        if written:
+            exif[ExifTags.Base.DateTime] = written
+        out = io.BytesIO()
+        save = (
+            {"tiffinfo": {700: xmp, **({306: written} if written else {})}}
+            if kind == "TIFF"
+            else {"xmp": xmp, "exif": exif}
+        )
+        Image.new("RGB", (8, 8)).save(out, kind, **save)
+        assert capture_time(out.getvalue()) == read
 
 
 def test_a_bad_first_time_gives_way_to_the_next() -> None:

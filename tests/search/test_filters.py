@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+import unicodedata
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, OptionError
 from distilvl.search.filters import below, between, has_id, one_of, quoted
 from distilvl.search.table import Photo, PhotoTable
 
@@ -132,11 +133,58 @@ def test_pythons_dates_are_taken_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "2020-13", "2020-02-30", "20", "2020-1-1", "0000", "2020-01-01T25:00", "2020'"]
-)
+    "text",
+    ["", "x", "2020-13", "2020-02-30", "20", "0000", "2020-01-01T25:00", "2020'", "202001", "2020-1/1", "01.02.2020",
+     "2020-01-01T10", "2020-01 10:00", "20200101T1", "yesterday", "2020-", "-2020", "２０２０", "2020-01-01T10:00:60"],
+)  # fmt: skip
 def test_other_texts_are_no_dates(text: str) -> None:
-    with pytest.raises(DistilvlError, match="not a date"):
-        between(text, None)
+    for since, until, name in ((text, None, "since"), (None, text, "until")):
+        with pytest.raises(OptionError, match=f"{name} is .* not a date") as caught:
+            between(since, until)
+        assert caught.value.option == name
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("2020/01/02", "2020-01-02"),
+        ("2020.1.2", "2020-01-02"),
+        ("2020:01:02", "2020-01-02"),
+        ("2020-1-2", "2020-01-02"),
+        ("20200102", "2020-01-02"),
+        ("2020/7", "2020-07"),
+        (" 2020 ", "2020"),
+        ("2020:01:02 03:04:05", "2020-01-02T03:04:05"),
+        ("2020-01-02t3:04", "2020-01-02T03:04"),
+        ("2020-01-02T03:04:05.678", "2020-01-02T03:04:05"),
+        ("20200102T03:04", "2020-01-02 03:04"),
+    ],
+)
+def test_the_usual_spellings_of_a_date(written: str, means: str) -> None:
+    assert between(written, written) == between(means, means)
+
+
+@pytest.mark.parametrize(
+    "value", ["2020-01-02T03:04:05Z", "2020-01-02 03:04+02:00", "2020-01-02T03:04:05.000-0700",
+              datetime(2020, 1, 2, tzinfo=timezone.utc)],
+)  # fmt: skip
+def test_a_time_zone_is_refused_as_photographs_have_none(value: str | datetime) -> None:
+    with pytest.raises(OptionError, match="time zone"):
+        between(value, None)
+
+
+def test_a_folder_is_found_however_its_accents_are_composed(table: PhotoTable) -> None:
+    name = "Été/Zoë à Ålesund"
+    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    mixed = f"{forms[0].split('/')[0]}/{forms[1].split('/')[1]}"
+    paths = [f"/top/{form}/{k}.jpg" for k, form in enumerate([*forms, mixed])]
+    table.delete(list(table.stamps()))
+    table.write([_photo(path) for path in [*paths, "/top/Ete/Zoe a Alesund/x.jpg"]], replacing=False)
+    for form in [*forms, mixed]:
+        assert _found(table, below(form, ["/top"])) == set(paths)
+        assert _found(table, below(f"/top/{form}", [])) == set(paths)
+    root = unicodedata.normalize("NFD", "/top/Été")
+    assert _found(table, below(forms[0].split("/")[1], [root])) == set(paths)
 
 
 def test_an_end_before_the_beginning_is_refused() -> None:

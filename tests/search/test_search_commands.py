@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_index_then_search(photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     found = json.loads(_run("search", index, "a red circle", "--top", 3, "--json"))
     assert found["photos"] == 30
     assert [set(hit) for hit in found["hits"]] == [
-        {"id", "path", "score", "date", "taken", "width", "height"} for _ in range(3)
+        {"id", "path", "score", "date", "taken", "width", "height", "copies", "paths"} for _ in range(3)
     ]
     lines = _run("search", index, "a red circle", "--top", 3).splitlines()
     assert [line.split("  ")[-1] for line in lines] == [hit["path"] for hit in found["hits"]]
@@ -56,3 +57,69 @@ def test_what_goes_wrong_is_an_error_for_the_user(photos: Path, tmp_path: Path) 
     ):
         with pytest.raises(DistilvlError, match=says):
             _RUN.invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+
+
+def test_copies_are_one_line_with_their_count(photos: Path, tmp_path: Path, paint, monkeypatch) -> None:
+    index = tmp_path / "index"
+    for k in range(12):
+        paint(photos / f"copy{k:02}.jpg", "red")
+    _run("index", photos, "--model", "demo", "--out", index)
+    query = photos / "copy03.jpg"
+    first, *rest = _run("search", index, "--image", query, "--top", 10).splitlines()
+    paths = [(photos / f"copy{k:02}.jpg").as_posix() for k in range(12)]
+    assert first.endswith(f"  {paths[0]}  (12 copies, also {', '.join(paths[1:4])} and 8 more)")
+    assert len(rest) == 9
+    assert all(" copies" not in line for line in rest)
+    told = json.loads(_run("search", index, "--image", query, "--top", 2, "--json"))["hits"][0]
+    assert (told["copies"], told["paths"]) == (12, paths)
+    every = _run("search", index, "--image", query, "--top", 12, "--copies").splitlines()
+    assert [line.split("  ")[-1] for line in every] == paths
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    _run("search", index, "--image", query, "--top", 3, "--open")
+    page = Path(opened[0].removeprefix("file://"))
+    assert page.read_text(encoding="utf-8").count("<summary>12 copies</summary>") == 1
+    assert all(path in page.read_text(encoding="utf-8") for path in paths)
+    page.unlink()
+
+
+def test_an_index_and_a_picture_are_found_however_their_accents_are_composed(photos: Path, tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Zoë.été") for form in ("NFC", "NFD"))
+    photos.rename(tmp_path / apart)
+    _run("index", tmp_path / composed, "--model", "demo", "--out", tmp_path / f"{apart}.index")
+    said = _run("index", tmp_path / composed, "--out", tmp_path / f"{composed}.index")
+    assert "30 unchanged" in said
+    assert not (tmp_path / f"{composed}.index").exists()
+    for folder in (composed, apart):
+        found = _run("search", tmp_path / f"{composed}.index", "--image", tmp_path / composed / "00.png", "--folder",
+                     tmp_path / folder, "--top", 50).splitlines()  # fmt: skip
+        assert len(found) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--image", "."], "Is a directory"),
+        (["--image", "none.jpg"], "No such file"),
+        (["  "], "empty"),
+        ([], "nothing to search"),
+        (["x", "--top", "99999999999"], "top is"),
+        (["x", "--since", "soon"], "since is 'soon'"),
+        (["x", "--since", "2021", "--until", "2020"], "no time"),
+        (["FILE"], "--image"),
+    ],
+    ids=str,
+)
+def test_questions_that_cannot_be_asked_are_told_in_one_line(index, photos: Path, arguments, says: str) -> None:
+    given = [str(photos / "00.png") if one == "FILE" else one for one in arguments]
+    with pytest.raises(DistilvlError, match=says) as caught:
+        _RUN.invoke(app, ["search", str(index.path), *given], catch_exceptions=False)
+    assert "\n" not in str(caught.value)
+    assert "--skip-bad" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--top", "0"], ["--top", "-3"], ["--weight", "2"], ["--weight", "nan"], ["--tpo", "3"]], ids=str
+)
+def test_options_out_of_range_or_misspelt_are_refused(index, arguments) -> None:
+    assert _RUN.invoke(app, ["search", str(index.path), "x", *arguments]).exit_code == 2

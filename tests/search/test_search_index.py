@@ -99,7 +99,7 @@ def test_moved_and_copied_files_are_not_encoded_again(photos, index, colours) ->
     report = index.update(photos)
     assert (report.added, report.deleted, report.encoded, colours.shown) == (2, 1, 0, 31)  # 31: the query above
     assert index.paths(first.id) == [(photos / "moved.png").as_posix()]
-    copied = index.search(image=photos / "02.png", top=2)
+    copied = index.search(image=photos / "02.png", top=2, copies=True)
     assert {hit.path for hit in copied} == {(photos / name).as_posix() for name in ("02.png", "deep/copy.png")}
     assert copied[0].id == copied[1].id
 
@@ -333,15 +333,20 @@ def test_date_filter_takes_the_capture_time_before_that_of_the_file(photos, inde
         ({}, "nothing to search"),
         ({"text": "  "}, "empty"),
         ({"text": "red", "top": 0}, "top is 0"),
+        ({"text": "red", "top": -1}, "top is -1"),
+        ({"text": "red", "top": 10**12}, "top is 1000000000000"),
         ({"text": "red", "weight": 1.5}, "weight"),
         ({"text": "red", "weight": float("nan")}, "weight"),
-        ({"text": "red", "since": "yesterday"}, "not a date"),
+        ({"text": "red", "since": "yesterday"}, "since is 'yesterday', not a date"),
+        ({"text": "red", "until": "30.07.2021"}, "until is '30.07.2021', not a date"),
         ({"text": "red", "since": "2021", "until": "2020"}, "no time"),
         ({"like": "0" * 32}, "no photograph"),
         ({"like": "x' OR '1'='1"}, "not the id"),
         ({"like": "0" * 32, "image": b"x"}, "two pictures"),
         ({"image": b"no picture"}, "not an image"),
-        ({"image": "nowhere.jpg"}, "nowhere.jpg"),
+        ({"image": "nowhere.jpg"}, "cannot read nowhere.jpg: No such file"),
+        ({"image": "."}, r"cannot read \.: Is a directory"),
+        ({"image": ""}, "cannot read"),
         ({"vector": np.zeros(8, np.float32)}, "zero"),
         ({"vector": np.ones(9, np.float32)}, "shape"),
         ({"text": "red", "folder": "a\0b"}, "not text"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +81,31 @@ def test_similar_pictures_and_their_thumbnails(served: Any, folder: Path, to_uri
 def test_by_address(served: Any) -> None:
     answer = served.client.get("/search", params={"q": "a dog", "top": 2}).json()
     assert answer == find(served, text="a dog", top=2)
+
+
+def test_copies_are_one_answer_with_their_paths(serve: Any, folder: Path, tmp_path: Path, to_uri: Any) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(folder, photos)
+    for k in range(30):
+        shutil.copy(photos / "new" / "05.png", photos / "old" / f"copy{k:02d}.png")
+
+    def make(encoder: Encoder) -> Index:
+        index = Index.create(tmp_path / "copied", encoder)
+        index.update(photos)
+        return index
+
+    server = serve(make, max_wait_ms=1)
+    image = to_uri(Image.open(photos / "new" / "05.png"))
+    answer = find(server, image=image, top=10)
+    assert [hit["copies"] for hit in answer["hits"]] == [31] + [1] * 9
+    assert answer["hits"][0]["paths"][0] == answer["hits"][0]["path"] == (photos / "new" / "05.png").as_posix()
+    assert len(answer["hits"][0]["paths"]) == 31
+    assert answer["photos"] == 42
+    [narrowed] = find(server, image=image, top=1, folder="old")["hits"]
+    assert narrowed["copies"] == 30
+    every = find(server, image=image, top=31, copies=True)["hits"]
+    assert {hit["id"] for hit in every} == {answer["hits"][0]["id"]}
+    assert {hit["copies"] for hit in every} == {1}
 
 
 def test_queries_of_several_clients_are_one_batch(serve: Any, served: Any, tmp_path: Path) -> None:

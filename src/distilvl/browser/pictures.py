@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, i
     """Encode the pictures of a folder: `thumbnails/ID.jpg`, `vectors.bin` and `index.json`.
 
     `vectors.bin` has a row a picture, D little-endian float16 of unit length, in the order of `index.json`. Paths in
-    it are relative to `photos`. Of copies of a picture the first is taken.
+    it are relative to `photos`. Copies of a picture (of its bytes, or of its pixels) are one entry, with the
+    `paths` of all.
 
     Args:
         photos: pictures, in folders too.
@@ -46,7 +48,8 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, i
     rows: list[npt.NDArray[np.float16]] = []
     about: list[dict[str, Any]] = []
     bad = 0
-    for batch in _batches(photos.resolve()):
+    copies: dict[str, list[str]] = {}
+    for batch in _batches(photos.resolve(), copies):
         good = [picture for picture in batch if picture.image is not None]
         for picture in batch:
             if picture.reason:
@@ -58,6 +61,7 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, i
         for picture in good:
             (folder / "thumbnails" / f"{picture.id}.jpg").write_bytes(picture.thumbnail)
             about.append(_entry(picture, photos.resolve()))
+    about = [{**entry, "paths": copies[entry["id"]]} for entry in about]
     if not about:
         raise DistilvlError(f"{photos} has no picture that can be decoded.", "Give a folder with photographs.")
     (folder / "vectors.bin").write_bytes(np.concatenate(rows).tobytes())
@@ -65,23 +69,33 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, i
     return len(about), bad
 
 
-def _batches(photos: Path) -> Iterator[list[Picture]]:
-    """The files' pictures, each content once."""
+def _batches(photos: Path, copies: dict[str, list[str]]) -> Iterator[list[Picture]]:
+    """The files' pictures, each once; `copies` is filled with the files of each, by its id."""
     files = list_files(photos)
-    known: set[str] = set()
+    owners: dict[str, str] = {}  # of contents, the id of the picture under which they go
+    seen: dict[bytes, str] = {}
     batch: list[Picture] = []
     with progress("encoding", len(files)) as ticker:
         for file in files:
-            picture = read_picture(file, known)
-            known.add(picture.id)
-            if picture.image is not None or picture.reason:
+            picture = read_picture(file, owners)
+            if picture.image is not None:
+                owners[picture.id] = seen.setdefault(_pixels(picture), picture.id)
+            if picture.reason or (picture.image is not None and owners[picture.id] == picture.id):
                 batch.append(picture)
+            if not picture.reason:
+                copies.setdefault(owners[picture.id], []).append(Path(file.path).relative_to(photos).as_posix())
             if len(batch) == _BATCH or sum(picture.pixels for picture in batch) > _MOST_PIXELS:
                 yield batch
                 batch = []
             ticker.advance()
     if batch:
         yield batch
+
+
+def _pixels(picture: Picture) -> bytes:
+    """A hash of size and thumbnail, which are equal where only the EXIF or the packing of a file is another."""
+    assert picture.image is not None
+    return hashlib.sha256(repr(picture.image.size).encode() + picture.thumbnail).digest()
 
 
 def _entry(picture: Picture, photos: Path) -> dict[str, Any]:

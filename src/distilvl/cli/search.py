@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from distilvl.cli.shared import AsJson, MaxPixels, allow_pixels, app, clean_stdout, print_json
+from distilvl.errors import OptionError
+
+if TYPE_CHECKING:
+    from distilvl.search import Hit
+
+_COPIES_NAMED = 3
 
 
 @app.command(epilog='Example: distilvl search pictures.index "a dog on a beach" --since 2021 --folder holidays --open')
@@ -26,6 +32,7 @@ def search(
         typer.Option(help="Only taken in this year, month, day or second (2021, 2021-07, ...) or later."),
     ] = None,
     until: Annotated[Optional[str], typer.Option(help="Only taken in it or earlier.")] = None,  # noqa: UP045
+    copies: Annotated[bool, typer.Option("--copies", help="Show each copy of a picture by itself.")] = False,
     model: Annotated[Optional[str], typer.Option(help="Where the index's model is now, if it has moved.")] = None,  # noqa: UP045
     max_pixels: MaxPixels = None,
     as_json: AsJson = False,
@@ -35,14 +42,15 @@ def search(
     allow_pixels(max_pixels)
     from distilvl.search import Index
 
+    _require_words(text)
     with clean_stdout():
         found = Index.open(index, model)
-        hits = found.search(text, image, weight=weight, top=top, folder=folder, since=since, until=until)
+        hits = found.search(text, image, weight=weight, top=top, folder=folder, since=since, until=until, copies=copies)
     if as_json:
         print_json({"hits": [hit.as_dict() for hit in hits], "photos": len(found)})
     else:
         for hit in hits:
-            typer.echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {hit.path}")
+            typer.echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {hit.path}{_also(hit)}")
         if not hits:
             typer.echo("nothing meets these conditions", err=True)
     if show:
@@ -51,3 +59,25 @@ def search(
         with clean_stdout():
             page = open_page(found, hits, text, image)
         typer.echo(f"written: {page}", err=True)
+
+
+def _require_words(text: str | None) -> None:
+    """A picture's file given as the text would be searched for by the letters of its name."""
+    if text is not None and Path(text).suffix and _is_file(text):
+        raise OptionError("text", f"{text} is a file, not what a photograph shows.", f"Write --image {text}.")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return False
+
+
+def _also(hit: Hit) -> str:
+    """The copies of a hit, if it has some."""
+    others = hit.paths[1:]
+    if not others:
+        return ""
+    more = f" and {len(others) - _COPIES_NAMED:,} more" if len(others) > _COPIES_NAMED else ""
+    return f"  ({hit.copies:,} copies, also {', '.join(others[:_COPIES_NAMED])}{more})"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from distilvl.data.composition import images_on_disk
 from distilvl.data.faults import BadItemError, Faults, MissingFileError
 from distilvl.data.left_out import MISSING, NO_CAPTION, LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
@@ -158,6 +159,7 @@ def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairData
         BadImageError: files are missing; names the first one and their number.
         DistilvlError: no records, an image without captions, duplicate ids, or the first fault of the reader.
     """
+    records = images_on_disk(records)
     faults.check()
     seen, seen_captions = set[str](), set[str]()
     kept = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 from distilvl.data.faults import BadItemError, Faults
@@ -44,7 +46,8 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     if not images:
         raise no_images(folder, found.left_out)
     texts = {os.path.splitext(text)[0]: text for text in found.texts}  # noqa: PTH122 - quick, there may be many
-    stems = {name: os.path.splitext(name)[0] for name in images}  # noqa: PTH122
+    composed = {unicodedata.normalize("NFC", stem): stem for stem in texts if not stem.isascii()}
+    stems = {name: _stem(name, texts, composed) for name in images}
     if texts.keys().isdisjoint(stems.values()):
         raise DistilvlError(
             f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions.",
@@ -71,6 +74,12 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
         for name, held in captions.items()
     )
     return dataset_of(faults.source, merge_rows(rows, str(folder), faults), faults)
+
+
+def _stem(name: str, texts: Mapping[str, str], composed: Mapping[str, str]) -> str:
+    """What the text file of an image is called, whichever way its accents are composed."""
+    stem = os.path.splitext(name)[0]  # noqa: PTH122 - quick, there may be many
+    return stem if stem in texts or stem.isascii() else composed.get(unicodedata.normalize("NFC", stem), stem)
 
 
 def _captions(folder: Path, name: str, text: str | None) -> list[str]:

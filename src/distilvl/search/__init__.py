@@ -15,13 +15,13 @@ The surface that other parts build on:
 | `Index.open(path, model=None) -> Index` | an index that is there; `model`: a spec or an open model, else its own |
 | `Index.create(path, model, rebuild=False) -> Index` | the same, made where it is not there |
 | `index.update(folder) -> UpdateReport` | take in new and changed files of `folder`, let go of deleted ones |
-| `index.search(text, image, like=, vector=, weight=, top=, folder=, since=, until=) -> list[Hit]` | best first |
+| `index.search(text, image, like=, vector=, weight=, top=, folder=, since=, until=, copies=)` | `Hit`s, best first |
 | `index.thumbnail(id) -> bytes` | JPEG, at most 256 pixels wide or high |
 | `index.paths(id) -> list[str]` | the files with that content |
 | `len(index)` | how many photographs |
 | `index.encoder` | the model, loaded and checked: an `Encoder` |
 | `index.model` | `ModelInfo(spec, name, revision, dim)` as stored, nothing loaded |
-| `Hit` | `id`, `path`, `score`, `date`, `taken`, `width`, `height`; `as_dict()` |
+| `Hit` | `id`, `path`, `score`, `date`, `taken`, `width`, `height`, `paths`, `copies`; `as_dict()` |
 | `Encoder` | a model with the surface of `Teacher` and unit float32 rows |
 | `load_encoder(spec)` | a run, a student, an exported folder, or any teacher, as an encoder |
 

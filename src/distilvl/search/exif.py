@@ -2,51 +2,124 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from PIL import ExifTags, Image
 
 from distilvl.pictures import open_image
 
+_TIMES = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime)
+
+# What damaged tags make Pillow raise; a picture is no worse for them.
+_DAMAGED = (
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+)
+
+_XMP_TIMES = (b"exif:DateTimeOriginal", b"photoshop:DateCreated", b"exif:DateTimeDigitized", b"xmp:CreateDate")
+_TIFF_XMP = 700
+_LONGEST_XMP = 1 << 20
+
+_DATE = r"(\d{4})\s*([-:/. ])\s*(\d{1,2})\s*\2\s*(\d{1,2})(?!\d)"
+_CLOCK = r"(\d{1,2})\s*[:.\-h]\s*(\d{1,2})(?:\s*[:.\-m]\s*(\d{1,2})(?!\d))?"
+_SPACED = re.compile(rf"{_DATE}(?:(?:[T\s:,_]+|-){_CLOCK}(.*))?", re.A | re.I | re.S)
+_PACKED = re.compile(r"(\d{4})()(\d\d)(\d\d)(?:[T\s_-]*(\d\d)(\d\d)(\d\d)?(?!\d)(.*))?", re.A | re.I | re.S)
+_ASCTIME = re.compile(r"[a-z]{3},?\s+([a-z]{3})\s+(\d{1,2})\s+(\d\d?):(\d\d):(\d\d)\s+(\d{4})", re.A | re.I)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MORNING, _AFTERNOON = ("am", "a.m.", "上午", "오전", "午前"), ("pm", "p.m.", "下午", "오후", "午後")
+
+# Before photography, and far from now, are the zeros of some clock: 0001, 1601, 9999.
+_FIRST_YEAR, _LAST_YEAR = 1800, 2199
+
 
 def capture_time(data: bytes) -> datetime | None:
-    """Local time of the camera from the EXIF of an encoded image; None where there is none, or nonsense.
+    """Local time of the camera from the EXIF or XMP of an encoded image; None where there is none, or nonsense.
 
-    Of the three times that EXIF has, the first that is there: the picture's, the digitisation's, the file's.
+    Of the times that they have, the first that is one: the picture's, the digitisation's, the file's. An offset from
+    UTC, where there is one, is left aside: the clock of the place is what people remember.
     """
     try:
-        exif = open_image(data).getexif()
-        inner = exif.get_ifd(ExifTags.IFD.Exif)
-        values = [
-            inner.get(ExifTags.Base.DateTimeOriginal),
-            inner.get(ExifTags.Base.DateTimeDigitized),
-            exif.get(ExifTags.Base.DateTime),
-        ]
-    # What damaged tags make Pillow raise; a picture is no worse for them.
-    except (
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ArithmeticError,
-        struct.error,
-    ):
+        written = _written(open_image(data))
+        return next((time for value in written if (time := parse_time(value)) is not None), None)
+    except _DAMAGED:
         return None
-    return next((time for value in values if (time := _parsed(value)) is not None), None)
 
 
-def _parsed(value: object) -> datetime | None:
-    """`2021:07:30 18:05:09`, which is what the standard prescribes, or with other separators of the date."""
+def parse_time(value: object) -> datetime | None:
+    """`2021:07:30 18:05:09`, which is what the standard prescribes, or what is nearly that.
+
+    Read are other separators or none, numbers without their zero, a time without seconds or none, fractions, zones,
+    24:00:00 (which begins the next day; 24:15:00 is how clocks from 1 to 24 write a quarter past midnight), clocks of
+    twelve hours, C's `Fri Jul 30 18:05:09 2021`, and what a NUL and anything after it follow. Years have four digits
+    and come first: what could be read in two ways is not read.
+    """
+    if isinstance(value, tuple | list):
+        value = next(iter(value), None)
     if isinstance(value, bytes):
-        value = value.decode("ascii", errors="replace")
+        value = value.decode("utf-8", errors="replace")
     if not isinstance(value, str):
         return None
-    text = value.strip(" \0")[:19].replace("-", ":").replace("/", ":").replace("T", " ")
+    text = value.lstrip(" \0\t\r\n\"'\ufeff").split("\0")[0].strip(" \t\r\n\"'")[:60]
+    if found := _ASCTIME.match(text):
+        month, day, hour, minute, second, year = found.groups()
+        if month.lower() not in _MONTHS:
+            return None
+        return _time(year, str(1 + _MONTHS.index(month.lower())), day, hour, minute, second, "")
+    found = _PACKED.fullmatch(text) or _SPACED.match(text)
+    if found is None:
+        return None
+    year, _, month, day, hour, minute, second, rest = found.groups()
+    return _time(year, month, day, hour, minute, second, rest)
+
+
+def _written(image: Image.Image) -> Iterator[object]:
+    """The times in a picture's EXIF, whichever of its tables they are in, then those of its XMP."""
     try:
-        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S")
-    except ValueError:
+        exif = image.getexif()
+        # Scanners write all of them into the outer table.
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        yield from [table.get(tag) for tag in _TIMES for table in (inner, exif)]
+    except _DAMAGED:
+        pass
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tiff_xmp(image)
+    text = xmp.encode("utf-8", errors="replace") if isinstance(xmp, str) else xmp
+    if isinstance(text, bytes):
+        for name in _XMP_TIMES:
+            found = re.search(re.escape(name) + rb"""\s*(?:=\s*["']|>\s*)([^"'<]{1,60})""", text[:_LONGEST_XMP])
+            yield found[1] if found else None
+
+
+def _tiff_xmp(image: Image.Image) -> object:
+    tags = getattr(image, "tag_v2", None)
+    return None if tags is None else tags.get(_TIFF_XMP)
+
+
+def _time(
+    year: str, month: str, day: str, hour: str | None, minute: str | None, second: str | None, rest: str | None
+) -> datetime | None:
+    """The time of these digits; None if no clock shows them."""
+    if not _FIRST_YEAR <= int(year) <= _LAST_YEAR:
+        return None
+    hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
+    half = re.sub(r"^[.:,]\d+", "", (rest or "").strip()).strip().lower()
+    if half.startswith((*_MORNING, *_AFTERNOON)) and 1 <= hours <= 12:
+        hours = hours % 12 + 12 * half.startswith(_AFTERNOON)
+    if hours == 24 and (minutes or seconds):
+        hours = 0  # clocks that count from 1 to 24 show the first hour of a day so
+    if hours > 24 or minutes > 59 or seconds > 60:
+        return None
+    try:
+        return datetime(int(year), int(month), int(day)) + timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except (ValueError, OverflowError):
         return None

@@ -6,11 +6,15 @@ import os
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-from distilvl.errors import DistilvlError
+from distilvl.data.composition import on_disk, spellings
+from distilvl.errors import OptionError
 
 _REMEDY = "Write YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS]."
+_DATE = re.compile(r"(\d{4})(?:([-/.:])(\d{1,2})(?:\2(\d{1,2}))?|(\d\d)(\d\d))?", re.A)
+_TIME = re.compile(r"[T\s]\s*(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?", re.A | re.I)
+_ZONE = re.compile(r"[T\s]\s*[\d:.,]+\s*(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)", re.A | re.I)
 _ID = re.compile(r"[0-9a-f]{32}")
 _LONGEST_PATH = 4096  # of Linux; what is longer would only cost time
 
@@ -19,10 +23,10 @@ def quoted(text: str) -> str:
     """`text` as a string of SQL.
 
     Raises:
-        DistilvlError: a NUL, or half of a surrogate pair, which no stored text has.
+        OptionError: a NUL, or half of a surrogate pair, which no stored text has.
     """
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise DistilvlError(f"{text!r} is not text that can be searched for.", "Check the name.")
+        raise OptionError("folder", f"{text[:100]!r} is not text that can be searched for.", "Check the name.")
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -35,50 +39,56 @@ def has_id(key: str) -> str:
     """Rows of that content.
 
     Raises:
-        DistilvlError: not 32 hex digits.
+        OptionError: not 32 hex digits.
     """
     if not _ID.fullmatch(key):
-        raise DistilvlError(f"{key!r} is not the id of a photograph.", "An id has 32 hex digits, as in a hit.")
+        raise OptionError(
+            "like", f"{key[:100]!r} is not the id of a photograph.", "An id has 32 hex digits, as in a hit."
+        )
     return f"id = {quoted(key)}"
 
 
 def below(folder: str, roots: Iterable[str]) -> str:
-    """Rows of files in a folder or in folders in it.
+    """Rows of files in a folder or in folders in it, however accents in its name are composed.
 
     Args:
         folder: absolute, or relative to any of `roots`.
         roots: the indexed folders, absolute, with `/`.
 
     Raises:
-        DistilvlError: a name that no folder can have, a relative one with `..`, or a link that leads to itself.
+        OptionError: a name that no folder can have, a relative one with `..`, or a link that leads to itself.
     """
     quoted(folder)  # before the disk is asked: it takes neither a NUL nor half of a surrogate pair
     if len(folder) > _LONGEST_PATH:
-        raise DistilvlError(f"the folder's name has {len(folder)} characters.", "Check the name.")
+        raise OptionError("folder", f"the folder's name has {len(folder)} characters.", "Check the name.")
     path = PurePath(folder)
     if path.is_absolute():
         tops = _names(folder)
     else:
         parts = [part for part in path.parts if part != "."]
         if ".." in parts:
-            raise DistilvlError(f"the folder {folder!r} has '..' in it.", "Name it from the indexed folder down.")
+            raise OptionError(
+                "folder", f"the folder {folder!r} has '..' in it.", "Name it from the indexed folder down."
+            )
         tops = ["/".join([root.rstrip("/"), *parts]) for root in roots]
     if not tops:
         return "FALSE"
     # `starts_with` has no wild cards, unlike LIKE.
-    return "(" + " OR ".join(f"starts_with(path, {quoted(prefix(top))})" for top in tops) + ")"
+    starts = dict.fromkeys(spelling for top in tops for spelling in spellings(prefix(top)))
+    return "(" + " OR ".join(f"starts_with(path, {quoted(start)})" for start in starts) + ")"
 
 
 def _names(folder: str) -> list[str]:
     """An absolute folder as an index may know it: the links above the indexed folder followed, those in it not."""
-    path = PurePath(os.path.abspath(folder))  # noqa: PTH100 - Path.resolve follows links
+    path = PurePath(os.path.abspath(on_disk(Path(folder))))  # noqa: PTH100 - Path.resolve follows links
     names, real = [path.as_posix()], PurePath(path.anchor)
     for number, part in enumerate(path.parts[1:], start=2):
         real = real / part
         if _is_link(real):
             real = PurePath(os.path.realpath(real))
             if _is_link(real):
-                raise DistilvlError(f"the folder {folder} is behind a link that leads to itself.", "Check the path.")
+                message = f"the folder {folder} is behind a link that leads to itself."
+                raise OptionError("folder", message, "Check the path.")
             names.append(real.joinpath(*path.parts[number:]).as_posix())
     return names
 
@@ -96,16 +106,17 @@ def between(since: str | date | None, until: str | date | None) -> list[str]:
     """Conditions on `date`: not before the beginning of `since`, not after the end of `until`.
 
     Args:
-        since: a date or time, or as much of one as matters (`2021`, `2021-07`); text or Python's.
+        since: a date or time, or as much of one as matters (`2021`, `2021-07`); text or Python's. Between the numbers
+            of a date may be `-`, `/`, `.` or `:`, or, in one of eight digits, nothing.
         until: the same.
 
     Raises:
-        DistilvlError: not a date, or an end before the beginning.
+        OptionError: not a date, a time of some zone (photographs' times have none), or an end before the beginning.
     """
-    first = None if since is None else _period(since)[0]
-    last = None if until is None else _period(until)[1]
+    first = None if since is None else _period("since", since)[0]
+    last = None if until is None else _period("until", until)[1]
     if first is not None and last is not None and first > last:
-        raise DistilvlError(f"there is no time since {since} and until {until}.", "Exchange the two.")
+        raise OptionError("until", f"there is no time since {since} and until {until}.", "Exchange the two.")
     conditions = []
     if first is not None:
         conditions.append(f"date >= timestamp '{first.isoformat(sep=' ')}'")
@@ -114,27 +125,39 @@ def between(since: str | date | None, until: str | date | None) -> list[str]:
     return conditions
 
 
-def _period(value: str | date) -> tuple[datetime, datetime]:
+def _period(option: str, value: str | date) -> tuple[datetime, datetime]:
     """First and last second that `value` stands for."""
     if isinstance(value, datetime):
-        return value.replace(microsecond=0, tzinfo=None), value.replace(microsecond=0, tzinfo=None)
+        if value.tzinfo is not None:
+            raise _has_zone(option, value.isoformat())
+        return value.replace(microsecond=0), value.replace(microsecond=0)
     text = value.isoformat() if isinstance(value, date) else value.strip()
+    no_date = OptionError(option, f"{option} is {text[:100]!r}, not a date.", _REMEDY)
+    found = _DATE.match(text)
+    if found is None:
+        raise no_date
+    rest = text[found.end() :]
+    if _ZONE.fullmatch(rest):
+        raise _has_zone(option, text)
+    time = _TIME.fullmatch(rest) if rest else None
+    month, day = found[3] or found[5], found[4] or found[6]
+    if rest and (time is None or day is None):
+        raise no_date
     try:
-        if re.fullmatch(r"[0-9]{4}", text):
-            return datetime(int(text), 1, 1), datetime(int(text), 12, 31, 23, 59, 59)
-        if re.fullmatch(r"[0-9]{4}-[0-9][0-9]", text):
-            first = datetime(int(text[:4]), int(text[5:]), 1)
+        first = datetime(int(found[1]), int(month or 1), int(day or 1))
+        if time is not None:
+            first = first.replace(hour=int(time[1]), minute=int(time[2]), second=int(time[3] or 0))
+            return first, first if time[3] else first + timedelta(seconds=59)
+        if day is not None:
+            return first, first.replace(hour=23, minute=59, second=59)
+        if month is not None:
             following = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
             return first, following - timedelta(seconds=1)
-        if re.fullmatch(r"[0-9]{4}-[0-9][0-9]-[0-9][0-9]", text):
-            first = datetime.fromisoformat(text)
-            return first, first + timedelta(hours=23, minutes=59, seconds=59)
-        if re.fullmatch(r"[0-9]{4}-[0-9][0-9]-[0-9][0-9][T ][0-9][0-9]:[0-9][0-9]", text):
-            first = datetime.fromisoformat(text)
-            return first, first + timedelta(seconds=59)
-        if re.fullmatch(r"[0-9]{4}-[0-9][0-9]-[0-9][0-9][T ][0-9][0-9]:[0-9][0-9]:[0-9][0-9]", text):
-            first = datetime.fromisoformat(text)
-            return first, first
+        return first, datetime(first.year, 12, 31, 23, 59, 59)
     except (ValueError, OverflowError) as error:
-        raise DistilvlError(f"{text!r} is not a date.", _REMEDY) from error
-    raise DistilvlError(f"{text!r} is not a date.", _REMEDY)
+        raise no_date from error
+
+
+def _has_zone(option: str, text: str) -> OptionError:
+    message = f"{option} is {text[:100]!r}, in a time zone; photographs tell the time of their camera, without one."
+    return OptionError(option, message, "Leave the zone out.")

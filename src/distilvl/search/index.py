@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from distilvl.errors import DistilvlError
+from distilvl.data.composition import on_disk
+from distilvl.errors import DistilvlError, OptionError
 from distilvl.features.atomic import make_folder, only_writer
 from distilvl.search.about import ABOUT_NAME, About, Unreadable
+from distilvl.search.copies import nearest_pictures
 from distilvl.search.encoder import Encoder, Rows, is_same_model, load_encoder
 from distilvl.search.filters import below, between, has_id
 from distilvl.search.query import ImageQuery, given_row, query_row
@@ -18,6 +20,9 @@ from distilvl.search.records import Hit, ModelInfo, UpdateReport
 from distilvl.search.table import PhotoTable
 from distilvl.search.update import Update
 from distilvl.teachers.base import Teacher
+
+MOST_HITS = 1_000_000
+"""More are refused: they would be copied, not looked at."""
 
 
 class Index:
@@ -50,7 +55,7 @@ class Index:
         Raises:
             DistilvlError: not an index, or `model` is open and is not the one the index was made with.
         """
-        folder = Path(path).resolve()
+        folder = on_disk(Path(path)).resolve()
         about = About.load(folder)
         if model is None or isinstance(model, str | Path):
             return cls(folder, about, spec="" if model is None else str(model))
@@ -69,7 +74,7 @@ class Index:
         Raises:
             DistilvlError: the folder holds something else, or another model's rows and not `rebuild`.
         """
-        folder = Path(path).resolve()
+        folder = on_disk(Path(path)).resolve()
         encoder = _encoder(model)
         about = folder / ABOUT_NAME
         if about.is_file() and not rebuild:
@@ -125,7 +130,7 @@ class Index:
         Raises:
             DistilvlError: no such folder; none of the pictures that it had; a full disk.
         """
-        place = Path(folder).resolve()
+        place = on_disk(Path(folder)).resolve()
         with only_writer(self.path):
             about = self._load_about()
             update = Update(place, self._table, Unreadable(self.path), lambda: self.encoder)
@@ -156,8 +161,9 @@ class Index:
         folder: str | Path | None = None,
         since: str | date | None = None,
         until: str | date | None = None,
+        copies: bool = False,
     ) -> list[Hit]:
-        """The photographs most similar to a text, a picture, or both.
+        """The pictures most similar to a text, a picture, or both; copies of one picture are one hit.
 
         Args:
             text: what they should show.
@@ -169,6 +175,7 @@ class Index:
             folder: only below this folder; absolute, or relative to an indexed one.
             since: only from the beginning of this day, month, year or second on.
             until: only up to the end of it.
+            copies: each file is a hit of its own.
 
         Returns:
             The best first; fewer than `top` where fewer meet the conditions.
@@ -178,18 +185,20 @@ class Index:
                 has made the index anew with another model.
         """
         about = self._now()
-        if top < 1:
-            raise DistilvlError(f"top is {top}.", "Ask for one photograph or more.")
+        if not 1 <= top <= MOST_HITS:
+            raise OptionError("top", f"top is {top}.", f"Ask for 1 to {MOST_HITS:,} photographs.")
         conditions = between(since, until)
         if folder is not None:
             conditions.append(below(str(folder), about.folders))
-        if like is not None:
+        if like is not None and copies:
             conditions.append(f"NOT ({has_id(like)})")
         if vector is None:
             query = query_row(lambda: self.encoder, self._row_of, text, image, like, weight)
         else:
             query = given_row(vector, about.model.dim)
-        return self._table.nearest(query, conditions, top)
+        if copies:
+            return self._table.nearest(query, conditions, top)
+        return nearest_pictures(self._table, query, conditions, top, without=like)
 
     def thumbnail(self, key: str) -> bytes:
         """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
@@ -253,14 +262,15 @@ def index_folder(
     Raises:
         DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
     """
-    if not Path(folder).is_dir():
+    folder, out = on_disk(Path(folder)), on_disk(Path(out))
+    if not folder.is_dir():
         raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
-    if model is None and not (Path(out) / ABOUT_NAME).is_file():
+    if model is None and not (out / ABOUT_NAME).is_file():
         raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
     if model is None and rebuild:
-        model = About.load(Path(out)).model.spec
+        model = About.load(out).model.spec
         if not model:
-            raise _open_in_python(Path(out))
+            raise _open_in_python(out)
     index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
     return index.update(folder)
 

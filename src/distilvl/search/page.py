@@ -17,6 +17,8 @@ from distilvl.errors import DistilvlError
 from distilvl.search.index import Index
 from distilvl.search.records import Hit
 
+_COPIES_SHOWN = 100
+
 
 def open_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path | None) -> Path:
     """Write the page to a file of its own among the temporary ones, readable only by the user, and open the browser.
@@ -52,7 +54,8 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
         query=" and ".join([f"“{text}”"] * (text is not None) + [str(image)] * (image is not None)),
         style=Markup(style),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        hits=[(hit, _inline(index.thumbnail(hit.id)), Path(hit.path)) for hit in hits],
+        hits=[(hit, _inline(index.thumbnail(hit.id)), [Path(path) for path in hit.paths]) for hit in hits],
+        shown=_COPIES_SHOWN,
         photos=len(index),
         version=__version__,
     )

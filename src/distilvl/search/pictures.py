@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import stat
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -101,7 +102,7 @@ def list_files(folder: Path) -> list[PhotoFile]:
     return found
 
 
-def read_picture(file: PhotoFile, known: set[str]) -> Picture:
+def read_picture(file: PhotoFile, known: Container[str]) -> Picture:
     """Read a file; decode it unless its content hash is in `known`."""
     if file.reason:
         return Picture(file, "", reason=file.reason)

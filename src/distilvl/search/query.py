@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distilvl.data.images import decode_image
-from distilvl.data.records import FileImage
-from distilvl.errors import DistilvlError
-from distilvl.pictures import upright_rgb
+from distilvl.data.composition import on_disk
+from distilvl.errors import BadImageError, DistilvlError, OptionError
+from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, upright_rgb
 from distilvl.search.encoder import Encoder, Rows
 
 ImageQuery = Image.Image | bytes | str | Path
@@ -40,18 +39,19 @@ def query_row(
         DistilvlError: nothing to search for, an unknown id, a bad weight or picture.
     """
     if image is not None and like is not None:
-        raise DistilvlError("two pictures are given.", "Give either a picture or the id of one.")
+        raise OptionError("like", "two pictures are given.", "Give either a picture or the id of one.")
     if not 0 <= weight <= 1:
-        raise DistilvlError(f"the text's weight is {weight}.", "It must be between 0 and 1.")
+        raise OptionError("weight", f"the text's weight is {weight}.", "It must be between 0 and 1.")
     if text is not None and not text.strip():
-        raise DistilvlError("the text to search for is empty.", "Say what the photograph should show.")
+        raise OptionError("text", "the text to search for is empty.", "Say what the photograph should show.")
+    pixels = None if image is None else _pixels(image)  # before the model, which takes longer to load
     rows = []
     if text is not None:
         rows.append(encoder().encode_texts([text])[0])
     if like is not None:
         rows.append(row_of(like))
-    elif image is not None:
-        rows.append(encoder().encode_images([_pixels(image)])[0])
+    elif pixels is not None:
+        rows.append(encoder().encode_images([pixels])[0])
     if not rows:
         raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
     return rows[0] if len(rows) == 1 else _unit(weight * rows[0] + (1 - weight) * rows[1])
@@ -75,6 +75,11 @@ def _unit(row: Rows) -> Rows:
 def _pixels(image: ImageQuery) -> Image.Image:
     if isinstance(image, Image.Image):
         return upright_rgb(image, "the picture")
-    if isinstance(image, bytes):
-        return decode_image(image, "the picture")
-    return decode_image(FileImage(str(image)).read(), str(image))
+    try:
+        data = image if isinstance(image, bytes) else on_disk(Path(image)).read_bytes()
+        return decode_image(data, "the picture" if isinstance(image, bytes) else str(image))
+    except OSError as error:
+        raise OptionError("image", f"cannot read {image!s}: {error.strerror or error}.", "Give a picture.") from error
+    except BadImageError as error:
+        # The advice is about an option of other commands.
+        raise OptionError("image", str(error).removesuffix(BAD_IMAGE_REMEDY).strip(), "Give another one.") from error

@@ -26,16 +26,17 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Hit:
-    """A photograph that was found.
+    """A picture that was found, with all its copies; or, where copies were asked for by themselves, one file.
 
     Attributes:
         id: content hash, 32 hex digits; copies of a file share it.
-        path: absolute, with `/`.
+        path: absolute, with `/`; the first of `paths`.
         score: cosine with the query, -1 to 1.
         date: when it was taken, or, where the file does not say, when it was last modified; local time.
         taken: when it was taken, if the file says so (EXIF).
         width: pixels, upright.
         height: pixels, upright.
+        paths: the files with this picture that meet the conditions of the search, sorted.
     """
 
     id: str
@@ -45,11 +46,18 @@ class Hit:
     taken: datetime | None
     width: int
     height: int
+    paths: tuple[str, ...]
+
+    @property
+    def copies(self) -> int:
+        """How many files: 1 where there is no copy."""
+        return len(self.paths)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times in ISO 8601 without a zone."""
         taken = None if self.taken is None else self.taken.isoformat()
-        return {**asdict(self), "date": self.date.isoformat(), "taken": taken}
+        own = {**asdict(self), "date": self.date.isoformat(), "taken": taken}
+        return {**own, "copies": self.copies, "paths": list(self.paths)}
 
 
 @dataclass

@@ -197,12 +197,22 @@ class PhotoTable:
         return rows
 
     def nearest(self, vector: npt.NDArray[np.float32], conditions: Sequence[str], top: int) -> list[Hit]:
-        """The `top` photographs that meet all `conditions` and are most similar to a unit row (D,), best first."""
+        """The `top` files that meet all `conditions` and are most similar to a unit row (D,), best first."""
         where = " AND ".join(conditions)
         with self._errors("read"):
             found = nearest(self._table, vector, where, top, _HIT_COLUMNS)
-        hits = [Hit(**row, score=score) for row, score in found]
+        hits = [Hit(**row, score=score, paths=(row["path"],)) for row, score in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.path))
+
+    def paths(self, keys: Sequence[str], conditions: Sequence[str]) -> dict[str, list[str]]:
+        """The files with each of these contents that meet all `conditions`, sorted."""
+        where = " AND ".join([one_of("id", keys), *conditions])
+        with self._errors("read"):
+            found = self._table.search().where(where).select(["id", "path"]).limit(None).to_arrow()
+        paths: dict[str, list[str]] = {}
+        for key, path in sorted(zip(found["id"].to_pylist(), found["path"].to_pylist(), strict=True)):
+            paths.setdefault(key, []).append(path)
+        return paths
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[None]:

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from distilvl._version import __version__
 from distilvl.search.encoder import Encoder
 from distilvl.serving.access import PAGE, Access
+from distilvl.serving.addresses import Addresses, PageFiles
 from distilvl.serving.bodies import Bodies
 from distilvl.serving.edge import Edge
 from distilvl.serving.embeddings import embedding_routes
 from distilvl.serving.faults import http_fault, validation_fault
 from distilvl.serving.metrics import Metrics
 from distilvl.serving.model import ServedModel
+from distilvl.serving.questions import BODIES, QUERIES
 from distilvl.serving.searching import search_routes
 from distilvl.serving.settings import ServeSettings
 
@@ -66,6 +67,7 @@ def create_app(
         middleware=[
             Middleware(Edge, metrics=metrics),
             Middleware(Access, settings=settings),
+            Middleware(Addresses, queries=QUERIES, bodies=BODIES),
             Middleware(Bodies, settings=settings),
         ],
         exception_handlers={HTTPException: http_fault, RequestValidationError: validation_fault},
@@ -96,4 +98,4 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> FileResponse:
         return FileResponse(folder / "search.html", headers={"Cache-Control": "no-cache"})
 
-    app.mount(PAGE, StaticFiles(directory=folder), name="page")
+    app.mount(PAGE, PageFiles(directory=folder), name="page")

@@ -14,8 +14,10 @@ from pydantic_core import to_json
 from distilvl.serving.batching import Rows
 from distilvl.serving.deadline import within
 from distilvl.serving.faults import Fault
+from distilvl.serving.items import read_items
 from distilvl.serving.model import ServedModel, shortened
-from distilvl.serving.questions import EmbeddingQuestion, read_items
+from distilvl.serving.questions import EmbeddingQuestion
+from distilvl.serving.routes import ExactRoute
 from distilvl.serving.settings import ServeSettings
 
 _FEW_NUMBERS = 4096
@@ -23,7 +25,7 @@ _FEW_NUMBERS = 4096
 
 def embedding_routes(model: ServedModel, settings: ServeSettings) -> APIRouter:
     """The routes of `model`."""
-    routes = APIRouter(prefix="/v1")
+    routes = APIRouter(prefix="/v1", route_class=ExactRoute)
 
     @routes.post("/embeddings")
     async def embeddings(question: EmbeddingQuestion) -> Response:

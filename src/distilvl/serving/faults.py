@@ -48,7 +48,7 @@ def internal() -> Fault:
 
 
 async def http_fault(request: Request, error: Exception) -> JSONResponse:
-    """Handler of `HTTPException`: ours, or the framework's (no such path, method not allowed)."""
+    """Handler of `HTTPException`: ours, or the framework's (no such path)."""
     if isinstance(error, Fault):
         return error.response()
     assert isinstance(error, HTTPException)
@@ -56,7 +56,7 @@ async def http_fault(request: Request, error: Exception) -> JSONResponse:
     return Fault(error.status_code, message, headers=error.headers).response()
 
 
-async def validation_fault(_request: Request, error: Exception) -> JSONResponse:
+async def validation_fault(request: Request, error: Exception) -> JSONResponse:
     """Handler of a body or query that does not fit: 400 when it is not JSON, 422 when a field is wrong."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
@@ -65,5 +65,12 @@ async def validation_fault(_request: Request, error: Exception) -> JSONResponse:
     where = [str(part) for part in first["loc"] if part not in ("body", "query")]
     param = ".".join(where) or None
     if param is None:
-        return Fault(422, "The body is not a JSON object sent as application/json.", code="invalid_body").response()
+        return _no_object(request.headers.get("content-type", "")).response()
     return Fault(422, f"{param}: {first['msg']}.", code="invalid_value", param=param).response()
+
+
+def _no_object(kind: str) -> Fault:
+    message = "The body is not a JSON object sent as application/json."
+    if kind.lower().startswith(("multipart/", "image/", "application/octet-stream", "application/x-www-form")):
+        message += " Forms and files are not read: send a picture as data:image/TYPE;base64,... in a field of it."
+    return Fault(422, message, code="invalid_body")

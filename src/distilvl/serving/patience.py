@@ -1,4 +1,4 @@
-"""HTTP connections with a deadline for the header, which uvicorn's own lack."""
+"""HTTP connections with a deadline for the header, which uvicorn's own lack, and with refusals in our form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+from distilvl.serving.faults import Fault
 
 
 class PatientProtocol(H11Protocol):
@@ -41,8 +41,22 @@ class PatientProtocol(H11Protocol):
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():
-            self.transport.write(_TOO_SLOW)
+            message = f"The request's header did not arrive within {self.seconds:g} s."
+            self.transport.write(_last_answer("Request Timeout", Fault(408, message, code="slow_request")))
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it quotes what was sent
+        """What is not HTTP is refused here, before there is a request."""
+        fault = Fault(400, "This is no HTTP request that can be read.", code="invalid_http")
+        self.transport.write(_last_answer("Bad Request", fault))
+        self.transport.close()
+
+
+def _last_answer(reason: str, fault: Fault) -> bytes:
+    """A refusal as bytes, after which the connection is closed."""
+    body = bytes(fault.response().body)
+    head = f"HTTP/1.1 {fault.status_code} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
 
 
 def with_deadline(seconds: float) -> type[PatientProtocol]:

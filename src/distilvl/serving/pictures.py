@@ -1,10 +1,7 @@
-"""Pictures in requests: data URIs to bytes to pixels, each step only when the one before is within its limit."""
+"""Pictures in requests: bytes to pixels, only when they are within the limit; `spelling` has the way to the bytes."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import sys
 
 from PIL import Image
@@ -12,30 +9,7 @@ from PIL import Image
 from distilvl.errors import BadImageError, TooManyPixelsError
 from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, read_header
 from distilvl.serving.faults import Fault
-
-PREFIX = "data:image/"
-_HEAD = re.compile(r"data:image/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64")
-_LONGEST_HEAD = 200
-
-
-def picture_bytes(uri: str, param: str) -> bytes:
-    """The encoded picture in a data URI.
-
-    Args:
-        uri: `data:image/TYPE;base64,...`.
-        param: the field that holds it, for messages.
-
-    Raises:
-        Fault: 422, another address or not base64.
-    """
-    comma = uri.find(",", 0, _LONGEST_HEAD)
-    if comma < 0 or not _HEAD.fullmatch(uri[:comma]):
-        message = f"{param} is not a picture as data:image/TYPE;base64,... (addresses are not fetched)."
-        raise Fault(422, message, code="invalid_image", param=param)
-    try:
-        return base64.b64decode(uri[comma + 1 :], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Fault(422, f"{param} is not base64.", code="invalid_image", param=param) from error
+from distilvl.serving.magic import kind_of
 
 
 def count_pixels(data: bytes, most: int, param: str) -> int:
@@ -50,7 +24,9 @@ def count_pixels(data: bytes, most: int, param: str) -> int:
     except TooManyPixelsError:
         pixels = most + 1
     except BadImageError as error:
-        raise Fault(422, f"{param} is not a picture that can be read.", code="invalid_image", param=param) from error
+        kind = kind_of(data)
+        what = f"a {kind} that is damaged or not read here" if kind else "not a picture that can be read"
+        raise Fault(422, f"{param} is {what}.", code="invalid_image", param=param) from error
     if pixels > most:
         message = f"{param} has more than {most:,} pixels. Send it smaller."
         raise Fault(413, message, code="too_many_pixels", param=param)

@@ -8,13 +8,16 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Response
 from PIL import Image
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, OptionError
 from distilvl.serving.batching import UnencodableError
 from distilvl.serving.deadline import within
 from distilvl.serving.faults import Fault
+from distilvl.serving.items import checked_text
 from distilvl.serving.model import ServedModel
-from distilvl.serving.questions import SearchQuestion, checked_text
+from distilvl.serving.questions import SEARCH, SearchAddress, SearchQuestion
+from distilvl.serving.routes import ExactRoute
 from distilvl.serving.settings import ServeSettings
+from distilvl.serving.spelling import Likeness, likeness
 
 if TYPE_CHECKING:
     from distilvl.search import Index
@@ -22,10 +25,10 @@ if TYPE_CHECKING:
 
 def search_routes(model: ServedModel, index: Index, settings: ServeSettings) -> APIRouter:
     """The routes of `index`, whose encoder must be `model.encoder`."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=ExactRoute)
 
-    async def answer(question: SearchQuestion) -> dict[str, Any]:
-        text = checked_text((question.text or "").strip(), "text") or None
+    async def answer(question: SearchQuestion, name: str) -> dict[str, Any]:
+        text = _checked((question.text or "").strip(), name) or None
         if text is None and question.image is None and question.like is None:
             raise Fault(422, "Give a text, an image, or the id of a picture (like).", code="invalid_value")
 
@@ -35,15 +38,15 @@ def search_routes(model: ServedModel, index: Index, settings: ServeSettings) -> 
 
         return await within(settings.request_timeout, found())
 
-    @routes.post("/search")
+    @routes.post(SEARCH)
     async def search(question: SearchQuestion) -> dict[str, Any]:
         """Best pictures first."""
-        return await answer(question)
+        return await answer(question, "text")
 
-    @routes.get("/search")
-    async def search_by_address(q: str, top: Annotated[int, Query(ge=1, le=200)] = 10) -> dict[str, Any]:
-        """The same for a text alone."""
-        return await answer(SearchQuestion(text=q, top=top))
+    @routes.get(SEARCH)
+    async def search_by_address(address: Annotated[SearchAddress, Query()]) -> dict[str, Any]:
+        """The same without a picture of one's own."""
+        return await answer(address.question(), "q")
 
     @routes.get("/thumbnails/{picture}")
     async def thumbnail(picture: str) -> Response:
@@ -58,17 +61,29 @@ def search_routes(model: ServedModel, index: Index, settings: ServeSettings) -> 
     return routes
 
 
+def _checked(text: str, name: str) -> str:
+    """A text to search for, which must not be a picture that somebody wanted to search with."""
+    if likeness(text) is not Likeness.TEXT:
+        message = f"{name} looks like a picture, or the place of one. Send a picture as image, in the body of POST."
+        raise Fault(422, message, code="invalid_value", param=name)
+    return checked_text(text, name)
+
+
 def _search(index: Index, question: SearchQuestion, text: str | None, image: Image.Image | None) -> dict[str, Any]:
     try:
         hits = index.search(
             text,
             image,
             like=question.like,
+            weight=question.weight,
             top=question.top,
             folder=question.folder,
             since=question.since,
             until=question.until,
+            copies=question.copies,
         )
+    except OptionError as error:
+        raise Fault(422, str(error), code="invalid_value", param=error.option) from error
     except DistilvlError as error:
         raise Fault(422, str(error), code="invalid_value") from error
     except UnencodableError as error:

@@ -52,6 +52,19 @@ def page(gallery: Path, serve_model: Callable[..., Any]) -> Iterator[Any]:
         yield served
 
 
+@pytest.fixture(scope="session")
+def copied(scenes: PairDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve files of one picture and eight other pictures and, as `index`, their index."""
+    folder = tmp_path_factory.mktemp("copied")
+    (folder / "photos").mkdir()
+    for k in range(20):
+        picture = scenes[0 if k < 12 else k].image.read()
+        name = f"copy-{k:02d}.png" if k < 12 else f"other-{k:02d}.png"
+        Image.open(io.BytesIO(picture)).save(folder / "photos" / name)
+    index_folder(folder / "photos", folder / "index", model="demo")
+    return folder
+
+
 class Tab:
     """The page in the browser; `problems` is what its console said."""
 

@@ -96,6 +96,50 @@ def test_filters_narrow_the_search(tab: Callable[..., Any]) -> None:
     assert here.names == []
 
 
+def test_the_address_keeps_the_filters(tab: Callable[..., Any]) -> None:
+    here = tab()
+    here.find("summary").click()
+    here.find("#folder").send_keys("second")
+    narrowed = here.type("a red star")
+    here.wait("location.search.includes('folder=second')")
+    here.browser.refresh()
+    assert here.settle() == narrowed
+    assert here.find("#folder").is_displayed()
+    assert here.find("#folder").get_attribute("value") == "second"
+    assert here.problems == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_copies_are_one_tile_with_a_badge(
+    tab: Callable[..., Any], copied: Path, serve_model: Callable[..., Any], width: int, scheme: str
+) -> None:
+    with serve_model(load_encoder("demo"), lambda encoder: Index.open(copied / "index", model=encoder)) as served:
+        here = tab(width, scheme, served.url)
+        here.find("#file").send_keys(str(copied / "photos" / "copy-05.png"))
+        assert here.settle()[0] == "copy-00.png"
+        assert len(here.names) == 9
+        badges = "return [...document.querySelectorAll('.tile em')].map(e => e.textContent)"
+        assert here.browser.execute_script(badges) == ["12 copies"]
+        first = here.find("#results li button")
+        assert "12 copies" in first.get_attribute("aria-label")
+        title = first.get_attribute("title")
+        assert "copy-09.png" in title
+        assert "copy-10.png" not in title
+        assert title.endswith("and 2 more")
+        badge, picture = here.browser.execute_script(
+            "const box = (e) => e.getBoundingClientRect().toJSON();"
+            "return [box(document.querySelector('.tile em')), box(document.querySelector('.tile img'))]"
+        )
+        assert picture["left"] < badge["left"] < badge["right"] < picture["right"]
+        assert picture["top"] < badge["top"] < badge["bottom"] < picture["bottom"]
+        here.find("summary").click()
+        here.find("#copies").click()
+        here.wait("document.querySelectorAll('.tile').length === 20")
+        assert here.browser.execute_script(badges) == []
+        here.wait("location.search.includes('copies=true')")
+        assert here.problems == []
+
+
 def test_a_server_with_a_key_is_asked_with_it(
     tab: Callable[..., Any], gallery: Path, serve_model: Callable[..., Any]
 ) -> None:

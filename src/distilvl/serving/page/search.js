@@ -9,6 +9,7 @@ const MOST = 60;
 const $ = (id) => document.getElementById(id);
 const [text, file, example, status, trouble, door] = ["text", "file", "example", "status", "trouble", "door"].map($);
 const filters = ["folder", "since", "until"].map($);
+const copies = $("copies");
 
 let picture = null; // {like, name, thumbnail} of the index, or {image, name, url} of the user's own
 let current = new AbortController();
@@ -33,6 +34,7 @@ function question() {
   if (picture?.like) asked.like = picture.like;
   if (picture?.image) asked.image = picture.image;
   for (const field of filters) if (field.value.trim()) asked[field.id] = field.value.trim();
+  if (copies.checked) asked.copies = true;
   return asked;
 }
 
@@ -127,6 +129,8 @@ function address() {
   const fields = new URLSearchParams();
   if (text.value.trim()) fields.set("q", text.value.trim());
   if (picture?.like) fields.set("like", picture.like);
+  for (const field of filters) if (field.value.trim()) fields.set(field.id, field.value.trim());
+  if (copies.checked) fields.set("copies", "true");
   const query = fields.toString();
   return query ? `/?${query}` : "/";
 }
@@ -135,6 +139,9 @@ function restore() {
   const fields = new URLSearchParams(location.search);
   const like = fields.get("like");
   text.value = fields.get("q") ?? "";
+  for (const field of filters) field.value = fields.get(field.id) ?? "";
+  copies.checked = fields.get("copies") === "true";
+  if (copies.checked || filters.some((field) => field.value)) $("filters").open = true;
   picture = like ? { like, name: history.state?.name, thumbnail: `/thumbnails/${encodeURIComponent(like)}` } : null;
   search();
 }
@@ -144,7 +151,7 @@ function restore() {
 // The server reads more formats than browsers do.
 $("example-picture").addEventListener("error", (event) => event.target.removeAttribute("src"));
 text.addEventListener("input", soon);
-for (const field of filters) field.addEventListener("input", soon);
+for (const field of [...filters, copies]) field.addEventListener("input", soon);
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   history.replaceState(picture?.like ? picture : null, "", address());

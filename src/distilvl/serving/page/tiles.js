@@ -6,6 +6,17 @@ export function nameOf(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
+const COPIES_NAMED = 10;
+
+function copiesOf(hit) {
+  const count = hit.paths?.length ?? 1;
+  if (count < 2) return { badge: "", title: "" };
+  const shown = hit.paths.slice(0, COPIES_NAMED).join("\n");
+  const more = count > COPIES_NAMED ? `\nand ${(count - COPIES_NAMED).toLocaleString("en")} more` : "";
+  const badge = `${count.toLocaleString("en")} copies`;
+  return { badge, title: `\n${badge}:\n${shown}${more}` };
+}
+
 function tile(hit) {
   const item = document.createElement("li");
   const button = document.createElement("button");
@@ -17,14 +28,21 @@ function tile(hit) {
   item.style.setProperty("--shape", Math.min(2.5, Math.max(0.6, hit.width / hit.height)).toFixed(3));
   button.type = "button";
   button.className = "tile";
-  button.title = `${hit.path}\n${hit.date.slice(0, 10)}, ${hit.width} × ${hit.height}`;
+  const copies = copiesOf(hit);
+  button.title = `${hit.path}\n${hit.date.slice(0, 10)}, ${hit.width} × ${hit.height}${copies.title}`;
   image.alt = "";
   image.draggable = false;
   name.textContent = nameOf(hit.path);
   score.textContent = hit.score.toFixed(3);
-  button.setAttribute("aria-label", `${nameOf(hit.path)}, similarity ${hit.score.toFixed(3)}: find similar pictures`);
+  const counted = copies.badge ? `, ${copies.badge}` : "";
+  button.setAttribute("aria-label", `${nameOf(hit.path)}${counted}, similarity ${hit.score.toFixed(3)}: find similar pictures`);
   line.append(name, score);
   button.append(image, line);
+  if (copies.badge) {
+    const badge = document.createElement("em");
+    badge.textContent = copies.badge;
+    button.append(badge);
+  }
   item.append(button);
   return { item, button, image };
 }

@@ -1,0 +1,143 @@
+"""The items of a request for rows: each is a text or a picture, or is refused by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distilvl.serving.batching import Modality
+from distilvl.serving.faults import Fault
+from distilvl.serving.naming import require_known
+from distilvl.serving.questions import EmbeddingQuestion
+from distilvl.serving.spelling import Likeness, likeness
+
+# Far above what any text tower reads; the tokenizer would still go through all of it.
+LONGEST_TEXT = 100_000
+
+_PART_FIELDS = ("text", "image", "image_url", "type", "detail")
+_KINDS = {
+    "text": ("text", "input_text"),
+    "image": ("image", "image_url", "input_image"),
+    "image_url": ("image", "image_url", "input_image"),
+}
+"""What `type` may say beside each field."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A text, or a picture's data URI, that is to be encoded.
+
+    Attributes:
+        modality: which of the two.
+        value: the text, or the data URI or base64 of the picture.
+        param: where it stood in the request.
+    """
+
+    modality: Modality
+    value: str
+    param: str
+
+
+def read_items(question: EmbeddingQuestion, most: int) -> list[Item]:
+    """The items of a request, in order; one of 1 to `most`.
+
+    Raises:
+        Fault: 422, naming the entry that is not understood.
+    """
+    if (question.input is None) == (question.messages is None):
+        raise Fault(422, "Give either input or messages.", code="invalid_value", param="input")
+    if question.messages is not None:
+        return [_from_messages(question.messages, question.modality)]
+    entries = question.input if isinstance(question.input, list) else [question.input]
+    if not 1 <= len(entries) <= most:
+        message = f"input has {len(entries)} entries; give 1 to {most} in one request."
+        raise Fault(422, message, code="batch_size", param="input")
+    single = not isinstance(question.input, list)
+    return [_item(entry, question.modality, "input" if single else f"input[{k}]") for k, entry in enumerate(entries)]
+
+
+def checked_text(text: str, param: str) -> str:
+    """`text`, if a tokenizer can take it.
+
+    Raises:
+        Fault: 422, too long or not text.
+    """
+    if len(text) > LONGEST_TEXT:
+        message = f"{param} has {len(text):,} characters; at most {LONGEST_TEXT:,} are read."
+        raise Fault(422, message, code="text_too_long", param=param)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = f"{param} holds half of a surrogate pair, which is no character."
+        raise Fault(422, message, code="invalid_value", param=param) from error
+    return text
+
+
+def _item(entry: Any, modality: Modality | None, param: str) -> Item:
+    if isinstance(entry, str):
+        return _from_text(entry, modality, param)
+    if isinstance(entry, Mapping):
+        return _from_object(entry, modality, param)
+    if isinstance(entry, list) or (isinstance(entry, int) and not isinstance(entry, bool)):
+        message = f"{param} holds token numbers; which tokens they are depends on the tokenizer, so send text."
+        raise Fault(422, message, code="tokens_not_supported", param=param)
+    raise _not_understood(param)
+
+
+def _from_text(entry: str, modality: Modality | None, param: str) -> Item:
+    """A string that may be either; what looks like a picture must not become the row of a text."""
+    if modality is None:
+        found = likeness(entry)
+        if found is Likeness.PLACE:
+            message = f"{param} is the address or the path of a picture, and the server fetches and opens none."
+            remedy = 'Send the picture itself as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
+            raise Fault(422, f"{message} {remedy}", code="invalid_image", param=param)
+        if found is Likeness.WRAPPED:
+            message = f"{param} has a picture in a spelling that is not read."
+            remedy = 'Send it alone as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
+            raise Fault(422, f"{message} {remedy}", code="invalid_image", param=param)
+        modality = "image" if found is Likeness.PICTURE else "text"
+    return Item("image", entry, param) if modality == "image" else Item("text", checked_text(entry, param), param)
+
+
+def _from_object(entry: Mapping[str, Any], modality: Modality | None, param: str) -> Item:
+    """`{"text": T}`, `{"image": URI}`, or a part of a chat message."""
+    require_known(entry, _PART_FIELDS, param)
+    values = [(name, entry[name]) for name in _KINDS if name in entry]
+    kind = entry.get("type")
+    if len(values) != 1 or (kind is not None and kind not in _KINDS[values[0][0]]):
+        raise _not_understood(param)
+    name, value = values[0]
+    if name != "text" and isinstance(value, Mapping):
+        require_known(value, ("url", "detail"), f"{param}.{name}")
+        value = value.get("url")
+    if not isinstance(value, str):
+        raise _not_understood(param)
+    own: Modality = "text" if name == "text" else "image"
+    if modality is not None and modality != own:
+        message = f"{param} is a {'text' if own == 'text' else 'picture'}, and modality says {modality}."
+        raise Fault(422, message, code="invalid_value", param=param)
+    return Item("text", checked_text(value, param), param) if own == "text" else Item("image", value, param)
+
+
+def _from_messages(messages: Any, modality: Modality | None) -> Item:
+    message = messages[0] if _is_single(messages) else None
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(message, Mapping):
+        require_known(message, ("role", "content", "name"), "messages")
+    if isinstance(content, str):
+        return _from_text(content, modality, "messages")
+    if content is None or not _is_single(content) or not isinstance(content[0], Mapping):
+        text = "messages is not one message with one text or one picture; a row stands for a single one."
+        raise Fault(422, text, code="invalid_value", param="messages")
+    return _from_object(content[0], modality, "messages")
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 1
+
+
+def _not_understood(param: str) -> Fault:
+    message = f'{param} is neither a text nor a picture: send a string, {{"text": ...}} or {{"image": data URI}}.'
+    return Fault(422, message, code="invalid_value", param=param)

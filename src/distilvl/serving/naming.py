@@ -1,0 +1,70 @@
+"""Fields and parameters that nobody knows: refused by their names, with the nearest that is known."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from distilvl.serving.faults import Fault
+
+_SHOWN = 3
+_LONGEST_NAME = 60
+
+
+def unknown(what: str, names: Collection[str], known: Collection[str], param: str = "", advice: str = "") -> Fault:
+    """The refusal of `names`, of which there is at least one.
+
+    Args:
+        what: `field` or `parameter`.
+        names: those that are not known.
+        known: those that are, in the order in which they are listed.
+        param: where they stand; empty for the top.
+        advice: what to do, if it is more than to correct the name.
+    """
+    first = next(iter(names))
+    near = difflib.get_close_matches(first.lower(), known, n=1)
+    shown = ", ".join(repr(_cut(name)) for name in list(names)[:_SHOWN])
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    where = f" in {param}" if param else ""
+    hint = advice or (f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}.")
+    message = f"unknown {what}{'s' if len(names) > 1 else ''} {shown}{more}{where}. {hint}"
+    at = _cut(first).encode("utf-8", "replace").decode("utf-8")
+    return Fault(422, message, code=f"unknown_{what}", param=f"{param}.{at}" if param else at)
+
+
+def require_known(values: Mapping[str, Any], known: Collection[str], param: str = "") -> None:
+    """`Fault` if an object of a request has a field that is not among `known`."""
+    if names := [name for name in values if name not in known]:
+        raise unknown("field", names, known, param)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+
+
+class Fields(BaseModel):
+    """An object of a request; a field that it does not have is a `Fault` that names it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_known(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            require_known(values, known_names(cls))
+        return values
+
+
+@functools.cache
+def known_names(kind: type[BaseModel]) -> tuple[str, ...]:
+    """What the fields of `kind` are called in a request."""
+    names: list[str] = []
+    for name, field in kind.model_fields.items():
+        alias = field.validation_alias
+        choices = getattr(alias, "choices", None) or ([alias] if alias is not None else [name])
+        names += [str(choice) for choice in choices]
+    return tuple(names)

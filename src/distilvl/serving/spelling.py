@@ -1,0 +1,160 @@
+"""The ways in which clients write a picture, and how a string that holds one is told from a text.
+
+A picture comes as a data URL, in any letter case, with any parameters, in base64 or percent-encoded, or as bare base64;
+of the usual alphabet or the one for addresses, padded or not, in one line or several.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import re
+from itertools import islice
+from urllib.parse import unquote, unquote_to_bytes
+
+from distilvl.pictures.formats import IMAGE_SUFFIXES
+from distilvl.serving.faults import Fault
+from distilvl.serving.magic import LONGEST, kind_of
+
+_AROUND = " \t\r\n\f\v\"'`<>\0\ufeff\u200b"
+_LONGEST_HEAD = 400
+_HEAD = re.compile(r"data:\s*(?P<type>[\w.+-]+/[\w.+*-]+)?\s*(?P<options>(?:;[^;,]*)*),", re.I)
+_CLAIM = re.compile(r"data:\s*image/", re.I)
+_WITHIN = re.compile(r";\s{0,9}base64\s{0,9},", re.I)
+_TYPE = re.compile(r"image/[\w.+*-]{1,60}[^,]{0,120}", re.I)
+_BEFORE = 200
+_LOOKED_AT = 20
+_RUN = re.compile(r"[A-Za-z0-9+/_-]+")
+_HEX = re.compile(r"(?:0x)?([0-9a-f]{16,})", re.I)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
+_FEWEST = 12  # characters of base64: nine bytes, enough for most marks
+_PROSE = 40  # no word is so long
+
+_SUFFIXES = IMAGE_SUFFIXES | {".arw", ".cr2", ".dng", ".heic", ".heif", ".ico", ".jxl", ".nef", ".psd", ".raw", ".svg"}
+_ENDING = "|".join(re.escape(suffix) for suffix in sorted(_SUFFIXES))
+_URL = re.compile(rf"(?:[a-z][a-z0-9+.-]+://|//)[^\s?#]*[^\s?#/]({_ENDING})(?:[?#]\S*)?|blob:\S+", re.I)
+_PATH = re.compile(
+    rf"(?:[^\s]*|(?:/|\.{{1,2}}[/\\]|~[/\\]|[a-z]:[/\\]|\\\\|file:)[^\r\n]*)[^\s/\\.](?:{_ENDING})", re.I
+)
+_LONGEST_PLACE = 4096
+
+# Bytes that were made a string in one of the ways in which that goes wrong.
+_BROKEN = re.compile(
+    r".PNG\r\n\x1a\n|.{0,20}(?:JFIF|Exif)\0|ÿØÿ|GIF8[79]a(?=.{0,8}[\0-\x08])|RIFF.{4,12}WEBPVP8"
+    r"|b(['\"])(?:\\x89PNG|\\xff\\xd8|GIF8[79]a|RIFF.{4,40}WEBP)|\s*(?:<\?xml[^>]*>\s*)?<svg[\s>]",
+    re.S | re.I,
+)
+
+
+class Likeness(enum.Enum):
+    """What a string looks like that may be a text or a picture."""
+
+    TEXT = enum.auto()
+    PICTURE = enum.auto()
+    PLACE = enum.auto()
+    """The address or the path of one."""
+    WRAPPED = enum.auto()
+    """One within other text, in hexadecimal digits, or bytes that were taken for letters."""
+
+
+def likeness(text: str) -> Likeness:
+    """What `text` looks like; quick for ordinary texts, which do not look like anything else."""
+    bare = _bare(text)
+    if (head := _data_head(bare)) is not None:
+        return Likeness.PICTURE if _may_be_picture(bare, head) else Likeness.TEXT
+    if _CLAIM.match(bare) or _begins_as_picture(bare):
+        return Likeness.PICTURE
+    if _BROKEN.match(text[:200]) or _is_hex(bare) or _has_within(text):
+        return Likeness.WRAPPED
+    if len(bare) <= _LONGEST_PLACE and (_URL.fullmatch(bare) or _PATH.fullmatch(bare)):
+        return Likeness.PLACE
+    return Likeness.TEXT
+
+
+def picture_bytes(value: str, param: str) -> bytes:
+    """The encoded picture in a data URL or in bare base64.
+
+    Args:
+        value: see above.
+        param: the field that holds it, for messages.
+
+    Raises:
+        Fault: 422, an address, or not base64.
+    """
+    bare = _bare(value)
+    head = _data_head(bare)
+    if head is None:
+        if not _begins_as_picture(bare):
+            message = f"{param} is not a picture as data:image/TYPE;base64,... or base64 (addresses are not fetched)."
+            raise Fault(422, message, code="invalid_image", param=param)
+        return _decoded(bare, param)
+    rest = bare[head.end() :]
+    return _decoded(rest, param) if _is_base64(head) else unquote_to_bytes(rest)
+
+
+def _bare(text: str) -> str:
+    """`text` without what may stand around it: blanks, quotes, Python's `b'...'`, an encoding as in addresses."""
+    bare = text.strip(_AROUND)
+    if bare[:2] in ("b'", 'b"'):
+        bare = bare[2:]
+    if bare[:7].lower() == "data%3a":
+        bare = unquote(bare)
+    if bare[:7].lower() in ("base64,", "base64:"):
+        bare = bare[7:].lstrip()
+    return bare
+
+
+def _data_head(bare: str) -> re.Match[str] | None:
+    return _HEAD.match(bare[:_LONGEST_HEAD]) if bare[:5].lower() == "data:" else None
+
+
+def _is_base64(head: re.Match[str]) -> bool:
+    return any(option.strip().lower() == "base64" for option in head["options"].split(";"))
+
+
+def _may_be_picture(bare: str, head: re.Match[str]) -> bool:
+    """Whether a data URL is meant as a picture; `data:,` before a text is a text."""
+    if _is_base64(head) or (head["type"] or "").lower().startswith("image/"):
+        return True
+    return kind_of(unquote_to_bytes(bare[head.end() : head.end() + 3 * LONGEST])) is not None
+
+
+def _begins_as_picture(bare: str) -> bool:
+    """Whether this is base64 whose first bytes are those of a picture."""
+    start = bare[: 2 * LONGEST]
+    if "%" in start:
+        start = unquote(start)
+    start = "".join(start.split()) if "\n" in start else start
+    run = _RUN.match(start)
+    if run is None or len(run[0]) < _FEWEST:
+        return False
+    if len(run[0]) < _PROSE and start[run.end() :].strip("=\r\n\t "):
+        return False  # a text about the first bytes of pictures
+    whole = run[0][: len(run[0]) // 4 * 4]
+    return kind_of(base64.b64decode(whole, altchars=b"-_" if "-" in whole or "_" in whole else None)) is not None
+
+
+def _is_hex(bare: str) -> bool:
+    found = _HEX.match(bare[: 2 + 2 * LONGEST])
+    return found is not None and kind_of(bytes.fromhex(found[1][: len(found[1]) // 2 * 2])) is not None
+
+
+def _has_within(text: str) -> bool:
+    """Whether there is a data URL of a picture somewhere in `text`; in a time that a hostile one cannot stretch."""
+    if "base64" not in text.lower():
+        return False
+    ends = (found.start() for found in islice(_WITHIN.finditer(text), _LOOKED_AT))
+    return any(_TYPE.search(text[max(0, end - _BEFORE) : end]) for end in ends)
+
+
+def _decoded(text: str, param: str) -> bytes:
+    """The bytes of base64 in either alphabet, with or without padding, blanks or percent-encoding."""
+    if "%" in text:
+        text = unquote(text)
+    if not _BASE64.fullmatch(text):
+        text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Fault(422, f"{param} is not base64.", code="invalid_image", param=param) from error

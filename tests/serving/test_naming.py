@@ -1,0 +1,40 @@
+"""Unknown names: told with the nearest known one, in one short line."""
+
+from __future__ import annotations
+
+import pytest
+
+from distilvl.serving.faults import Fault
+from distilvl.serving.naming import known_names, require_known, unknown
+from distilvl.serving.questions import EmbeddingQuestion, SearchAddress, SearchQuestion
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("foldr", "folder"), ("FOLDER", "folder"), ("untill", "until"), ("tops", "top")]
+)
+def test_the_nearest_known_name_is_told(name: str, near: str) -> None:
+    fault = unknown("field", [name], ["top", "folder", "until"])
+    assert (fault.status_code, fault.param, fault.code) == (422, name, "unknown_field")
+    assert fault.detail == f"unknown field {name!r}. Did you mean {near!r}?"
+
+
+def test_without_a_near_one_all_are_told() -> None:
+    assert unknown("parameter", ["xyz"], ["top", "q"]).detail == "unknown parameter 'xyz'. Known: top, q."
+    assert unknown("parameter", ["xyz"], []).detail == "unknown parameter 'xyz'. Known: none."
+    many = unknown("field", list("vwxyz"), ["top"], "input[3]")
+    assert many.detail == "unknown fields 'v', 'w', 'x' and 2 more in input[3]. Known: top."
+    assert many.param == "input[3].v"
+
+
+def test_a_name_that_cannot_be_written_down_can_still_be_told() -> None:
+    fault = unknown("field", ["\ud800" + "x" * 1000], ["top"])
+    assert fault.response().status_code == 422
+    assert len(fault.detail) < 150
+
+
+def test_names_with_other_spellings_are_known() -> None:
+    assert {"encoding_format", "embedding_type", "normalize", "user"} <= set(known_names(EmbeddingQuestion))
+    assert set(known_names(SearchQuestion)) - set(known_names(SearchAddress)) == {"text", "image"}
+    require_known({"a": 1}, ["a", "b"])
+    with pytest.raises(Fault, match="unknown field 'c'"):
+        require_known({"a": 1, "c": 2}, ["a", "b"])
