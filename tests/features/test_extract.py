@@ -120,8 +120,11 @@ def test_all_good_means_the_dataset_itself(teacher, pictures: PairDataset, tmp_p
     [
         (lambda n: np.full((n, 4), np.nan), r"teacher 'counting' .* not finite for .*00\.png"),
         (lambda n: np.zeros((n, 4)), r"teacher 'counting' .* all zero for .*00\.png"),
-        (lambda n: np.ones((n, 3)), "teacher 'counting' has width 4, but the features have width 3"),
-        (lambda n: np.ones((n - 1, 4)), "teacher 'counting' was given features of shape"),
+        (
+            lambda n: np.ones((n, 3)),
+            r"teacher 'counting' .class CountingTeacher. gave rows of width 3 for .*00\.png.* its dim is 4",
+        ),
+        (lambda n: np.ones((n - 1, 4)), r"teacher 'counting' .* gave 10 rows for 11 images: .*00\.png"),
     ],
 )
 def test_unfit_teacher_output_is_named_and_not_stored(teacher, pictures, tmp_path, rows, words):

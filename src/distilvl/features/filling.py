@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from distilvl.data.records import ImageSource
 from distilvl.features.asking import Asker
-from distilvl.features.blocks import Block, share_blocks
+from distilvl.features.blocks import Block, one_block, share_blocks
 from distilvl.features.image_calls import image_calls, made_ahead
 from distilvl.features.store import FeatureStore
-from distilvl.progress import Ticker
+from distilvl.progress import Ticker, progress
 from distilvl.teachers.base import Teacher
 
 
@@ -37,6 +40,7 @@ def fill_images(
     ticker: Ticker,
     *,
     skip_bad: bool,
+    answered: Callable[[], object] = lambda: None,
 ) -> Filled:
     """Store the teacher's rows for all images that `blocks` lack, sharing the work with other writers.
 
@@ -49,6 +53,7 @@ def fill_images(
         images: the source of every key that the store lacks.
         ticker: told of every image.
         skip_bad: leave out what cannot be decoded, or is refused by the teacher, instead of raising.
+        answered: called after every call that the teacher has answered.
 
     Raises:
         BadImageError: an image that cannot be decoded, unless `skip_bad`.
@@ -63,6 +68,7 @@ def fill_images(
         for call in made_ahead(image_calls(unasked, skip_bad=skip_bad)):
             if call.keys:
                 rows |= asker.ask(call.keys, call.images, call.names)
+                answered()
             bad.extend(call.bad)
             ticker.advance(len(call.bad))
         good = [key for key in missing if key in rows]
@@ -76,20 +82,77 @@ def fill_images(
 
 
 def fill_captions(
-    teacher: Teacher, store: FeatureStore, blocks: Sequence[Block], captions: Mapping[bytes, str], ticker: Ticker
+    teacher: Teacher,
+    store: FeatureStore,
+    blocks: Sequence[Block],
+    captions: Mapping[bytes, str],
+    ticker: Ticker,
+    *,
+    tried: bool = False,
 ) -> Filled:
-    """As `fill_images`, for blocks of captions, of which none can be bad."""
-    asker = Asker(teacher, store, "text", ticker)
+    """As `fill_images`, for blocks of captions, of which none can be bad; `tried` says that some were asked before."""
+    asker = Asker(teacher, store, "text", ticker, tried=tried)
 
     def work(number: int, missing: list[bytes]) -> None:
-        rows = asker.kept(missing)
-        unasked = [key for key in missing if key not in rows]
-        texts = [captions[key] for key in unasked]
-        if texts:
-            rows |= asker.ask(unasked, texts, texts)
-        store.add("text", missing, np.stack([rows[key] for key in missing]), number)
+        store.add("text", missing, _caption_rows(asker, captions, missing), number)
         asker.settle()
 
     share_blocks(store, blocks, work, ticker)
     asker.settle()
     return Filled(asker.asked, [])
+
+
+class CaptionTrial:
+    """Captions that were asked about before the first image; see `caption_trial`.
+
+    Attributes:
+        asked: number of captions that the teacher answered now.
+    """
+
+    def __init__(self, asked: int = 0, keep: Callable[[], None] = lambda: None) -> None:
+        self.asked, self._keep = asked, keep
+
+    def keep(self) -> None:
+        """Store their rows; does nothing when called again."""
+        keep, self._keep = self._keep, lambda: None
+        keep()
+
+
+@contextmanager
+def caption_trial(
+    teacher: Teacher, store: FeatureStore, blocks: Sequence[Block], captions: Mapping[bytes, str]
+) -> Iterator[CaptionTrial]:
+    """Ask about one block of captions now, before all images, so that a fault of the text side is found at once.
+
+    The block is asked about as it would be later, and claimed, so that nothing is asked twice and the bytes that are
+    stored are the same. Its rows are stored by `keep`, to be called when an image has been answered, too, and in any
+    case when the `with` block ends well: of a teacher that fails at its first images nothing is stored.
+
+    Raises:
+        DistilvlError: as `Asker.ask`.
+    """
+    with ExitStack() as claim:
+        trial = CaptionTrial()
+        if (found := claim.enter_context(one_block(store, blocks))) is not None:
+            number, missing = found
+            with progress("teacher: first captions", len(missing)) as ticker:
+                asker = Asker(teacher, store, "text", ticker)
+                rows = _caption_rows(asker, captions, missing)
+
+            def keep() -> None:
+                store.add("text", missing, rows, number)
+                asker.settle()
+                claim.close()
+
+            trial = CaptionTrial(asker.asked, keep)
+        yield trial
+        trial.keep()
+
+
+def _caption_rows(asker: Asker, captions: Mapping[bytes, str], missing: Sequence[bytes]) -> npt.NDArray[Any]:
+    rows = asker.kept(missing)
+    unasked = [key for key in missing if key not in rows]
+    texts = [captions[key] for key in unasked]
+    if texts:
+        rows |= asker.ask(unasked, texts, texts)
+    return np.stack([rows[key] for key in missing])

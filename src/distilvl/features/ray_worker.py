@@ -16,6 +16,8 @@ from distilvl.features.filling import Filled, fill_captions, fill_images
 from distilvl.features.keys import KEY_BYTES
 from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
+from distilvl.teachers.base import Teacher
+from distilvl.teachers.checked import checked
 from distilvl.teachers.loading import load_teacher
 from distilvl.teachers.piecewise import PiecewiseTeacher
 
@@ -96,7 +98,7 @@ class RayWorker:
         self._error = ""
         try:
             _enter(folder)
-            self._teacher = load_teacher(spec)
+            self._teacher: Teacher = checked(load_teacher(spec))
             if isinstance(self._teacher, PiecewiseTeacher):
                 raise DistilvlError(
                     f"the teacher {self._teacher.name!r} is behind an API, whose limits hold for all workers together.",

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.students.widths import load_widths
 from distilvl.teachers.accepted import ACCEPTED_TEACHERS
 from distilvl.teachers.options import DEFAULTS, RunOptions
@@ -60,11 +61,11 @@ class SentenceTransformerTeacher:
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
         """RGB images to float32 rows, shape (n, D)."""
-        return self._encode(list(images))
+        return self._encode(list_of_images(images))
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to float32 rows, shape (n, D)."""
-        return self._encode([as_text(text) for text in texts])
+        return self._encode([as_text(text) for text in list_of_texts(texts)])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self._model.encode(
