@@ -97,7 +97,7 @@ def extract_features(
             progress("teacher: images", lacking) as ticker,
         ):
             filled = fill_images(
-                teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, answered=trial.keep
+                teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, answered=trial.go_on
             )
         asked_images, asked_texts, bad = filled.asked, trial.asked, filled.bad
     if lacking := len(store.missing("text", list(work.captions))):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from distilvl.features.asking import Asker
 from distilvl.features.blocks import Block, one_block, share_blocks
 from distilvl.features.image_calls import image_calls, made_ahead
 from distilvl.features.store import FeatureStore
-from distilvl.progress import Ticker, progress
+from distilvl.progress import Silence, Ticker, progress
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.piecewise import PiecewiseTeacher
 
 
 @dataclass(frozen=True)
@@ -103,50 +104,58 @@ def fill_captions(
 
 
 class CaptionTrial:
-    """Captions that were asked about before the first image; see `caption_trial`.
+    """Captions that are asked about before most images are; see `caption_trial`.
 
     Attributes:
         asked: number of captions that the teacher answered now.
     """
 
-    def __init__(self, asked: int = 0, keep: Callable[[], None] = lambda: None) -> None:
-        self.asked, self._keep = asked, keep
+    def __init__(self, steps: Iterator[int]) -> None:
+        self._steps, self.asked = steps, 0
 
-    def keep(self) -> None:
-        """Store their rows; does nothing when called again."""
-        keep, self._keep = self._keep, lambda: None
-        keep()
+    def go_on(self) -> None:
+        """The next step, if there is one: to ask, then to store."""
+        self.asked = next(self._steps, self.asked)
 
 
 @contextmanager
 def caption_trial(
     teacher: Teacher, store: FeatureStore, blocks: Sequence[Block], captions: Mapping[bytes, str]
 ) -> Iterator[CaptionTrial]:
-    """Ask about one block of captions now, before all images, so that a fault of the text side is found at once.
+    """Ask about one block of captions first, so that a fault of the text side is not found after all images.
 
     The block is asked about as it would be later, and claimed, so that nothing is asked twice and the bytes that are
-    stored are the same. Its rows are stored by `keep`, to be called when an image has been answered, too, and in any
-    case when the `with` block ends well: of a teacher that fails at its first images nothing is stored.
+    stored are the same. Its rows are stored when an image has been answered, too, which `go_on` is to say: of a
+    teacher that fails at its first images nothing is stored. Teachers behind an API, whose answers are kept in any
+    case, are asked about the first images before that.
 
     Raises:
-        DistilvlError: as `Asker.ask`.
+        DistilvlError: as `Asker.ask`; also by `go_on`.
     """
-    with ExitStack() as claim:
-        trial = CaptionTrial()
-        if (found := claim.enter_context(one_block(store, blocks))) is not None:
-            number, missing = found
-            with progress("teacher: first captions", len(missing)) as ticker:
-                asker = Asker(teacher, store, "text", ticker)
-                rows = _caption_rows(asker, captions, missing)
-
-            def keep() -> None:
-                store.add("text", missing, rows, number)
-                asker.settle()
-                claim.close()
-
-            trial = CaptionTrial(asker.asked, keep)
+    paid = isinstance(teacher, PiecewiseTeacher)
+    with closing(_trial_steps(teacher, store, blocks, captions, show=not paid)) as steps:
+        trial = CaptionTrial(steps)
+        if not paid:
+            trial.go_on()
         yield trial
-        trial.keep()
+        for asked in steps:
+            trial.asked = asked
+
+
+def _trial_steps(
+    teacher: Teacher, store: FeatureStore, blocks: Sequence[Block], captions: Mapping[bytes, str], *, show: bool
+) -> Generator[int, None, None]:
+    with one_block(store, blocks) as found:
+        if found is None:
+            return
+        number, missing = found
+        # Two bars at a time would be one too many for a terminal.
+        with progress("teacher: first captions", len(missing)) if show else nullcontext(Silence()) as ticker:
+            asker = Asker(teacher, store, "text", ticker)
+            rows = _caption_rows(asker, captions, missing)
+        yield asker.asked
+        store.add("text", missing, rows, number)
+        asker.settle()
 
 
 def _caption_rows(asker: Asker, captions: Mapping[bytes, str], missing: Sequence[bytes]) -> npt.NDArray[Any]:

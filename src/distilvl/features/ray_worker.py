@@ -16,6 +16,7 @@ from distilvl.features.filling import Filled, fill_captions, fill_images
 from distilvl.features.keys import KEY_BYTES
 from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
+from distilvl.progress import Silence
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checked import checked
 from distilvl.teachers.loading import load_teacher
@@ -129,18 +130,12 @@ class RayWorker:
         keys = row["keys"]
         cut = tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))
         blocks = [Block(row["modality"], row["number"], cut)]
+        # What is done is counted where the answers arrive.
         if row["modality"] == "text":
             captions = {item["key"]: item["text"] for item in row["items"]}
-            return fill_captions(self._teacher, self._store, blocks, captions, _Silent())
+            return fill_captions(self._teacher, self._store, blocks, captions, Silence())
         images = {item["key"]: _received(item) for item in row["items"]}
-        return fill_images(self._teacher, self._store, blocks, images, _Silent(), skip_bad=self._skip_bad)
-
-
-class _Silent:
-    """A ticker: what is done is counted where the answers arrive."""
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        pass
+        return fill_images(self._teacher, self._store, blocks, images, Silence(), skip_bad=self._skip_bad)
 
 
 def _received(item: dict[str, Any]) -> ImageSource:
