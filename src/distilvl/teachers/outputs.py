@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.floating[Any]]
 
-# Where models keep the rows that are wanted, best first; an answer with one of them is returned whole by mistake.
+# Where models keep the rows that are wanted; an answer with one of them is returned whole by mistake.
 _FIELDS = ("image_embeds", "text_embeds", "sentence_embedding", "embeddings", "pooler_output")
 _FLOATS = "Return floating-point numbers, such as rows.astype(numpy.float32)."
 
@@ -71,7 +71,7 @@ def _refuse_whole_answers(output: object) -> None:
         raise UnfitOutputError(f"a {kind}", _FLOATS)
     has = [name for name in _FIELDS if _field(output, name)]
     if has:
-        raise UnfitOutputError(f"a {kind} with {' and '.join(has)}", f"Return its {has[0]}.")
+        raise UnfitOutputError(f"a {kind} with {' and '.join(has)}", f"Return its {' or '.join(has)}.")
     if isinstance(output, Mapping):
         names = ", ".join(map(str, list(output)[:5]))
         raise UnfitOutputError(f"a {kind} of {names or 'nothing'}", "Return the array of rows in it.")
