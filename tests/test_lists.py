@@ -10,11 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_texts
+from distilvl.evaluation.zero_shot import class_features
 from distilvl.experiments.cost import StudentEncoder
 from distilvl.export.measure import _SideBySide
+from distilvl.export.precisions import check_precisions
 from distilvl.lists import NotAListError, list_of_images, list_of_texts
+from distilvl.recipes.loading import apply_overrides
 from distilvl.search.encoder import Encoder
 from distilvl.serving.batching import BatchedEncoder, Batcher
 from distilvl.students import DualEncoder, save_student
@@ -23,6 +27,7 @@ from distilvl.teachers import load_teacher
 from distilvl.teachers.demo_network import DemoTeacher
 from distilvl.teachers.options import RunOptions
 from distilvl.teachers.torch_teacher import TorchTeacher
+from distilvl.tracking.loading import load_trackers
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 LONE_TEXTS = ["a dog", "", b"a dog", bytearray(b"ab"), None, 5, {"a dog": 1}, {"a dog"}, np.array("a dog")]
@@ -135,3 +140,18 @@ def test_items_of_another_kind_are_named_by_their_place():
     with pytest.raises(NotAListError, match=r"item 0 is no picture but a str"):
         list_of_images(["a.png"])
     assert list_of_texts(text for text in ("a", "b")) == ["a", "b"]
+    assert list_of_texts({"a": 1, "b": 2}.keys()) == ["a", "b"]
+
+
+def test_a_string_is_no_list_of_settings_either(tmp_path: Path):
+    calls: list[Callable[[], Any]] = [
+        lambda: apply_overrides({}, "training.epochs=1"),
+        lambda: build_student("demo", 8, captions="a red circle"),
+        lambda: load_trackers("tensorboard"),
+        lambda: check_precisions("fp32"),
+        lambda: class_features(lambda texts: np.ones((len(texts), 2)), ["cat", "dog"], "a {}"),
+        lambda: PairDataset("one", (Record("0", FileImage("0.png"), "a dog", "train"),)),  # type: ignore[arg-type]
+    ]
+    for call in calls:
+        with pytest.raises(DistilvlError, match="one text"):
+            call()

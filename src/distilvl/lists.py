@@ -6,7 +6,7 @@ row for the one item would make the shape of what comes back depend on what was 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -56,7 +56,7 @@ def list_of_images(images: Iterable[Image.Image]) -> list[Image.Image]:
 
 def _listed(items: Any, what: str) -> list[Any]:
     # Their items are letters, numbers, keys, or in no order.
-    if isinstance(items, bytes | bytearray | memoryview | Mapping | Set) or not isinstance(items, Iterable):
+    if isinstance(items, bytes | bytearray | memoryview | Mapping | set | frozenset) or not isinstance(items, Iterable):
         raise NotAListError(f"a {type(items).__name__} was given where a list of {what} belongs.", "Give a list.")
     if isinstance(items, np.ndarray) and items.ndim != 1:
         shape = items.shape
