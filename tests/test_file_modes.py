@@ -86,7 +86,7 @@ def run(tmp_path: Path) -> Callable[..., None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("umask", (0o022, 0o077), ids=oct)
+@pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
 def test_everything_that_commands_write(umask: int, run: Callable[..., None], tmp_path: Path):
     for package in ("onnx", "onnxscript", "onnxruntime", "lancedb"):
         pytest.importorskip(package)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
@@ -262,3 +263,49 @@ def test_an_object_that_is_no_teacher(pictures: PairDataset, tmp_path: Path):
     with pytest.raises(DistilvlError, match="an object of the class dict is not a teacher: it has no method"):
         extract_features({}, pictures, tmp_path / "store")  # type: ignore[arg-type]
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda rows: torch.tensor(rows).bfloat16(),
+        lambda rows: torch.tensor(rows, requires_grad=True),
+        lambda rows: list(torch.tensor(rows).half()),
+        lambda rows: rows.tolist(),
+        lambda rows: rows[:, None].astype(">f4"),
+    ],
+)
+def test_teachers_that_return_tensors_or_lists(teacher, pictures: PairDataset, tmp_path: Path, returned):
+    whole = extract_features(teacher, pictures, tmp_path / "arrays").store
+    images, texts = teacher.encode_images, teacher.encode_texts
+    teacher.encode_images = lambda items: returned(images(items))
+    teacher.encode_texts = lambda items: returned(texts(items))
+    store = extract_features(teacher, pictures, tmp_path / "store").store
+    image_keys, text_keys = keys_of(pictures)
+    np.testing.assert_allclose(store.images(image_keys), whole.images(image_keys), atol=4e-3)
+    np.testing.assert_allclose(store.texts(text_keys), whole.texts(text_keys), atol=4e-3)
+
+
+def test_dropout_that_was_left_on_is_found_before_the_images(pictures: PairDataset, tmp_path: Path):
+    class Noisy:
+        name, revision, dim = "noisy", "1", 64
+
+        def __init__(self):
+            torch.manual_seed(0)
+            self.model, self.images = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Dropout(0.5)), 0
+
+        def encode_texts(self, texts):
+            return self.model(
+                torch.tensor([[float(len(text)), text.count("1"), text.count("a"), 1.0] for text in texts])
+            )
+
+        def encode_images(self, images):
+            self.images += len(images)
+            return torch.ones(len(images), 64)
+
+    teacher = Noisy()
+    with pytest.raises(
+        DistilvlError, match=r"class Noisy. gives another row for 'picture 0' when asked again: its model"
+    ):
+        extract_features(teacher, pictures, tmp_path / "store")
+    assert teacher.images == 0
