@@ -77,7 +77,7 @@ def test_a_disk_without_modes_is_left_as_it_is(tmp_path: Path, monkeypatch: pyte
 def run(tmp_path: Path) -> Callable[..., None]:
     def start(umask: int, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-c", DISTILVL, *arguments], umask=umask, capture_output=True, text=True, timeout=300,
+            [sys.executable, "-c", DISTILVL, *arguments], umask=umask, capture_output=True, text=True, timeout=500,
             check=False, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
