@@ -32,6 +32,7 @@ from distilvl.data.records import PairDataset
 from distilvl.data.scenes import SceneImage, scenes_dataset
 from distilvl.data.scenes.world import BACKGROUNDS, COLOURS, GRID, SHAPES, SIZES, TEXTURES, Scene
 from distilvl.evaluation.score import format_score, score
+from distilvl.features.atomic import give_usual_modes
 from distilvl.objectives import InfoNCE
 from distilvl.teachers.demo_network import DemoNetwork, pixels_of, split_words
 
@@ -173,6 +174,7 @@ def write(network: DemoNetwork, path: Path) -> None:
     }
     metadata = {"vocabulary": json.dumps(network.vocabulary), "dim": str(network.image.head[-1].out_features)}
     save_file(tensors, path, metadata=metadata)
+    give_usual_modes(path)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,11 @@ class _Lines:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
-class _Silence:
+class Silence:
+    """A ticker that shows nothing."""
+
     def advance(self, count: int = 1, note: str = "") -> None:
-        pass
+        """Do nothing."""
 
 
 _silent = False
@@ -72,7 +74,7 @@ def silenced() -> bool:
 def progress(description: str, total: int, done: int = 0) -> Iterator[Ticker]:
     """A ticker for `total` units of work, named `description`; `done` of them were done by an earlier call."""
     if _silent:
-        yield _Silence()
+        yield Silence()
         return
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -48,6 +48,9 @@ def test_the_index_holds_the_students_rows(exported: Path, photos: Path, tmp_pat
         assert (tmp_path / "site" / "thumbnails" / f"{index[k]['id']}.jpg").is_file()
     assert bundle.size == sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file())
     assert str(photos) not in (tmp_path / "site" / "index.json").read_text(encoding="utf-8")
+    (tmp_path / "ordinary").touch()
+    modes = {path.stat().st_mode for path in bundle.folder.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
 
 
 @pytest.mark.usefixtures("no_libraries")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
@@ -23,6 +24,9 @@ from distilvl.features import (
     prepare_features,
     text_key,
 )
+from distilvl.features.claims import Claims
+from distilvl.features.extract import Work
+from distilvl.features.filling import caption_trial
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -120,8 +124,11 @@ def test_all_good_means_the_dataset_itself(teacher, pictures: PairDataset, tmp_p
     [
         (lambda n: np.full((n, 4), np.nan), r"teacher 'counting' .* not finite for .*00\.png"),
         (lambda n: np.zeros((n, 4)), r"teacher 'counting' .* all zero for .*00\.png"),
-        (lambda n: np.ones((n, 3)), "teacher 'counting' has width 4, but the features have width 3"),
-        (lambda n: np.ones((n - 1, 4)), "teacher 'counting' was given features of shape"),
+        (
+            lambda n: np.ones((n, 3)),
+            r"teacher 'counting' .class CountingTeacher. gave rows of width 3 for .*00\.png.* its dim is 4",
+        ),
+        (lambda n: np.ones((n - 1, 4)), r"teacher 'counting' .* gave 10 rows for 11 images: .*00\.png"),
     ],
 )
 def test_unfit_teacher_output_is_named_and_not_stored(teacher, pictures, tmp_path, rows, words):
@@ -200,3 +207,105 @@ def test_images_and_captions_need_not_belong_together(teacher, pictures: PairDat
     assert (report.asked_images, report.asked_texts) == (11, 2)
     assert report.store.texts([text_key("one text")]).shape == (1, 4)
     assert prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out").store.path == tmp_path / "store"
+
+
+def test_a_fault_of_the_text_side_is_found_before_an_image_is_asked(teacher, pictures: PairDataset, tmp_path: Path):
+    teacher.encode_texts = lambda texts: np.ones((len(texts), 3))
+    with pytest.raises(DistilvlError, match=r"class CountingTeacher. gave rows of width 3 for 'picture 0'.* dim is 4"):
+        extract_features(teacher, pictures, tmp_path / "store")
+    assert teacher.images == []
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["manifest.json"]
+
+
+def test_the_captions_that_are_tried_first_are_asked_once_and_stored_alike(teacher, pictures, tmp_path: Path):
+    order: list[str] = []
+    images, texts = teacher.encode_images, teacher.encode_texts
+    teacher.encode_images = lambda items: (order.append(f"{len(items)} images"), images(items))[1]
+    teacher.encode_texts = lambda items: (order.append(f"{len(items)} texts"), texts(items))[1]
+    report = extract_features(teacher, pictures, tmp_path / "store", shard_size=5)
+    assert order == ["5 texts", "5 images", "5 images", "1 images", "5 texts", "3 texts"]
+    assert (report.asked_images, report.asked_texts) == (11, 13)
+    # The same store made without a trial: captions alone, then images.
+    lone = UnpairedDataset("a", (UnpairedImage("0", pictures[0].image),), tuple(dict.fromkeys(pictures.captions)))
+    extract_features(teacher, lone, tmp_path / "parts", shard_size=5)
+    for path in (tmp_path / "store").glob("text-*"):
+        assert (tmp_path / "parts" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_trial_of_captions_leaves_blocks_of_others_alone(teacher, pictures: PairDataset, tmp_path: Path):
+    """Another writer has the first block: this one tries the second, and finds the first done in the end."""
+    manifest = Manifest(teacher="counting", revision="1", dim=4)
+    store = FeatureStore.create(tmp_path / "store", manifest)
+    work = Work.of(pictures, skip_bad=False, shard_size=5)
+    claim = Claims(store.path).take(work.caption_blocks[0].claim_name)
+    assert claim is not None
+    with claim, caption_trial(teacher, store, work.caption_blocks, work.captions) as trial:
+        assert (trial.asked, teacher.texts) == (5, list(work.captions.values())[5:10])
+    assert [shard.index for shard in store.shards("text")] == [1]
+
+
+def test_a_teacher_that_fails_is_named_with_the_item(teacher, pictures: PairDataset, tmp_path: Path):
+    def fail(images):
+        if any(image.getpixel((0, 0))[0] == 140 for image in images):
+            raise ZeroDivisionError("a bad\npicture")
+        return np.ones((len(images), 4))
+
+    teacher.encode_images = fail
+    with pytest.raises(
+        DistilvlError, match=r"class CountingTeacher. failed in encode_images at '.*07\.png': Zero"
+    ) as error:
+        extract_features(teacher, pictures, tmp_path / "store")
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_an_object_that_is_no_teacher(pictures: PairDataset, tmp_path: Path):
+    with pytest.raises(DistilvlError, match="an object of the class dict is not a teacher: it has no method"):
+        extract_features({}, pictures, tmp_path / "store")  # type: ignore[arg-type]
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda rows: torch.tensor(rows).bfloat16(),
+        lambda rows: torch.tensor(rows, requires_grad=True),
+        lambda rows: list(torch.tensor(rows).half()),
+        lambda rows: rows.tolist(),
+        lambda rows: rows[:, None].astype(">f4"),
+    ],
+)
+def test_teachers_that_return_tensors_or_lists(teacher, pictures: PairDataset, tmp_path: Path, returned):
+    whole = extract_features(teacher, pictures, tmp_path / "arrays").store
+    images, texts = teacher.encode_images, teacher.encode_texts
+    teacher.encode_images = lambda items: returned(images(items))
+    teacher.encode_texts = lambda items: returned(texts(items))
+    store = extract_features(teacher, pictures, tmp_path / "store").store
+    image_keys, text_keys = keys_of(pictures)
+    np.testing.assert_allclose(store.images(image_keys), whole.images(image_keys), atol=4e-3)
+    np.testing.assert_allclose(store.texts(text_keys), whole.texts(text_keys), atol=4e-3)
+
+
+def test_dropout_that_was_left_on_is_found_before_the_images(pictures: PairDataset, tmp_path: Path):
+    class Noisy:
+        name, revision, dim = "noisy", "1", 64
+
+        def __init__(self):
+            torch.manual_seed(0)
+            self.model, self.images = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Dropout(0.5)), 0
+
+        def encode_texts(self, texts):
+            return self.model(
+                torch.tensor([[float(len(text)), text.count("1"), text.count("a"), 1.0] for text in texts])
+            )
+
+        def encode_images(self, images):
+            self.images += len(images)
+            return torch.ones(len(images), 64)
+
+    teacher = Noisy()
+    with pytest.raises(
+        DistilvlError, match=r"class Noisy. gives another row for 'picture 0' when asked again: its model"
+    ):
+        extract_features(teacher, pictures, tmp_path / "store")
+    assert teacher.images == 0

@@ -19,7 +19,7 @@ from PIL import Image
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.extract import Work
-from distilvl.features.ray_engine import _complete
+from distilvl.features.ray_engine import _complete, _orders
 
 pytest.importorskip("ray.data")
 
@@ -145,3 +145,11 @@ def test_a_store_that_was_written_elsewhere(teacher, pictures, tmp_path: Path):
     with pytest.raises(DistilvlError, match="lacks what they wrote"):
         _complete(tmp_path / "store", work, [])
     assert _complete(tmp_path / "store", work, list(work.images))
+
+
+def test_a_block_of_captions_goes_out_before_the_images(pictures):
+    work = Work.of(pictures, skip_bad=False, shard_size=5)
+    orders = [order.to_pylist()[0] for order in _orders(work, {block: list(block.keys) for block in work.blocks})]
+    assert [(order["modality"], order["number"]) for order in orders] == [
+        ("text", 0), ("image", 0), ("image", 1), ("image", 2), ("text", 1), ("text", 2),
+    ]  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -42,3 +43,14 @@ def test_an_http_dialect_gets_the_whole_spec(spec: str, monkeypatch: pytest.Monk
 def test_other_addresses_are_no_teachers(spec: str):
     with pytest.raises(DistilvlError, match="there is no teacher"):
         load_teacher(spec)
+
+
+@pytest.mark.parametrize("given", [None, 3, object(), ["demo"]])
+def test_what_is_no_text_is_no_teacher(given: object):
+    with pytest.raises(DistilvlError, match=rf"named by a text, not by a {type(given).__name__}"):
+        load_teacher(given)  # type: ignore[arg-type]
+
+
+def test_a_path_is_a_name_too(tmp_path: Path):
+    with pytest.raises(DistilvlError, match="does not exist"):
+        load_teacher(tmp_path / "teacher.py:Mine")

@@ -92,3 +92,24 @@ def test_failing_file(tmp_path: Path, text: str):
 def test_not_a_teacher(tmp_path: Path, old: str, new: str, words: str):
     with pytest.raises(DistilvlError, match=words):
         load_teacher(spec(tmp_path, GOOD.replace(old, new)))
+
+
+def test_a_class_that_needs_arguments(tmp_path: Path):
+    text = GOOD.replace(
+        "    def encode_images", "    def __init__(self, folder, *, size, **more): ...\n    def encode_images"
+    )
+    with pytest.raises(
+        DistilvlError, match=r":Good needs the arguments folder, size, and is made without any.*function"
+    ):
+        load_teacher(spec(tmp_path, text))
+
+
+def test_a_function_that_makes_one(tmp_path: Path):
+    assert load_teacher(spec(tmp_path, GOOD + "\ndef made(name='other'): return Good(name)\n", "made")).name == "other"
+    with pytest.raises(DistilvlError, match="Good is a class, not a teacher"):
+        load_teacher(spec(tmp_path, GOOD + "\ndef made(): return Good\n", "made"))
+
+
+def test_a_script_that_ends_the_program(tmp_path: Path):
+    with pytest.raises(DistilvlError, match=r"cannot be loaded: SystemExit: 3"):
+        load_teacher(spec(tmp_path, GOOD + "\nimport sys; sys.exit(3)\n"))

@@ -84,7 +84,7 @@ class PairDataset(Sequence[Record]):
         left_out: what the reader passed over; see `LeftOut`.
 
     Raises:
-        DistilvlError: duplicate `image_id`, or an image without captions.
+        DistilvlError: duplicate `image_id`, an image without captions, or one text in the place of several.
     """
 
     name: str
@@ -100,6 +100,10 @@ class PairDataset(Sequence[Record]):
                     "Give every image an id of its own, or merge its captions into one entry.",
                 )
             seen.add(record.image_id)
+            if isinstance(record.captions, str):
+                raise DistilvlError(
+                    f"the captions of image {record.image_id!r} in {self.name} are one text.", "Write (caption,)."
+                )
             if not any(caption.strip() for caption in record.captions):
                 raise DistilvlError(
                     f"image {record.image_id!r} in {self.name} has no captions.",

@@ -65,6 +65,8 @@ class UnpairedDataset:
         return list(self.texts)
 
     def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise DistilvlError(f"the texts of {self.name} are one text.", "Write (text,).")
         for what, items in (("images", [image.image_id for image in self.images]), ("texts", self.texts)):
             if not items:
                 raise DistilvlError(f"{self.name} has no {what}.", "Both sides are needed.")

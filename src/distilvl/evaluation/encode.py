@@ -13,7 +13,10 @@ from sentence_transformers import SentenceTransformer
 from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_texts
+from distilvl.teachers.ask import ask
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.checked import bare
 from distilvl.teachers.sentence_transformer import as_text
 
 _BATCH = 64
@@ -57,28 +60,40 @@ def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False
 
     Raises:
         BadImageError: an undecodable image, unless `skip_bad`.
+        DistilvlError: a teacher that fails, or gives no rows of its width; see `ask`.
     """
     decoding = Decoding(dataset, skip_bad, "encoding images")
-    images = np.concatenate([_encode_images(model, block) for block in decoding.blocks()])
+    blocks = []
+    for block in decoding.blocks():
+        names = [dataset[row].image.name for row in decoding.rows[-len(block) :]]
+        blocks.append(_encode_images(model, block, names))
+    images = np.concatenate(blocks)
     decoded = only_images(dataset, decoding.rows)
     return EncodedDataset(decoded, decoding.keys, images, encode_texts(model, decoded.captions), decoding.skipped)
 
 
 def encode_texts(model: Model, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(m, D) float32; a text that occurs several times is encoded once."""
+    """(m, D) float32; a text that occurs several times is encoded once.
+
+    Raises:
+        NotAListError: one text instead of a list.
+        DistilvlError: a teacher that fails, or gives no rows of its width; see `ask`.
+    """
+    texts = list_of_texts(texts)
     unique = list(dict.fromkeys(texts))
     row = {text: k for k, text in enumerate(unique)}
     if isinstance(model, Teacher):
-        blocks = [model.encode_texts(unique[k : k + _BATCH]) for k in range(0, len(unique), _BATCH)]
+        parts = [unique[k : k + _BATCH] for k in range(0, len(unique), _BATCH)]
+        blocks = [ask(bare(model), "text", part, part) for part in parts]
         features = np.concatenate([np.asarray(block, dtype=np.float32) for block in blocks])
     else:
         features = _encode(model, [as_text(text) for text in unique])
     return features[[row[text] for text in texts]]
 
 
-def _encode_images(model: Model, images: list[Any]) -> npt.NDArray[np.float32]:
+def _encode_images(model: Model, images: list[Any], names: list[str]) -> npt.NDArray[np.float32]:
     if isinstance(model, Teacher):
-        return np.asarray(model.encode_images(images), dtype=np.float32)
+        return np.asarray(ask(bare(model), "image", images, names), dtype=np.float32)
     return _encode(model, images)
 
 

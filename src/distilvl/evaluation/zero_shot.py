@@ -12,6 +12,7 @@ import numpy.typing as npt
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ranks import TIE_TOLERANCE
 from distilvl.evaluation.rows import Floats, checked_rows, refuse_any
+from distilvl.lists import list_of_texts
 
 TEMPLATES = ("a photo of a {}.",)
 """The prompt that CLIP uses where nothing is known of the images (Radford et al., ICML 2021, section 3.1.4)."""
@@ -53,6 +54,7 @@ def class_features(
     Raises:
         DistilvlError: fewer than two classes, a name twice, a template without `{}`, features that cannot be scored.
     """
+    names, templates = list_of_texts(names), list_of_texts(templates)
     if len(names) < 2 or len(set(names)) < len(names):
         raise DistilvlError(f"the classes are {', '.join(names)}.", "Give at least two names, each once.")
     for template in templates:

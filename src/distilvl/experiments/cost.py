@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distilvl.errors import DistilvlError
 from distilvl.experiments.rendering import NONE, csv_text, markdown_table
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.students.storage import count_parameters
 from distilvl.teachers.sentence_transformer import as_text
 
@@ -52,11 +53,11 @@ class StudentEncoder:
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
         """RGB images to rows, shape (n, D)."""
-        return self._encode(list(images))
+        return self._encode(list_of_images(images))
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to rows, shape (n, D)."""
-        return self._encode([as_text(text) for text in texts])
+        return self._encode([as_text(text) for text in list_of_texts(texts)])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
         rows = self._student.encode(items, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)

@@ -15,6 +15,7 @@ from distilvl.data.records import PairDataset
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.evaluation.score import score
 from distilvl.experiments.cost import Encoder
+from distilvl.lists import list_of_images, list_of_texts
 
 REPEATS = 30
 _WARM_UP = 3
@@ -32,10 +33,12 @@ class _SideBySide:
         self.columns: dict[str, slice] = {}
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        return self._joined([encoder.encode_images(images) for encoder in self._encoders.values()])
+        listed = list_of_images(images)
+        return self._joined([encoder.encode_images(listed) for encoder in self._encoders.values()])
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
-        return self._joined([encoder.encode_texts(texts) for encoder in self._encoders.values()])
+        listed = list_of_texts(texts)
+        return self._joined([encoder.encode_texts(listed) for encoder in self._encoders.values()])
 
     def _joined(self, blocks: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         ends = np.cumsum([block.shape[1] for block in blocks])

@@ -13,6 +13,7 @@ from distilvl.errors import DistilvlError
 from distilvl.export.graphs import layers
 from distilvl.export.half import to_half
 from distilvl.export.quantize import to_int8
+from distilvl.lists import list_of_texts
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -40,8 +41,10 @@ def check_precisions(precisions: Sequence[str]) -> tuple[str, ...]:
     """The precisions in the order of `PRECISIONS`, each once.
 
     Raises:
+        NotAListError: one name instead of a list.
         DistilvlError: none, or an unknown one.
     """
+    precisions = list_of_texts(precisions)
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown or not precisions:
         what = f"precision {unknown[0]!r} is unknown" if unknown else "no precision was asked for"

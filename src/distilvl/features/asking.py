@@ -15,7 +15,10 @@ from distilvl.features.rows import storable_rows
 from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore
 from distilvl.progress import Ticker
+from distilvl.teachers.ask import answered, ask, named, said, who
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.checked import bare
+from distilvl.teachers.first_look import look_at_first
 from distilvl.teachers.piecewise import PiecewiseTeacher, UnansweredError
 
 Row = npt.NDArray[Any]
@@ -30,6 +33,7 @@ class Asker:
         modality: of all items.
         ticker: told of every answer.
         skip_refused: leave out items that the teacher does not take, instead of raising.
+        tried: its first answers have been looked at (`look_at_first`).
 
     Attributes:
         refused: keys of the items left out.
@@ -37,10 +41,17 @@ class Asker:
     """
 
     def __init__(
-        self, teacher: Teacher, store: FeatureStore, modality: Modality, ticker: Ticker, *, skip_refused: bool = False
+        self,
+        teacher: Teacher,
+        store: FeatureStore,
+        modality: Modality,
+        ticker: Ticker,
+        *,
+        skip_refused: bool = False,
+        tried: bool = False,
     ) -> None:
-        self._teacher, self._store, self._modality = teacher, store, modality
-        self._ticker, self._skip_refused = ticker, skip_refused
+        self._teacher, self._store, self._modality = bare(teacher), store, modality
+        self._ticker, self._skip_refused, self._tried = ticker, skip_refused, tried
         self._answers = Answers(store, modality) if isinstance(teacher, PiecewiseTeacher) else None
         self._lock = threading.Lock()
         self.refused: list[bytes] = []
@@ -72,9 +83,11 @@ class Asker:
             DistilvlError: rows that are not fit to be stored, or no answer; it names the first such item.
         """
         if self._answers is None:
-            encode = self._teacher.encode_images if self._modality == "image" else self._teacher.encode_texts
-            rows = np.asarray(encode(items))
+            rows = ask(self._teacher, self._modality, items, names)
             self._check(rows, names)
+            if not self._tried:
+                look_at_first(self._teacher, self._modality, items, names, rows)
+                self._tried = True
             self._count(len(keys))
             return dict(zip(keys, rows, strict=True))
         return self._ask_piecewise(self._answers, keys, items, names)
@@ -84,18 +97,20 @@ class Asker:
     ) -> dict[bytes, Row]:
         found: dict[bytes, Row] = {}
 
-        def arrived(positions: Sequence[int], rows: Row) -> None:
-            self._check(rows, [names[position] for position in positions])
-            answered = [keys[position] for position in positions]
-            answers.keep(answered, rows.astype(np.float32))
+        def arrived(positions: Sequence[int], output: object) -> None:
+            called = [names[position] for position in positions]
+            rows = answered(self._teacher, output, self._modality, called)
+            self._check(rows, called)
+            kept = [keys[position] for position in positions]
+            answers.keep(kept, rows.astype(np.float32))
             with self._lock:
-                found.update(zip(answered, rows.astype(np.float32), strict=True))
-                self._count(len(answered))
+                found.update(zip(kept, rows.astype(np.float32), strict=True))
+                self._count(len(kept))
 
         assert isinstance(self._teacher, PiecewiseTeacher)
-        ask = self._teacher.ask_images if self._modality == "image" else self._teacher.ask_texts
+        method = "ask_images" if self._modality == "image" else "ask_texts"
         try:
-            ask(items, arrived)
+            getattr(self._teacher, method)(items, arrived)
         except UnansweredError as error:
             if not (error.refused and self._skip_refused):
                 others = f" and {len(error.positions) - 1} others" if len(error.positions) > 1 else ""
@@ -106,6 +121,15 @@ class Asker:
                 ) from error
             self.refused += [keys[position] for position in error.positions]
             self._ticker.advance(len(error.positions))
+        except DistilvlError:
+            raise
+        # Anything at all can go wrong in code that is not ours.
+        except Exception as error:
+            where = named(names, self._modality)
+            raise DistilvlError(
+                f"{who(self._teacher)} failed in {method} at {where}: {said(error)}.",
+                "Mend the teacher; the same command then continues.",
+            ) from error
         left_out = set(self.refused)
         for key, name in zip(keys, names, strict=True):
             if key not in found and key not in left_out:
@@ -116,7 +140,7 @@ class Asker:
         return found
 
     def _check(self, rows: Row, names: Sequence[str]) -> None:
-        storable_rows(rows, len(names), self._store.manifest, f"teacher {self._teacher.name!r}", names)
+        storable_rows(rows, len(names), self._store.manifest, who(self._teacher), names)
 
     def _count(self, answered: int) -> None:
         self.asked += answered

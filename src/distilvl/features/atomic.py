@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -69,6 +70,26 @@ def _partial(path: Path, data: bytes) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def give_usual_modes(path: Path) -> None:
+    """Give the file `path`, or all files in the folder `path`, the mode of a file that is simply opened for writing.
+
+    Some libraries write to a private temporary file and rename it (safetensors since 0.8), so that what they write is
+    its owner's alone whatever the umask says. A file made here tells what the umask, or the folder, gives: asking the
+    system for the umask would change it for a moment, for all threads. A disk that knows no modes is left as it is.
+    """
+    files = [found for found in path.rglob("*") if found.is_file()] if path.is_dir() else [path]
+    probe = (path if path.is_dir() else path.parent) / f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-mode"
+    with contextlib.suppress(OSError):
+        try:
+            with probe.open("x"):
+                usual = stat.S_IMODE(probe.stat().st_mode)
+        finally:
+            probe.unlink(missing_ok=True)
+        for file in files:
+            if stat.S_IMODE(file.stat().st_mode) != usual:
+                file.chmod(usual)
 
 
 def storage_error(path: Path, error: OSError) -> DistilvlError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from distilvl.features.claims import Claims
@@ -50,6 +51,25 @@ def cut_blocks(modality: Modality, keys: Sequence[bytes], size: int) -> list[Blo
     """
     starts = range(0, len(keys), size)
     return [Block(modality, number, tuple(keys[start : start + size])) for number, start in enumerate(starts)]
+
+
+@contextmanager
+def one_block(store: FeatureStore, blocks: Sequence[Block]) -> Iterator[tuple[int, list[bytes]] | None]:
+    """Number and missing keys of the first of `blocks` that `store` lacks and nobody works on, claimed until the end.
+
+    None when there is none.
+    """
+    claims = Claims(store.path)
+    for block in blocks:
+        if not block.missing(store) or (claim := claims.take(block.claim_name)) is None:
+            continue
+        with claim:
+            # Its last owner may have finished it just before we took it.
+            store.refresh()
+            if missing := block.missing(store):
+                yield block.number, missing
+                return
+    yield None
 
 
 def share_blocks(

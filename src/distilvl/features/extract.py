@@ -9,13 +9,14 @@ from pathlib import Path
 
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.features.blocks import Block, cut_blocks
-from distilvl.features.filling import fill_captions, fill_images
+from distilvl.features.filling import caption_trial, fill_captions, fill_images
 from distilvl.features.items import Items, images_of, unique_captions, unique_images
 from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.features.views import Views, with_views
 from distilvl.progress import progress
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.checked import checked
 from distilvl.teachers.piecewise import PiecewiseTeacher
 
 # Items a shard: what a kill can cost, against files in a folder.
@@ -64,6 +65,9 @@ def extract_features(
     many processes worked and were killed, the same bytes are there in the end. Hard negatives are not asked: they are
     for scoring only.
 
+    One block of captions comes before the images, so that a teacher whose text side is at fault is not asked about
+    all images first.
+
     Args:
         teacher: whom to ask. A `PiecewiseTeacher` (one behind an API) is also never asked again for what it answered
             before it failed.
@@ -77,6 +81,7 @@ def extract_features(
         BadImageError: an image that cannot be read or decoded, unless `skip_bad`.
         DistilvlError: a store of another teacher, a teacher that returns something unfit, or a full disk.
     """
+    teacher = checked(teacher)
     work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size, views=views)
     store = FeatureStore.create(store_path, Manifest.of_teacher(teacher))
     if views is not None:
@@ -87,12 +92,19 @@ def extract_features(
     bad: list[bytes] = []
     if lacking := len(store.missing("image", list(work.images))):
         sources = {key: found[0] for key, found in work.images.items()}
-        with progress("teacher: images", lacking) as ticker:
-            filled = fill_images(teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad)
-        asked_images, bad = filled.asked, filled.bad
+        with (
+            caption_trial(teacher, store, work.caption_blocks, work.captions) as trial,
+            progress("teacher: images", lacking) as ticker,
+        ):
+            filled = fill_images(
+                teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, answered=trial.go_on
+            )
+        asked_images, asked_texts, bad = filled.asked, trial.asked, filled.bad
     if lacking := len(store.missing("text", list(work.captions))):
         with progress("teacher: captions", lacking) as ticker:
-            asked_texts = fill_captions(teacher, store, work.caption_blocks, work.captions, ticker).asked
+            tried = asked_texts > 0
+            filled = fill_captions(teacher, store, work.caption_blocks, work.captions, ticker, tried=tried)
+        asked_texts += filled.asked
     return ExtractReport(asked_images, asked_texts, work.names_of(bad), store)
 
 

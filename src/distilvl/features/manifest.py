@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class Manifest:
             revision=teacher.revision,
             dim=int(teacher.dim),
             preprocessing=str(getattr(teacher, "preprocessing", "")),
-            num_parameters=None if parameters is None else int(parameters),
+            # A method of that name is what the models of transformers have.
+            num_parameters=int(parameters) if isinstance(parameters, int | Integral) else None,
         )
 
     def save(self, folder: Path) -> None:

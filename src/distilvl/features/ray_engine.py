@@ -80,7 +80,9 @@ def _orders(work: Work, lacking: dict[Block, list[bytes]]) -> Iterator[Table]:
     """What the workers are to do: an empty block at least, so that one compares its teacher with the store's."""
     if not lacking:
         yield order_of(Block("text", 0, ()), {})
-    for block, missing in lacking.items():
+    # A block of captions first, so that a fault of the text side does not come after all images.
+    first = next((block for block in lacking if block.modality == "text"), None)
+    for block, missing in sorted(lacking.items(), key=lambda one: one[0] is not first):
         if block.modality == "image":
             yield order_of(block, {key: work.images[key][0] for key in missing})
         else:

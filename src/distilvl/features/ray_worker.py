@@ -17,6 +17,9 @@ from distilvl.features.keys import KEY_BYTES
 from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.pixel_limit import set_max_pixels
+from distilvl.progress import Silence
+from distilvl.teachers.base import Teacher
+from distilvl.teachers.checked import checked
 from distilvl.teachers.loading import load_teacher
 from distilvl.teachers.piecewise import PiecewiseTeacher
 
@@ -100,7 +103,7 @@ class RayWorker:
         self._error = ""
         try:
             _enter(folder)
-            self._teacher = load_teacher(spec)
+            self._teacher: Teacher = checked(load_teacher(spec))
             if isinstance(self._teacher, PiecewiseTeacher):
                 raise DistilvlError(
                     f"the teacher {self._teacher.name!r} is behind an API, whose limits hold for all workers together.",
@@ -131,18 +134,12 @@ class RayWorker:
         keys = row["keys"]
         cut = tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))
         blocks = [Block(row["modality"], row["number"], cut)]
+        # What is done is counted where the answers arrive.
         if row["modality"] == "text":
             captions = {item["key"]: item["text"] for item in row["items"]}
-            return fill_captions(self._teacher, self._store, blocks, captions, _Silent())
+            return fill_captions(self._teacher, self._store, blocks, captions, Silence())
         images = {item["key"]: _received(item) for item in row["items"]}
-        return fill_images(self._teacher, self._store, blocks, images, _Silent(), skip_bad=self._skip_bad)
-
-
-class _Silent:
-    """A ticker: what is done is counted where the answers arrive."""
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        pass
+        return fill_images(self._teacher, self._store, blocks, images, Silence(), skip_bad=self._skip_bad)
 
 
 def _received(item: dict[str, Any]) -> ImageSource:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_texts
 
 RECIPES = Path(__file__).parent
 STUDENTS = RECIPES / "students"
@@ -76,7 +77,7 @@ def save_config(config: Config, path: Path) -> None:
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     """Put each `section.key=value` into `tree`, in place; the value is read as YAML (`1e-3`, `[cd, fd]`, `null`)."""
-    for item in overrides:
+    for item in list_of_texts(overrides):
         dotted, equals, raw = item.partition("=")
         if not equals or not dotted:
             raise DistilvlError(f"--set {item!r} is not key=value.", "Write it like --set balancer.tau=0.5")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.runtime.manifest import Manifest, check_file, read_manifest
 from distilvl.runtime.pixels import to_pixels
 from distilvl.runtime.sessions import Graph
@@ -83,8 +84,9 @@ class Runtime:
         in sRGB.
 
         Raises:
-            DistilvlError: an item that is no picture.
+            NotAListError: one picture instead of a list, or an item that is no picture.
         """
+        images = list_of_images(images)
         blocks = [
             self.encode_pixels(to_pixels(images[k : k + _BATCH], self.manifest.steps, self.manifest.size))
             for k in range(0, len(images), _BATCH)
@@ -99,9 +101,10 @@ class Runtime:
         """Texts to float32 rows, (n, D); as `encode_images`.
 
         Raises:
-            DistilvlError: an item that is not a text.
+            NotAListError: one text instead of a list, or an item that is no text.
+            DistilvlError: a text with half a surrogate pair.
         """
-        rows = self._tokenizer.rows(texts)
+        rows = self._tokenizer.rows(list_of_texts(texts))
         out = self._nothing(len(rows))
         # Texts of like length together, so that little is padded.
         order = sorted(range(len(rows)), key=lambda k: len(rows[k]))

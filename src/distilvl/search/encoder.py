@@ -17,7 +17,9 @@ from distilvl.errors import DistilvlError
 from distilvl.runtime import is_export
 from distilvl.runtime.manifest import MANIFEST_NAME
 from distilvl.search.records import ModelInfo
+from distilvl.teachers.ask import who
 from distilvl.teachers.base import Teacher
+from distilvl.teachers.checked import checked
 
 Rows = npt.NDArray[np.float32]
 
@@ -39,9 +41,9 @@ class Encoder:
     """
 
     def __init__(self, model: Teacher, spec: str = "", *, one_call_at_a_time: bool = True) -> None:
-        self._model = model
+        self._model = checked(model)
         self._turn: AbstractContextManager[Any] = threading.Lock() if one_call_at_a_time else nullcontext()
-        self.name, self.revision, self.dim = str(model.name), str(model.revision), int(model.dim)
+        self.name, self.revision, self.dim = self._model.name, self._model.revision, self._model.dim
         self.widths = frozenset({self.dim, *getattr(model, "matryoshka_widths", ())})
         self.spec = spec
 
@@ -55,33 +57,32 @@ class Encoder:
 
         Raises:
             DistilvlError: a row that is not finite, is zero, or has another width.
+            NotAListError: one picture instead of a list.
         """
         with self._turn:
-            rows = self._model.encode_images(images)
-        return self._unit(rows, len(images), "image")
+            return self._unit(self._model.encode_images(images), "image")
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
         """Texts to unit rows, shape (n, D).
 
         Raises:
             DistilvlError: a row that is not finite, is zero, or has another width.
+            NotAListError: one text instead of a list.
         """
         with self._turn:
-            rows = self._model.encode_texts(texts)
-        return self._unit(rows, len(texts), "text")
+            return self._unit(self._model.encode_texts(texts), "text")
 
-    def _unit(self, rows: npt.NDArray[Any], count: int, kind: str) -> Rows:
-        wide = np.asarray(rows, dtype=np.float32)
-        if wide.shape != (count, self.dim):
+    def _unit(self, rows: npt.NDArray[Any], kind: str) -> Rows:
+        with np.errstate(over="ignore"):
+            wide = np.asarray(rows, dtype=np.float32)
+            norms = np.linalg.norm(wide, axis=1, keepdims=True)
+        # Numbers that are fine may be too large or too small for float32, or their squares.
+        good = np.isfinite(norms) & (norms > 0)
+        if not good.all():
             raise DistilvlError(
-                f"model {self.name} gave an array of shape {wide.shape} for {count} {kind}s.",
-                f"It must be ({count}, {self.dim}).",
-            )
-        norms = np.linalg.norm(wide, axis=1, keepdims=True)
-        if not (np.isfinite(norms).all() and norms.all()):
-            bad = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0))[:, 0])[0])
-            raise DistilvlError(
-                f"model {self.name} gave no usable row for {kind} {bad} of a batch.", "Check the model."
+                f"{who(self._model)} gave numbers too large or too small for float32 for {kind} {int(np.argmin(good))} "
+                "of a batch.",
+                "Let it give unit rows.",
             )
         return np.asarray(wide / norms, dtype=np.float32)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.search.encoder import Encoder
 
 logger = logging.getLogger("distilvl")
@@ -82,8 +83,10 @@ class Batcher:
             batch that is under way. It fails with `UnencodableError`.
 
         Raises:
+            NotAListError: one item instead of a list.
             RuntimeError: after `close`.
         """
+        items = list_of_images(items) if modality == "image" else list_of_texts(items)  # type: ignore[arg-type]
         job = _Job(np.empty((len(items), self._encoder.dim), np.float32), len(items))
         now = time.monotonic()
         with self._changed:
@@ -191,9 +194,9 @@ class BatchedEncoder(Encoder):
         self._batcher = batcher
 
     def encode_images(self, images: Sequence[Image.Image]) -> Rows:
-        """RGB images to unit rows, shape (n, D); raises `UnencodableError`."""
+        """RGB images to unit rows, shape (n, D); raises `UnencodableError` and `NotAListError`."""
         return self._batcher.submit("image", images).result()
 
     def encode_texts(self, texts: Sequence[str]) -> Rows:
-        """Texts to unit rows, shape (n, D); raises `UnencodableError`."""
+        """Texts to unit rows, shape (n, D); raises `UnencodableError` and `NotAListError`."""
         return self._batcher.submit("text", texts).result()

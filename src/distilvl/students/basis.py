@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distilvl.features.atomic import give_usual_modes
+
 BASIS_NAME = "teacher_basis.safetensors"
 
 
@@ -42,6 +44,7 @@ def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
 def save_basis(basis: Tensor, student: Path) -> None:
     """Keep R in the student's folder: `u R` is what the student's rows are to be compared with."""
     save_file({"basis": basis.contiguous()}, student / BASIS_NAME)
+    give_usual_modes(student / BASIS_NAME)
 
 
 def load_basis(student: Path) -> Tensor | None:

@@ -19,6 +19,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
+from distilvl.lists import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.processors import CONVERTS
 from distilvl.students.routes import route
@@ -106,13 +107,15 @@ class DualEncoder(nn.Module):
         return self.encode_images(images), self.encode_texts(texts, attention_mask)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Pixels or pooled rows to (B, D); see `forward`."""
+        """Pixels or pooled rows to (B, D); see `forward`. Pictures are made pixels by `resize`."""
+        _require_tensor(images, "pixels", "resize")
         if images.is_floating_point():
             return self._finish(self._image_route[-1]({"sentence_embedding": images}))
         return self._finish(self._image_route(self._image_features(images)))
 
     def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Token ids or pooled rows to (N, D); see `forward`."""
+        """Token ids or pooled rows to (N, D); see `forward`. Texts are made token ids by `tokenize` and `pad`."""
+        _require_tensor(texts, "token ids", "tokenize and pad")
         if texts.is_floating_point():
             return self._finish(self._text_route[-1]({"sentence_embedding": texts}))
         return self._finish(self._text_route(self._text_features(texts, attention_mask)))
@@ -161,7 +164,7 @@ class DualEncoder(nn.Module):
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""
         processor = self._image_route[0].processor
-        pictures = [upright_rgb(image, f"item {k}") for k, image in enumerate(images)]
+        pictures = [upright_rgb(image, f"item {k}") for k, image in enumerate(list_of_images(images))]
         # Numbers are left as bytes here and scaled on the device, by `encode_images`.
         out = processor(pictures, do_convert_rgb=False, do_rescale=False, do_normalize=False, return_tensors="np")
         pixels: npt.NDArray[np.uint8] = np.clip(np.rint(out["pixel_values"]), 0, 255).astype(np.uint8)
@@ -170,7 +173,7 @@ class DualEncoder(nn.Module):
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, special tokens included, cut to the tower's length."""
         tokenizer = self._text_route[0].tokenizer
-        rows: list[list[int]] = tokenizer(list(captions), truncation=True, padding=False)["input_ids"]
+        rows: list[list[int]] = tokenizer(list_of_texts(captions), truncation=True, padding=False)["input_ids"]
         return rows
 
     def tokenize_all(self, captions: Sequence[str]) -> TokenRows:
@@ -189,6 +192,14 @@ class DualEncoder(nn.Module):
             ids[k, : len(row)] = torch.as_tensor(row)
             mask[k, : len(row)] = 1
         return ids, mask
+
+
+def _require_tensor(items: object, what: str, by: str) -> None:
+    if not isinstance(items, Tensor):
+        raise NotAListError(
+            f"a {type(items).__name__} was given where {what} belong.",
+            f"Make them with {by}, or use encode.",
+        )
 
 
 def _layers(tower: nn.Module) -> list[list[nn.Parameter]]:

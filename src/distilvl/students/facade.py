@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
+from distilvl.lists import list_of_texts
 from distilvl.recipes import load_config
 from distilvl.students.build import build_student as build_from_config
 
@@ -24,7 +25,8 @@ def build_student(
 
     Raises:
         DistilvlError: unknown preset or key, or a tower that cannot be loaded.
+        NotAListError: one text as captions or overrides.
     """
-    prefixed = [f"student.{item}" for item in overrides]
+    prefixed = [f"student.{item}" for item in list_of_texts(overrides)]
     config = load_config("paper", student=str(student), overrides=prefixed)
-    return build_from_config(config.student, width, captions)
+    return build_from_config(config.student, width, list_of_texts(captions))

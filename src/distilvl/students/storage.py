@@ -10,6 +10,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from distilvl.errors import DistilvlError
+from distilvl.features.atomic import give_usual_modes
 from distilvl.students.pretrained import first_line, quiet_transformers
 from distilvl.students.processors import take_any_mode
 from distilvl.students.routes import MODALITIES, is_student, route
@@ -23,6 +24,7 @@ def save_student(student: SentenceTransformer, path: Path) -> None:
         with quiet_transformers():
             student.save(str(staging), create_model_card=False)
         _remember_absent_poolers(student, staging)
+        give_usual_modes(staging)
         if path.exists():
             shutil.rmtree(path)
         staging.replace(path)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 
 WEIGHTS = Path(__file__).with_name("demo_teacher.safetensors")
@@ -162,6 +163,7 @@ class DemoTeacher:
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """(n, dim) unit rows."""
+        images = list_of_images(images)
         blocks = [
             self._network.image(pixels_of(images[start : start + self.batch_size]).to(self.device))[1]
             for start in range(0, len(images), self.batch_size)
@@ -171,6 +173,7 @@ class DemoTeacher:
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """(n, dim) unit rows."""
+        texts = list_of_texts(texts)
         blocks = [
             self._network.text(self._network.numbers(texts[start : start + self.batch_size]).to(self.device))
             for start in range(0, len(texts), self.batch_size)

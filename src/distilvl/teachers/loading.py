@@ -13,7 +13,7 @@ _HTTP = re.compile(r"[a-z0-9]+\+https?://")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def load_teacher(spec: str) -> Teacher:
+def load_teacher(spec: str | Path) -> Teacher:
     """The teacher that `spec` names.
 
     Args:
@@ -31,6 +31,9 @@ def load_teacher(spec: str) -> Teacher:
     Raises:
         DistilvlError: it cannot be found or loaded, or is not a teacher of images and text.
     """
+    if not isinstance(spec, str | Path):
+        raise DistilvlError(f"a teacher is named by a text, not by a {type(spec).__name__}.", ACCEPTED_TEACHERS)
+    spec = str(spec)
     if _HTTP.match(spec):
         from distilvl.teachers.http import HttpTeacher
 

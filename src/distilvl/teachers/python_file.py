@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from distilvl.errors import DistilvlError
+from distilvl.teachers.ask import said
 from distilvl.teachers.base import Teacher
-
-_PROTOCOL = "A teacher has name, revision, dim, encode_images(images) and encode_texts(texts)."
+from distilvl.teachers.checked import checked
 
 
 def teacher_from_file(path: Path, class_name: str) -> Teacher:
@@ -36,24 +37,9 @@ def teacher_from_file(path: Path, class_name: str) -> Teacher:
             raise DistilvlError(
                 f"{path} has no class {class_name!r}.", f"Its classes are: {', '.join(classes) or 'none'}."
             )
+        _require_no_arguments(maker, spec)
         teacher: object = maker()
     return checked(teacher, spec)
-
-
-def checked(teacher: object, spec: str) -> Teacher:
-    """`teacher`, when it keeps the `Teacher` protocol; `DistilvlError` naming what is wrong otherwise."""
-    for method in ("encode_images", "encode_texts"):
-        if not callable(getattr(teacher, method, None)):
-            raise DistilvlError(f"{spec} is not a teacher: it has no method {method!r}.", _PROTOCOL)
-    for attribute, kind in (("name", str), ("revision", str), ("dim", int)):
-        value = getattr(teacher, attribute, None)
-        if not isinstance(value, kind) or not value:
-            raise DistilvlError(
-                f"{spec} is not a teacher: its {attribute!r} is {value!r}, not {kind.__name__}.", _PROTOCOL
-            )
-    if not isinstance(teacher, Teacher) or teacher.dim < 1:
-        raise DistilvlError(f"{spec} is not a teacher.", _PROTOCOL)
-    return teacher
 
 
 @contextmanager
@@ -69,15 +55,32 @@ def _importing(spec: str, folder: Path) -> Iterator[None]:
             f"the teacher {spec} needs the package {error.name!r}, which is not installed.",
             f"Install it (for instance: pip install {str(error.name).split('.')[0].replace('_', '-')}).",
         ) from error
-    # Anything at all can go wrong in a file that is not ours; its traceback stays attached as the cause.
-    except Exception as error:
-        reason = " ".join(str(error).split())
+    # Anything at all can go wrong in a file that is not ours, such as a script that ends the program when it is
+    # imported; its traceback stays attached as the cause.
+    except (Exception, SystemExit) as error:
         raise DistilvlError(
-            f"the teacher {spec} cannot be loaded: {type(error).__name__}: {reason}.",
+            f"the teacher {spec} cannot be loaded: {said(error)}.",
             "Fix that file, then run the command again.",
         ) from error
     finally:
         sys.path.remove(str(folder))
+
+
+def _require_no_arguments(maker: Callable[..., object], spec: str) -> None:
+    try:
+        parameters = inspect.signature(maker).parameters.values()
+    except (TypeError, ValueError):  # a class that does not tell
+        return
+    needed = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if needed:
+        raise DistilvlError(
+            f"the teacher {spec} needs the arguments {', '.join(needed)}, and is made without any.",
+            "Give them defaults, or name a function in that file that takes none and returns the teacher.",
+        )
 
 
 def _module(path: Path) -> ModuleType:

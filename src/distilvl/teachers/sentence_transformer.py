@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.widths import load_widths
 from distilvl.teachers.accepted import ACCEPTED_TEACHERS
@@ -61,11 +62,11 @@ class SentenceTransformerTeacher:
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
         """Images to float32 rows, shape (n, D)."""
-        return self._encode([upright_rgb(image, f"item {k}") for k, image in enumerate(images)])
+        return self._encode([upright_rgb(image, f"item {k}") for k, image in enumerate(list_of_images(images))])
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to float32 rows, shape (n, D)."""
-        return self._encode([as_text(text) for text in texts])
+        return self._encode([as_text(text) for text in list_of_texts(texts)])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
         rows: npt.NDArray[Any] = self._model.encode(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 
 from distilvl.errors import DistilvlError
+from distilvl.teachers.ask import said
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.python_file import checked
+from distilvl.teachers.checked import checked
 
 GROUP = "distilvl.teachers"
 
@@ -43,9 +44,8 @@ def _made(point: EntryPoint, rest: str, spec: str) -> object:
         raise
     # Anything at all can go wrong in a package that is not ours; its traceback stays attached as the cause.
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise DistilvlError(
-            f"the teacher {spec} of the package {_package(point)} cannot be loaded: {type(error).__name__}: {reason}.",
+            f"the teacher {spec} of the package {_package(point)} cannot be loaded: {said(error)}.",
             f"Ask those who maintain {_package(point)}.",
         ) from error
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.teachers.options import RunOptions
 
@@ -68,11 +69,11 @@ class TorchTeacher(ABC):
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """Images to float32 rows, shape (n, D)."""
-        return self._rows(images, self._prepare_rgb, self.image_features, _IMAGE_WORKERS)
+        return self._rows(list_of_images(images), self._prepare_rgb, self.image_features, _IMAGE_WORKERS)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Texts to float32 rows, shape (n, D)."""
-        return self._rows(texts, self.prepare_texts, self.text_features, 1)
+        return self._rows(list_of_texts(texts), self.prepare_texts, self.text_features, 1)
 
     def to_device(self, inputs: Inputs) -> Inputs:
         """`inputs` where the network is, floating-point ones in its number format."""

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import cast
 
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_texts
 from distilvl.tracking.tracker import Tracker
 
 TRACKERS = {
@@ -23,8 +24,10 @@ def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
     """Trackers, not started; a name given twice counts once.
 
     Raises:
+        NotAListError: one name instead of a list.
         DistilvlError: an unknown name, or a library that is not installed.
     """
+    names = list_of_texts(names)
     unknown = [name for name in names if name not in TRACKERS]
     if unknown:
         raise DistilvlError(f"there is no tracker {unknown[0]!r}.", f"Choose from {', '.join(TRACKERS)}.")

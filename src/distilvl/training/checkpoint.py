@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distilvl.errors import DistilvlError
+from distilvl.features.atomic import give_usual_modes
 
 
 def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:
@@ -29,6 +30,7 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
             temporary,
             metadata={"json": json.dumps(metadata)},
         )
+        give_usual_modes(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
+from distilvl.errors import DistilvlError
 from distilvl.features.atomic import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
@@ -78,6 +79,12 @@ def train(
     Raises:
         DistilvlError: anything wrong with the input; the message says what to do.
     """
+    if not isinstance(teacher, str | Path | None) or not isinstance(features, str | Path | None):
+        raise DistilvlError(
+            "an object was given as the teacher or its features, and a run names both in its config.yaml.",
+            "Write teacher='path/to/file.py:Class'; or store its features with distilvl.features.extract_features and "
+            "give that folder as features.",
+        )
     given = {"data": data, "val_data": val_data, "extra_data": extra_data, "teacher": teacher, "features": features}
     inputs = {key: None if value is None else str(value) for key, value in given.items()}
     config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=inputs)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.lists import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.teachers.http.dialects import Modality
 from distilvl.teachers.http.estimate import estimate_line
@@ -59,10 +60,12 @@ class HttpTeacher:
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """RGB images to float32 rows as the API gave them, shape (n, dim); raises as `ask_images`."""
+        images = list_of_images(images)
         return self._gather(len(images), lambda arrived: self.ask_images(images, arrived))
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Texts to float32 rows, shape (n, dim); raises as `ask_texts`."""
+        texts = list_of_texts(texts)
         return self._gather(len(texts), lambda arrived: self.ask_texts(texts, arrived))
 
     def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
@@ -72,10 +75,12 @@ class HttpTeacher:
             UnansweredError: images that the server refuses, or that got no usable answer in all tries.
             DistilvlError: no request to this server can succeed.
         """
+        images = list_of_images(images)
         self._ask("image", len(images), lambda item: self._data_uri(images[item]), arrived)
 
     def ask_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
         """Ask for `texts`; otherwise as `ask_images`."""
+        texts = list_of_texts(texts)
         self._ask("text", len(texts), lambda item: texts[item], arrived)
 
     def estimate(self, images: int, texts: Sequence[str]) -> str:
