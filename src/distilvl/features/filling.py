@@ -15,6 +15,8 @@ from distilvl.features.store import FeatureStore
 from distilvl.progress import Ticker
 from distilvl.teachers.base import Teacher
 
+REFUSED = "the teacher refuses it"
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -22,11 +24,11 @@ class Filled:
 
     Attributes:
         asked: number of items the teacher answered now.
-        bad: keys of images that were left out.
+        bad: keys of images that were left out, with the reason.
     """
 
     asked: int
-    bad: list[bytes]
+    bad: dict[bytes, str]
 
 
 def fill_images(
@@ -55,7 +57,7 @@ def fill_images(
         DistilvlError: as `Asker.ask` and `FeatureStore.add`.
     """
     asker = Asker(teacher, store, "image", ticker, skip_refused=skip_bad)
-    bad: list[bytes] = []
+    bad: dict[bytes, str] = {}
 
     def work(number: int, missing: list[bytes]) -> None:
         rows = asker.kept(missing)
@@ -63,7 +65,7 @@ def fill_images(
         for call in made_ahead(image_calls(unasked, skip_bad=skip_bad)):
             if call.keys:
                 rows |= asker.ask(call.keys, call.images, call.names)
-            bad.extend(call.bad)
+            bad.update(call.bad)
             ticker.advance(len(call.bad))
         good = [key for key in missing if key in rows]
         if good:
@@ -72,7 +74,7 @@ def fill_images(
 
     share_blocks(store, blocks, work, ticker)
     asker.settle()
-    return Filled(asker.asked, bad + asker.refused)
+    return Filled(asker.asked, bad | dict.fromkeys(asker.refused, REFUSED))
 
 
 def fill_captions(
@@ -92,4 +94,4 @@ def fill_captions(
 
     share_blocks(store, blocks, work, ticker)
     asker.settle()
-    return Filled(asker.asked, [])
+    return Filled(asker.asked, {})

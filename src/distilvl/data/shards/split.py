@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
+from distilvl.data.left_out import LeftOut
 from distilvl.data.remote import AnyPath
 from distilvl.data.shards.captions import captions_of
 from distilvl.data.shards.counts import count_records
@@ -32,6 +33,7 @@ class ShardSplit:
         lanes: in how many places of an epoch records are read at once (`EpochOrder`).
         buffer: records that each lane holds to shuffle them.
         skip_bad: leave bad records out and count them, instead of stopping.
+        left_out: what was passed over when they were counted.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ShardSplit:
     lanes: int = LANES
     buffer: int = BUFFER
     skip_bad: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Records of all shards."""
