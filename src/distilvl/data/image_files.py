@@ -7,47 +7,63 @@ import os
 from pathlib import Path
 
 from distilvl.data.images import IMAGE_SUFFIXES
+from distilvl.data.left_out import NO_UNICODE, NOT_LISTED, LeftOut
 from distilvl.data.listing import is_unicode
 from distilvl.errors import DistilvlError
 
+_UNREAD = {".heic", ".heif", ".jxl", ".cr2", ".nef", ".arw", ".dng"}
+_ASIDE = {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
-def image_files(folder: Path) -> list[str]:
+
+def image_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut | None = None) -> list[str]:
     """Paths of all images in `folder` and the folders in it, relative to it, with `/`, sorted.
 
-    Hidden files and folders are passed over (macOS puts `._a.jpg` beside `a.jpg`), and a disk's `lost+found`. Links to
-    folders are followed, each folder once, so that a link to a folder above it does no harm.
+    Hidden files and folders are passed over (macOS puts `._a.jpg` beside `a.jpg`), and those of a disk or a NAS. Links
+    to folders are followed, each folder once, so that a link to a folder above it does no harm.
+
+    Args:
+        folder: where to look.
+        include_hidden: take hidden ones too.
+        left_out: told of what is passed over.
 
     Raises:
-        DistilvlError: no such folder, one in it that cannot be listed, or a file name that is not valid Unicode.
+        DistilvlError: no such folder, or it cannot be listed.
     """
     if not folder.is_dir():
         raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
+    left_out = LeftOut() if left_out is None else left_out
     found: list[str] = []
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return  # deleted a moment ago
+        if Path(error.filename) == folder:
+            raise DistilvlError(
+                f"the folder {folder} cannot be listed: {error.strerror or error}.",
+                "Check the disk and the folder's permissions.",
+            ) from error
+        left_out.add(NOT_LISTED, Path(error.filename).relative_to(folder).as_posix())
+
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "lost+found")
         within = Path(place).relative_to(folder)
-        for name in files:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                found.append(_checked((within / name).as_posix(), folder))
+        hidden = [] if include_hidden else [name for name in folders if name.startswith(".") or name in _ASIDE]
+        for name in sorted(hidden):
+            left_out.add("a hidden folder", (within / name).as_posix())
+        folders[:] = sorted(set(folders) - set(hidden))
+        for name in sorted(files):
+            path, suffix = (within / name).as_posix(), Path(name).suffix.lower()
+            if suffix in _UNREAD:
+                left_out.add(f"{suffix[1:].upper()}, which is not read", path)
+            elif suffix in IMAGE_SUFFIXES and name.startswith(".") and not include_hidden:
+                left_out.add("a hidden file", path)
+            elif suffix in IMAGE_SUFFIXES and not is_unicode(path):
+                left_out.add(NO_UNICODE, path)
+            elif suffix in IMAGE_SUFFIXES:
+                found.append(path)
     return sorted(found)
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed must not pass for an empty one; one that was just deleted is empty."""
-    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-        raise DistilvlError(
-            f"the folder {error.filename} cannot be listed: {error.strerror or error}.",
-            "Check the disk and the folder's permissions.",
-        ) from error
-
-
-def _checked(name: str, folder: Path) -> str:
-    if not is_unicode(name):
-        raise DistilvlError(f"the file name {name!r} in {folder} is not valid Unicode.", "Rename it.")
-    return name

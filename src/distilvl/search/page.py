@@ -54,6 +54,7 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         hits=[(hit, _inline(index.thumbnail(hit.id)), Path(hit.path)) for hit in hits],
         photos=len(index),
+        left_out=index.left_out.lines(),
         version=__version__,
     )
 

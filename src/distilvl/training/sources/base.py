@@ -29,6 +29,6 @@ class BatchSource(Protocol):
         """What a checkpoint has to keep of it, beside its place; no batch depends on that."""
         return {}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (most have none)
         """Take back what `state` gave; empty of a checkpoint that has nothing of it."""
         return
