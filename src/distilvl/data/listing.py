@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from distilvl.data.left_out import MISSING, LeftOut
+from distilvl.data.left_out import MISSING, NO_CAPTION, LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
 
@@ -103,8 +103,8 @@ def split_of(image_id: str) -> str:
 def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairDataset:
     """The dataset of all `records`, after a look whether their files exist.
 
-    Blank captions are dropped (an image with no other is an error). With `skip_bad` records without a file
-    are left out, their number is logged, and `left_out` of the dataset names them.
+    Blank captions are dropped (an image with no other is an error). With `skip_bad` records without a file or
+    without captions are left out, their number is logged, and `left_out` of the dataset names them.
 
     Raises:
         BadImageError: files are missing; names the first one and their number.
@@ -121,11 +121,19 @@ def dataset_of(name: str, records: Sequence[Record], *, skip_bad: bool) -> PairD
             f"({len(missing)} of {len(records)} files of {name}).",
             "Restore the files, or pass --skip-bad to leave them out.",
         )
+    whole = [_without_blanks(record) for record in records]
+    bare = {index for index, record in enumerate(whole) if not record.captions} - missing
+    if bare and not skip_bad:
+        raise DistilvlError(
+            f"image {whole[min(bare)].image_id!r} in {name} has no captions ({len(bare)} of {len(whole)} images).",
+            "Add at least one caption, or pass --skip-bad to leave it out.",
+        )
     left_out = LeftOut()
-    for index in sorted(missing):
-        left_out.add(MISSING, records[index].image.name)
+    for reason, rows in ((MISSING, missing), (NO_CAPTION, bare)):
+        for index in sorted(rows):
+            left_out.add(reason, whole[index].image.name)
     left_out.log(name)
-    kept = tuple(_without_blanks(record) for index, record in enumerate(records) if index not in missing)
+    kept = tuple(record for index, record in enumerate(whole) if index not in missing | bare)
     if not kept:
         raise DistilvlError(f"{name} has no images.", "Check the list and its image folder.")
     dataset = PairDataset(name, kept, left_out)
