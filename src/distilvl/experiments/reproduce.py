@@ -12,6 +12,7 @@ from typing import Any
 
 from distilvl.data import load_any
 from distilvl.data.left_out import LeftOut
+from distilvl.data.shards import is_webdataset
 from distilvl.experiments.cells import Base, Job, plan
 from distilvl.experiments.estimate import seconds_a_run
 from distilvl.experiments.grid import default_workers, run_grid
@@ -69,7 +70,7 @@ def reproduce(
     make_folder(out)
     with only_writer(out):
         planned = [(table, plan(table, base, seeds, out)) for table in tables]
-        if any(not job.done for _, jobs in planned for job in jobs):
+        if not is_webdataset(base.data) and any(not job.done for _, jobs in planned for job in jobs):
             load_any(base.data, skip_bad=base.skip_bad)  # what stops every run is said once, and before any begins
         count = workers or default_workers(accelerator)
         run_grid([job for _, jobs in planned for job in jobs], workers=count, accelerator=accelerator)
