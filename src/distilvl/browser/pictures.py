@@ -25,7 +25,8 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
     """Encode the pictures of a folder: `thumbnails/ID.jpg`, `vectors.bin` and `index.json`.
 
     `vectors.bin` has a row a picture, D little-endian float16 of unit length, in the order of `index.json`. Paths in
-    it are relative to `photos`. Of copies of a picture the first is taken. What was left out is in `index.json`, too.
+    it are relative to `photos`. Of copies of a picture the first is taken. How many were left out, and why, is in
+    `index.json`, too.
 
     Args:
         photos: pictures, in folders too.
@@ -59,7 +60,8 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
         raise DistilvlError(f"{photos} has no picture that can be decoded{told}.", "Give a folder with photographs.")
     left_out.log(str(photos))
     (folder / "vectors.bin").write_bytes(np.concatenate(rows).tobytes())
-    index = {"pictures": about, "left_out": left_out.as_dict()}
+    # Whoever opens the page can read this: names of what is not in it are nobody's business.
+    index = {"pictures": about, "left_out": left_out.counts}
     (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     return len(about), left_out
 
