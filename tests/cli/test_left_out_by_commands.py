@@ -210,7 +210,7 @@ def test_index_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert counted == again == searched
     assert {name for name in kinds if not any(name in told.split("/") for told in _paths(text))} == set()
     printed = call("index", folder, "--out", out)[1]
-    assert printed.count("left out ") == len(set(counted.values()))
+    assert printed.count("\nleft out ") == len(set(counted.values()))
 
     lines = ["| kind | `index` says |", "|---|---|"]
     for name, kind in kinds.items():
