@@ -18,7 +18,16 @@ class DistilvlError(Exception):
 
 
 class BadImageError(DistilvlError):
-    """An image that is missing or cannot be decoded; `--skip-bad` leaves such records out."""
+    """An image that is missing or cannot be decoded; `--skip-bad` leaves such records out.
+
+    Args:
+        message, remedy: as for `DistilvlError`.
+        reason: the phrase by which it is counted where it is left out; the image cannot be decoded, if not given.
+    """
+
+    def __init__(self, message: str, remedy: str = "", *, reason: str = "") -> None:
+        super().__init__(message, remedy)
+        self.reason = reason
 
 
 class TooManyPixelsError(BadImageError):

@@ -36,7 +36,7 @@ def test_the_page_lies_in_the_exported_folder(exported: Path, photos: Path, tmp_
         assert done.exit_code == 0, done.output
         bundle = json.loads(done.stdout)["browser"]
         assert bundle["folder"] == str(out / "browser")
-        assert (bundle["pictures"], bundle["left_out"]) == (200, 0)
+        assert (bundle["pictures"], bundle["left_out"]["total"]) == (200, 0)
         assert (out / "browser" / "index.html").is_file()
         assert (out / "browser" / "text.onnx").read_bytes() == (out / "text.fp32.onnx").read_bytes()
     done = runner.invoke(app, command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def no_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_libraries")
 def test_the_index_holds_the_students_rows(exported: Path, photos: Path, tmp_path: Path) -> None:
     bundle = write_bundle(exported, photos, tmp_path / "site")
-    assert (bundle.pictures, bundle.left_out) == (200, 0)
+    assert (bundle.pictures, len(bundle.left_out)) == (200, 0)
     index = json.loads((tmp_path / "site" / "index.json").read_text(encoding="utf-8"))["pictures"]
     rows = np.fromfile(tmp_path / "site" / "vectors.bin", "<f2").reshape(200, 48)
     student = Runtime.load(exported)
@@ -60,13 +61,18 @@ def test_copies_and_bad_files(exported: Path, photos: Path, tmp_path: Path) -> N
     for name in ("one.png", "two.png"):
         shutil.copy(photos / "scene-000.png", few / name)
     (few / "bad.jpg").write_bytes(b"no picture")
+    os.mkfifo(few / "pipe.jpg")
     bundle = write_bundle(exported, few, tmp_path / "site")
-    assert (bundle.pictures, bundle.left_out) == (1, 1)
+    assert (bundle.pictures, len(bundle.left_out)) == (1, 2)
+    told = json.loads((tmp_path / "site" / "index.json").read_text(encoding="utf-8"))["left_out"]
+    assert told == bundle.left_out.counts
+    assert bundle.as_dict()["left_out"] == bundle.left_out.as_dict()
+    assert sorted(name for name, _ in bundle.left_out.items()) == ["bad.jpg", "pipe.jpg"]
     with pytest.raises(DistilvlError, match="exists already"):
         write_bundle(exported, few, tmp_path / "site")
     (few / "one.png").unlink()
     (few / "two.png").unlink()
-    with pytest.raises(DistilvlError, match="no picture"):
+    with pytest.raises(DistilvlError, match=r"no picture that can be decoded; left out 1 \(.*pipe\.jpg"):
         write_bundle(exported, few, tmp_path / "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "site"]
 

@@ -40,7 +40,7 @@ def _dataset(folder: Path, count: int) -> PairDataset:
 def _same(found: PixelCache, expected: PixelCache) -> None:
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     assert found.keys == expected.keys
-    assert found.skipped == expected.skipped
+    assert found.left_out == expected.left_out
     assert found.dataset == expected.dataset
 
 

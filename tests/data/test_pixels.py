@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from distilvl.data.left_out import MISSING, NOT_DECODED
 from distilvl.data.pixels import decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError
@@ -46,7 +47,9 @@ def test_bad_images_stop_or_are_skipped_and_named(tmp_path: Path) -> None:
         decode_pixels(dataset, resize)
     cache = decode_pixels(dataset, resize, skip_bad=True)
     assert [record.image_id for record in cache.dataset] == ["0", "2", "4"]
-    assert [Path(name).name for name in cache.skipped] == ["1.png", "3.png"]
+    assert [(Path(name).name, reason) for name, reason in cache.left_out.items()] == [
+        ("1.png", NOT_DECODED), ("3.png", MISSING),
+    ]  # fmt: skip
     assert cache.pixels[:, 0, 0, 0].tolist() == [0, 2, 4]
 
 

@@ -189,7 +189,7 @@ def test_old_reports_have_no_new_keys() -> None:
     one = score(np.eye(3), np.eye(3), np.arange(3))
     plain = Evaluation(student=one, teacher=None, hard_negatives=None, skipped=2)
     assert set(plain.as_dict()) == {
-        "image_to_text", "text_to_image", "rsum", "images", "texts", "median_rank", "skipped_images",
+        "image_to_text", "text_to_image", "rsum", "images", "texts", "median_rank", "skipped_images", "left_out",
     }  # fmt: skip
     assert plain.retention is None
 

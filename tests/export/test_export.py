@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from distilvl.data import PairDataset
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime, read_manifest
@@ -126,6 +127,9 @@ def test_a_matryoshka_student_with_bad_pictures(run_folder: Path, scenes: PairDa
         export_student(run, tmp_path / "out", data, Settings(precisions=["fp32"]))
     export = export_student(run, tmp_path / "out", data, Settings(precisions=["fp32"], skip_bad=True, max_drop=1))
     assert Runtime.load(export.folder).matryoshka_widths == (8, 4)
+    assert export.left_out.names == {NOT_DECODED: ["cut.png"]}
+    assert Runtime.load(export.folder).manifest.scores["left_out"] == export.left_out.as_dict()
+    assert not export.run_left_out
 
 
 def test_a_student_of_damaged_widths_is_refused(run_folder: Path, scenes: PairDataset, tmp_path: Path) -> None:

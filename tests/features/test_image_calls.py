@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.errors import BadImageError
 from distilvl.features import image_calls as module
@@ -41,7 +42,7 @@ def test_bad_images_are_told_in_their_call(pictures: PairDataset, monkeypatch: p
         Path(pictures[k].image.name).write_bytes(b"no image %d" % k)
     given = sources(pictures)
     calls = list(image_calls(given, skip_bad=True))
-    assert [call.bad for call in calls] == [[given[2][0]], [], [given[10][0]]]
+    assert [call.bad for call in calls] == [{given[2][0]: NOT_DECODED}, {}, {given[10][0]: NOT_DECODED}]
     assert [len(call.keys) for call in calls] == [4, 4, 1]
     with pytest.raises(BadImageError, match=r"02\.png"):
         list(image_calls(given, skip_bad=False))

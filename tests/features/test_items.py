@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data.left_out import MISSING
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError
 from distilvl.features import image_key, unique_captions, unique_images
@@ -11,7 +12,7 @@ from distilvl.features import image_key, unique_captions, unique_images
 
 def test_unique_images_are_by_content(pictures: PairDataset):
     images, unreadable = unique_images(pictures)
-    assert unreadable == []
+    assert unreadable == {}
     assert [source.name for source in images[image_key(pictures[0].image.read())]] == [
         pictures[0].image.name,
         pictures[11].image.name,
@@ -24,7 +25,7 @@ def test_unreadable_image(pictures: PairDataset):
     with pytest.raises(BadImageError, match=r"03\.png"):
         unique_images(pictures)
     images, unreadable = unique_images(pictures, skip_bad=True)
-    assert (len(images), unreadable) == (10, [pictures[3].image.name])
+    assert (len(images), unreadable) == (10, {pictures[3].image.name: MISSING})
 
 
 def test_unique_captions(pictures: PairDataset):

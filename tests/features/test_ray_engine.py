@@ -138,13 +138,13 @@ def test_a_store_that_was_written_elsewhere(teacher, pictures, tmp_path: Path):
 
     work = Work.of(pictures, skip_bad=False, shard_size=4)
     with pytest.raises(DistilvlError, match=r"lacks what they wrote.*all machines"):
-        _complete(tmp_path / "store", work, [])
+        _complete(tmp_path / "store", work, {})
     extract_features(teacher, pictures, tmp_path / "store", shard_size=4)
-    assert _complete(tmp_path / "store", work, []).counts == {"image": 11, "text": 13}
+    assert _complete(tmp_path / "store", work, {}).counts == {"image": 11, "text": 13}
     next((tmp_path / "store").glob("image-*")).unlink()
     with pytest.raises(DistilvlError, match="lacks what they wrote"):
-        _complete(tmp_path / "store", work, [])
-    assert _complete(tmp_path / "store", work, list(work.images))
+        _complete(tmp_path / "store", work, {})
+    assert _complete(tmp_path / "store", work, dict.fromkeys(work.images, "bad"))
 
 
 def test_a_block_of_captions_goes_out_before_the_images(pictures):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.features import FeatureStore, extract_features, image_key
 from distilvl.features.extract import Work
@@ -103,6 +104,7 @@ def test_a_bad_image(pictures: PairDataset, place: Path):
     told = answers(worker(place, skip_bad=True), pictures)
     assert [answer["error"] for answer in told] == [""] * 7
     assert [answer["bad"] for answer in told[:3]] == [[], [image_key(b"no image")], []]
+    assert [answer["reasons"] for answer in told[:3]] == [[], [NOT_DECODED], []]
     assert told[1]["done"] == 4
     assert FeatureStore.open(place / "store").counts == {"image": 10, "text": 13}
 

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from distilvl.data import load_dataset
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset, Record
 from distilvl.features import FeatureStore, Manifest
 from distilvl.recipes import load_config
@@ -49,6 +50,16 @@ def test_the_card_says_what_is_known(tmp_path: Path, finished_result: dict[str, 
     recipe = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert recipe is not None
     assert yaml.safe_load(recipe[1])["objective"]["losses"] == ["cd", "fd", "sd", "hnd"]
+
+
+def test_what_was_left_out_has_a_section_only_if_something_was(tmp_path: Path, finished_result: dict[str, Any]) -> None:
+    assert "## Left out" not in _card(tmp_path / "whole" / "student", finished_result)
+    left_out = LeftOut()
+    left_out.add("no caption", "<b>*a*</b>.jpg")
+    text = _card(tmp_path / "run" / "student", finished_result, left_out=left_out)
+    section = text.split("## Left out")[1].split("## Limits")[0]
+    assert "1 (no caption)" in section.replace("\\", "")
+    assert "<b>" not in section
 
 
 def test_without_a_teacher(tmp_path: Path, finished_result: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from distilvl.cli import app
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import note_left_out
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
 from distilvl.reports.html import render_html
@@ -51,6 +53,23 @@ def _page(*paths: Path) -> Page:
 @pytest.fixture(scope="module")
 def both(trained: tuple[Path, Path]) -> Any:
     return build_report(trained, timed=False, examples=16)
+
+
+def test_what_was_left_out_is_in_all_three_forms_only_if_something_was(make_run: Any, lines: list[Any]) -> None:
+    run = make_run("run", lines)
+    report = build_report([run], timed=False)
+    assert as_dict(report)["left_out"] == {}
+    for text in (render_html(report), render_markdown(report)):
+        assert "Left out" not in text
+    left_out = LeftOut()
+    left_out.add("no caption", "<script>.jpg")
+    note_left_out(run, "photos", left_out)
+    report = build_report([run], timed=False)
+    assert as_dict(report)["left_out"] == {"run": left_out.as_dict()}
+    page = Page(render_html(report))
+    assert "run: 1 (no caption): <script>.jpg" in page.text
+    assert len(page.all("script")) == 2, "the page's own"
+    assert "## Left out" in render_markdown(report)
 
 
 def test_the_page_of_two_finished_runs(both: Any, trained: tuple[Path, Path]) -> None:

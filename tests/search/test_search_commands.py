@@ -28,7 +28,7 @@ def test_index_then_search(photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert (made["added"], made["encoded"]) == (30, 30)
     assert made["unreadable"][0]["path"] == (photos / "bad.jpg").as_posix()
     said = _run("index", photos, "--out", index)
-    assert "30 unchanged, 0 new" in said
+    assert "30 unchanged, 0 new, 0 changed, 0 deleted; left out 1\nleft out 1 (cannot be decoded): " in said
     assert "encoded" not in said
     found = json.loads(_run("search", index, "a red circle", "--top", 3, "--json"))
     assert found["photos"] == 30

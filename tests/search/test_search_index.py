@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from distilvl.data.left_out import MISSING, NOT_A_FILE, NOT_LISTED
 from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
 from distilvl.search.about import About
@@ -200,10 +201,29 @@ def test_a_folder_that_the_disk_does_not_list_keeps_its_rows(photos, index, monk
         return real(path)
 
     monkeypatch.setattr(os, "scandir", failing)
-    with pytest.raises(DistilvlError, match=r"O'Brien.*cannot be listed: Input/output error"):
-        index.update(photos)
+    report = index.update(photos)
+    assert (report.found, report.deleted, len(index)) == (15, 0, 30)
+    assert report.left_out.names == {NOT_LISTED: [(photos / folder).as_posix()]}
     monkeypatch.undo()
     assert index.update(photos).unchanged == 30
+    assert not index.left_out
+
+
+def test_rows_of_a_folder_that_was_not_listed_for_a_moment_stay(photos, index, monkeypatch) -> None:
+    """It can be listed again by the time that its rows would go."""
+    folder, real, failed = 'O\'Brien 100%_"x"', os.scandir, []
+
+    def failing(path):
+        if Path(path).name == folder and not failed:
+            failed.append(path)
+            raise OSError(116, "Stale file handle", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    assert index.update(photos).deleted == 0
+    assert (len(failed), len(index)) == (1, 30)
+    (photos / folder / "01.png").unlink()
+    assert index.update(photos).deleted == 1
 
 
 @pytest.mark.parametrize("rebuild", [False, True])
@@ -410,8 +430,11 @@ def test_pipes_and_broken_links_are_no_photographs(photos, index) -> None:
     (photos / "link.jpg").symlink_to(photos / "nowhere.jpg")
     (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
     (photos / "through.jpg").symlink_to(photos / "00.png" / "x.jpg")
+    os.mkfifo(photos / "also.png")
     report = index.update(photos)
     assert (report.found, report.unreadable) == (30, [])
+    assert report.left_out.counts == {NOT_A_FILE: 2, MISSING: 3}
+    assert report.left_out == index.left_out
 
 
 def test_large_pictures_make_small_batches(photos, index, colours, paint, monkeypatch) -> None:

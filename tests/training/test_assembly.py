@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from distilvl.config import BalancerConfig, ObjectiveConfig
+from distilvl.data.left_out import LeftOut
 from distilvl.objectives import EMPTY, NO_IMAGE
 from distilvl.objectives.balancers import (
     DWABalancer,
@@ -33,7 +34,7 @@ def train() -> Materials:
         pooled_texts=None,
         caption_image=np.repeat(np.arange(6), 2),
         teacher=TeacherFeatures(images, texts),
-        skipped=[],
+        left_out=LeftOut(),
     )
 
 

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from distilvl.config import StudentConfig, TrainingConfig
+from distilvl.data.left_out import NO_CAPTION, NOT_DECODED
 from distilvl.data.shards import EpochOrder, open_split
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, image_key, text_key
@@ -359,6 +360,25 @@ def test_bad_records_are_counted_once_and_said_wherever_an_epoch_is_left(
     assert (len(first), len(rest), len(again)) == (4, 3, 7)
     assert stream.skipped == 3
     assert told() == 6
+
+
+def test_what_was_left_out_outlives_a_resume(opened: Open, tmp_path: Path):
+    """Also in another process, where Python's own hashes are others: the state is all that is handed on."""
+    data = write_shards(tmp_path / "bad", spoil)
+    whole, first, second = (opened(data=data, skip_bad=True) for _ in range(3))
+    list(whole.epoch(0))
+    list(islice(first.epoch(0), 4))
+    second.restore({name: tensor.clone() for name, tensor in first.state().items()})
+    list(second.epoch(0, skip=4))
+    assert second.left_out == whole.left_out
+    assert whole.left_out.counts == {NOT_DECODED: 2, NO_CAPTION: 1}
+    list(second.epoch(1))
+    assert second.skipped == 3
+    assert opened().state() == {}
+    beside = AlternatingSource(second, opened(), 0.5)
+    fresh = opened(data=data, skip_bad=True)
+    AlternatingSource(fresh, opened(), 0.5).restore(beside.state())
+    assert fresh.left_out == whole.left_out
 
 
 def test_bad_records_are_said_beside_other_data(opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture):

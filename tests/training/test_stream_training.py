@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 import distilvl
 from distilvl.data import load_dataset
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.features.prepare import prepare_features
 from distilvl.training.checkpoint import load_tensors
 from distilvl.training.metrics import read_metrics
@@ -105,3 +106,45 @@ def test_views_widths_and_random_queues_of_a_stream(
 def test_asking_the_teacher_about_shards(data: str, teacher: str, tmp_path: Path):
     report = prepare_features(teacher, load_dataset(data), tmp_path / "features")
     assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"
+
+
+def test_records_left_out_reach_the_run_whichever_way_it_was_stopped(
+    data: str, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    overrides = ("training.epochs=2", "objective.cd.queue=20")
+    run(data, student_yaml, tmp_path / "good", *overrides, teacher=teacher)
+    shard = tmp_path / "shards" / "train-0.tar"
+    bad = shard.read_bytes()
+    for k in (3, 17):
+        assert bad.count(picture(k)) == 1
+        bad = bad.replace(picture(k), bytes(len(picture(k))))
+    shard.write_bytes(bad)
+    (tmp_path / "shards" / "distilvl-counts.json").unlink(missing_ok=True)
+
+    def go(out: Path) -> None:
+        features = str(tmp_path / "good" / "features")
+        distilvl.train(data=data, student=student_yaml, out=out, overrides=[*QUICK, *overrides], accelerator="cpu",
+                       features=features, skip_bad=True)  # fmt: skip
+
+    go(tmp_path / "whole")
+    result = json.loads((tmp_path / "whole" / "result.json").read_text())
+    assert (result["skipped_images"], result["left_out"]["reasons"][NOT_DECODED]["count"]) == (2, 2)
+    step, calls = Trainer.update, 0
+
+    def stop_at_eight(self: Trainer, batch: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "update", stop_at_eight)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "stopped")
+    monkeypatch.setattr(Trainer, "update", step)
+    go(tmp_path / "stopped")
+    again = json.loads((tmp_path / "stopped" / "result.json").read_text())
+    assert (again["skipped_images"], again["left_out"]) == (2, result["left_out"])
+    for name in ("03.png", "17.png"):
+        assert name in (tmp_path / "stopped" / "left-out.json").read_text()
+        assert name in (tmp_path / "stopped" / "student" / "README.md").read_text()

@@ -13,6 +13,7 @@ from PIL import Image
 import distilvl
 from distilvl.config import TrainingConfig
 from distilvl.data import UnpairedDataset, load_dataset
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.students.token_rows import Ids, TokenRows
 from distilvl.training.inputs import StepInputs
@@ -52,7 +53,7 @@ def _source(
         pooled_texts=None,
         caption_image=numbers[:texts],
         teacher=teacher,
-        skipped=[],
+        left_out=LeftOut(),
     )
     config = TrainingConfig(batch_size=batch, seed=seed, captions_per_image=texts_an_image)
     return UnpairedSource(train, _Padding(), config, torch.device("cpu"))  # type: ignore[arg-type]

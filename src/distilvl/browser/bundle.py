@@ -12,6 +12,7 @@ from typing import Any
 
 from distilvl.browser.npm import web_files
 from distilvl.browser.pictures import write_pictures
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.runtime import Runtime
 
@@ -26,18 +27,19 @@ class Bundle:
     Attributes:
         folder: to be put behind any web server.
         pictures: in its index.
-        left_out: pictures that could not be decoded.
+        left_out: files of the folder that are not, by reason.
         size: bytes of all files.
     """
 
     folder: Path
     pictures: int
-    left_out: int
+    left_out: LeftOut
     size: int
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"folder": str(self.folder), "pictures": self.pictures, "left_out": self.left_out, "size": self.size}
+        left_out = self.left_out.as_dict()
+        return {"folder": str(self.folder), "pictures": self.pictures, "left_out": left_out, "size": self.size}
 
 
 def write_bundle(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.pictures import full_size
 from distilvl.progress import progress
@@ -19,18 +19,16 @@ from distilvl.runtime import Runtime
 from distilvl.search.encoder import Encoder
 from distilvl.search.pictures import Picture, list_files, read_picture
 
-logger = logging.getLogger("distilvl")
-
 _BATCH = 32
 _MOST_PIXELS = 100_000_000  # of a batch, give or take one picture
 
 
-def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, int]:
+def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, LeftOut]:
     """Encode the pictures of a folder: `thumbnails/ID.jpg`, `vectors.bin` and `index.json`.
 
     `vectors.bin` has a row a picture, D little-endian float16 of unit length, in the order of `index.json`. Paths in
     it are relative to `photos`. Copies of a picture (of its bytes, or of its pixels) are one entry, with the
-    `paths` of all.
+    `paths` of all. How many files were left out, and why, is in `index.json`, too.
 
     Args:
         photos: pictures, in folders too.
@@ -38,7 +36,7 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, i
         folder: is there already.
 
     Returns:
-        How many pictures are in the index, and how many could not be decoded and were left out.
+        How many pictures are in the index, and what was left out, with paths relative to `photos`.
 
     Raises:
         DistilvlError: no such folder, or no picture in it that can be decoded.
@@ -47,31 +45,34 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, i
     (folder / "thumbnails").mkdir()
     rows: list[npt.NDArray[np.float16]] = []
     about: list[dict[str, Any]] = []
-    bad = 0
+    root, left_out = photos.resolve(), LeftOut()
     copies: dict[str, list[str]] = {}
-    for batch in _batches(photos.resolve(), copies):
+    for batch in _batches(root, left_out, copies):
         good = [picture for picture in batch if picture.image is not None]
         for picture in batch:
             if picture.reason:
-                logger.warning("left out: %s", picture.reason)
-                bad += 1
+                left_out.add(picture.kind, Path(picture.file.path).relative_to(root).as_posix())
         if not good:
             continue
         rows.append(encoder.encode_images([picture.image for picture in good if picture.image]).astype("<f2"))
         for picture in good:
             (folder / "thumbnails" / f"{picture.id}.jpg").write_bytes(picture.thumbnail)
-            about.append(_entry(picture, photos.resolve()))
+            about.append(_entry(picture, root))
     about = [{**entry, "paths": copies[entry["id"]]} for entry in about]
     if not about:
-        raise DistilvlError(f"{photos} has no picture that can be decoded.", "Give a folder with photographs.")
+        told = f"; left out {'; '.join(left_out.lines())}" if left_out else ""
+        raise DistilvlError(f"{photos} has no picture that can be decoded{told}.", "Give a folder with photographs.")
+    left_out.log(str(photos))
     (folder / "vectors.bin").write_bytes(np.concatenate(rows).tobytes())
-    (folder / "index.json").write_text(json.dumps({"pictures": about}, ensure_ascii=False), encoding="utf-8")
-    return len(about), bad
+    # Whoever opens the page can read this: names of what is not in it are nobody's business.
+    index = {"pictures": about, "left_out": left_out.counts}
+    (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    return len(about), left_out
 
 
-def _batches(photos: Path, copies: dict[str, list[str]]) -> Iterator[list[Picture]]:
+def _batches(photos: Path, left_out: LeftOut, copies: dict[str, list[str]]) -> Iterator[list[Picture]]:
     """The files' pictures, each once; `copies` is filled with the files of each, by its id."""
-    files = list_files(photos)
+    files = list_files(photos, left_out=left_out)
     owners: dict[str, str] = {}  # of contents, the id of the picture under which they go
     seen: dict[bytes, str] = {}
     batch: list[Picture] = []

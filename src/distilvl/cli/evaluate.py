@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, print_json, print_left_out
 from distilvl.errors import DistilvlError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def evaluate(
         print_json(result.as_dict() | ({} if ours is None else {"published": _published_json(ours)}))
         return
     _print(result, f"{name} on {source}", compare)
+    print_left_out(result.left_out)
     if ours is not None:
         from distilvl.experiments.published import load_published, table1_markdown
 
@@ -179,8 +180,6 @@ def _lines(result: Evaluation, compare: str | None) -> list[str]:
         )
     if result.hard_negatives is not None:
         lines.append(f"hard negatives told apart: {result.hard_negatives:.1f} %")
-    if result.skipped:
-        lines.append(f"skipped bad images: {result.skipped}")
     return lines
 
 
@@ -196,6 +195,7 @@ def _classify(model: str, classes: str, templates: list[str] | None, skip_bad: b
         f"{model} on {classes}: {result.images} images, {result.classes} classes: top-1 {result.top1:.1f} %, "
         f"top-5 {result.top5:.1f} %, mean per class {result.mean_per_class:.1f} %"
     )
+    print_left_out(result.left_out)
 
 
 def _our_row(result: Evaluation, name: str, source: str) -> OurRow:

@@ -9,7 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
+from distilvl.cli.shared import (
+    AsJson,
+    Data,
+    MaxPixels,
+    SkipBad,
+    allow_pixels,
+    app,
+    clean_stdout,
+    print_json,
+    print_left_out,
+)
 
 if TYPE_CHECKING:
     from distilvl.export import Export
@@ -82,12 +92,12 @@ def export(
         return
     _print(found)
     if bundle is not None:
-        skipped = f", {bundle.left_out} left out" if bundle.left_out else ""
         Console().print(
-            f"{bundle.pictures} pictures to search in the browser{skipped}, {bundle.size / 1e6:.1f} MB. Try it: "
+            f"{bundle.pictures} pictures to search in the browser, {bundle.size / 1e6:.1f} MB. Try it: "
             f"python -m http.server --bind 127.0.0.1 --directory {bundle.folder}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+        print_left_out(bundle.left_out)
 
 
 def _print(found: Export) -> None:
@@ -101,3 +111,6 @@ def _print(found: Export) -> None:
     console = Console()
     console.print(table)
     console.print(f"{found.threads} thread(s), one item at a time; written: {found.folder}", highlight=False)
+    print_left_out(found.left_out)
+    for line in found.run_left_out.lines():
+        typer.echo(f"its run left out {line}")

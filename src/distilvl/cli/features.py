@@ -8,7 +8,17 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
+from distilvl.cli.shared import (
+    AsJson,
+    Data,
+    MaxPixels,
+    SkipBad,
+    allow_pixels,
+    app,
+    clean_stdout,
+    print_json,
+    print_left_out,
+)
 
 
 class Engine(str, Enum):
@@ -93,6 +103,7 @@ def features(
     assert data is not None
     assert out is not None
     from distilvl.data import PairDataset, load_any
+    from distilvl.data.left_out_file import source_name
     from distilvl.errors import DistilvlError
     from distilvl.features.prepare import estimate_features, prepare_features
     from distilvl.features.ray_cluster import Cluster
@@ -104,13 +115,16 @@ def features(
         if not isinstance(dataset, PairDataset):
             raise DistilvlError(f"{dataset.name} has no splits.", "Leave --split away.")
         records = tuple(record for name in split for record in dataset.split(name))
-        dataset = PairDataset(dataset.name, records)
+        dataset = PairDataset(dataset.name, records, dataset.left_out)
     with clean_stdout():
         if estimate:
             line = estimate_features(teacher, dataset, out, skip_bad=skip_bad, views=asked_views)
         else:
             cluster = Cluster(ray_address, ray_workers) if engine is Engine.RAY else None
-            report = prepare_features(teacher, dataset, out, skip_bad=skip_bad, cluster=cluster, views=asked_views)
+            report = prepare_features(
+                teacher, dataset, out, skip_bad=skip_bad, cluster=cluster, views=asked_views,
+                source=source_name(data, split or ()),
+            )  # fmt: skip
     if estimate:
         if as_json:
             print_json({"estimate": line})
@@ -126,16 +140,17 @@ def features(
                 "asked_images": report.asked_images,
                 "asked_texts": report.asked_texts,
                 "skipped_images": list(report.skipped),
+                "left_out": report.left_out.as_dict(),
             }
         )
         return
     held = report.store.counts
-    skipped = f"; skipped {len(report.skipped)} bad images" if report.skipped else ""
     what = "images" if report.store.manifest.views is None else "images and views"
     typer.echo(
         f"{report.store.path} holds {held['image']} {what} and {held['text']} captions of "
-        f"{report.store.manifest.teacher}; asked now: {report.asked_images} and {report.asked_texts}{skipped}"
+        f"{report.store.manifest.teacher}; asked now: {report.asked_images} and {report.asked_texts}"
     )
+    print_left_out(report.left_out)
 
 
 @stores.command(epilog="Example: distilvl features verify runs/features")
@@ -165,11 +180,13 @@ def merge(
     """Put stores of the same teacher together, bit for bit, each item once. Of one store: few shards out of many."""
     from distilvl.features import merge_stores
 
-    held = merge_stores(paths, out).counts
+    merged = merge_stores(paths, out)
+    held, left_out = merged.counts, merged.left_out
     if as_json:
-        print_json({"store": str(out), "images": held["image"], "texts": held["text"]})
+        print_json({"store": str(out), "images": held["image"], "texts": held["text"], "left_out": left_out.as_dict()})
         return
     typer.echo(f"{out} holds {held['image']} images and {held['text']} captions")
+    print_left_out(left_out)
 
 
 @stores.command(epilog="Example: distilvl features info mean:runs/clip,runs/siglip")

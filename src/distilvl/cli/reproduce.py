@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, Data, MaxPixels, allow_pixels, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
 
 
 @app.command(
@@ -44,6 +44,7 @@ def reproduce(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_pixels: MaxPixels = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the time they will take.")] = False,
+    skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Re-run tables or the figure of the paper: all cells, several seeds, beside the published values."""
@@ -54,7 +55,7 @@ def reproduce(
     from distilvl.experiments.spec import load_table
 
     overrides = [*(set_ or ()), *([f"training.epochs={epochs}"] if epochs else [])]
-    base = Base(recipe, data, features, student, tuple(overrides), split)
+    base = Base(recipe, data, features, student, tuple(overrides), split, skip_bad)
     specs, numbers = [load_table(table) for table in tables], range(seeds)
     if dry_run:
         with clean_stdout():

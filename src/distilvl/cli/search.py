@@ -47,7 +47,9 @@ def search(
         found = Index.open(index, model)
         hits = found.search(text, image, weight=weight, top=top, folder=folder, since=since, until=until, copies=copies)
     if as_json:
-        print_json({"hits": [hit.as_dict() for hit in hits], "photos": len(found)})
+        print_json(
+            {"hits": [hit.as_dict() for hit in hits], "photos": len(found), "left_out": found.left_out.as_dict()}
+        )
     else:
         for hit in hits:
             typer.echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {hit.path}{_also(hit)}")

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from distilvl.pixel_limit import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, set_max_pixels
+
+if TYPE_CHECKING:
+    from distilvl.data.left_out import LeftOut
 
 app = typer.Typer(
     name="distilvl",
@@ -28,7 +31,13 @@ Data = Annotated[
         "coco, webdataset:SHARDS, or scenes.",
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out and count them.")]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Leave out images that are missing, cannot be decoded or have no caption; they are counted and named.",
+    ),
+]
 MaxPixels = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
@@ -57,3 +66,9 @@ def clean_stdout() -> Iterator[None]:
 def print_json(value: Any) -> None:
     """The command's answer, for programs."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def print_left_out(left_out: LeftOut) -> None:
+    """A line a reason, with the first names; nothing where nothing was left out."""
+    for line in left_out.lines():
+        typer.echo(f"left out {line}")

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json, print_left_out
 
 
 @app.command(
@@ -61,6 +61,7 @@ def train(
 ) -> None:
     """Train a small student to reproduce and rank the teacher's features."""
     allow_pixels(max_pixels)
+    from distilvl.data.left_out import LeftOut
     from distilvl.training.distributed import is_first_process, leave
     from distilvl.training.train import summary_line
     from distilvl.training.train import train as run_training
@@ -91,3 +92,5 @@ def train(
         print_json(result)
     else:
         typer.echo(f"{out}/student: {summary_line(result)}")
+        # Runs of older versions do not say.
+        print_left_out(LeftOut.from_dict(result.get("left_out", {"reasons": {}})))

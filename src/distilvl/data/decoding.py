@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,13 +11,12 @@ from typing import overload
 from PIL import Image
 
 from distilvl.data.images import decode_image
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
 from distilvl.progress import progress
-
-logger = logging.getLogger("distilvl")
 
 _BLOCK = 64
 _WORKERS = 2  # Pillow decodes outside Python's lock
@@ -30,14 +28,14 @@ class Decoding:
 
     Args:
         dataset: what to read, paired or not.
-        skip_bad: leave undecodable images out and name them in `skipped`, instead of stopping.
+        skip_bad: leave undecodable images out and count them in `left_out`, instead of stopping.
         description: what the progress line says.
         at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
 
     Attributes:
         rows: of the images that could be decoded, in order; `only_images` makes a dataset of them.
         keys: theirs.
-        skipped: names of the others.
+        left_out: the others, by reason.
     """
 
     dataset: PairDataset | UnpairedDataset
@@ -46,7 +44,7 @@ class Decoding:
     at_least: int | None = None
     rows: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def blocks(self) -> Iterator[list[Image.Image]]:
         """The decodable images in order, at most 64 at a time, never none.
@@ -65,9 +63,7 @@ class Decoding:
                 ticker.advance(len(block))
         if not self.rows:
             raise BadImageError(f"no image of {self.dataset.name} can be decoded.", "Check the image folder.")
-        if self.skipped:
-            count, name, first = len(self.skipped), self.dataset.name, self.skipped[0]
-            logger.warning("skipped %d bad images of %s, the first is %s", count, name, first)
+        self.left_out.log(self.dataset.name)
 
     def _keep(
         self, row: int, source: ImageSource, found: tuple[bytes, Image.Image] | BadImageError
@@ -75,7 +71,7 @@ class Decoding:
         if isinstance(found, BadImageError):
             if not self.skip_bad:
                 raise found
-            self.skipped.append(source.name)
+            self.left_out.add_bad(found, source.name)
             return None
         self.rows.append(row)
         self.keys.append(found[0])

@@ -7,9 +7,12 @@ one, a feature store, a run, an evaluation and an index save theirs as JSON, and
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from distilvl.errors import BadImageError
 
 NAMED = 10
 """So many names of each reason are printed and saved."""
@@ -19,7 +22,14 @@ HELD = 10_000
 
 MISSING = "the file is missing"
 NO_CAPTION = "no caption"
+NO_FEATURES = "the feature store lacks it"
+NOT_READ = "cannot be read"
 NOT_DECODED = "cannot be decoded"
+NOT_A_FILE = "a pipe or device, not a file"
+NOT_LISTED = "a folder that may not be listed"
+
+# What a line of a terminal and JSON in UTF-8 cannot hold: control characters, and bytes of a name that is no Unicode.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _logger = logging.getLogger("distilvl")
 
@@ -40,7 +50,8 @@ class LeftOut:
     names: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
-        """Count one item."""
+        """Count one item; control characters and half surrogate pairs in its name are written as escapes."""
+        name = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
         self.counts[reason] = self.counts.get(reason, 0) + 1
         held = self.names.setdefault(reason, [])
         if len(held) < HELD:
@@ -59,6 +70,24 @@ class LeftOut:
         both.update(other)
         return both
 
+    def add_bad(self, error: BadImageError, name: str) -> None:
+        """Count an image for the reason that `error` gives."""
+        self.add(error.reason or NOT_DECODED, name)
+
+    def __or__(self, other: LeftOut) -> LeftOut:
+        """What either counts, once: items of one reason and name are one, as far as names are held."""
+        both = self + LeftOut()
+        if other is self:
+            return both
+        for reason, count in other.counts.items():
+            known = both.names.get(reason, [])
+            seen = set(known)
+            fresh = [name for name in other.names.get(reason, []) if name not in seen]
+            shared = len(other.names.get(reason, [])) - len(fresh)
+            both.counts[reason] = both.counts.get(reason, 0) + count - shared
+            both.names[reason] = [*known, *fresh][:HELD]
+        return both
+
     def __len__(self) -> int:
         return sum(self.counts.values())
 
@@ -66,10 +95,10 @@ class LeftOut:
         """Name and reason of each item that is held."""
         return ((name, reason) for reason, names in self.names.items() for name in names)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, named: int = NAMED) -> dict[str, Any]:
         """In terms of JSON: `{"total": 3, "reasons": {"no caption": {"count": 3, "names": [... at most ten]}}}`."""
         reasons = {
-            reason: {"count": count, "names": self.names[reason][:NAMED]} for reason, count in self.counts.items()
+            reason: {"count": count, "names": self.names[reason][:named]} for reason, count in self.counts.items()
         }
         return {"total": len(self), "reasons": reasons}
 

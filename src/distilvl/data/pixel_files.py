@@ -24,6 +24,7 @@ import numpy as np
 
 from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.images import decode_image
+from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import PixelCache, Pixels, Resize, pixel_blocks, views_of_each
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features.atomic import PARTIAL_PREFIX, only_writer, remove_partials
@@ -91,12 +92,13 @@ def cached_pixels(
     pixels, bad = found
     sources = [entry.image for entry in dataset]
     if bad and not skip_bad:
-        first = sources[bad[0]]
+        first = sources[min(bad)]
         decode_image(first.read(), first.name)
-    rows = [row for row in range(len(sources)) if row not in set(bad)]
-    return PixelCache(
-        only_images(dataset, rows), [keys[row] for row in rows], pixels, [sources[row].name for row in bad]
-    )
+    rows = [row for row in range(len(sources)) if row not in bad]
+    left_out = LeftOut()
+    for row, reason in bad.items():
+        left_out.add(reason, sources[row].name)
+    return PixelCache(only_images(dataset, rows), [keys[row] for row in rows], pixels, left_out)
 
 
 def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
@@ -120,19 +122,21 @@ def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
     return keys
 
 
-def _open(path: Path) -> tuple[Pixels, list[int]] | None:
-    """The rows, mapped, and positions of the bad images; nothing where there is no whole cache."""
+def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
+    """The rows, mapped, and positions of the bad images with what is wrong; nothing where there is no whole cache."""
     described = path.with_suffix(".json")
     if not described.is_file():
         return None
     try:
         about = json.loads(described.read_text(encoding="utf-8"))
-        bad = [int(row) for row in about["bad"]]
+        # Caches that were made before reasons were kept have none.
+        reasons = about.get("reasons", {})
+        bad = {int(row): str(reasons.get(str(row), NOT_DECODED)) for row in about["bad"]}
         if _checksum(path) != about["sha256"]:
             raise ValueError("its checksum differs")
         # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
         pixels = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         _logger.warning("the pixel cache %s is damaged (%s) and is made again", path, error)
         return None
     return pixels, bad
@@ -148,7 +152,7 @@ def _checksum(path: Path) -> str:
 
 def _make(
     path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Views | None
-) -> tuple[Pixels, list[int]]:
+) -> tuple[Pixels, dict[int, str]]:
     """Decode into `path` and describe it; see `_open`."""
     remove_partials(path.parent)
     dataset = decoding.dataset
@@ -163,12 +167,14 @@ def _make(
                 "Run the command again when they are at rest.",
             )
         bad = sorted(set(range(len(dataset))) - set(decoding.rows))
+        known, names = dict(decoding.left_out.items()), [entry.image.name for entry in dataset]
         about = {
             "format_version": FORMAT_VERSION,
             "dataset": dataset.name,
             "images": len(decoding.rows),
             "views": None if views is None else asdict(views),
             "bad": bad,
+            "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
             "sha256": _checksum(partial),
         }
         _replace(partial, path)

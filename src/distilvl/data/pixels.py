@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data.decoding import Decoding, only_images
+from distilvl.data.left_out import LeftOut
 from distilvl.features.items import Items
 from distilvl.features.views import Views
 
@@ -25,13 +26,13 @@ class PixelCache:
         dataset: the images that could be decoded, in order.
         keys: content hash of each image, n of them.
         pixels: (n * K, 3, H, W) uint8; row i * K + v is view v of image i, view 0 the whole one.
-        skipped: names of the images that were left out.
+        left_out: images that could not be decoded; `dataset.left_out` is what its reader passed over.
     """
 
     dataset: Items
     keys: list[bytes]
     pixels: Pixels
-    skipped: list[str]
+    left_out: LeftOut
 
 
 def decode_pixels(
@@ -63,7 +64,7 @@ def decode_pixels(
         pixels[done : done + len(block)] = block
         done += len(block)
     assert pixels is not None  # `Decoding` raises where no image is left
-    return PixelCache(only_images(dataset, decoding.rows), decoding.keys, pixels[:done], decoding.skipped)
+    return PixelCache(only_images(dataset, decoding.rows), decoding.keys, pixels[:done], decoding.left_out)
 
 
 def pixel_blocks(decoding: Decoding, resize: Resize, views: Views | None) -> Iterator[Pixels]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, overload
 
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import MISSING, NOT_READ, LeftOut
 from distilvl.errors import BadImageError, DistilvlError
 
 
@@ -45,6 +45,7 @@ class FileImage:
             raise BadImageError(
                 f"cannot read image {self.name}: {error.strerror}.",
                 "Restore the file, or pass --skip-bad to leave it out.",
+                reason=MISSING if isinstance(error, FileNotFoundError | NotADirectoryError) else NOT_READ,
             ) from error
 
 

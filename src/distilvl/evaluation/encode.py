@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sentence_transformers import SentenceTransformer
 
 from distilvl.data.decoding import Decoding, only_images
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.lists import list_of_texts
@@ -34,14 +35,19 @@ class EncodedDataset:
         image_keys: content hash of each of the n images.
         images: (n, D) float32.
         texts: (m, D) float32, captions in the dataset's order.
-        skipped: names of the images that were left out.
+        bad: images that could not be read or decoded.
     """
 
     dataset: PairDataset
     image_keys: list[bytes]
     images: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
-    skipped: list[str]
+    bad: LeftOut
+
+    @property
+    def left_out(self) -> LeftOut:
+        """All that was left out: these, and what the reader of the data passed over."""
+        return self.dataset.left_out | self.bad
 
     def narrowed(self, width: int) -> EncodedDataset:
         """The first `width` columns of all features.
@@ -69,7 +75,7 @@ def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False
         blocks.append(_encode_images(model, block, names))
     images = np.concatenate(blocks)
     decoded = only_images(dataset, decoding.rows)
-    return EncodedDataset(decoded, decoding.keys, images, encode_texts(model, decoded.captions), decoding.skipped)
+    return EncodedDataset(decoded, decoding.keys, images, encode_texts(model, decoded.captions), decoding.left_out)
 
 
 def encode_texts(model: Model, texts: Sequence[str]) -> npt.NDArray[np.float32]:

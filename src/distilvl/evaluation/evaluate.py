@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def evaluate(
         other,
         teacher=teacher,
         hard_negatives=None if width is not None else _hard_negatives(source, encoded),
-        skipped=len(encoded.skipped),
+        skipped=len(encoded.bad),
+        left_out=encoded.left_out,
         agreement=None if taught is None or len(taught[0]) < 2 else agreement((encoded.images, encoded.texts), taught),
         protocol=protocol,
         ground_truth=None if truth is None else _coco(truth, encoded),
@@ -134,7 +136,8 @@ def evaluate_classes(
     classes = class_features(lambda texts: encode_texts(source, texts), names, templates)
     encoded = encode_dataset(source, dataset, skip_bad=skip_bad)
     row = {name: k for k, name in enumerate(names)}
-    return zero_shot(encoded.images, classes, np.array([row[name] for name in encoded.dataset.captions]))
+    found = zero_shot(encoded.images, classes, np.array([row[name] for name in encoded.dataset.captions]))
+    return replace(found, left_out=encoded.left_out)
 
 
 def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Evaluation:

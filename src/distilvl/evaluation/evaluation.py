@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from distilvl.data.left_out import LeftOut
 from distilvl.evaluation.agreement import Agreement
 from distilvl.evaluation.coco import TruthScore
 from distilvl.evaluation.precision import Precision
@@ -32,6 +33,7 @@ class Evaluation:
         ground_truth: scores on CxC or ECCV Caption, if asked for.
         comparison: of this model (A) with another one (B), if asked for.
         other: the other model's score.
+        left_out: all that was left out of the data, by reason; more than `skipped` where the reader passed things over.
     """
 
     student: Score
@@ -45,6 +47,7 @@ class Evaluation:
     ground_truth: TruthScore | None = None
     comparison: Comparison | None = None
     other: Score | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def retention(self) -> float | None:
@@ -77,6 +80,7 @@ class Evaluation:
                                  "interval": list(found.interval), "p_value": found.p_value}  # fmt: skip
         if self.skipped:
             out["skipped_images"] = self.skipped
+        out["left_out"] = self.left_out.as_dict()
         return out
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import EncodedDataset, Model
@@ -64,19 +65,20 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
         DistilvlError: the store lacks an item.
         BadImageError: an unreadable image, unless `skip_bad`.
     """
-    records, keys, skipped = [], [], []
+    records, keys, bad = [], [], LeftOut()
     for record in dataset:
         try:
             keys.append(image_key(record.image.read()))
             records.append(record)
-        except BadImageError:
+        except BadImageError as error:
             if not skip_bad:
                 raise
-            skipped.append(record.image.name)
-    read = PairDataset(dataset.name, tuple(records))
+            bad.add_bad(error, record.image.name)
+    bad.log(dataset.name)
+    read = PairDataset(dataset.name, tuple(records), dataset.left_out)
     images = store.images(keys, names=[record.image.name for record in read])
     texts = store.texts([text_key(caption) for caption in read.captions], names=read.captions)
-    return EncodedDataset(read, keys, images.astype(np.float32), texts.astype(np.float32), skipped)
+    return EncodedDataset(read, keys, images.astype(np.float32), texts.astype(np.float32), bad)
 
 
 def _has_routes(folder: Path) -> bool:

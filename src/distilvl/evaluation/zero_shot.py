@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ranks import TIE_TOLERANCE
 from distilvl.evaluation.rows import Floats, checked_rows, refuse_any
@@ -26,6 +27,7 @@ class ZeroShot:
         top1, top5: images whose class is first, or among the first five.
         mean_per_class: mean over classes of their own top-1 accuracy; classes without images do not count.
         images, classes: sizes.
+        left_out: images that were not classified, by reason.
     """
 
     top1: float
@@ -33,10 +35,11 @@ class ZeroShot:
     mean_per_class: float
     images: int
     classes: int
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def as_dict(self) -> dict[str, Any]:
         """The same, for JSON."""
-        return asdict(self)
+        return asdict(self) | {"left_out": self.left_out.as_dict()}
 
 
 def class_features(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.config import Config
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.experiments.results import CellScore
 from distilvl.experiments.spec import Cell, Recalls, TableSpec
@@ -26,6 +27,7 @@ class Base:
         student: preset, YAML file or folder; the recipe's own otherwise.
         overrides: `section.key=value`, for all cells; a cell's own come after and win.
         split: on which finished students are scored.
+        skip_bad: leave bad images out.
     """
 
     recipe: str
@@ -34,6 +36,7 @@ class Base:
     student: str | None = None
     overrides: tuple[str, ...] = ()
     split: str = "val"
+    skip_bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Job:
         config: resolved.
         folder: run folder; equal configs share it, in whatever table they occur.
         split: on which the finished student is scored.
+        skip_bad: leave bad images out.
     """
 
     cell: str
@@ -53,6 +57,7 @@ class Job:
     config: Config
     folder: Path
     split: str
+    skip_bad: bool = False
 
     @property
     def score_file(self) -> Path:
@@ -87,6 +92,12 @@ class Job:
             seconds=found["seconds"],
         )
 
+    def read_left_out(self) -> LeftOut:
+        """What was left out in the run and when its student was scored; the job must be done."""
+        found = json.loads(self.score_file.read_text(encoding="utf-8"))
+        # Scores of older versions do not say.
+        return LeftOut.from_dict(found.get("left_out", {"reasons": {}}))
+
     def read_teacher_rsum(self) -> float:
         """RSUM of the teacher's stored features on the same split; the job must be done."""
         return float(json.loads(self.score_file.read_text(encoding="utf-8"))["teacher_rsum"])
@@ -110,7 +121,7 @@ def _job(table: TableSpec, cell: Cell, base: Base, seed: int, out: Path) -> Job:
         config = load_config(recipe, student=base.student, overrides=overrides, inputs=inputs, sections=sections)
     except DistilvlError as error:
         raise DistilvlError(f"cell {cell.name} of {table.name}: {error}") from error
-    return Job(cell.name, seed, config, out / "runs" / f"{fingerprint(config)}-seed{seed}", base.split)
+    return Job(cell.name, seed, config, out / "runs" / f"{fingerprint(config)}-seed{seed}", base.split, base.skip_bad)
 
 
 def fingerprint(config: Config) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 from distilvl.experiments.cells import Job
 from distilvl.experiments.worker import Outcome, run_job, start_worker
 from distilvl.progress import progress
@@ -34,6 +34,7 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
         accelerator: as for `train`.
 
     Raises:
+        BadImageError: one of the data, which stops every run alike.
         DistilvlError: a worker died (killed, or out of memory); finished jobs stay finished.
     """
     todo = open_jobs(jobs)
@@ -41,6 +42,8 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
         logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
         with progress("runs", len(todo)) as ticker:
             for outcome in _outcomes(todo, workers, accelerator):
+                if outcome.failure is not None and outcome.stops:
+                    raise BadImageError(outcome.failure)
                 if outcome.failure is not None:
                     logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
                 ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")

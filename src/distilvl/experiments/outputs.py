@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from distilvl.data import load_dataset
 from distilvl.data.images import decode_image
 from distilvl.data.records import PairDataset
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.experiments.cells import Base, Job
 from distilvl.experiments.cost import BATCH, CostRow, StudentEncoder, measure_cost, table3_csv, table3_json
@@ -61,7 +62,7 @@ class Finished:
 
     def gallery(self) -> PairDataset:
         """The images and captions that students were scored on."""
-        return load_dataset(self.base.data).split(self.base.split)
+        return load_dataset(self.base.data, skip_bad=self.base.skip_bad).split(self.base.split)
 
 
 def write_outputs(finished: Finished) -> tuple[tuple[Path, ...], str]:
@@ -119,8 +120,7 @@ def literature_name(gallery: PairDataset) -> str:
 def _cost(finished: Finished) -> Files:
     """Table 3: the student of the first seed, and the teacher if it can be asked."""
     result, gallery = finished.result, finished.gallery()
-    images = [decode_image(record.image.read(), record.image.name) for record in gallery[:BATCH]]
-    captions = gallery.captions[:BATCH]
+    images, captions = _sample(gallery, skip_bad=finished.base.skip_bad)
     label = result.spec.cells[0].label
     student = measure_cost(StudentEncoder(load_student(finished.first.folder / "student")), images, captions)
     asked = None if finished.teacher is None else measure_cost(load_teacher(finished.teacher), images, captions)
@@ -136,10 +136,24 @@ def _cost(finished: Finished) -> Files:
     }
 
 
+def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image], list[str]]:
+    """The first pictures that can be decoded, and as many captions."""
+    images: list[Image.Image] = []
+    for record in gallery:
+        if len(images) == BATCH:
+            break
+        try:
+            images.append(decode_image(record.image.read(), record.image.name))
+        except BadImageError:
+            if not skip_bad:
+                raise
+    return images, gallery.captions[:BATCH]
+
+
 def _spaces(finished: Finished) -> Files:
     """Figure 2: the teacher's stored features and those of the first seed's student, on the same items."""
     gallery = finished.gallery()
-    encoded = encode_dataset(load_student(finished.first.folder / "student"), gallery)
+    encoded = encode_dataset(load_student(finished.first.folder / "student"), gallery, skip_bad=finished.base.skip_bad)
     store = FeatureStore.open(finished.base.features)
     captions = encoded.dataset.captions
     names = [record.image.name for record in encoded.dataset]

@@ -19,6 +19,7 @@ from distilvl.experiments.statistics import (
     ranks,
     summarise,
 )
+from distilvl.reports.escaping import plain
 
 RECALL_NAMES = tuple(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
 RECALL_KEYS = tuple(f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
@@ -62,6 +63,7 @@ def to_markdown(result: TableResult) -> str:
         markdown_table(header, [_markdown_row(row) for row in analysis.rows]),
         *_below_table(result, analysis),
         *_claims(result, analysis),
+        _bullets("Left out", [plain(line) for line in result.left_out.lines()]),
         _bullets("Notes", _notes(result)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -95,6 +97,7 @@ def to_json(result: TableResult) -> dict[str, Any]:
         "claims": [_json_claim(claim, check) for claim, check in analysis.claims],
         "rank_agreement": {"kendall_tau": analysis.tau, "cells": analysis.ranked},
         "notes": list(result.spec.notes),
+        "left_out": result.left_out.as_dict(),
     }
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
+from distilvl.data import load_any
+from distilvl.data.left_out import LeftOut
+from distilvl.data.shards import is_webdataset
 from distilvl.experiments.cells import Base, Job, plan
 from distilvl.experiments.estimate import seconds_a_run
 from distilvl.experiments.grid import default_workers, run_grid
@@ -65,6 +70,8 @@ def reproduce(
     make_folder(out)
     with only_writer(out):
         planned = [(table, plan(table, base, seeds, out)) for table in tables]
+        if not is_webdataset(base.data) and any(not job.done for _, jobs in planned for job in jobs):
+            load_any(base.data, skip_bad=base.skip_bad)  # what stops every run is said once, and before any begins
         count = workers or default_workers(accelerator)
         run_grid([job for _, jobs in planned for job in jobs], workers=count, accelerator=accelerator)
         done = []
@@ -147,6 +154,7 @@ def collect(table: TableSpec, jobs: Sequence[Job], base: Base, command: str) -> 
         failures={job.cell: reason for job in jobs if (reason := job.failure) is not None},
         teacher_rsum=done[0].read_teacher_rsum() if done else None,
         conditions=_conditions(jobs, base, command),
+        left_out=reduce(or_, (job.read_left_out() for job in done), LeftOut()),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from distilvl.data.left_out import LeftOut
 from distilvl.experiments.spec import Recalls, TableSpec
 
 
@@ -36,6 +37,7 @@ class TableResult:
         failures: by cell name, why a run failed.
         teacher_rsum: RSUM of the teacher's stored features on the same split, when known.
         conditions: what else a reader needs: command, data, student, recipe, epochs, seeds, machine.
+        left_out: of the data, by any of the runs.
     """
 
     spec: TableSpec
@@ -43,3 +45,4 @@ class TableResult:
     failures: Mapping[str, str]
     teacher_rsum: float | None
     conditions: Mapping[str, str]
+    left_out: LeftOut = field(default_factory=LeftOut)

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from distilvl.errors import DistilvlError
+from distilvl.data.left_out_file import all_left_out, read_left_out
+from distilvl.errors import BadImageError, DistilvlError
 from distilvl.experiments.cells import Job
 from distilvl.features import FeatureStore
 from distilvl.features.atomic import write_atomically
@@ -31,11 +32,18 @@ from distilvl.training.validation import score_student, score_teacher
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: done, or the reason why not."""
+    """What became of a job: done, or the reason why not.
+
+    Attributes:
+        cell, seed: of the job.
+        failure: the reason.
+        stops: it is a bad image, which every other job meets too.
+    """
 
     cell: str
     seed: int
     failure: str | None
+    stops: bool = False
 
 
 def start_worker(threads: int, gpus: SimpleQueue[str] | None) -> None:
@@ -55,8 +63,8 @@ def _leave_with(sentinel: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _shared() -> SharedInputs:
-    return SharedInputs()
+def _shared(skip_bad: bool) -> SharedInputs:
+    return SharedInputs(skip_bad)
 
 
 def run_job(job: Job, accelerator: str) -> Outcome:
@@ -71,17 +79,18 @@ def run_job(job: Job, accelerator: str) -> Outcome:
             score = _train_and_score(job, accelerator)
     except DistilvlError as error:
         job.failure_file.write_text(f"{error}\n", encoding="utf-8")
-        return Outcome(job.cell, job.seed, str(error))
+        return Outcome(job.cell, job.seed, str(error), stops=isinstance(error, BadImageError))
     write_atomically(job.score_file, (json.dumps(score, indent=2) + "\n").encode())
     return Outcome(job.cell, job.seed, None)
 
 
 def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
-    shared, config = _shared(), job.config
+    shared, config = _shared(job.skip_bad), job.config
     student = train_config(config, job.folder, shared, accelerator=accelerator)
     result = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
     # The student folder has the same weights; a grid of runs would fill the disk with the rest.
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    left_out = all_left_out(read_left_out(job.folder))
     if job.split == result["split"]:
         scores = {**result[job.split], "teacher_rsum": result["teacher"]["rsum"]}
     else:
@@ -94,6 +103,8 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
         teacher = score_teacher(materials)
         assert teacher is not None  # there is a store
         scores = {**score_student(fabric, encoder, materials).as_dict(), "teacher_rsum": teacher.rsum}
+        left_out = left_out | materials.dataset.left_out | materials.left_out
+    scores["left_out"] = left_out.as_dict()
     return {**scores, "seconds": result["seconds"], "best_epoch": result["best_epoch"]}
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 from distilvl.data import PairDataset, Record, load_dataset
 from distilvl.data.images import decode_image
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.sources import run_of, student_folder
 from distilvl.experiments.cost import Encoder, StudentEncoder
@@ -101,23 +103,29 @@ def export_student(
         manifest = _prepared(path, encoder, folder, gallery)
         student = _Student(path, encoder, export_graphs(encoder))
         lowered, kept = split_layers(student.graphs, settings.keep)
-        calibration = None
+        calibration, uncalibrated = None, LeftOut()
         if "int8" in precisions and is_convolutional(student.graphs["image"]):
-            calibration = _calibration(dataset, encoder, skip_bad=settings.skip_bad)
+            calibration, uncalibrated = _calibration(dataset, encoder, skip_bad=settings.skip_bad)
         lowerings = {precision: Lowering(precision, calibration) for precision in precisions}
         manifest = replace(manifest, precisions={
             name: _saved(student, lowering, lowered, kept, folder) for name, lowering in lowerings.items()
         })  # fmt: skip
         manifest = replace(manifest, files=_files(folder))
         write_manifest(folder, manifest)
-        rows = _measured(student, manifest, folder, gallery, settings)
+        rows, unscored = _measured(student, manifest, folder, gallery, settings)
         for row in rows:
             if row.drop is not None and row.drop > settings.max_drop:
                 raise _too_lossy(row, settings, student, gallery, lowerings[row.name])
         export = Export(Path(out), manifest.name, gallery.name, len(gallery), len(gallery.captions),
-                        torch.get_num_threads(), rows)  # fmt: skip
+                        torch.get_num_threads(), rows, unscored | uncalibrated, _of_run(path))  # fmt: skip
         write_manifest(folder, replace(manifest, scores=export.scores()))
     return export
+
+
+def _of_run(student: Path) -> LeftOut:
+    """What the student's run says that it left out; nothing of a student without its run."""
+    run = run_of(student)
+    return LeftOut() if run is None else all_left_out(read_left_out(run))
 
 
 def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
@@ -153,17 +161,22 @@ def _files(folder: Path) -> dict[str, File]:
     return {path.name: File(file_hash(path), path.stat().st_size) for path in sorted(folder.iterdir())}
 
 
-def _calibration(dataset: PairDataset, encoder: DualEncoder, *, skip_bad: bool) -> npt.NDArray[np.uint8]:
-    """Pixels of some training images, the same ones each time."""
+def _calibration(
+    dataset: PairDataset, encoder: DualEncoder, *, skip_bad: bool
+) -> tuple[npt.NDArray[np.uint8], LeftOut]:
+    """Pixels of some training images, the same ones each time, and the bad ones that were met among them."""
     train = dataset.split("train")
     shuffled = (train[int(row)] for row in np.random.default_rng(0).permutation(len(train)))
-    return encoder.resize([picture for picture, _ in _decoded(shuffled, _CALIBRATION_IMAGES, skip_bad=skip_bad)])
+    bad = LeftOut()
+    decoded = _decoded(shuffled, _CALIBRATION_IMAGES, skip_bad=skip_bad, bad=bad)
+    bad.log(train.name)
+    return encoder.resize([picture for picture, _ in decoded]), bad
 
 
 def _measured(
     student: _Student, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
-) -> tuple[Row, ...]:
-    """Rows of the teacher, where known, of PyTorch and of each precision."""
+) -> tuple[tuple[Row, ...], LeftOut]:
+    """Rows of the teacher, where known, of PyTorch and of each precision; and what was left out of the gallery."""
     threads = torch.get_num_threads()
     encoders: dict[str, Encoder] = {TORCH: StudentEncoder(student.encoder.student)}
     for precision in manifest.precisions:
@@ -172,7 +185,9 @@ def _measured(
     stored = stored_rsum(settings.features, run_of(student.path), gallery, skip_bad=settings.skip_bad)
     asked: dict[str, Encoder] = {} if teacher is None else {TEACHER: teacher}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
-    scores = rsums(encoders if stored is not None else {**asked, **encoders}, gallery, skip_bad=settings.skip_bad)
+    scores, left_out = rsums(
+        encoders if stored is not None else {**asked, **encoders}, gallery, skip_bad=settings.skip_bad
+    )
     encoders = {**asked, **encoders}
     times = milliseconds(encoders, *_sample(gallery, skip_bad=settings.skip_bad))
     rows = [Row(TORCH, _weights_size(student.path), scores[TORCH], None, *times[TORCH])]
@@ -182,7 +197,7 @@ def _measured(
     if teacher is not None or stored is not None:
         rsum = stored if stored is not None else scores[TEACHER]
         rows.insert(0, Row(TEACHER, _parameters_size(teacher), rsum, None, *times.get(TEACHER, (None, None))))
-    return tuple(rows)
+    return tuple(rows), left_out
 
 
 def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image], list[str]]:
@@ -191,17 +206,24 @@ def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image],
     return [picture for picture, _ in decoded], [caption for _, caption in decoded]
 
 
-def _decoded(records: Iterable[Record], most: int, *, skip_bad: bool) -> list[tuple[Image.Image, str]]:
-    """The first `most` pictures that can be decoded, and a caption of each; a bad one stops it unless `skip_bad`."""
+def _decoded(
+    records: Iterable[Record], most: int, *, skip_bad: bool, bad: LeftOut | None = None
+) -> list[tuple[Image.Image, str]]:
+    """The first `most` pictures that can be decoded, and a caption of each; a bad one stops it unless `skip_bad`.
+
+    `bad` is told of those that did not.
+    """
     found: list[tuple[Image.Image, str]] = []
     for record in records:
         if len(found) == most:
             break
         try:
             found.append((decode_image(record.image.read(), record.image.name), record.captions[0]))
-        except BadImageError:
+        except BadImageError as error:
             if not skip_bad:
                 raise
+            if bad is not None:
+                bad.add_bad(error, record.image.name)
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.evaluation.score import score
@@ -48,8 +49,10 @@ class _SideBySide:
         return np.concatenate(blocks, axis=1)
 
 
-def rsums(encoders: Mapping[str, Encoder], gallery: PairDataset, *, skip_bad: bool = False) -> dict[str, float]:
-    """RSUM (0 to 600) of each encoder on one split.
+def rsums(
+    encoders: Mapping[str, Encoder], gallery: PairDataset, *, skip_bad: bool = False
+) -> tuple[dict[str, float], LeftOut]:
+    """RSUM (0 to 600) of each encoder on one split, and what was left out of it.
 
     Raises:
         DistilvlError: bad images, unless `skip_bad`; features that cannot be scored.
@@ -57,10 +60,11 @@ def rsums(encoders: Mapping[str, Encoder], gallery: PairDataset, *, skip_bad: bo
     together = _SideBySide(encoders)
     encoded = encode_dataset(together, gallery, skip_bad=skip_bad)
     owner = encoded.dataset.caption_image
-    return {
+    scores = {
         name: score(encoded.images[:, columns], encoded.texts[:, columns], owner).rsum
         for name, columns in together.columns.items()
     }
+    return scores, encoded.left_out
 
 
 def milliseconds(

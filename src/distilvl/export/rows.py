@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from distilvl.data.left_out import LeftOut
 
 TORCH = "torch"
 TEACHER = "teacher"
@@ -41,6 +43,8 @@ class Export:
         images, texts: how many it has.
         threads: that each model was given.
         rows: teacher, where known, PyTorch, then the precisions.
+        left_out: of the data, when it was scored and calibrated on.
+        run_left_out: what the student's run had left out, and who asked its teacher.
     """
 
     folder: Path
@@ -50,6 +54,8 @@ class Export:
     texts: int
     threads: int
     rows: tuple[Row, ...]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    run_left_out: LeftOut = field(default_factory=LeftOut)
 
     def scores(self) -> dict[str, Any]:
         """What the manifest keeps of all this."""
@@ -57,4 +63,10 @@ class Export:
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `export --json` prints."""
-        return {**asdict(self), "folder": str(self.folder), "rows": [asdict(row) for row in self.rows]}
+        return {
+            **asdict(self),
+            "folder": str(self.folder),
+            "rows": [asdict(row) for row in self.rows],
+            "left_out": self.left_out.as_dict(),
+            "run_left_out": self.run_left_out.as_dict(),
+        }

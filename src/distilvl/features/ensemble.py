@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import all_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.keys import Keys, unpack_keys
 from distilvl.features.manifest import Manifest
@@ -72,6 +74,11 @@ class EnsembleStore(FeatureStore):
     def members(self) -> list[FeatureStore]:
         """The stores that this view reads."""
         return list(self._members)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What was left out of any of the stores."""
+        return all_left_out({str(member.path): member.left_out for member in self._members})
 
     @property
     def counts(self) -> dict[str, int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import note_left_out
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.features.blocks import Block, cut_blocks
 from distilvl.features.filling import caption_trial, fill_captions, fill_images
@@ -33,19 +35,22 @@ class ExtractReport:
         asked_texts: number of captions it was shown.
         skipped: names of the bad images that were left out.
         store: the store, which now holds all other items.
+        left_out: these by reason, and what the reader of the data passed over.
     """
 
     asked_images: int
     asked_texts: int
     skipped: list[str]
     store: FeatureStore
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def without_skipped(self, dataset: PairDataset) -> PairDataset:
         """`dataset` less the records whose image was skipped."""
         if not self.skipped:
             return dataset
         bad = set(self.skipped)
-        return PairDataset(dataset.name, tuple(record for record in dataset if record.image.name not in bad))
+        kept = tuple(record for record in dataset if record.image.name not in bad)
+        return PairDataset(dataset.name, kept, dataset.left_out)
 
 
 def extract_features(
@@ -56,6 +61,7 @@ def extract_features(
     skip_bad: bool = False,
     shard_size: int | None = None,
     views: Views | None = None,
+    source: str = "",
 ) -> ExtractReport:
     """Fill the store at `store_path` with the teacher's features of all images and captions of `dataset`.
 
@@ -76,6 +82,7 @@ def extract_features(
         skip_bad: leave out images that cannot be read or decoded, or that the teacher refuses, instead of raising.
         shard_size: items a block, the same for all processes; 512, and 4,096 of more than a million, if not given.
         views: which views of each image to ask about, besides the whole one; a view counts as an image.
+        source: what the store's `left-out.json` calls the data; their name, if not given.
 
     Raises:
         BadImageError: an image that cannot be read or decoded, unless `skip_bad`.
@@ -89,7 +96,7 @@ def extract_features(
     if isinstance(teacher, PiecewiseTeacher):
         _logger.info("%s", estimate(teacher, store, work.images, work.captions))
     asked_images = asked_texts = 0
-    bad: list[bytes] = []
+    bad: dict[bytes, str] = {}
     if lacking := len(store.missing("image", list(work.images))):
         sources = {key: found[0] for key, found in work.images.items()}
         with (
@@ -105,7 +112,20 @@ def extract_features(
             tried = asked_texts > 0
             filled = fill_captions(teacher, store, work.caption_blocks, work.captions, ticker, tried=tried)
         asked_texts += filled.asked
-    return ExtractReport(asked_images, asked_texts, work.names_of(bad), store)
+    report = report_of(store, dataset, work.names_of(bad), asked_images, asked_texts)
+    note_left_out(store.path, source or dataset.name, report.left_out)
+    return report
+
+
+def report_of(
+    store: FeatureStore, dataset: Items, bad: Mapping[str, str], asked_images: int = 0, asked_texts: int = 0
+) -> ExtractReport:
+    """The report on `dataset`, of which the images `bad` (name -> reason) were left out."""
+    skipped = [name for name in dict.fromkeys(image.name for _, image in images_of(dataset)) if name in bad]
+    left_out = LeftOut()
+    for name in skipped:
+        left_out.add(bad[name], name)
+    return ExtractReport(asked_images, asked_texts, skipped, store, dataset.left_out | left_out)
 
 
 @dataclass(frozen=True)
@@ -116,16 +136,14 @@ class Work:
         images: key -> all places the image is found in.
         captions: key -> caption.
         image_blocks, caption_blocks: all of them, stored or not.
-        unreadable: names of images that cannot be read.
-        order: names of all images, in order.
+        unreadable: name -> reason of images that cannot be read.
     """
 
     images: dict[bytes, list[ImageSource]]
     captions: dict[bytes, str]
     image_blocks: list[Block]
     caption_blocks: list[Block]
-    unreadable: list[str]
-    order: list[str]
+    unreadable: dict[str, str]
 
     @classmethod
     def of(cls, dataset: Items, *, skip_bad: bool, shard_size: int | None, views: Views | None = None) -> Work:
@@ -140,7 +158,6 @@ class Work:
             cut_blocks("image", list(images), shard_size or _default_size(len(images))),
             cut_blocks("text", list(captions), shard_size or _default_size(len(captions))),
             unreadable,
-            [image.name for _, image in images_of(dataset)],
         )
 
     @property
@@ -148,10 +165,9 @@ class Work:
         """Those of images and then those of captions."""
         return self.image_blocks + self.caption_blocks
 
-    def names_of(self, bad: list[bytes]) -> list[str]:
-        """Names of all images that were left out, in order: those with the keys `bad`, and the unreadable ones."""
-        names = {source.name for key in bad for source in self.images[key]}.union(self.unreadable)
-        return [name for name in dict.fromkeys(self.order) if name in names]
+    def names_of(self, bad: Mapping[bytes, str]) -> dict[str, str]:
+        """Name -> reason of all images that were left out: those with the keys of `bad`, and the unreadable ones."""
+        return self.unreadable | {source.name: reason for key, reason in bad.items() for source in self.images[key]}
 
 
 def _default_size(items: int) -> int:

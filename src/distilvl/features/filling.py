@@ -19,6 +19,8 @@ from distilvl.progress import Silence, Ticker, progress
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.piecewise import PiecewiseTeacher
 
+REFUSED = "the teacher refuses it"
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -26,11 +28,11 @@ class Filled:
 
     Attributes:
         asked: number of items the teacher answered now.
-        bad: keys of images that were left out.
+        bad: keys of images that were left out, with the reason.
     """
 
     asked: int
-    bad: list[bytes]
+    bad: dict[bytes, str]
 
 
 def fill_images(
@@ -61,7 +63,7 @@ def fill_images(
         DistilvlError: as `Asker.ask` and `FeatureStore.add`.
     """
     asker = Asker(teacher, store, "image", ticker, skip_refused=skip_bad)
-    bad: list[bytes] = []
+    bad: dict[bytes, str] = {}
 
     def work(number: int, missing: list[bytes]) -> None:
         rows = asker.kept(missing)
@@ -70,7 +72,7 @@ def fill_images(
             if call.keys:
                 rows |= asker.ask(call.keys, call.images, call.names)
                 answered()
-            bad.extend(call.bad)
+            bad.update(call.bad)
             ticker.advance(len(call.bad))
         good = [key for key in missing if key in rows]
         if good:
@@ -79,7 +81,7 @@ def fill_images(
 
     share_blocks(store, blocks, work, ticker)
     asker.settle()
-    return Filled(asker.asked, bad + asker.refused)
+    return Filled(asker.asked, bad | dict.fromkeys(asker.refused, REFUSED))
 
 
 def fill_captions(
@@ -100,7 +102,7 @@ def fill_captions(
 
     share_blocks(store, blocks, work, ticker)
     asker.settle()
-    return Filled(asker.asked, [])
+    return Filled(asker.asked, {})
 
 
 class CaptionTrial:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from PIL import Image
 
 from distilvl.data.images import decode_image
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features.keys import image_key
@@ -31,13 +32,13 @@ class ImageCall:
         keys: of the images that could be decoded.
         images: those images, RGB.
         names: what an error message calls each of them.
-        bad: keys of images between them that could not be decoded.
+        bad: keys of images between them that could not be decoded, with the reason.
     """
 
     keys: list[bytes] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    bad: list[bytes] = field(default_factory=list)
+    bad: dict[bytes, str] = field(default_factory=dict)
 
     @property
     def pixels(self) -> int:
@@ -56,10 +57,10 @@ def image_calls(sources: Sequence[tuple[bytes, ImageSource]], *, skip_bad: bool)
     for key, source in sources:
         try:
             image = _decoded(source, key)
-        except BadImageError:
+        except BadImageError as error:
             if not skip_bad:
                 raise
-            call.bad.append(key)
+            call.bad[key] = error.reason or NOT_DECODED
             continue
         if call.images and call.pixels + image.width * image.height > PIXELS_A_CALL:
             yield call

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.data.left_out import NOT_READ
+from distilvl.data.left_out_file import note_left_out
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features.blocks import cut_blocks, share_blocks
-from distilvl.features.extract import ExtractReport
+from distilvl.features.extract import ExtractReport, report_of
 from distilvl.features.items import Items, captions_of, images_of
 from distilvl.features.keys import image_key, text_key
 from distilvl.features.manifest import Manifest
@@ -26,7 +28,7 @@ _SHARD_ROWS = 4096
 
 
 def import_arrays(
-    folder: str | Path, dataset: Items, store_path: str | Path, *, skip_bad: bool = False
+    folder: str | Path, dataset: Items, store_path: str | Path, *, skip_bad: bool = False, data: str = ""
 ) -> ExtractReport:
     """Store the features in `folder` (see `load_arrays`) for all images and captions of `dataset`.
 
@@ -39,17 +41,24 @@ def import_arrays(
         dataset: paired or not; its images are read, not decoded, for their content hashes.
         store_path: the store, created if need be.
         skip_bad: leave out images that cannot be read, instead of raising.
+        data: what the store's `left-out.json` calls the data; their name, if not given.
 
     Raises:
         DistilvlError: an image or caption whose id the arrays lack (nothing is written then), rows that are
             not fit, a store of another teacher, or a full disk.
         BadImageError: an image that cannot be read, unless `skip_bad`.
     """
-    return import_features(load_arrays(folder), folder, dataset, store_path, skip_bad=skip_bad)
+    return import_features(load_arrays(folder), folder, dataset, store_path, skip_bad=skip_bad, data=data)
 
 
 def import_features(
-    arrays: FeatureArrays, source: str | Path, dataset: Items, store_path: str | Path, *, skip_bad: bool = False
+    arrays: FeatureArrays,
+    source: str | Path,
+    dataset: Items,
+    store_path: str | Path,
+    *,
+    skip_bad: bool = False,
+    data: str = "",
 ) -> ExtractReport:
     """As `import_arrays`, for features that are open already; `source` is what error messages call them."""
     images, skipped = _image_rows(arrays, dataset, source, skip_bad=skip_bad)
@@ -58,22 +67,24 @@ def import_features(
     store = FeatureStore.create(store_path, manifest)
     _fill(store, "image", images, arrays.images, list(arrays.image_rows))
     _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
-    return ExtractReport(0, 0, skipped, store)
+    report = report_of(store, dataset, skipped)
+    note_left_out(store.path, data or dataset.name, report.left_out)
+    return report
 
 
 def _image_rows(
     arrays: FeatureArrays, dataset: Items, source: str | Path, *, skip_bad: bool
-) -> tuple[dict[bytes, int], list[str]]:
+) -> tuple[dict[bytes, int], dict[str, str]]:
     _require_ids(arrays.image_rows, [image_id for image_id, _ in images_of(dataset)], "image", source, dataset.name)
     rows: dict[bytes, int] = {}
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     for image_id, image in images_of(dataset):
         try:
             key = image_key(image.read())
-        except BadImageError:
+        except BadImageError as error:
             if not skip_bad:
                 raise
-            skipped.append(image.name)
+            skipped[image.name] = error.reason or NOT_READ
             continue
         rows.setdefault(key, arrays.image_rows[image_id])
     return rows, skipped

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.left_out import LeftOut
 from distilvl.features.answers import ANSWER_PREFIX
 from distilvl.features.atomic import PARTIAL_PREFIX
 from distilvl.features.claims import CLAIM_PREFIX
@@ -26,6 +27,7 @@ class StoreInfo:
         bytes: size of all its files.
         claims: blocks that writers work on now, or were working on when they were killed.
         unsettled: files of paid answers whose block is not finished.
+        left_out: of the data that the teacher was asked about.
     """
 
     path: str
@@ -36,15 +38,17 @@ class StoreInfo:
     bytes: int
     claims: int
     unsettled: int
+    left_out: LeftOut
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; the manifest's entries lie beside the others."""
-        values = asdict(self)
+        values = asdict(self) | {"left_out": self.left_out.as_dict()}
         return {"path": values.pop("path"), **values.pop("manifest"), **values}
 
     def __str__(self) -> str:
-        lines = [f"{name}: {value}" for name, value in self.as_dict().items() if value not in ("", None)]
-        return "\n".join(lines)
+        values = {name: value for name, value in self.as_dict().items() if name != "left_out"}
+        lines = [f"{name}: {value}" for name, value in values.items() if value not in ("", None)]
+        return "\n".join([*lines, *(f"left out: {line}" for line in self.left_out.lines())])
 
 
 def store_info(path: str | Path) -> StoreInfo:
@@ -62,4 +66,5 @@ def store_info(path: str | Path) -> StoreInfo:
         bytes=sum(entry.stat().st_size for entry in files if not entry.name.startswith(PARTIAL_PREFIX)),
         claims=sum(name.startswith(CLAIM_PREFIX) for name in names),
         unsettled=sum(name.startswith(ANSWER_PREFIX) for name in names),
+        left_out=store.left_out,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from distilvl.data.left_out import NOT_READ
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError
@@ -25,27 +26,27 @@ def captions_of(dataset: Items) -> Sequence[str]:
     return dataset.texts if isinstance(dataset, UnpairedDataset) else dataset.captions
 
 
-def unique_images(dataset: Items, *, skip_bad: bool = False) -> tuple[dict[bytes, list[ImageSource]], list[str]]:
+def unique_images(dataset: Items, *, skip_bad: bool = False) -> tuple[dict[bytes, list[ImageSource]], dict[str, str]]:
     """Distinct images by content, in order of first appearance, each with all places it is found in.
 
     Reads every image once and keeps none.
 
     Returns:
-        key -> sources with those bytes, and the names of images that cannot be read (always empty unless
+        key -> sources with those bytes; and name -> reason of the images that cannot be read (none unless
         `skip_bad`).
 
     Raises:
         BadImageError: an image that cannot be read, unless `skip_bad`.
     """
     sources: dict[bytes, list[ImageSource]] = {}
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     for _, image in images_of(dataset):
         try:
             data = image.read()
-        except BadImageError:
+        except BadImageError as error:
             if not skip_bad:
                 raise
-            unreadable.append(image.name)
+            unreadable[image.name] = error.reason or NOT_READ
             continue
         sources.setdefault(image_key(data), []).append(image)
     return sources, unreadable

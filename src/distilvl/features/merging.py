@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import note_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.ensemble import is_ensemble
 from distilvl.features.index import KeyIndex
@@ -50,7 +52,18 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: 
     with progress("merge", total) as ticker:
         for modality in ("image", "text"):
             _copy(stores, merged, modality, shard_size, ticker)
+    _merge_left_out(stores, merged)
     return merged
+
+
+def _merge_left_out(stores: Sequence[FeatureStore], merged: FeatureStore) -> None:
+    """What any of the stores leaves out is left out of all: what one leaves out and another holds cannot be told."""
+    known = read_left_out(merged.path)
+    for store in stores:
+        for source, left_out in read_left_out(store.path).items():
+            known[source] = known.get(source, LeftOut()) | left_out
+    for source, left_out in known.items():
+        note_left_out(merged.path, source, left_out)
 
 
 def _copy(

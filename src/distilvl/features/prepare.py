@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from distilvl.data.images import decode_image
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features.ensemble import is_ensemble
-from distilvl.features.extract import ExtractReport, estimate, extract_features
+from distilvl.features.extract import ExtractReport, estimate, extract_features, report_of
 from distilvl.features.importing import import_arrays, import_features
 from distilvl.features.items import Items, unique_captions, unique_images
 from distilvl.features.manifest import MANIFEST_NAME
@@ -30,6 +31,7 @@ def prepare_features(
     skip_bad: bool = False,
     cluster: Cluster | None = None,
     views: Views | None = None,
+    source: str = "",
 ) -> ExtractReport:
     """A store with the teacher's features of all of `dataset`.
 
@@ -43,6 +45,7 @@ def prepare_features(
         skip_bad: leave out images that cannot be read or decoded, instead of raising.
         cluster: where a teacher is asked, instead of in this process; what is stored or imported is read here.
         views: which views of each image to ask about; of a finished store, how many it must hold.
+        source: what `left-out.json` in `out` calls the data; their name, if not given.
 
     Raises:
         DistilvlError: see `FeatureStore.open`, `import_features`, `load_import`, `load_teacher`,
@@ -60,12 +63,12 @@ def prepare_features(
             "Leave --views away, or give a teacher and no --engine ray.",
         )
     if is_import(spec):
-        return import_features(load_import(spec), spec, dataset, out, skip_bad=skip_bad)
+        return import_features(load_import(spec), spec, dataset, out, skip_bad=skip_bad, data=source)
     if is_array_folder(path):
-        return import_arrays(path, dataset, out, skip_bad=skip_bad)
+        return import_arrays(path, dataset, out, skip_bad=skip_bad, data=source)
     if cluster is not None:
-        return extract_with_ray(spec, dataset, out, cluster, skip_bad=skip_bad)
-    return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad, views=views)
+        return extract_with_ray(spec, dataset, out, cluster, skip_bad=skip_bad, source=source)
+    return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad, views=views, source=source)
 
 
 def estimate_features(
@@ -95,10 +98,10 @@ def _finished(store: FeatureStore, dataset: Items, *, skip_bad: bool) -> Extract
         source = images[key][0]
         try:
             decode_image(source.read(), source.name)
-        except BadImageError:
+        except BadImageError as error:
             if not skip_bad:
                 raise
-            skipped.extend(bad.name for bad in images[key])
+            skipped |= {bad.name: error.reason or NOT_DECODED for bad in images[key]}
             lacking.remove(key)
         else:
             # The first good one is enough for the error below.
@@ -106,4 +109,4 @@ def _finished(store: FeatureStore, dataset: Items, *, skip_bad: bool) -> Extract
     store.require("image", lacking, [images[key][0].name for key in lacking])
     captions = unique_captions(dataset)
     store.require("text", list(captions), list(captions.values()))
-    return ExtractReport(0, 0, skipped, store)
+    return report_of(store, dataset, skipped)

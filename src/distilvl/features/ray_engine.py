@@ -15,13 +15,14 @@ machine or on its number of threads; where they do, rows differ in float16's las
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.left_out_file import note_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.blocks import Block
-from distilvl.features.extract import ExtractReport, Work
+from distilvl.features.extract import ExtractReport, Work, report_of
 from distilvl.features.items import Items
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.ray_cluster import Cluster, Share, connected
@@ -39,6 +40,7 @@ def extract_with_ray(
     *,
     skip_bad: bool = False,
     shard_size: int | None = None,
+    source: str = "",
 ) -> ExtractReport:
     """As `extract_features`, with the teacher in many processes.
 
@@ -51,7 +53,7 @@ def extract_with_ray(
         store_path: the store's folder, on a disk that all machines share.
         cluster: where to run.
         skip_bad: as for `extract_features`.
-        shard_size: as for `extract_features`.
+        shard_size, source: as for `extract_features`.
 
     Raises:
         DistilvlError: as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
@@ -60,16 +62,19 @@ def extract_with_ray(
     held = FeatureStore.open(store_path) if (Path(store_path) / MANIFEST_NAME).is_file() else None
     lacking = {block: missing for block in work.blocks if (missing := _missing(block, held))}
     asked = {"image": 0, "text": 0}
-    bad: list[bytes] = []
+    bad: dict[bytes, str] = {}
     with connected(cluster) as (ray, share), progress("teacher", sum(map(len, lacking.values()))) as ticker:
         constructor = (spec, str(store_path), str(Path.cwd()), skip_bad, max_pixels())
         for answer in _answers(ray, share, _orders(work, lacking), constructor):
             if answer["error"]:
                 raise DistilvlError(answer["error"])
             asked[answer["modality"]] += answer["asked"]
-            bad += answer["bad"]
+            bad |= dict(zip(answer["bad"], answer["reasons"], strict=True))
             ticker.advance(answer["done"])
-    return ExtractReport(asked["image"], asked["text"], work.names_of(bad), _complete(store_path, work, bad))
+    store = _complete(store_path, work, bad)
+    report = report_of(store, dataset, work.names_of(bad), asked["image"], asked["text"])
+    note_left_out(store.path, source or dataset.name, report.left_out)
+    return report
 
 
 def _missing(block: Block, held: FeatureStore | None) -> list[bytes]:
@@ -107,7 +112,7 @@ def _answers(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple
     yield from answers.iter_rows()
 
 
-def _complete(store_path: str | Path, work: Work, bad: list[bytes]) -> FeatureStore:
+def _complete(store_path: str | Path, work: Work, bad: Mapping[bytes, str]) -> FeatureStore:
     """The store, which must hold all but the bad images as seen from here."""
     elsewhere = DistilvlError(
         f"the workers have finished, but the store {store_path} lacks what they wrote.",
@@ -116,7 +121,7 @@ def _complete(store_path: str | Path, work: Work, bad: list[bytes]) -> FeatureSt
     if not (Path(store_path) / MANIFEST_NAME).is_file():
         raise elsewhere
     store = FeatureStore.open(store_path)
-    good = list(work.images.keys() - set(bad))
+    good = list(work.images.keys() - bad.keys())
     if store.missing("image", good) or store.missing("text", list(work.captions)):
         raise elsewhere
     return store

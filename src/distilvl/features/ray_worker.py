@@ -118,14 +118,15 @@ class RayWorker:
 
         Returns:
             one row: the block's `modality`; how many items of the order are `done` with, and how many of them were
-            `asked` now; the keys of `bad` images; and an `error`, empty if there was none.
+            `asked` now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
         """
         row = order.to_pylist()[0]
-        answer = {"modality": row["modality"], "done": len(row["items"]), "asked": 0, "bad": [], "error": self._error}
+        answer = {"modality": row["modality"], "done": len(row["items"]), "asked": 0, "bad": [], "reasons": []}
+        answer["error"] = self._error
         if not self._error:
             try:
                 filled = self._fill(row)
-                answer |= {"asked": filled.asked, "bad": filled.bad}
+                answer |= {"asked": filled.asked, "bad": list(filled.bad), "reasons": list(filled.bad.values())}
             except DistilvlError as error:
                 answer["error"] = str(error)
         return _answer(answer)
@@ -149,6 +150,7 @@ def _received(item: dict[str, Any]) -> ImageSource:
 def _answer(row: dict[str, Any]) -> Table:
     pa = importlib.import_module("pyarrow")
     types = {"modality": pa.string(), "done": pa.int64(), "asked": pa.int64(), "bad": pa.list_(pa.binary())}
+    types["reasons"] = pa.list_(pa.string())
     return pa.Table.from_pylist([row], schema=pa.schema({**types, "error": pa.string()}))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import all_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
 from distilvl.features.claims import CLAIM_PREFIX, Claims
@@ -142,6 +144,11 @@ class FeatureStore:
     def members(self) -> list[FeatureStore]:
         """The stores that a view reads; none of a store that is a folder itself."""
         return []
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What was left out of the data that the teacher was asked about, as the store's `left-out.json` tells."""
+        return all_left_out(read_left_out(self.path))
 
     @property
     def counts(self) -> dict[str, int]:

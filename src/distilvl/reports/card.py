@@ -10,6 +10,7 @@ import yaml
 
 from distilvl._version import __version__
 from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
+from distilvl.data.left_out import LeftOut
 from distilvl.data.shards import ShardSplit
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.experiments.rendering import markdown_table
@@ -47,6 +48,7 @@ def write_model_card(
     *,
     extra: Items | ShardSplit | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
+    left_out: LeftOut | None = None,
 ) -> Path:
     """Write `folder/README.md`.
 
@@ -58,6 +60,7 @@ def write_model_card(
         manifest: of the teacher's features; none without a teacher.
         extra: what it was trained on beside that.
         intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
+        left_out: what was passed over of the data and by the teacher; a section of its own where there is any.
 
     Returns:
         The file.
@@ -77,6 +80,7 @@ def write_model_card(
         _scores(result, intervals or {}),
         "## How it was made",
         _making(config, result, [train] if extra is None else [train, extra], manifest),
+        *left_out_section(left_out or LeftOut()),
         "## Limits",
         _LIMITS,
         "## Licences",
@@ -85,6 +89,14 @@ def write_model_card(
     path = folder / "README.md"
     write_atomically(path, ("\n\n".join(parts) + "\n").encode("utf-8", errors="replace"))
     return path
+
+
+def left_out_section(left_out: LeftOut) -> list[str]:
+    """Markdown: heading and a line a reason; nothing where nothing was left out."""
+    if not left_out:
+        return []
+    lines = "\n".join(f"- {plain(line)}" for line in left_out.lines())
+    return ["## Left out", f"Not learnt from or not scored on, of the data or when the teacher was asked:\n\n{lines}"]
 
 
 def usage(folder: Path) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from distilvl.data import load_dataset
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset
@@ -55,6 +56,7 @@ class Gallery:
         owner: (m,) row of each caption's image.
         teacher: from stored features; none when a run has none, or they lack an item.
         students: one view for each run that has a finished student.
+        left_out: what was passed over of its data.
     """
 
     dataset: PairDataset
@@ -63,6 +65,7 @@ class Gallery:
     owner: Integers
     teacher: View | None
     students: tuple[View, ...]
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def label(self) -> str:
@@ -99,13 +102,13 @@ def build_gallery(
         if data is not None:
             raise
         return None, f"The run's data cannot be read here: {error}"
-    chosen = PairDataset(whole.name, whole.records[:items]) if items else whole
+    chosen = PairDataset(whole.name, whole.records[:items], whole.left_out) if items else whole
     encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
     teacher = _teacher(finished, first.dataset, first.image_keys, owner)
     students = tuple(_view(run.name, one.images, one.texts, owner) for run, one in zip(finished, encoded, strict=True))
-    return Gallery(first.dataset, split, len(whole), owner, teacher, students), ""
+    return Gallery(first.dataset, split, len(whole), owner, teacher, students, first.left_out), ""
 
 
 def _view(name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers) -> View:

@@ -40,6 +40,7 @@ def render_markdown(report: Report) -> str:
         *_examples(report),
         *_spaces(report),
         *_sizes(report),
+        *_left_out(report),
         "## How to repeat",
         *[part for run in report.runs for part in _repeat(run)],
     ]
@@ -121,6 +122,11 @@ def _spaces(report: Report) -> list[str]:
 
 def _sizes(report: Report) -> list[str]:
     return ["## Size, speed and memory", _table(sizes_table(report.sizes))] if report.sizes else []
+
+
+def _left_out(report: Report) -> list[str]:
+    lines = [f"- {plain(name)}: {plain(line)}" for name, found in report.left_out for line in found.lines()]
+    return ["## Left out", "\n".join(lines)] if lines else []
 
 
 def _repeat(run: Run) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from distilvl._version import __version__
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import Agreement
 from distilvl.experiments.published import PlacedRow, TestSet
@@ -66,6 +67,14 @@ class Report:
     def headline(self) -> list[ResultRow]:
         """The rows that count: all measured on the same items for this report, or else by the runs."""
         return self.measured or self.results
+
+    @property
+    def left_out(self) -> list[tuple[str, LeftOut]]:
+        """What was passed over: by each run, and for this report; only where there is any."""
+        parts = [(run.name, run.left_out) for run in self.runs]
+        if self.gallery is not None:
+            parts.append(("this report", self.gallery.left_out))
+        return [(name, found) for name, found in parts if found]
 
     @property
     def title(self) -> str:
@@ -159,6 +168,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "examples": [_example_dict(example) for example in report.examples],
         "spaces": {space.name: space.numbers for space in report.spaces},
         "agreement_with_teacher": {name: asdict(found) for name, found in report.agreements},
+        "left_out": {name: found.as_dict() for name, found in report.left_out},
         "sizes": [asdict(size) for size in report.sizes],
         "differing": {key: dict(zip([run.name for run in report.runs], values, strict=True))
                       for key, values in report.differing},

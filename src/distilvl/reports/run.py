@@ -7,11 +7,13 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from distilvl.config import Config
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import all_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.machine import is_dead_here
 from distilvl.recipes import load_config
@@ -50,6 +52,7 @@ class Run:
         result: result.json; none unless the run is finished.
         steps_per_epoch: none until a whole epoch is logged.
         state: finished, going, stopped or not begun.
+        left_out: what was passed over of its data, and when its teacher was asked.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Run:
     result: dict[str, Any] | None
     steps_per_epoch: int | None
     state: State
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -111,7 +115,8 @@ def read_run(path: Path, name: str) -> Run:
     per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None) or _epoch_length(steps)
     state = _state(folder, config, steps, result, per_epoch, damaged)
     environment = _json_object(folder.environment) or {}
-    return Run(name, folder, config, environment, steps, validations, result, per_epoch, state)
+    left_out = all_left_out(read_left_out(path))
+    return Run(name, folder, config, environment, steps, validations, result, per_epoch, state, left_out)
 
 
 def _epoch_length(steps: Sequence[dict[str, Any]]) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import write_atomically
 from distilvl.pictures import DECODING_VERSION, max_pixels
@@ -98,11 +99,11 @@ class Unreadable:
         self._path = index / UNREADABLE_NAME
         self._changed = False
         self._rules = [DECODING_VERSION, max_pixels()]
-        self._files: dict[str, tuple[int, int, str]] = {}
+        self._files: dict[str, tuple[int, int, str, str]] = {}
         try:
             values = json.loads(self._path.read_text(encoding="utf-8"))
             files = values["files"] if values["rules"] == self._rules else {}
-            self._files = {path: (int(one[0]), int(one[1]), str(one[2])) for path, one in files.items()}
+            self._files = {path: (int(one[0]), int(one[1]), str(one[2]), str(one[3])) for path, one in files.items()}
         # Forgetting them costs one try each.
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             self._files = {}
@@ -117,9 +118,13 @@ class Unreadable:
         found = self._files.get(path)
         return None if found is None else found[:2]
 
-    def add(self, path: str, stamp: tuple[int, int], reason: str) -> None:
-        """Remember a file."""
-        self._files[path] = (*stamp, reason)
+    def kind(self, path: str) -> str:
+        """Why it could not be decoded, as a phrase."""
+        return self._files[path][3]
+
+    def add(self, path: str, stamp: tuple[int, int], reason: str, kind: str = NOT_DECODED) -> None:
+        """Remember a file; `reason` is a sentence, `kind` a phrase."""
+        self._files[path] = (*stamp, reason, kind)
         self._changed = True
 
     def forget(self, paths: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from datetime import date
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from distilvl.data.composition import on_disk
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import LEFT_OUT_NAME, all_left_out, read_left_out
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.features.atomic import make_folder, only_writer
-from distilvl.search.about import ABOUT_NAME, About, Unreadable
+from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
 from distilvl.search.copies import nearest_pictures
 from distilvl.search.encoder import Encoder, Rows, is_same_model, load_encoder
 from distilvl.search.filters import below, between, has_id
+from distilvl.search.left_out import note_folder, nothing_to_index
 from distilvl.search.query import ImageQuery, given_row, query_row
 from distilvl.search.records import Hit, ModelInfo, UpdateReport
 from distilvl.search.table import PhotoTable
@@ -92,6 +96,7 @@ class Index:
                 # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
                 PhotoTable.remove(folder)
                 Unreadable.remove(folder)
+                (folder / LEFT_OUT_NAME).unlink(missing_ok=True)
                 About(encoder.info, rebuilding=rebuild).save(folder)
             return cls(folder, About.load(folder), encoder)
 
@@ -104,6 +109,11 @@ class Index:
     def folders(self) -> list[str]:
         """What was indexed: absolute, with `/`."""
         return list(self._now().folders)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What was passed over in these folders when each was indexed last, by reason; names are absolute paths."""
+        return all_left_out(read_left_out(self.path))
 
     @property
     def encoder(self) -> Encoder:
@@ -121,19 +131,25 @@ class Index:
         """Number of photographs."""
         return len(self._table)
 
-    def update(self, folder: str | Path) -> UpdateReport:
+    def update(self, folder: str | Path, *, include_hidden: bool = False) -> UpdateReport:
         """Take in the new and changed pictures of `folder` and let go of those that are not there any more.
 
         Photographs of other folders stay. Stopped or killed at any moment, the next update continues. Only one
-        process at a time does this; a second waits.
+        process at a time does this; a second waits. What is passed over is told by the report, and by `left_out`.
+
+        Args:
+            folder: the photographs.
+            include_hidden: look into hidden folders too, and into those of a NAS or a waste bin.
 
         Raises:
-            DistilvlError: no such folder; none of the pictures that it had; a full disk.
+            DistilvlError: no such folder; nothing in it that can be indexed; none of the pictures that it had; a full
+                disk.
         """
         place = on_disk(Path(folder)).resolve()
         with only_writer(self.path):
             about = self._load_about()
-            update = Update(place, self._table, Unreadable(self.path), lambda: self.encoder)
+            unreadable = Unreadable(self.path)
+            update = Update(place, self._table, unreadable, lambda: self.encoder, include_hidden=include_hidden)
             update.look()
             # Before the first row: what is found in the folder is to be found by its name too.
             if about.cover(place.as_posix()):
@@ -147,6 +163,9 @@ class Index:
                 about.trained_rows, about.rebuilding = trained, False
                 about.save(self.path)
             self._about = about
+            note_folder(self.path, place.as_posix(), report.left_out)
+        if update.is_empty:
+            raise nothing_to_index(place, report.left_out)
         return report
 
     def search(
@@ -249,7 +268,12 @@ class Index:
 
 
 def index_folder(
-    folder: str | Path, out: str | Path, model: str | Path | Teacher | None = None, *, rebuild: bool = False
+    folder: str | Path,
+    out: str | Path,
+    model: str | Path | Teacher | None = None,
+    *,
+    rebuild: bool = False,
+    include_hidden: bool = False,
 ) -> UpdateReport:
     """Make or update the index `out` of the photographs in `folder`.
 
@@ -258,6 +282,7 @@ def index_folder(
         out: the index's folder.
         model: a spec or an open model; of an index that is there, its own if not given.
         rebuild: begin anew, with another model if one is given.
+        include_hidden: look into hidden folders too.
 
     Raises:
         DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
@@ -265,14 +290,29 @@ def index_folder(
     folder, out = on_disk(Path(folder)), on_disk(Path(out))
     if not folder.is_dir():
         raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
-    if model is None and not (out / ABOUT_NAME).is_file():
+    is_new = not (out / ABOUT_NAME).is_file()
+    if model is None and is_new:
         raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
     if model is None and rebuild:
         model = About.load(out).model.spec
         if not model:
             raise _open_in_python(out)
     index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
-    return index.update(folder)
+    try:
+        return index.update(folder, include_hidden=include_hidden)
+    except DistilvlError:
+        if is_new and not len(index):
+            _remove(index.path)
+        raise
+
+
+def _remove(index: Path) -> None:
+    """Take an index that holds nothing away again."""
+    PhotoTable.remove(index)
+    for name in (UNREADABLE_NAME, LEFT_OUT_NAME, ABOUT_NAME):
+        (index / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        index.rmdir()
 
 
 def _is_unfinished(folder: Path, model: ModelInfo) -> bool:

@@ -57,6 +57,7 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
         hits=[(hit, _inline(index.thumbnail(hit.id)), [Path(path) for path in hit.paths]) for hit in hits],
         shown=_COPIES_SHOWN,
         photos=len(index),
+        left_out=index.left_out.lines(),
         version=__version__,
     )
 

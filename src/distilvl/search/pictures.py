@@ -14,6 +14,7 @@ from PIL import Image
 
 from distilvl.data.image_files import image_files
 from distilvl.data.images import BAD_IMAGE_REMEDY, decode_image
+from distilvl.data.left_out import MISSING, NOT_A_FILE, NOT_DECODED, NOT_READ, LeftOut
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
 from distilvl.search.exif import capture_time
@@ -63,7 +64,8 @@ class Picture:
         image: its pixels; none when the content was known already, so that it need not be decoded.
         thumbnail: JPEG; empty without `image`.
         taken: capture time, if the file has one.
-        reason: why it cannot be decoded; empty when it can.
+        reason: why it cannot be decoded, in a sentence; empty when it can.
+        kind: the same as a phrase, by which such files are counted.
     """
 
     file: PhotoFile
@@ -72,6 +74,7 @@ class Picture:
     thumbnail: bytes = b""
     taken: datetime | None = None
     reason: str = ""
+    kind: str = ""
 
     @property
     def pixels(self) -> int:
@@ -79,24 +82,34 @@ class Picture:
         return 0 if self.image is None else self.image.width * self.image.height
 
 
-def list_files(folder: Path) -> list[PhotoFile]:
-    """All image files in `folder` and the folders in it, in the order of their paths; links to nothing and what is
-    no file are left out. A file that the disk does not tell of has a `reason`, and no stamp that a good one has.
+def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut | None = None) -> list[PhotoFile]:
+    """All image files in `folder` and the folders in it, in the order of their paths.
+
+    A file that the disk does not tell of has a `reason`, and no stamp that a good one has.
+
+    Args:
+        folder: where to look.
+        include_hidden: in hidden folders too; see `image_files`.
+        left_out: told of what is passed over, among it links to nothing and what is no file.
 
     Raises:
-        DistilvlError: no such folder, one in it that cannot be listed, or a file name that is not valid Unicode.
+        DistilvlError: no such folder, or it cannot be listed.
     """
+    left_out = LeftOut() if left_out is None else left_out
     found = []
-    for name in image_files(folder):
+    for name in image_files(folder, include_hidden=include_hidden, skip_bad=True, left_out=left_out):
         path = folder / name
         try:
             status = path.stat()
         except OSError as error:
             if error.errno not in _NOT_THERE:
                 found.append(PhotoFile(path.as_posix(), -1, 0, _unread(path.as_posix(), error)))
+            else:
+                left_out.add(MISSING, name)
             continue
         # Reading a pipe would never end.
         if not stat.S_ISREG(status.st_mode):
+            left_out.add(NOT_A_FILE, name)
             continue
         found.append(PhotoFile(path.as_posix(), status.st_size, status.st_mtime_ns))
     return found
@@ -105,11 +118,12 @@ def list_files(folder: Path) -> list[PhotoFile]:
 def read_picture(file: PhotoFile, known: Container[str]) -> Picture:
     """Read a file; decode it unless its content hash is in `known`."""
     if file.reason:
-        return Picture(file, "", reason=file.reason)
+        return Picture(file, "", reason=file.reason, kind=NOT_READ)
     try:
         data = Path(file.path).read_bytes()
     except OSError as error:
-        return Picture(file, "", reason=_unread(file.path, error))
+        kind = MISSING if error.errno in _NOT_THERE else NOT_READ
+        return Picture(file, "", reason=_unread(file.path, error), kind=kind)
     key = image_key(data).hex()
     if key in known:
         return Picture(file, key)
@@ -117,7 +131,8 @@ def read_picture(file: PhotoFile, known: Container[str]) -> Picture:
         image = decode_image(data, file.path)
     except BadImageError as error:
         # The advice is about an option of other commands; here such files are always left out.
-        return Picture(file, key, reason=str(error).removesuffix(BAD_IMAGE_REMEDY).strip())
+        reason = str(error).removesuffix(BAD_IMAGE_REMEDY).strip()
+        return Picture(file, key, reason=reason, kind=error.reason or NOT_DECODED)
     return Picture(file, key, image, thumbnail(image), capture_time(data))
 
 

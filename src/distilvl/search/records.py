@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from distilvl.data.left_out import LeftOut
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -74,6 +76,8 @@ class UpdateReport:
         unreadable: path and reason of each file that was tried and cannot be decoded.
         remembered: files that could not be decoded before and have not changed since; not tried.
         seconds: of reading, decoding and encoding.
+        left_out: all that the folder has and the index does not, by reason: files that could not be decoded now or
+            before, formats that are not read, hidden folders and so on; names are absolute paths.
     """
 
     found: int = 0
@@ -85,6 +89,7 @@ class UpdateReport:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     remembered: int = 0
     seconds: float = 0.0
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def images_per_second(self) -> float:
@@ -94,4 +99,9 @@ class UpdateReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         unreadable = [{"path": path, "reason": reason} for path, reason in self.unreadable]
-        return {**asdict(self), "unreadable": unreadable, "images_per_second": self.images_per_second}
+        return {
+            **asdict(self),
+            "unreadable": unreadable,
+            "left_out": self.left_out.as_dict(),
+            "images_per_second": self.images_per_second,
+        }

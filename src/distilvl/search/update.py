@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.progress import progress
 from distilvl.search.about import Unreadable
 from distilvl.search.ahead import Ahead
 from distilvl.search.encoder import Encoder
 from distilvl.search.filters import prefix
+from distilvl.search.left_out import Unlisted, nothing_to_index, under
 from distilvl.search.pictures import PhotoFile, Picture, list_files, read_picture
 from distilvl.search.records import UpdateReport
 from distilvl.search.table import Photo, PhotoTable
@@ -42,11 +44,21 @@ class Update:
         table: to be brought up to date.
         unreadable: files that are not to be tried again.
         load: gives the model; called only if a file must be read.
+        include_hidden: look into hidden folders too.
     """
 
-    def __init__(self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: PhotoTable,
+        unreadable: Unreadable,
+        load: Callable[[], Encoder],
+        *,
+        include_hidden: bool = False,
+    ) -> None:
         self._folder, self._inside = folder, prefix(folder.as_posix())
         self._table, self._unreadable, self._load = table, unreadable, load
+        self._include_hidden = include_hidden
         self._report = UpdateReport()
         self._files: list[PhotoFile] = []
         self._todo: list[PhotoFile] = []
@@ -58,10 +70,11 @@ class Update:
         """Compare the folder with the table; nothing is written.
 
         Raises:
-            DistilvlError: no such folder; it cannot be listed; it has no picture left although the table has some of
-                it.
+            DistilvlError: no such folder; it cannot be listed; it has no picture, or none left of those in the table.
         """
-        files = self._files = list_files(self._folder)
+        scan = LeftOut()
+        files = self._files = list_files(self._folder, include_hidden=self._include_hidden, left_out=scan)
+        self._report.left_out = under(self._folder, scan)
         stamps = self._table.stamps()
         self._known = {path for path in stamps if path.startswith(self._inside)}
         self._ids = {key for _, _, key in stamps.values()}
@@ -70,6 +83,8 @@ class Update:
                 f"{self._folder} has no image any more, but {len(self._known)} of it are in the index.",
                 "Is its disk mounted? If they are really gone, delete the index.",
             )
+        if not files:
+            raise nothing_to_index(self._folder, self._report.left_out)
         self._todo = [file for file in files if not self._is_done(file, stamps)]
         self._report.found = len(files)
         self._report.unchanged = len(files) - len(self._todo) - self._report.remembered
@@ -85,9 +100,15 @@ class Update:
         self._let_go({file.path for file in self._files})
         return self._report
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether, after `run`, nothing of the folder is in the table."""
+        return not (self._known or self._report.added)
+
     def _is_done(self, file: PhotoFile, stamps: dict[str, tuple[int, int, str]]) -> bool:
         if self._unreadable.stamp(file.path) == file.stamp:
             self._report.remembered += 1
+            self._report.left_out.add(self._unreadable.kind(file.path), file.path)
             # A run that was killed before its end may have left it the row of what it was.
             self._undecodable.add(file.path)
             return True
@@ -121,16 +142,20 @@ class Update:
     def _refuse(self, picture: Picture) -> None:
         """A file without a picture; one that the disk did not give is tried again, and keeps its row till then."""
         self._report.unreadable.append((picture.file.path, picture.reason))
+        self._report.left_out.add(picture.kind, picture.file.path)
         if picture.id:
-            self._unreadable.add(picture.file.path, picture.file.stamp, picture.reason)
+            self._unreadable.add(picture.file.path, picture.file.stamp, picture.reason, picture.kind)
             self._undecodable.add(picture.file.path)
 
     def _let_go(self, there: set[str]) -> None:
-        gone = self._known & ((self._known - there) | self._undecodable)
+        unlisted = Unlisted(self._folder, self._report.left_out)
+        lost = self._known - there
+        gone = (lost - unlisted.of(lost)) | (self._known & self._undecodable)
         self._table.delete(sorted(gone))
+        self._known -= gone
         self._report.deleted = len(gone)
         remembered = {path for path in self._unreadable.paths() if path.startswith(self._inside)}
-        self._unreadable.forget(remembered - there)
+        self._unreadable.forget(remembered - there - unlisted.of(remembered - there))
         self._unreadable.save()
 
 
@@ -202,6 +227,7 @@ class _Block:
         picture = read_picture(file, set())
         if picture.image is None:
             self._report.unreadable.append((file.path, picture.reason))
+            self._report.left_out.add(picture.kind, file.path)
             return []
         self._report.encoded += 1
         return [Photo.of(picture, self._encoder.encode_images([picture.image])[0])]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from distilvl.data.left_out_file import all_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.serving.settings import ServeSettings, is_loopback, loopback_names
 
@@ -69,6 +70,8 @@ def serve(
         encoder = Index.open(index).encoder
     else:
         encoder = load_encoder(model)
+    if index is not None:
+        all_left_out(read_left_out(index)).log(str(index))
     open_index = None if index is None else lambda batched: Index.open(index, model=batched)
     with _listen(host, port) as listener:
         app = create_app(encoder, settings, name=name, open_index=open_index)

@@ -71,9 +71,9 @@ def pack_state(modules: dict[str, nn.Module], optimizer: Optimizer) -> dict[str,
 def unpack_state(packed: dict[str, Tensor], modules: dict[str, nn.Module], optimizer: Optimizer) -> None:
     """Put what `pack_state` returned back into the same modules, optimizer and random generators, in place."""
     for name, module in modules.items():
-        module.load_state_dict(_under(packed, f"{name}."))
+        module.load_state_dict(under(packed, f"{name}."))
     state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in _under(packed, "optimizer.").items():
+    for key, tensor in under(packed, "optimizer.").items():
         index, field = key.split(".", 1)
         state.setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -82,5 +82,6 @@ def unpack_state(packed: dict[str, Tensor], modules: dict[str, nn.Module], optim
         torch.cuda.set_rng_state(packed["random.cuda"])
 
 
-def _under(packed: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(packed: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, named by the rest."""
     return {key[len(prefix) :]: tensor for key, tensor in packed.items() if key.startswith(prefix)}

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.data import load_any
+from distilvl.data.left_out import LeftOut
 from distilvl.data.pixel_files import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
@@ -47,7 +48,7 @@ class Materials:
         pooled_texts: (m, width), the same of a frozen text tower.
         caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
         teacher: features of the same items, when known.
-        skipped: images left out because they are bad.
+        left_out: images that could not be decoded; `dataset.left_out` is what its reader passed over.
         views: K, 1 where there are only whole images.
     """
 
@@ -58,7 +59,7 @@ class Materials:
     pooled_texts: Rows | None
     caption_image: npt.NDArray[np.int64]
     teacher: TeacherFeatures | None
-    skipped: list[str]
+    left_out: LeftOut
     views: int = 1
 
     @property
@@ -156,7 +157,7 @@ class SharedInputs:
             pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens), tokens),
             caption_image=_owners(cache.dataset),
             teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized, views),
-            skipped=cache.skipped,
+            left_out=cache.left_out,
             views=1 if views is None else views.count,
         )
 

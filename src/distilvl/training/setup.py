@@ -12,6 +12,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from distilvl.config import Config
+from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out_file import Sources, source_name
 from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
@@ -83,8 +85,22 @@ class Setup:
     def skipped_images(self) -> int:
         """Bad images that were left out."""
         learnt = [part for part in (self.train, self.extra) if part is not None]
-        skipped = [part.skipped if isinstance(part, StreamSource) else len(part.skipped) for part in learnt]
-        return sum(skipped) + len(self.val.skipped)
+        skipped = [part.skipped if isinstance(part, StreamSource) else len(part.left_out) for part in learnt]
+        return sum(skipped) + len(self.val.left_out)
+
+    def left_out(self, config: Config) -> Sources:
+        """What was passed over up to now, by reason: of the data, and of what the teacher was asked about."""
+        parts = {
+            source_name(str(config.inputs.data), ["train"]): self.train,
+            source_name(str(config.inputs.extra_data), ["train"]): self.extra,
+            source_name(str(config.inputs.scored_data), ["val"]): self.val,
+        }
+        found = {name: _left_out_of(part) for name, part in parts.items() if part is not None}
+        return found if self.store is None else {**found, f"features {self.store.path}": self.store.left_out}
+
+
+def _left_out_of(part: Materials | StreamSource) -> LeftOut:
+    return part.left_out if isinstance(part, StreamSource) else part.dataset.left_out | part.left_out
 
 
 def open_splits(config: Config, shared: SharedInputs) -> Splits:
@@ -209,15 +225,21 @@ def _feature_store(
     views = Views(count=config.training.views) if config.training.views > 1 else None
     if splits.extra is not None:
         extra = _records(splits.extra, str(config.inputs.extra_data), skip_bad)
-        prepare_features(config.inputs.teacher, extra, out, skip_bad=skip_bad, views=views)
-    train, val = _records(splits.train, str(config.inputs.data), skip_bad), splits.val
+        prepare_features(
+            config.inputs.teacher, extra, out, skip_bad=skip_bad, views=views, source=str(config.inputs.extra_data)
+        )
+    learnt, scored = str(config.inputs.data), str(config.inputs.scored_data)
+    train, val = _records(splits.train, learnt, skip_bad), splits.val
     together = train is splits.train and config.inputs.val_data is None and views is None
     if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
-        both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records)
-        return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad).store
+        left_out = train.left_out | val.left_out
+        both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records, left_out)
+        return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad, source=learnt).store
     # Ids of two datasets may be the same, and scoring needs no views, so each is asked about by itself.
-    prepare_features(config.inputs.teacher, train, out, skip_bad=skip_bad, views=views)
-    return prepare_features(config.inputs.teacher, val, out, skip_bad=skip_bad).store
+    source = source_name(learnt, ["train"])
+    prepare_features(config.inputs.teacher, train, out, skip_bad=skip_bad, views=views, source=source)
+    source = source_name(scored, ["val"])
+    return prepare_features(config.inputs.teacher, val, out, skip_bad=skip_bad, source=source).store
 
 
 def _records(split: Items | ShardSplit, data: str, skip_bad: bool) -> Items:

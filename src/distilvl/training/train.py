@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
+from distilvl.data.left_out_file import all_left_out, write_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.atomic import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
@@ -140,8 +141,13 @@ def _run(
     trainer = Trainer(
         fabric, config, setup.encoder, setup.objective, balancer, setup.source, setup.val, folder, setup.fingerprints
     )
+    if fabric.is_global_zero and not folder.last.is_file():
+        # For whoever looks at the run before its end; a stream knows more then.
+        write_left_out(folder.path, setup.left_out(config))
     progress = trainer.fit(listeners)
     if fabric.is_global_zero:
+        left_out = setup.left_out(config)
+        write_left_out(folder.path, left_out)
         save_student(setup.model, folder.student)
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
@@ -158,9 +164,12 @@ def _run(
             "processes": fabric.world_size,
             "precision": precision,
             "skipped_images": setup.skipped_images,
+            "left_out": all_left_out(left_out).as_dict(),
         }
         manifest = setup.store.manifest if setup.store else None
-        write_model_card(folder.student, config, result, splits.train, manifest, extra=splits.extra)
+        write_model_card(
+            folder.student, config, result, splits.train, manifest, extra=splits.extra, left_out=all_left_out(left_out)
+        )
         write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     fabric.barrier()
     return setup.model

@@ -18,7 +18,7 @@ from distilvl.objectives.balancers import Balancer
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.accumulation import FeaturePass
 from distilvl.training.average import average_of
-from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, unpack_state
+from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, under, unpack_state
 from distilvl.training.distributed import gather_random, own_random, require_same_number
 from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
@@ -29,6 +29,8 @@ from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import BatchSource
 from distilvl.training.token_dropout import drop_tokens
 from distilvl.training.validation import score_student
+
+_SOURCE = "source."
 
 
 @dataclass
@@ -197,6 +199,7 @@ class Trainer:
 
     def _save_last(self) -> None:
         packed = gather_random(self.fabric, pack_state(self._state_modules(), self.optimizer))
+        packed |= {f"{_SOURCE}{name}": tensor for name, tensor in self.source.state().items()}
         if not self.fabric.is_global_zero:
             return
         metadata = {
@@ -213,6 +216,7 @@ class Trainer:
             require_same_number(metadata.get("processes", 1), self.fabric)
             require_same_data(metadata.get("fingerprints", {}), self.fingerprints)
             unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
+            self.source.restore(under(packed, _SOURCE))
             self.balancer.load_state_dict(metadata["balancer"])
             self.progress = Progress(**metadata["progress"])
 

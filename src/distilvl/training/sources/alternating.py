@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from distilvl.training.inputs import StepInputs
 from distilvl.training.sources.base import BatchSource
@@ -12,7 +14,7 @@ EXTRA_IDS = 1 << 40
 """What is added to the extra items' ids, so that none of them is taken for an item of the main data in the queues."""
 
 
-class AlternatingSource:
+class AlternatingSource(BatchSource):
     """An epoch of `main` with steps of `extra` spread evenly between its own.
 
     The extra steps of all epochs are one stream that goes through `extra`'s own epochs, one after another, however long
@@ -40,6 +42,16 @@ class AlternatingSource:
         extra = self._extra_stream(number * self._extra_steps + gone)
         for step in range(skip, self.batches_per_epoch):
             yield next(extra) if self._extra_before(step + 1) > self._extra_before(step) else next(main)
+
+    def state(self) -> dict[str, Tensor]:
+        """Of both."""
+        parts = {"main": self.main, "extra": self.extra}
+        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        for name, part in (("main.", self.main), ("extra.", self.extra)):
+            part.restore({key[len(name) :]: value for key, value in state.items() if key.startswith(name)})
 
     def _extra_before(self, step: int) -> int:
         """How many of an epoch's first `step` steps are extra."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
+
+from torch import Tensor
 
 from distilvl.training.inputs import StepInputs
 
@@ -22,3 +24,11 @@ class BatchSource(Protocol):
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint has to keep of it, beside its place; no batch depends on that."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002 (most have none)
+        """Take back what `state` gave; empty of a checkpoint that has nothing of it."""
+        return

@@ -14,10 +14,11 @@ from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.distributed import Share
 from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
+from distilvl.training.sources.base import BatchSource
 from distilvl.training.sources.gathering import drawn_views, gather_images, gather_texts
 
 
-class PairSource:
+class PairSource(BatchSource):
     """Draws rows of `train` and puts them on the device.
 
     Args:

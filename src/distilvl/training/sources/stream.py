@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 
 import torch
@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.config import TrainingConfig
+from distilvl.data.left_out import NO_FEATURES, LeftOut
 from distilvl.data.shards import EpochOrder, ShardSplit
 from distilvl.data.shards.captions import captions_of
 from distilvl.errors import DistilvlError
@@ -24,6 +25,8 @@ from distilvl.students.token_rows import TokenRows
 from distilvl.training.batched import over_rows, over_texts
 from distilvl.training.distributed import share_of
 from distilvl.training.inputs import StepInputs
+from distilvl.training.sources.base import BatchSource
+from distilvl.training.sources.passed import Passed, PassedOnce
 from distilvl.training.sources.stream_parts import gather_objects, join
 from distilvl.training.sources.stream_workers import (
     BatchDecoder,
@@ -40,7 +43,7 @@ _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
 
 
-class StreamSource:
+class StreamSource(BatchSource):
     """Streams `split`, looks the teacher's features up by content, and puts batches on the device.
 
     Every record is used once an epoch (`EpochOrder`), with captions drawn anew. An image's id is made of its content
@@ -83,13 +86,25 @@ class StreamSource:
         at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
         self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, views, at_least)
         self._basis: Tensor | None = None
-        # Hashes of what is wrong with each: names would take several times the memory.
-        self._left_out: set[int] = set()
+        self._passed = PassedOnce()
 
     @property
     def skipped(self) -> int:
         """How many different records were left out, in all epochs so far."""
-        return len(self._left_out)
+        return len(self._passed.left_out)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """These by reason, and what was left out when the shards were counted."""
+        return self._split.left_out | self._passed.left_out
+
+    def state(self) -> dict[str, Tensor]:
+        """What was left out so far."""
+        return self._passed.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        self._passed.restore(state)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -108,8 +123,9 @@ class StreamSource:
             for batch in decoded_batches(self._order, self._decoder, number, skip, self._workers):
                 kept = self._with_features(batch)
                 count += len(kept.skipped)
-                first = first or next(iter(kept.skipped), "")
-                self._left_out.update(map(hash, kept.skipped))
+                for one in kept.skipped:
+                    first = first or one.text
+                    self._passed.add(one)
                 yield self._inputs(join(kept, self._share, gather_objects))
         finally:
             # Whoever stops in mid epoch, or after the last batch without asking for one more, is told as well.
@@ -183,12 +199,16 @@ class StreamSource:
         if not lacking:
             return batch
         problems = [
-            f"{batch.names[row]}: the store {self._store.path} lacks its {'image' if row in images else 'caption'}"
+            Passed(
+                NO_FEATURES,
+                batch.names[row],
+                f"{batch.names[row]}: the store {self._store.path} lacks its {'image' if row in images else 'caption'}",
+            )
             for row in lacking
         ]
         if not self._split.skip_bad:
             raise DistilvlError(
-                f"{problems[0]} ({len(problems)} such in this batch).",
+                f"{problems[0].text} ({len(problems)} such in this batch).",
                 _add_to(self._store),
             )
         require_enough(len(batch.names) - len(lacking), problems)
@@ -232,7 +252,7 @@ def image_ids(keys: list[bytes]) -> Tensor:
     return torch.tensor([int.from_bytes(key[:8], "big") >> 2 for key in keys], dtype=torch.int64)
 
 
-def _without(batch: DecodedBatch, lacking: set[int], problems: list[str]) -> DecodedBatch:
+def _without(batch: DecodedBatch, lacking: set[int], problems: list[Passed]) -> DecodedBatch:
     images = [row for row in range(len(batch.names)) if row not in lacking]
     texts = [row for row, image in enumerate(batch.image_of) if image not in lacking]
     place = {row: k for k, row in enumerate(images)}

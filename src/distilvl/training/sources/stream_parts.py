@@ -35,7 +35,7 @@ def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) 
     if (own.start, own.stop - own.start) != (starts[share.rank], len(batch.names)):
         left_out = [problem for some in skipped for problem in some]
         raise DistilvlError(
-            f"{left_out[0].rstrip('.')}; in several processes no record can be left out.",
+            f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
             "Take the bad records out of the shards, or train in one process.",
         )
     return DecodedBatch(

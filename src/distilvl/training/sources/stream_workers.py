@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from distilvl.data.images import decode_image
+from distilvl.data.left_out import NO_CAPTION, NOT_DECODED
 from distilvl.data.shards import EpochOrder
 from distilvl.data.shards.captions import captions_of
 from distilvl.data.shards.tar import Sample
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features import image_key, text_key
 from distilvl.features.views import WHOLE, Views
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.training.sources.passed import Passed
 
 _DRAWS = 2  # the part of a batch's seed that keeps its captions apart from the order of records
 _AT_ONCE = 8  # photographs held at full size
@@ -39,7 +41,7 @@ class DecodedBatch(NamedTuple):
         image_keys, text_keys: content hashes, B and N.
         seen_keys: of the views of the images that the student sees, B; without views the images' own.
         names: of the images, for messages.
-        skipped: what is wrong with each record that was left out.
+        skipped: the records that were left out.
     """
 
     pixels: Tensor
@@ -49,7 +51,7 @@ class DecodedBatch(NamedTuple):
     text_keys: list[bytes]
     seen_keys: list[bytes]
     names: list[str]
-    skipped: list[str]
+    skipped: list[Passed]
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class BatchDecoder:
             except DistilvlError as error:
                 if not self.skip_bad:
                     raise
-                skipped.append(str(error))
+                reason = (error.reason or NOT_DECODED) if isinstance(error, BadImageError) else NO_CAPTION
+                skipped.append(Passed(reason, sample.where, str(error)))
                 continue
             key = image_key(sample.image.data)
             chosen = WHOLE if self.views is None else self.views.view(key, int(view * self.views.count))
@@ -123,11 +126,11 @@ def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[st
     return [captions[(first + k) % len(captions)] for k in range(min(wanted, len(captions)))]
 
 
-def require_enough(good: int, skipped: Sequence[str]) -> None:
+def require_enough(good: int, skipped: Sequence[Passed]) -> None:
     """That a batch has the two records that a loss needs; `DistilvlError` with the first reason otherwise."""
     if good < 2:
         raise DistilvlError(
-            f"all records of a batch but {good} are bad, the first: {skipped[0].rstrip('.')}.",
+            f"all records of a batch but {good} are bad, the first: {skipped[0].text.rstrip('.')}.",
             "Look at the data with `distilvl data inspect`.",
         )
 

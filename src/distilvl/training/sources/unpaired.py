@@ -13,6 +13,7 @@ from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.distributed import Share
 from distilvl.training.inputs import StepInputs
 from distilvl.training.materials import Materials
+from distilvl.training.sources.base import BatchSource
 from distilvl.training.sources.gathering import Rows, drawn_views, gather_images, gather_texts
 
 # The second part of a text stream's seed, after the run's: one seed for both sides would give equally many images and
@@ -20,7 +21,7 @@ from distilvl.training.sources.gathering import Rows, drawn_views, gather_images
 _TEXTS = 1
 
 
-class UnpairedSource:
+class UnpairedSource(BatchSource):
     """Draws images and texts of `train` independently of each other, and puts them on the device.
 
     An epoch has each image once, less a last batch that would be shorter. Texts come from an endless stream of all of
