@@ -39,7 +39,7 @@ def test_a_csv(tmp_path: Path) -> None:
     [
         ("image,label\n1.jpg,cat\n", "has the columns image .text., label .text., not 'class'"),
         ("image,class\n1.jpg,\n", "line 2 has no class"),
-        ("image,class\n1.jpg\n", "line 2 has no class"),
+        ("image,class\n1.jpg\n", "line 2 has not the 2 columns"),
         ("image,class\n../1.jpg,cat\n", "leaves the image folder"),
         ("image,class\n1.jpg,cat\n1.jpg,dog\n", "duplicate image_id '1.jpg'"),
         ("image,class\n", "holds no labelled images"),

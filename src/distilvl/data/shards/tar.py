@@ -97,7 +97,7 @@ def samples(
             name = info.name.removeprefix("./")
             key, kind = _split(name)
             refused = _refusal(info, name, kind)
-            part = None if refused else _part(info, name)
+            part = None if refused else _part(info, name, file if kind in wanted and count >= start else None)
             if not refused and part is None:
                 continue
             if key != group.key:
@@ -108,8 +108,6 @@ def samples(
                 note(PassedOver(f"{where}: {name!r}", refused, REFUSED))
                 group.refuse(name.rpartition(".")[0] if kind.count(".") else key)
                 continue
-            if kind in wanted and count >= start:
-                part = replace(part, member=replace(part.member, data=_body(file, part.member)))
             group.add(part)
             for found in group.ready(where):
                 yield from sample(found)
@@ -121,10 +119,10 @@ def _read(found: Found, where: str, file: BinaryIO, wanted: Collection[str]) -> 
     """The sample, with what is wanted of it and was not read when it came by."""
     image, texts = found.image, found.texts
     if image.data is None and not IMAGE_KINDS.isdisjoint(wanted):
-        image = replace(image, data=_body(file, image))
+        image = replace(image, data=_body(file, image.offset, image.size))
     for kind, member in texts.items():
         if member.data is None and kind in wanted:
-            texts[kind] = replace(member, data=_body(file, member))
+            texts[kind] = replace(member, data=_body(file, member.offset, member.size))
     return Sample(f"{where}: {image.name}", found.key, image, texts)
 
 
@@ -156,8 +154,11 @@ def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
     return "is empty (0 bytes)" if image and info.size == 0 else ""
 
 
-def _part(info: tarfile.TarInfo, name: str) -> Part | None:
-    """The member as a part of a group; nothing if it can be none: a folder, a hidden file, one of another kind."""
+def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Part | None:
+    """The member, read from `file` if that is given, as a part of a group.
+
+    Nothing if it can be none: a folder, a hidden file, one of another kind.
+    """
     base = name.rpartition("/")[2]
     if info.isdir() or base.startswith(".") or ("/" not in name and name.startswith("__")):
         return None
@@ -166,7 +167,8 @@ def _part(info: tarfile.TarInfo, name: str) -> Part | None:
     if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or _may_be_picture(kind)):
         return None
     refused = _size_refusal(info, "png" if kind in more_image_kinds() else kind)
-    return Part(stem, kind, Member(name, info.offset_data, info.size), refused)
+    data = None if file is None else _body(file, info.offset_data, info.size)
+    return Part(stem, kind, Member(name, info.offset_data, info.size, data), refused)
 
 
 def _may_be_picture(kind: str) -> bool:
@@ -203,10 +205,10 @@ def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError("a header is damaged, or the end mark is missing")
 
 
-def _body(file: BinaryIO, member: Member) -> bytes:
-    file.seek(member.offset)
-    data = file.read(member.size)
-    if len(data) < member.size:
+def _body(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    data = file.read(size)
+    if len(data) < size:
         raise tarfile.ReadError("unexpected end of data")
     return data
 
