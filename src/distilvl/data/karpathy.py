@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distilvl.data.json_files import read_json
 from distilvl.data.listing import clean_caption, dataset_of, image_in, usual_split
-from distilvl.data.records import PairDataset, Record
+from distilvl.data.records import PAIRS, PairDataset, Record
 from distilvl.errors import DistilvlError
 
 
@@ -20,7 +21,7 @@ def read_karpathy(
     Read are `images[].{filename, filepath?, split, sentids?, sentences[].{raw, sentid?}}`. The image files
     lie in `images/` beside the JSON, or right beside it. `image_id` is the file name, with `filepath` before
     it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as is
-    usual (`usual_split`).
+    usual (`usual_split`). The ground truth is `pairs`, as in everything that was published on these files.
 
     Args:
         path: the JSON file.
@@ -42,7 +43,7 @@ def read_karpathy(
     folders = (path.parent / name for name in image_folders)
     root = next((folder for folder in folders if folder.is_dir()), path.parent)
     records = [_record(entry, root, f"{path}, images[{number}]") for number, entry in enumerate(images)]
-    return dataset_of(path.resolve().parent.name, records, skip_bad=skip_bad)
+    return replace(dataset_of(path.resolve().parent.name, records, skip_bad=skip_bad), ground_truth=PAIRS)
 
 
 def _record(entry: Any, root: Path, where: str) -> Record:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilvl.data.hub import read_hub
 from distilvl.data.karpathy import read_karpathy
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 
 DATA_VARIABLE = "DISTILVL_DATA"
@@ -110,7 +110,7 @@ def _from_folder(name: str, benchmark: Benchmark, folder: Path, *, skip_bad: boo
     for file in benchmark.lists:
         if (folder / file).is_file():
             found = read_karpathy(folder / file, skip_bad=skip_bad, image_folders=benchmark.image_folders)
-            return PairDataset(name, found.records, found.left_out)
+            return replace(found, name=name)
     hub = f", or let {name}:hub download it" if benchmark.hub else ""
     raise DistilvlError(
         f"there is no {name} in {folder} (no {' or '.join(benchmark.lists)}).",
@@ -125,7 +125,7 @@ def _from_hub(name: str, benchmark: Benchmark) -> PairDataset:
     parts = [
         read_hub(copy.name, revision=copy.revision, captions=copy.captions, split=copy.split) for copy in benchmark.hub
     ]
-    return PairDataset(name, tuple(record for part in parts for record in part))
+    return PairDataset(name, tuple(record for part in parts for record in part), ground_truth=PAIRS)
 
 
 def _counts(splits: Mapping[str, int]) -> str:

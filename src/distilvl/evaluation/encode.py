@@ -51,6 +51,10 @@ class EncodedDataset:
             raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
         return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
 
+    def with_features(self, images: npt.NDArray[Any], texts: npt.NDArray[Any]) -> EncodedDataset:
+        """The same items with another model's features."""
+        return replace(self, images=images, texts=texts)
+
 
 def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:
     """Encode all images and captions of `dataset`.

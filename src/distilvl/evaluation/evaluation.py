@@ -10,7 +10,8 @@ from distilvl.evaluation.agreement import Agreement
 from distilvl.evaluation.coco import TruthScore
 from distilvl.evaluation.precision import Precision
 from distilvl.evaluation.resampling import Comparison, Interval
-from distilvl.evaluation.score import Score
+from distilvl.evaluation.score import Score, retention
+from distilvl.evaluation.truth import GroundTruth
 
 WAYS = ("image_to_text", "text_to_image")
 
@@ -29,9 +30,11 @@ class Evaluation:
             none for a single image.
         agreement: of model and teacher, when the teacher's features are known.
         protocol: name of the protocol, if one was asked for.
+        truth: what counted as right in all of this.
         ground_truth: scores on CxC or ECCV Caption, if asked for.
         comparison: of this model (A) with another one (B), if asked for.
         other: the other model's score.
+        note: a warning where the gallery is small.
     """
 
     student: Score
@@ -42,14 +45,16 @@ class Evaluation:
     intervals: Mapping[str, Interval] | None = None
     agreement: Agreement | None = None
     protocol: str | None = None
+    truth: GroundTruth | None = None
     ground_truth: TruthScore | None = None
     comparison: Comparison | None = None
     other: Score | None = None
+    note: str | None = None
 
     @property
     def retention(self) -> float | None:
-        """Student RSUM over teacher RSUM."""
-        return None if self.teacher is None else self.student.rsum / self.teacher.rsum
+        """Student RSUM over teacher RSUM; none without a teacher, or where its RSUM is 0."""
+        return None if self.teacher is None else retention(self.student.rsum, self.teacher.rsum)
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `eval --json` prints."""
@@ -57,6 +62,10 @@ class Evaluation:
         out.update(images=self.student.images, texts=self.student.texts)
         if self.protocol is not None:
             out["protocol"] = self.protocol
+        if self.truth is not None:
+            out.update(self.truth.as_dict())
+        if self.note is not None:
+            out["note"] = self.note
         if self.student.median_rank is not None:
             out["median_rank"] = dict(zip(WAYS, self.student.median_rank, strict=True))
         if self.precision is not None:

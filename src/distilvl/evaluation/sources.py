@@ -73,7 +73,7 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
             if not skip_bad:
                 raise
             skipped.append(record.image.name)
-    read = PairDataset(dataset.name, tuple(records))
+    read = dataset.only(records)
     images = store.images(keys, names=[record.image.name for record in read])
     texts = store.texts([text_key(caption) for caption in read.captions], names=read.captions)
     return EncodedDataset(read, keys, images.astype(np.float32), texts.astype(np.float32), skipped)

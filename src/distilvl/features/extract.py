@@ -44,7 +44,7 @@ class ExtractReport:
         if not self.skipped:
             return dataset
         bad = set(self.skipped)
-        return PairDataset(dataset.name, tuple(record for record in dataset if record.image.name not in bad))
+        return dataset.only([record for record in dataset if record.image.name not in bad])
 
 
 def extract_features(

@@ -99,7 +99,7 @@ def build_gallery(
         if data is not None:
             raise
         return None, f"The run's data cannot be read here: {error}"
-    chosen = PairDataset(whole.name, whole.records[:items]) if items else whole
+    chosen = whole.only(whole.records[:items]) if items else whole
     encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)

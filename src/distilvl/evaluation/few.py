@@ -1,0 +1,39 @@
+"""A word of warning where a split is too small for its score to say much."""
+
+from __future__ import annotations
+
+from distilvl.data.listing import split_of
+from distilvl.data.records import ALL, PairDataset
+
+FEW = 100
+"""Below so many images a recall moves by more than a percent with one image."""
+
+
+def few_images(dataset: PairDataset, split: str, interval: tuple[float, float] | None = None) -> str | None:
+    """What to say of a score on `split`; none where it has at least `FEW` images.
+
+    Args:
+        dataset: the whole one.
+        split: of it.
+        interval: 95 % interval of RSUM, if known.
+    """
+    images, total = len(dataset.split(split)), len(dataset)
+    if images >= FEW:
+        return None
+    by_hash = ", chosen by the hash of their names" if images < total and _divided_by_hash(dataset) else ""
+    coarse = "" if interval is None else f": RSUM could as well be {interval[0]:.0f} or {interval[1]:.0f} (95 % interval)"
+    more = (
+        f" Score all {total:,} with --split {ALL}, or, if the model has learnt from the others, name a larger test split."
+        if images < total
+        else ""
+    )
+    return f"{split} has only {_counted(images)}{by_hash}; a score on so few is coarse{coarse}.{more}"
+
+
+def _counted(images: int) -> str:
+    return "one image" if images == 1 else f"{images} images"
+
+
+def _divided_by_hash(dataset: PairDataset) -> bool:
+    """Whether its splits are those that readers give where a list has none."""
+    return len(dataset.splits) > 1 and all(record.split == split_of(record.image_id) for record in dataset)
