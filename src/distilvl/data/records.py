@@ -10,7 +10,6 @@ from typing import Protocol, overload
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import BadImageError, DistilvlError
 
-
 PAIRS, CONTENT = "pairs", "content"
 """Ground truths: an image's own captions are right and no others; or equal captions and equal pictures are, too."""
 

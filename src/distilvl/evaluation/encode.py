@@ -13,6 +13,8 @@ from sentence_transformers import SentenceTransformer
 from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.groups import Groups
+from distilvl.evaluation.truth import groups_of
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.sentence_transformer import as_text
 
@@ -50,6 +52,11 @@ class EncodedDataset:
         if not 1 <= width <= columns:
             raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
         return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
+
+    @property
+    def groups(self) -> Groups | None:
+        """The copies that are right answers, by the dataset's own ground truth."""
+        return groups_of(self.dataset, self.image_keys, self.dataset.ground_truth)
 
     def with_features(self, images: npt.NDArray[Any], texts: npt.NDArray[Any]) -> EncodedDataset:
         """The same items with another model's features."""

@@ -21,9 +21,11 @@ def few_images(dataset: PairDataset, split: str, interval: tuple[float, float] |
     if images >= FEW:
         return None
     by_hash = ", chosen by the hash of their names" if images < total and _divided_by_hash(dataset) else ""
-    coarse = "" if interval is None else f": RSUM could as well be {interval[0]:.0f} or {interval[1]:.0f} (95 % interval)"
+    coarse = (
+        "" if interval is None else f": RSUM could as well be {interval[0]:.0f} or {interval[1]:.0f} (95 % interval)"
+    )
     more = (
-        f" Score all {total:,} with --split {ALL}, or, if the model has learnt from the others, name a larger test split."
+        f" --split {ALL} scores all {total:,}, those that the model may have learnt from, too."
         if images < total
         else ""
     )

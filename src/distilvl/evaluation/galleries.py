@@ -63,7 +63,10 @@ def retrieve(
                       units[fold.images])  # fmt: skip
         parts.append(ranks)
         pairs = fold.text_image, np.arange(len(fold_texts))
-        of_images, of_texts = (Answers.of(same.image, same.text, *pairs), Answers.of(same.text, same.image, *pairs[::-1]))
+        of_images, of_texts = (
+            Answers.of(same.image, same.text, *pairs),
+            Answers.of(same.text, same.image, *pairs[::-1]),
+        )
         places[0].append(_places(fold_images, fold_texts, of_images, ranks.image))
         places[1].append(_places(fold_texts, fold_images, of_texts, ranks.text))
     return Retrieval(join_ranks(parts), (_joined(places[0]).precision(), _joined(places[1]).precision()))

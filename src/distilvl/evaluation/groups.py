@@ -1,8 +1,9 @@
 """Which items of a gallery are copies of each other, and which answers are right because of it.
 
 A picture and a text are right answers to each other if the data hold a pair of an equal picture and an equal text. So
-a text finds its image's copies and the images of all texts equal to it, and an image the texts of its copies and all
-texts equal to one of its own. Nothing is passed on further: two pictures that share a title keep their other texts apart.
+right for a text are its image's copies and the images of all texts equal to it, and for an image the texts of its
+copies and all texts equal to one of them. Nothing is passed on further: of two pictures that share a title, neither's
+other texts are right for the other.
 """
 
 from __future__ import annotations

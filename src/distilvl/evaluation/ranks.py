@@ -92,7 +92,7 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class _Gallery:
-    """The inputs, and the cosine of each item's best right answer in double precision: of images (n,), of texts (m,)."""
+    """The inputs, and the exact cosine of each item's best right answer: of images (n,), of texts (m,)."""
 
     images: Rows
     texts: Rows
@@ -167,7 +167,9 @@ class _Gallery:
             similarity = images @ self.texts.exact(chunk).T
             here = (right >= chunk.start) & (right < chunk.stop)
             similarity[rows[here], right[here] - chunk.start] = -np.inf
-            ahead.of_images[:] += np.count_nonzero(similarity >= self.best_of_images[block, None] - TIE_TOLERANCE, axis=1)
+            ahead.of_images[:] += np.count_nonzero(
+                similarity >= self.best_of_images[block, None] - TIE_TOLERANCE, axis=1
+            )
             ahead.of_texts[chunk] += np.count_nonzero(similarity >= self.best_of_texts[chunk] - TIE_TOLERANCE, axis=0)
         return ahead
 

@@ -41,9 +41,9 @@ def intervals(ranks: Ranks, *, samples: int = SAMPLES, seed: int = 0) -> dict[st
     """95 % percentile intervals of the recalls and RSUM: `{measure: (low, high)}` for each of `MEASURES`.
 
     Images are drawn with replacement, each together with its captions, `samples` times; images that share a picture or
-    a caption (`Ranks.units`) are drawn together, as their results are no independent observations. Ranks were computed once and
-    the galleries stay as they are: the interval covers the choice of queries. It does not cover the choice of the
-    gallery's other items (recalls fall as galleries grow), nor another training run or seed.
+    a caption (`Ranks.units`) are drawn together, as their results are no independent observations. Ranks were computed
+    once and the galleries stay as they are: the interval covers the choice of queries. It does not cover the choice of
+    the gallery's other items (recalls fall as galleries grow), nor another training run or seed.
 
     Raises:
         DistilvlError: a single image, or all share a picture or a caption.
@@ -59,11 +59,11 @@ def compare(
 ) -> Comparison:
     """Whether A's RSUM differs from B's, on the same images and captions.
 
-    The p-value is of a paired permutation test: for each image, with its captions and those that are drawn with it, the
-    two models' results are exchanged or not by a fair coin. If the models were equally good, all these outcomes would be equally likely, so
-    the test needs no assumption on how differences are distributed, unlike a t-test, and keeps its level for
-    few images, unlike a bootstrap. Its smallest p-value is 1 / (`permutations` + 1). The interval is the paired
-    bootstrap's, and covers what `intervals` covers.
+    The p-value is of a paired permutation test: for each image, with its captions and what is drawn with it, the two
+    models' results are exchanged or not by a fair coin. If the models were equally good, all these outcomes would be
+    equally likely, so the test needs no assumption on how differences are distributed, unlike a t-test, and keeps its
+    level for few images, unlike a bootstrap. Its smallest p-value is 1 / (`permutations` + 1). The interval is the
+    paired bootstrap's, and covers what `intervals` covers.
 
     Raises:
         DistilvlError: other queries or another ground truth, or what `intervals` raises.

@@ -53,9 +53,9 @@ def rsums(encoders: Mapping[str, Encoder], gallery: PairDataset, *, skip_bad: bo
     """
     together = _SideBySide(encoders)
     encoded = encode_dataset(together, gallery, skip_bad=skip_bad)
-    owner = encoded.dataset.caption_image
+    owner, groups = encoded.dataset.caption_image, encoded.groups
     return {
-        name: score(encoded.images[:, columns], encoded.texts[:, columns], owner).rsum
+        name: score(encoded.images[:, columns], encoded.texts[:, columns], owner, groups).rsum
         for name, columns in together.columns.items()
     }
 

@@ -135,7 +135,7 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     ]
     if intervals:
         parts.append("The intervals are bootstrapped over images; they do not cover another training run.")
-    if "retention" in result:
+    if result.get("retention") is not None:
         parts.append(f"It keeps {100 * result['retention']:.1f} % of its teacher's RSUM.")
     return "\n\n".join(parts)
 

@@ -14,6 +14,7 @@ from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.groups import Groups
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
 from distilvl.features import FeatureStore, text_key
 from distilvl.reports.run import Run
@@ -103,13 +104,18 @@ def build_gallery(
     encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
-    teacher = _teacher(finished, first.dataset, first.image_keys, owner)
-    students = tuple(_view(run.name, one.images, one.texts, owner) for run, one in zip(finished, encoded, strict=True))
+    groups = first.groups
+    teacher = _teacher(finished, first.dataset, first.image_keys, owner, groups)
+    students = tuple(
+        _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
+    )
     return Gallery(first.dataset, split, len(whole), owner, teacher, students), ""
 
 
-def _view(name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers) -> View:
-    ranks = rank_gallery(images, texts, owner)
+def _view(
+    name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers, groups: Groups | None
+) -> View:
+    ranks = rank_gallery(images, texts, owner, groups)
     return View(name, _unit(images), _unit(texts), ranks, score_ranks(ranks))
 
 
@@ -118,7 +124,9 @@ def _unit(rows: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
 
-def _teacher(runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes], owner: Integers) -> View | None:
+def _teacher(
+    runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes], owner: Integers, groups: Groups | None
+) -> View | None:
     """The view of the first run's teacher that knows all these items."""
     text_keys = [text_key(caption) for caption in dataset.captions]
     for run in runs:
@@ -130,5 +138,5 @@ def _teacher(runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes],
         except DistilvlError as error:
             logger.info("no teacher beside %s: %s", run.name, error)
             continue
-        return _view("teacher", np.asarray(images, np.float32), np.asarray(texts, np.float32), owner)
+        return _view("teacher", np.asarray(images, np.float32), np.asarray(texts, np.float32), owner, groups)
     return None

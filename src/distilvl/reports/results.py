@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distilvl.evaluation.resampling import Comparison, Interval, compare, intervals
+from distilvl.evaluation.score import retention
 from distilvl.experiments.outputs import literature_name
 from distilvl.experiments.published import OurRow, PlacedRow, TestSet, load_published, table1
 from distilvl.reports.gallery import Gallery, View
@@ -118,7 +119,8 @@ def _row(
     note: str = "",
     interval: Interval | None = None,
 ) -> ResultRow:
-    kept = 100 * values["rsum"] / teacher["rsum"] if teacher else None
+    share = retention(values["rsum"], teacher["rsum"]) if teacher else None
+    kept = None if share is None else 100 * share
     recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
     return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.data import load_any
+from distilvl.data.content import numbered
 from distilvl.data.pixel_files import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.groups import Groups
+from distilvl.evaluation.truth import groups_of
 from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.views import Views
@@ -49,6 +52,7 @@ class Materials:
         teacher: features of the same items, when known.
         skipped: images left out because they are bad.
         views: K, 1 where there are only whole images.
+        keys: content hash of each of the n images.
     """
 
     dataset: Items
@@ -60,11 +64,30 @@ class Materials:
     teacher: TeacherFeatures | None
     skipped: list[str]
     views: int = 1
+    keys: Sequence[bytes] = ()
 
     @property
     def count(self) -> int:
         """n."""
         return len(self.pixels) // self.views
+
+    @property
+    def pictures(self) -> npt.NDArray[np.int64]:
+        """For each image the row of the first one with the same bytes, (n,): these are never each other's negatives."""
+        numbers = numbered(self.keys or range(self.count))
+        return np.unique(numbers, return_index=True)[1][numbers]
+
+    @property
+    def text_pictures(self) -> npt.NDArray[np.int64]:
+        """The same of each caption's image, (m,); unpaired texts keep their own numbers."""
+        unpaired = isinstance(self.dataset, UnpairedDataset)
+        return self.caption_image if unpaired else self.pictures[self.caption_image]
+
+    @property
+    def groups(self) -> Groups | None:
+        """The copies that are right answers in scoring, by the dataset's own ground truth."""
+        data = self.dataset
+        return groups_of(data, self.keys, data.ground_truth) if isinstance(data, PairDataset) else None
 
     def turned(self, basis: Tensor) -> Materials:
         """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
@@ -125,6 +148,7 @@ class SharedInputs:
         fabric: Fabric,
         views: Views | None = None,
         reduced_jpeg: bool = False,
+        scored: bool = False,
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers are asked here, on `fabric`'s device, and never again.
 
@@ -136,6 +160,7 @@ class SharedInputs:
             fabric: where frozen towers are asked.
             views: which views of each image to have, beside the whole one.
             reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
+            scored: the student is scored on it, so frozen towers, too, compute in full precision.
 
         Raises:
             BadImageError: an undecodable image, unless `skip_bad`.
@@ -147,17 +172,20 @@ class SharedInputs:
             self._pixels[key] = self._decoded(self.split(source, split), encoder, views, at_least)
         cache = self._pixels[key]
         tokens = encoder.tokenize_all(cache.dataset.captions)
-        pool = partial(self._pool, (source, split, views, at_least), encoder, fabric)
+        pool = partial(self._pool, (source, split, views, at_least), encoder, fabric, scored)
         return Materials(
             dataset=cache.dataset,
             pixels=cache.pixels,
             tokens=tokens,
-            pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels)),
-            pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens), tokens),
+            pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels, full=scored)),
+            pooled_texts=pool(
+                "text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens, full=scored), tokens
+            ),
             caption_image=_owners(cache.dataset),
             teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized, views),
             skipped=cache.skipped,
             views=1 if views is None else views.count,
+            keys=cache.keys,
         )
 
     def _decoded(self, items: Items, encoder: DualEncoder, views: Views | None, at_least: int | None) -> PixelCache:
@@ -172,6 +200,7 @@ class SharedInputs:
         of: tuple[str, str, Views | None, int | None],
         encoder: DualEncoder,
         fabric: Fabric,
+        scored: bool,
         modality: str,
         rows: Callable[[], Rows],
         tokens: TokenRows | None = None,
@@ -179,7 +208,7 @@ class SharedInputs:
         """`rows()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
         if modality not in encoder.frozen:
             return None
-        precision = type(fabric.strategy.precision).__name__
+        precision = "full" if scored else type(fabric.strategy.precision).__name__
         given = encoder.preprocessing if tokens is None else tokens_hash(tokens)
         key = (*of, modality, precision, given, _architecture(encoder, modality), encoder.tower_fingerprint(modality))
         if key not in self._pooled:

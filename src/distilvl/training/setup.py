@@ -122,7 +122,7 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     ready = partial(_training_items, config, encoder=encoder, store=store, shared=shared, fabric=fabric)
     train = ready(str(config.inputs.data), splits.train)
     extra = None if splits.extra is None else ready(str(config.inputs.extra_data), splits.extra)
-    val = shared.materials(_val_data(config), "val", encoder, store, fabric)
+    val = shared.materials(_val_data(config), "val", encoder, store, fabric, scored=True)
     fingerprints = {"data": fingerprint(train), "extra_data": "" if extra is None else fingerprint(extra)}
     require_agreement(fabric, **fingerprints)
     make_ready(encoder, config.training, fabric.world_size)

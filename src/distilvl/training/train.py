@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
+from distilvl.evaluation.score import retention
 from distilvl.features.atomic import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
@@ -164,12 +165,15 @@ def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
     teacher = score_teacher(val)
     if teacher is None:
         return {"split": "val", "val": student}
-    return {"split": "val", "val": student, "teacher": teacher.as_dict(), "retention": student["rsum"] / teacher.rsum}
+    kept = retention(student["rsum"], teacher.rsum)
+    return {"split": "val", "val": student, "teacher": teacher.as_dict(), "retention": kept}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
     """One line for people: validation RSUM, and the teacher's beside it."""
     line = f"val RSUM {result['val']['rsum']:.1f} (best of {result['epochs']} epochs: {result['best_epoch']})"
     if "teacher" in result:
-        line += f", teacher {result['teacher']['rsum']:.1f}, retention {100 * result['retention']:.1f} %"
+        line += f", teacher {result['teacher']['rsum']:.1f}"
+    if result.get("retention") is not None:
+        line += f", retention {100 * result['retention']:.1f} %"
     return line
