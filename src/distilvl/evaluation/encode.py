@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sentence_transformers import SentenceTransformer
 
+from distilvl.data.content import words_key
 from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
@@ -57,6 +58,13 @@ class EncodedDataset:
     def groups(self) -> Groups | None:
         """The copies that are right answers, by the dataset's own ground truth."""
         return groups_of(self.dataset, self.image_keys, self.dataset.ground_truth)
+
+    def captions_by_picture(self) -> dict[bytes, set[str]]:
+        """`words_key` of all captions of each picture, those of its copies included, by content hash."""
+        found: dict[bytes, set[str]] = {}
+        for key, record in zip(self.image_keys, self.dataset, strict=True):
+            found.setdefault(key, set()).update(map(words_key, record.captions))
+        return found
 
     def with_features(self, images: npt.NDArray[Any], texts: npt.NDArray[Any]) -> EncodedDataset:
         """The same items with another model's features."""

@@ -13,15 +13,17 @@ import numpy.typing as npt
 import yaml
 
 from distilvl.data import load_dataset
+from distilvl.data.content import words_key
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.agreement import agreement
+from distilvl.evaluation.agreement import Agreement, agreement
 from distilvl.evaluation.coco import GROUND_TRUTHS as OF_COCO
 from distilvl.evaluation.coco import CocoTruth, TruthScore, coco_ids, score_coco
 from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
 from distilvl.evaluation.evaluation import Evaluation
 from distilvl.evaluation.few import few_images
 from distilvl.evaluation.galleries import Retrieval, retrieve
+from distilvl.evaluation.groups import Groups
 from distilvl.evaluation.hard_negatives import hard_negative_accuracy
 from distilvl.evaluation.labels import read_labels
 from distilvl.evaluation.protocols import Protocol, find_protocol
@@ -88,13 +90,15 @@ def evaluate(
     taught = _teacher_features(encoded, features, model)
     teacher = None if taught is None else _retrieved(encoded.with_features(*taught), truth, asked).score
     other = None if compare is None else _retrieved(_encoded(compare, gallery, skip_bad)[1], truth, asked)
+    told_apart, same = (None, 0) if width is not None else _hard_negatives(source, encoded)
     result = _evaluation(
         found,
         other,
         teacher=teacher,
-        hard_negatives=None if width is not None else _hard_negatives(source, encoded),
+        hard_negatives=told_apart,
+        same_negatives=same,
         skipped=len(encoded.skipped),
-        agreement=None if taught is None or len(taught[0]) < 2 else agreement((encoded.images, encoded.texts), taught),
+        agreement=_agreement(encoded, taught),
         protocol=protocol,
         truth=describe_truth(encoded.dataset, encoded.image_keys, truth),
         ground_truth=None if of_coco is None else _coco(of_coco, encoded),
@@ -141,11 +145,13 @@ def evaluate_classes(
     if isinstance(source, FeatureStore):
         raise DistilvlError(f"{model} is a feature store, which cannot encode class names.", "Give a model.")
     dataset = read_labels(labels, skip_bad=skip_bad)
-    names = sorted(set(dataset.captions))
-    classes = class_features(lambda texts: encode_texts(source, texts), names, templates)
+    names: dict[str, str] = {}  # those that are equal word by word are one class, by the first one's spelling
+    for name in sorted(set(dataset.captions)):
+        names.setdefault(words_key(name), name)
+    classes = class_features(lambda texts: encode_texts(source, texts), list(names.values()), templates)
     encoded = encode_dataset(source, dataset, skip_bad=skip_bad)
-    row = {name: k for k, name in enumerate(names)}
-    return zero_shot(encoded.images, classes, np.array([row[name] for name in encoded.dataset.captions]))
+    row = {key: k for k, key in enumerate(names)}
+    return zero_shot(encoded.images, classes, np.array([row[words_key(name)] for name in encoded.dataset.captions]))
 
 
 def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Evaluation:
@@ -205,18 +211,34 @@ def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
     return score_coco(truth, images, texts, *coco_ids(encoded.dataset))
 
 
-def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> float | None:
-    """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order."""
+def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> tuple[float | None, int]:
+    """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order.
+
+    A negative that equals a caption of its picture is no wrong caption; such triples are left out, and counted.
+    """
     rows: list[int] = []
     true_rows: list[int] = []
     wrong: list[str] = []
-    first = 0
+    first = same = 0
+    right = encoded.captions_by_picture()
     for row, record in enumerate(encoded.dataset):
         for k, negative in enumerate(record.hard_negatives[: len(record.captions)]):
+            if words_key(negative) in right[encoded.image_keys[row]]:
+                same += 1
+                continue
             rows.append(row)
             true_rows.append(first + k)
             wrong.append(negative)
         first += len(record.captions)
     if not wrong or isinstance(source, FeatureStore):  # a store cannot encode what nobody stored
+        return None, same
+    accuracy = hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
+    return accuracy, same
+
+
+def _agreement(encoded: EncodedDataset, taught: tuple[Array, Array] | None) -> Agreement | None:
+    """On different items: of copies, which tie in all lists, the first."""
+    if taught is None or len(taught[0]) < 2:
         return None
-    return hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
+    images, texts = Groups.by_content(encoded.image_keys, encoded.dataset.captions).first
+    return agreement((encoded.images[images], encoded.texts[texts]), (taught[0][images], taught[1][texts]))

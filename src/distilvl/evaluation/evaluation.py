@@ -24,6 +24,7 @@ class Evaluation:
         student: the model's score.
         teacher: the score of the teacher's stored features of the same items, when known.
         hard_negatives: percent of hard negatives told apart, when the dataset has any.
+        same_negatives: hard negatives that equal a right caption word by word, and are left out of it.
         skipped: images left out because they are bad.
         precision: R-Precision and mAP@R of the model, image->text and text->image.
         intervals: 95 % bootstrap intervals of the model's recalls and RSUM, by the names in `resampling.MEASURES`;
@@ -50,6 +51,7 @@ class Evaluation:
     comparison: Comparison | None = None
     other: Score | None = None
     note: str | None = None
+    same_negatives: int = 0
 
     @property
     def retention(self) -> float | None:
@@ -78,6 +80,8 @@ class Evaluation:
             out["agreement"] = _agreement(self.agreement)
         if self.hard_negatives is not None:
             out["hard_negative_accuracy"] = self.hard_negatives
+        if self.same_negatives:
+            out["hard_negatives_left_out"] = self.same_negatives
         if self.ground_truth is not None:
             out[self.ground_truth.name] = self.ground_truth.as_dict()
         if self.comparison is not None and self.other is not None:

@@ -57,6 +57,11 @@ class Groups:
         """Of some of the images and texts, in the order given."""
         return Groups(self.image[images], self.text[texts])
 
+    @property
+    def first(self) -> tuple[Integers, Integers]:
+        """Rows of the first image and of the first text of each group."""
+        return tuple(np.sort(np.unique(numbers, return_index=True)[1]) for numbers in (self.image, self.text))  # type: ignore[return-value]
+
     def shared(self, text_image: Integers) -> tuple[int, int]:
         """How many pictures equal that of another image, and how many texts equal one of another image."""
         pictures = np.bincount(self.image)[self.image] > 1

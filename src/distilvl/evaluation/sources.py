@@ -36,7 +36,7 @@ def open_source(spec: str | Path) -> Model | FeatureStore:
         return load_student(student_folder(path))
     if (path / "config.json").is_file() or is_export(str(spec).partition("?")[0]):
         return load_teacher(str(spec))
-    if path.exists() or path.is_absolute():
+    if path.exists() or (path.is_absolute() and not str(spec).rpartition(":")[0].endswith(".py")):
         return load_student(path)  # says what is wrong with it
     return load_teacher(str(spec))
 

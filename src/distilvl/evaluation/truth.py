@@ -66,10 +66,10 @@ def groups_of(dataset: PairDataset, image_keys: Sequence[bytes], truth: str) -> 
     return Groups.by_content(image_keys, dataset.captions) if truth == CONTENT else None
 
 
-def describe_truth(dataset: PairDataset, image_keys: Sequence[bytes], truth: str) -> GroundTruth:
-    """`truth`, with the copies that the dataset holds."""
+def describe_truth(dataset: PairDataset, image_keys: Sequence[bytes], truth: str | None = None) -> GroundTruth:
+    """`truth`, the dataset's own by default, with the copies that the dataset holds."""
     groups = Groups.by_content(image_keys, dataset.captions)
-    return GroundTruth(truth, *groups.shared(np.asarray(dataset.caption_image)))
+    return GroundTruth(truth or dataset.ground_truth, *groups.shared(np.asarray(dataset.caption_image)))
 
 
 def require_different(dataset: PairDataset, image_keys: Sequence[bytes]) -> None:

@@ -16,6 +16,7 @@ from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.few import few_images
 from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.manifest import MANIFEST_NAME
@@ -95,6 +96,14 @@ def open_splits(config: Config, shared: SharedInputs) -> Splits:
         shared.split(_val_data(config), "val"),
         None if extra is None else _open_train(extra, shared),
     )
+
+
+def small_val(config: Config, shared: SharedInputs) -> str | None:
+    """A warning where the split that chooses the best epoch is small."""
+    data = shared.dataset(_val_data(config))
+    if not isinstance(data, PairDataset):
+        return None
+    return few_images(data, "val", remedy="It chooses the best epoch; --val-data names another dataset.")
 
 
 def _open_train(data: str, shared: SharedInputs) -> Items | ShardSplit:

@@ -13,7 +13,9 @@ from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
+from distilvl.data.records import PairDataset
 from distilvl.evaluation.score import retention
+from distilvl.evaluation.truth import describe_truth
 from distilvl.features.atomic import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
@@ -27,7 +29,7 @@ from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.metrics import Listener
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.setup import Splits, check_inputs, open_splits, set_up
+from distilvl.training.setup import Splits, check_inputs, open_splits, set_up, small_val
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 
@@ -129,6 +131,9 @@ def _run(
     listeners: Sequence[Listener],
 ) -> SentenceTransformer:
     """Train in `folder` and leave the student and the result there."""
+    note = small_val(config, shared)
+    if note is not None and fabric.is_global_zero:
+        logger.warning("%s", note)
     setup = set_up(config, splits, folder, shared, fabric)
     balancer = build_balancer(config.balancer)
     trainer = Trainer(
@@ -152,6 +157,7 @@ def _run(
             "processes": fabric.world_size,
             "precision": precision,
             "skipped_images": setup.skipped_images,
+            **({} if note is None else {"note": note}),
         }
         manifest = setup.store.manifest if setup.store else None
         write_model_card(folder.student, config, result, splits.train, manifest, extra=splits.extra)
@@ -161,12 +167,13 @@ def _run(
 
 
 def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
-    """Validation score of the student's best epoch, and the teacher's beside it when known."""
+    """Validation score of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
+    assert isinstance(val.dataset, PairDataset)  # `check_inputs` has seen to it
+    found = {"split": "val", "val": student, **describe_truth(val.dataset, val.keys).as_dict()}
     teacher = score_teacher(val)
     if teacher is None:
-        return {"split": "val", "val": student}
-    kept = retention(student["rsum"], teacher.rsum)
-    return {"split": "val", "val": student, "teacher": teacher.as_dict(), "retention": kept}
+        return found
+    return {**found, "teacher": teacher.as_dict(), "retention": retention(student["rsum"], teacher.rsum)}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
