@@ -103,7 +103,7 @@ def test_a_protocol_is_counted_as_published() -> None:
 
 
 def test_an_unknown_ground_truth_is_named(write: Write) -> None:
-    with pytest.raises(DistilvlError, match="there is no ground truth 'words'.*content, pairs, cxc, eccv"):
+    with pytest.raises(DistilvlError, match=r"there is no ground truth 'words'.*content, pairs, cxc, eccv"):
         distilvl.evaluate(Ideal(), write(_titles()), ground_truth="words")
 
 
@@ -116,12 +116,12 @@ def test_two_models_are_compared_on_one_ground_truth(write: Write) -> None:
 
 
 def test_equal_gallery_is_refused_by_its_reason(write: Write) -> None:
-    with pytest.raises(DistilvlError, match="all 3 captions of .* are equal word by word"):
+    with pytest.raises(DistilvlError, match=r"all 3 captions of .* are equal word by word"):
         distilvl.evaluate(Ideal(), write([(k, ["a photo" if k else "A  photo"], "test") for k in range(3)]))
 
 
 def test_equal_pictures_only_are_refused_by_their_reason(write: Write) -> None:
-    with pytest.raises(DistilvlError, match="all 3 pictures of .* are equal byte by byte"):
+    with pytest.raises(DistilvlError, match=r"all 3 pictures of .* are equal byte by byte"):
         distilvl.evaluate(Ideal(), write([(1, [f"title {k}"], "test") for k in range(3)]))
 
 
@@ -196,6 +196,7 @@ def test_hard_negatives_that_are_right_captions_are_left_out_and_counted(write: 
     records = [replace(record, hard_negatives=(text,)) for record, text in zip(data, wrong, strict=True)]
     found = distilvl.evaluate(Ideal(), data.only(records))
     assert found.same_negatives == found.as_dict()["hard_negatives_left_out"] == 2
+    # Negatives may well be equal to each other.
     whole = distilvl.evaluate(Ideal(), data.only([replace(one, hard_negatives=("title 77",)) for one in data]))
     assert (whole.same_negatives, "hard_negatives_left_out" in whole.as_dict()) == (0, False)
 
