@@ -29,7 +29,7 @@ _TAGS = [
     "distilvl",
 ]
 _LIMITS = """\
-- The scores below are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
+- The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
   data it has never seen before relying on it.
 - It knows the kind of images and the language of the captions it was trained on. What it does beyond them was not
   measured.

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.data import load_dataset
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset
-from distilvl.evaluation.groups import Groups
+from distilvl.evaluation.few import few_images
+from distilvl.evaluation.groups import Answers, Groups
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
+from distilvl.evaluation.truth import GroundTruth, describe_truth
 from distilvl.features import FeatureStore, text_key
 from distilvl.reports.run import Run
 from distilvl.students import load_student
@@ -24,6 +26,9 @@ logger = logging.getLogger("distilvl")
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+
+_PLAIN = GroundTruth(PAIRS)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class Gallery:
         owner: (m,) row of each caption's image.
         teacher: from stored features; none when a run has none, or they lack an item.
         students: one view for each run that has a finished student.
+        groups: the copies that are right answers; none where only pairs are.
+        truth: which ground truth that is.
+        note: a warning where the split is small.
     """
 
     dataset: PairDataset
@@ -64,12 +72,30 @@ class Gallery:
     owner: Integers
     teacher: View | None
     students: tuple[View, ...]
+    groups: Groups | None = None
+    truth: GroundTruth = _PLAIN
+    note: str | None = None
 
     @property
     def label(self) -> str:
         """`flickr8k/val, 1000 images, 5000 captions`."""
         part = "" if len(self.dataset) == self.total else f"the first {len(self.dataset)} of "
         return f"{self.dataset.name}, {part}{self.total} images, {len(self.owner)} captions"
+
+    def right_images(self, text: int) -> set[int]:
+        """Rows of the images that are right for a caption."""
+        return set(self._answers(texts=True).of_queries(np.array([text]))[0].tolist())
+
+    def right_texts(self, image: int) -> set[int]:
+        """Rows of the captions that are right for an image."""
+        return set(self._answers(texts=False).of_queries(np.array([image]))[0].tolist())
+
+    def _answers(self, *, texts: bool) -> Answers:
+        groups = self.groups or Groups.alone(len(self.dataset), len(self.owner))
+        every = np.arange(len(self.owner))
+        if texts:
+            return Answers.of(groups.text, groups.image, every, self.owner)
+        return Answers.of(groups.image, groups.text, self.owner, every)
 
 
 def build_gallery(
@@ -95,7 +121,8 @@ def build_gallery(
         return None, "No run has a finished student yet, so nothing can be retrieved or drawn."
     source = data or finished[0].config.inputs.scored_data
     try:
-        whole = load_dataset(str(source), skip_bad=skip_bad).split(split)
+        dataset = load_dataset(str(source), skip_bad=skip_bad)
+        whole = dataset.split(split)
     except DistilvlError as error:
         if data is not None:
             raise
@@ -109,7 +136,8 @@ def build_gallery(
     students = tuple(
         _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
     )
-    return Gallery(first.dataset, split, len(whole), owner, teacher, students), ""
+    truth, note = describe_truth(first.dataset, first.image_keys), few_images(dataset, split)
+    return Gallery(first.dataset, split, len(whole), owner, teacher, students, groups, truth, note), ""
 
 
 def _view(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distilvl.data.records import PAIRS
 from distilvl.evaluation.resampling import Comparison, Interval, compare, intervals
 from distilvl.evaluation.score import retention
 from distilvl.experiments.outputs import literature_name
@@ -60,7 +61,7 @@ def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
     rows: list[ResultRow] = []
     seen: set[tuple[str, float]] = set()
     for run in runs:
-        where = f"{_data_name(run)}/val, by the run"
+        where = f"{_data_name(run)}/val, by the run{_counting(run)}"
         teacher = (run.result or {}).get("teacher")
         if teacher and (where, teacher["rsum"]) not in seen:
             seen.add((where, teacher["rsum"]))
@@ -131,6 +132,11 @@ def _three(recalls: dict[str, float]) -> Three:
 
 def _role(run: Run) -> str:
     return "student" if run.config.objective.needs_teacher else "baseline without a teacher"
+
+
+def _counting(run: Run) -> str:
+    """On which ground truth; runs that do not say it are older, and know pairs alone."""
+    return "" if run.result is None else f", ground truth {run.result.get('ground_truth', PAIRS)}"
 
 
 def _data_name(run: Run) -> str:
