@@ -1,4 +1,4 @@
-"""`--split all` in the commands that take splits."""
+"""Splits by name, and `all` of them, in the commands that take splits."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from distilvl.cli import app
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown", "black")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Nine drawn pictures in three splits, as files."""
-    from PIL import Image
-
     (tmp_path / "data").mkdir()
     lines = []
     for k, split in enumerate(["train", "val", "test"] * 3):
         Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(tmp_path / "data" / f"{k}.png")
-        lines.append(json.dumps({"image": f"{k}.png", "captions": [f"number {k}"], "split": split}))
+        lines.append(json.dumps({"image": f"{k}.png", "captions": [f"a {COLOURS[k]} circle"], "split": split}))
     (tmp_path / "data" / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path / "data"
 
