@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.groups import Groups
-from distilvl.evaluation.truth import groups_of
+from distilvl.evaluation.truth import right_copies
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.sentence_transformer import as_text
 
@@ -54,10 +55,15 @@ class EncodedDataset:
             raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
         return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
 
+    @cached_property
+    def copies(self) -> Groups:
+        """Which pictures and which captions are equal."""
+        return Groups.by_content(self.image_keys, self.dataset.captions)
+
     @property
     def groups(self) -> Groups | None:
         """The copies that are right answers, by the dataset's own ground truth."""
-        return groups_of(self.dataset, self.image_keys, self.dataset.ground_truth)
+        return right_copies(self.copies, self.dataset.ground_truth)
 
     def captions_by_picture(self) -> dict[bytes, set[str]]:
         """`words_key` of all captions of each picture, those of its copies included, by content hash."""

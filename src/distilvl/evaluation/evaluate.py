@@ -23,7 +23,6 @@ from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, en
 from distilvl.evaluation.evaluation import Evaluation
 from distilvl.evaluation.few import few_images
 from distilvl.evaluation.galleries import Retrieval, retrieve
-from distilvl.evaluation.groups import Groups
 from distilvl.evaluation.hard_negatives import hard_negative_accuracy
 from distilvl.evaluation.labels import read_labels
 from distilvl.evaluation.protocols import Protocol, find_protocol
@@ -31,7 +30,7 @@ from distilvl.evaluation.resampling import compare as compare_ranks
 from distilvl.evaluation.resampling import intervals
 from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.sources import open_source, read_store, run_of
-from distilvl.evaluation.truth import GroundTruth, choose_truth, describe_truth, groups_of, require_different
+from distilvl.evaluation.truth import GroundTruth, choose_truth, describe_truth, require_different, right_copies
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
 from distilvl.features import FeatureStore, text_key
 from distilvl.features.ensemble import is_there
@@ -83,7 +82,7 @@ def evaluate(
     truth = choose_truth(ground_truth, protocol, dataset)
     of_coco = CocoTruth.load(ground_truth) if ground_truth in OF_COCO else None
     source, encoded = _encoded(model, gallery, skip_bad)
-    require_different(encoded.dataset, encoded.image_keys)
+    require_different(encoded.dataset, encoded.copies)
     if width is not None:
         encoded = encoded.narrowed(width)
     found = _retrieved(encoded, truth, asked)
@@ -100,7 +99,7 @@ def evaluate(
         skipped=len(encoded.skipped),
         agreement=_agreement(encoded, taught),
         protocol=protocol,
-        truth=describe_truth(encoded.dataset, encoded.image_keys, truth),
+        truth=describe_truth(encoded.dataset, encoded.copies, truth),
         ground_truth=None if of_coco is None else _coco(of_coco, encoded),
     )
     rsum = None if result.intervals is None else result.intervals["rsum"]
@@ -167,7 +166,7 @@ def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Eval
 
 
 def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -> Retrieval:
-    groups = groups_of(encoded.dataset, encoded.image_keys, truth)
+    groups = right_copies(encoded.copies, truth)
     return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
 
 
@@ -240,5 +239,5 @@ def _agreement(encoded: EncodedDataset, taught: tuple[Array, Array] | None) -> A
     """On different items: of copies, which tie in all lists, the first."""
     if taught is None or len(taught[0]) < 2:
         return None
-    images, texts = Groups.by_content(encoded.image_keys, encoded.dataset.captions).first
+    images, texts = encoded.copies.first
     return agreement((encoded.images[images], encoded.texts[texts]), (taught[0][images], taught[1][texts]))

@@ -65,8 +65,8 @@ class Groups:
     def shared(self, text_image: Integers) -> tuple[int, int]:
         """How many pictures equal that of another image, and how many texts equal one of another image."""
         pictures = np.bincount(self.image)[self.image] > 1
-        pairs = np.unique(np.stack([self.text, text_image]), axis=1)
-        owners = np.bincount(pairs[0], minlength=int(self.text.max()) + 1)
+        held = np.unique(self.text * len(self.image) + text_image) // len(self.image)
+        owners = np.bincount(held, minlength=int(self.text.max()) + 1)
         return int(pictures.sum()), int(np.count_nonzero(owners[self.text] > 1))
 
     def units(self, text_image: Integers) -> Integers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,21 +60,19 @@ def choose_truth(asked: str | None, protocol: str | None, dataset: PairDataset) 
     return PAIRS if protocol is not None else dataset.ground_truth
 
 
-def groups_of(dataset: PairDataset, image_keys: Sequence[bytes], truth: str) -> Groups | None:
+def right_copies(copies: Groups, truth: str) -> Groups | None:
     """The copies that count as right: none with `pairs`."""
-    return Groups.by_content(image_keys, dataset.captions) if truth == CONTENT else None
+    return copies if truth == CONTENT else None
 
 
-def describe_truth(dataset: PairDataset, image_keys: Sequence[bytes], truth: str | None = None) -> GroundTruth:
+def describe_truth(dataset: PairDataset, copies: Groups, truth: str | None = None) -> GroundTruth:
     """`truth`, the dataset's own by default, with the copies that the dataset holds."""
-    groups = Groups.by_content(image_keys, dataset.captions)
-    return GroundTruth(truth or dataset.ground_truth, *groups.shared(np.asarray(dataset.caption_image)))
+    return GroundTruth(truth or dataset.ground_truth, *copies.shared(np.asarray(dataset.caption_image)))
 
 
-def require_different(dataset: PairDataset, image_keys: Sequence[bytes]) -> None:
+def require_different(dataset: PairDataset, copies: Groups) -> None:
     """`DistilvlError` where all captions, or all pictures, are one and the same, so that there is nothing to rank."""
-    groups = Groups.by_content(image_keys, dataset.captions)
-    for what, how, numbers in (("captions", "word by word", groups.text), ("pictures", "byte by byte", groups.image)):
+    for what, how, numbers in (("captions", "word by word", copies.text), ("pictures", "byte by byte", copies.image)):
         if len(numbers) > 1 and not numbers.any():
             raise DistilvlError(
                 f"all {len(numbers):,} {what} of {dataset.name} are equal {how}; nothing can be ranked.",

@@ -136,7 +136,7 @@ def build_gallery(
     students = tuple(
         _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
     )
-    truth, note = describe_truth(first.dataset, first.image_keys), few_images(dataset, split)
+    truth, note = describe_truth(first.dataset, first.copies), few_images(dataset, split)
     return Gallery(first.dataset, split, len(whole), owner, teacher, students, groups, truth, note), ""
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.groups import Groups
-from distilvl.evaluation.truth import groups_of
+from distilvl.evaluation.truth import right_copies
 from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.views import Views
@@ -83,11 +83,15 @@ class Materials:
         unpaired = isinstance(self.dataset, UnpairedDataset)
         return self.caption_image if unpaired else self.pictures[self.caption_image]
 
+    @cached_property
+    def copies(self) -> Groups:
+        """Which pictures and which captions are equal."""
+        return Groups.by_content(self.keys, self.dataset.captions)
+
     @property
     def groups(self) -> Groups | None:
         """The copies that are right answers in scoring, by the dataset's own ground truth."""
-        data = self.dataset
-        return groups_of(data, self.keys, data.ground_truth) if isinstance(data, PairDataset) else None
+        return right_copies(self.copies, self.dataset.ground_truth) if isinstance(self.dataset, PairDataset) else None
 
     def turned(self, basis: Tensor) -> Materials:
         """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""

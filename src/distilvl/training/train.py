@@ -169,7 +169,7 @@ def _run(
 def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
     """Validation score of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
     assert isinstance(val.dataset, PairDataset)  # `check_inputs` has seen to it
-    found = {"split": "val", "val": student, **describe_truth(val.dataset, val.keys).as_dict()}
+    found = {"split": "val", "val": student, **describe_truth(val.dataset, val.copies).as_dict()}
     teacher = score_teacher(val)
     if teacher is None:
         return found
