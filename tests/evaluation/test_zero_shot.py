@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.evaluate import evaluate_classes
 from distilvl.evaluation.zero_shot import class_features, zero_shot
+from distilvl.teachers.base import Teacher
 
 
 def test_accuracies_by_hand():
@@ -44,3 +47,23 @@ def test_bad_input_is_named():
         zero_shot(np.eye(2), np.eye(2), [0, 1, 1])
     with pytest.raises(DistilvlError, match="class features are the same for all 2"):
         zero_shot(np.eye(2), np.ones((2, 2)), [0, 1])
+
+
+def test_classes_that_are_equal_word_by_word_are_one(tmp_path):
+    rng = np.random.default_rng(0)
+    for k, folder in enumerate(["golden_retriever", "Golden retriever", "golden__retriever", "cat"]):
+        (tmp_path / folder).mkdir()
+        pixels = np.full((8, 8, 3), 200 if folder == "cat" else 20) + rng.integers(0, 9, (8, 8, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / f"{k}.png")
+
+    class ByBrightness(Teacher):
+        name, revision, dim = "brightness", "1", 2
+
+        def encode_images(self, images):
+            return np.stack([[1.0, 0] if np.asarray(image).mean() > 100 else [0, 1.0] for image in images])
+
+        def encode_texts(self, texts):
+            return np.stack([[1.0, 0] if "cat" in text else [0, 1.0] for text in texts])
+
+    found = evaluate_classes(ByBrightness(), tmp_path)
+    assert (found.classes, found.images, found.top1, found.mean_per_class) == (2, 4, 100, 100)

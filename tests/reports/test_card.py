@@ -62,6 +62,26 @@ def test_what_was_left_out_has_a_section_only_if_something_was(tmp_path: Path, f
     assert "<b>" not in section
 
 
+def test_the_card_says_what_counted_as_right_and_how_few_images(
+    tmp_path: Path, finished_result: dict[str, Any]
+) -> None:
+    older = _card(tmp_path / "older" / "student", finished_result)
+    assert "Ground truth" not in older
+    for truth, words in (("pairs", "an image's own captions alone"), ("content", "equal word by word")):
+        more = {"ground_truth": truth, "note": "val has only 8 images; a score on so few is coarse."}
+        text = _card(tmp_path / truth / "student", {**finished_result, **more})
+        assert f"Ground truth `{truth}`" in text
+        assert words in text
+        assert "val has only 8 images" in text
+    # The limits stand after the scores that they speak of.
+    assert text.index("## Measured") < text.index("The scores above are of the split")
+
+
+def test_a_teacher_that_finds_nothing(tmp_path: Path, finished_result: dict[str, Any]) -> None:
+    text = _card(tmp_path / "run" / "student", {**finished_result, "retention": None})
+    assert "of its teacher's RSUM" not in text
+
+
 def test_without_a_teacher(tmp_path: Path, finished_result: dict[str, Any]) -> None:
     del finished_result["teacher"], finished_result["retention"]
     text = _card(tmp_path / "run" / "student", finished_result, "objective.losses=[infonce]")

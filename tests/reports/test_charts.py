@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from distilvl.reports.charts import MOST_POINTS, Chart, Series, build_charts
 from distilvl.reports.run import read_runs
-from distilvl.reports.svg import Scale, legend, line_chart, nice_step, smooth, ticks
+from distilvl.reports.svg import LEFT, RIGHT, WIDTH, Scale, legend, line_chart, nice_step, smooth, ticks
 from distilvl.reports.tables import chart_table
 
 finite = st.floats(-1e8, 1e8, allow_nan=False)
@@ -130,3 +131,45 @@ def test_the_picture_has_a_title_and_a_description() -> None:
     assert root.get("aria-labelledby") == "c7-t c7-d"
     described = {child.get("id"): child.text for child in root if child.get("id")}
     assert described == {"c7-t": "RSUM over epochs", "c7-d": chart.text}
+
+
+def _longer(lines: list[dict[str, Any]], epochs: int) -> list[dict[str, Any]]:
+    """The same run with so many epochs."""
+    out = []
+    for epoch in range(epochs):
+        for line in lines[:11]:
+            out.append({**line, "step": line["step"] + 10 * epoch, "epoch": epoch})
+    return out
+
+
+@pytest.mark.parametrize("order", [("long", "short"), ("short", "long")])
+def test_the_teachers_line_reaches_the_end_of_the_longest_run(
+    make_run: Any, lines: list[dict[str, Any]], finished_result: dict[str, Any], order: tuple[str, str]
+) -> None:
+    given_lines = {"long": _longer(lines, 5), "short": lines}
+    runs = read_runs([make_run(name, given_lines[name], finished_result) for name in order])
+    for title in ("RSUM", "R@1, image to text", "R@10, text to image"):
+        chart = _charts(runs)[title]
+        (level,) = [series for series in chart.series if series.level]
+        assert (level.name, [x for x, _ in level.points]) == ("teacher", [0.0, 5.0])
+        drawn = next(piece for piece in str(line_chart(chart, "c")).split("<path ") if 'class="level"' in piece)
+        assert re.search(rf'd="M{LEFT} [0-9.]+H{WIDTH - RIGHT}"', drawn)
+
+
+def test_the_line_is_drawn_across_a_single_step(make_run: Any, lines: list[dict[str, Any]]) -> None:
+    chart = Chart("RSUM", "steps", "RSUM", (Series("a", ((7.0, 10.0),), dots=True),
+                                            Series("teacher", ((7.0, 40.0), (7.0, 40.0)), level=True)))  # fmt: skip
+    assert re.search(rf'class="level" d="M{LEFT} [0-9.]+H{WIDTH - RIGHT}"', str(line_chart(chart, "c")))
+
+
+def test_teachers_that_differ_are_told_apart(
+    make_run: Any, lines: list[dict[str, Any]], finished_result: dict[str, Any]
+) -> None:
+    other = {**finished_result, "teacher": {**finished_result["teacher"], "rsum": 420.0}}
+    given = [("a", finished_result), ("b", other), ("c", finished_result)]
+    chart = _charts(read_runs([make_run(name, lines, result) for name, result in given]))["RSUM"]
+    levels = {series.name: series.points[0][1] for series in chart.series if series.level}
+    assert levels == {"teacher of a and c": 400.0, "teacher of b": 420.0}
+    drawn = str(line_chart(chart, "c"))
+    assert re.search(r'<g class="c1"><path class="level"', drawn)  # in the colour of b
+    assert re.search(r'<g class="reference"><path class="level"', drawn)

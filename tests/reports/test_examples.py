@@ -3,14 +3,14 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from distilvl.data.records import PairDataset, Record
-from distilvl.evaluation import rank_gallery, score_ranks
+from distilvl.evaluation import Groups, rank_gallery, score_ranks
 from distilvl.reports.examples import THUMBNAIL, choose_examples, thumbnail
 from distilvl.reports.gallery import Gallery, View
 
@@ -64,6 +64,21 @@ def test_each_kind_is_what_it_says() -> None:
         similar = [answer.similarity for answer in example.answers]
         assert similar == sorted(similar, reverse=True)
     assert len({example.image_id for example in examples}) == 24
+
+
+def test_copies_of_the_right_answer_are_right() -> None:
+    """Images 2k and 2k + 1 are one picture with captions of their own, so either is right for all four captions."""
+    plain = _gallery(None, 0.05)
+    same = Groups(np.arange(40) // 2, np.arange(80))
+    gallery = replace(plain, groups=same)
+    for example in choose_examples(gallery, 12):
+        own = int(example.image_id[2:]) // 2
+        for answer in example.answers:
+            shown = int(answer.text.split()[1]) // 2  # the captions say which image they are of
+            assert answer.right == (shown == own)
+    assert gallery.right_images(5) == {2, 3}
+    assert gallery.right_texts(2) == gallery.right_texts(3) == {4, 5, 6, 7}
+    assert (plain.right_images(5), plain.right_texts(3)) == ({2}, {6, 7})
 
 
 def test_the_worst_failures_that_the_teacher_does_not_share_come_first() -> None:

@@ -223,3 +223,37 @@ def test_a_report_that_cannot_be_written_is_named(both: Any, tmp_path: Path) -> 
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(DistilvlError, match=r"cannot write .*taken\.html: Is a directory"):
         write_report(both, tmp_path / "taken.html")
+
+
+def _tiles(page: Page) -> int:
+    return sum(attributes.get("class") == "tiles" for attributes in page.all("dl"))
+
+
+def test_every_run_has_its_tiles(
+    make_run: Any, lines: list[dict[str, Any]], finished_result: dict[str, Any], both: Any
+) -> None:
+    other = {**finished_result, "val": {**finished_result["val"], "rsum": 321.0}, "seconds": 7.0, "epochs": 1}
+    runs = [make_run("first", lines, finished_result), make_run("second", lines, other), make_run("empty", [])]
+    page = _page(*runs)
+    assert _tiles(page) == 2
+    assert [attributes for attributes in page.all("h3") if attributes.get("class") == "of-run"] == [
+        {"class": "of-run"},
+        {"class": "of-run"},
+    ]
+    told = page.text.split("RSUM, of at most 600")[0]
+    for figure in ("300.0", "75.0 %", "1.5 min", "321.0", "80.2 %", "7 s"):
+        assert figure in told, figure
+    assert _tiles(_page(runs[0])) == 1
+    assert _tiles(Page(render_html(both))) == 2
+
+
+def test_the_page_says_what_is_right_and_that_the_split_is_small(both: Any) -> None:
+    """All titles `box k, colour` differ, and so do the pictures, but for their places."""
+    assert both.gallery.truth.name == "content"
+    for text in (Page(render_html(both)).text, render_markdown(both).replace("\\", "")):
+        assert "Ground truth: content (no caption or picture is also another image's)." in text
+        assert "val has only 16 images; a score on so few is coarse." in text
+    data = as_dict(both)
+    assert (data["ground_truth"], data["equal_captions"], data["equal_pictures"]) == ("content", 0, 0)
+    assert data["note"].startswith("val has only 16 images")
+    assert {row["ground_truth"] for row in (*data["results"], *data["measured"])} == {"content"}

@@ -20,7 +20,7 @@ def test_finished_and_unfinished_runs_beside_their_teacher(
     ]
     assert rows[2].note == "run not finished; epoch 1"
     table = results_table(rows, "all")
-    assert table.caption == "all: gone/val, by the run"
+    assert table.caption == "all: gone/val, by the run; ground truth pairs"
     assert table.rows[1] == ("a", "student", *["50.0"] * 6, "300.0", "75.0 %", "")
     assert table.strong == {1, 2}
 

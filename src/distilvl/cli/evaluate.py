@@ -36,7 +36,7 @@ def evaluate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Dataset: a folder, a list of captions, or a name such as scenes."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to score on; all for all of them together.")] = "test",
     features: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Store with the teacher's features of the same items; the run's own by default."),
@@ -47,7 +47,12 @@ def evaluate(
     ] = None,
     ground_truth: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="COCO's test split only: score on the right answers of cxc or eccv, too."),
+        typer.Option(
+            help="What is right: pairs (an image's own captions alone, as in published results; the default for "
+            "benchmarks and with --protocol), or content (equal captions and equal pictures, too; by default for other "
+            "data). cxc and eccv, for COCO's test split, are scored beside that.",
+            show_default=False,
+        ),
     ] = None,
     compare: Annotated[
         Optional[str],  # noqa: UP045
@@ -100,8 +105,13 @@ def evaluate(
     from distilvl.evaluation import evaluate as module
 
     if _first(arrays) is not None:
-        _refuse({"MODEL": model, "--data": data, "--features": features, "--ground-truth": ground_truth,
-                 "--compare": compare, "--width": width}, "--image-features")  # fmt: skip
+        _refuse({"MODEL": model, "--data": data, "--features": features, "--compare": compare, "--width": width},
+                "--image-features")  # fmt: skip
+        if ground_truth not in (None, "pairs"):
+            raise DistilvlError(
+                f"--ground-truth {ground_truth} does not go with --image-features.",
+                "Arrays do not tell which captions or pictures are equal; leave it out, or give a model and --data.",
+            )
         image_rows, text_rows, owner = _load(arrays)
         result = module.evaluate_arrays(image_rows, text_rows, owner, protocol)
         name, source = "features", str(image_features)
@@ -110,6 +120,8 @@ def evaluate(
         result = module.evaluate(name, source, split=split, features=features, skip_bad=skip_bad, protocol=protocol,
                                  ground_truth=ground_truth, compare=compare, width=width)  # fmt: skip
         source = f"{source}, {split}"
+    if result.note is not None:
+        typer.echo(f"note: {result.note}", err=True)
     ours = _our_row(result, name, source) if published else None
     if as_json:
         print_json(result.as_dict() | ({} if ours is None else {"published": _published_json(ours)}))
@@ -144,13 +156,19 @@ def _lines(result: Evaluation, compare: str | None) -> list[str]:
     lines = []
     if result.protocol is not None:
         lines.append(f"protocol: {result.protocol}")
+    if result.truth is not None:
+        lines.append(f"ground truth: {result.truth.text}")
     if result.intervals is not None:
         spans = [f"{low:.1f}-{high:.1f}" for low, high in result.intervals.values()]
         lines.append(f"95 % intervals: i->t {' '.join(spans[:3])} / t->i {' '.join(spans[3:6])} / RSUM {spans[6]}")
     if result.student.median_rank is not None and result.precision is not None:
         i2t, precision = result.student.median_rank, result.precision[0]
         lines.append(f"median rank: i->t {i2t[0]:g}, t->i {i2t[1]:g}")
-        lines.append(f"i->t R-Precision {precision.r_precision:.1f} %, mAP@R {precision.map_at_r:.1f} %")
+        back = result.precision[1]
+        lines.append(
+            f"R-Precision: i->t {precision.r_precision:.1f} %, t->i {back.r_precision:.1f} %; "
+            f"mAP@R: i->t {precision.map_at_r:.1f} %, t->i {back.map_at_r:.1f} %"
+        )
     if result.retention is not None:
         lines.append(f"retention: {100 * result.retention:.1f} % of the teacher's RSUM")
     if result.agreement is not None:
@@ -179,7 +197,9 @@ def _lines(result: Evaluation, compare: str | None) -> list[str]:
             f"permutation test over {found_.images} images: p = {found_.p_value:.4f})"
         )
     if result.hard_negatives is not None:
-        lines.append(f"hard negatives told apart: {result.hard_negatives:.1f} %")
+        same = result.same_negatives
+        also = f"; {same:,} that equal a right caption are left out" if same else ""
+        lines.append(f"hard negatives told apart: {result.hard_negatives:.1f} %{also}")
     return lines
 
 
@@ -199,11 +219,13 @@ def _classify(model: str, classes: str, templates: list[str] | None, skip_bad: b
 
 
 def _our_row(result: Evaluation, name: str, source: str) -> OurRow:
+    from distilvl.data.records import PAIRS
     from distilvl.evaluation.protocols import PROTOCOLS
     from distilvl.experiments.published import OurRow
 
     values = result.student.as_dict()
-    test_set = PROTOCOLS[result.protocol].test_set if result.protocol is not None else ""
+    as_published = result.protocol is not None and result.truth is not None and result.truth.name == PAIRS
+    test_set = PROTOCOLS[str(result.protocol)].test_set if as_published else ""
     i2t, t2i = (tuple(values[way].values()) for way in ("image_to_text", "text_to_image"))
     return OurRow(name, i2t, t2i, result.student.rsum, test_set or source)
 

@@ -55,7 +55,10 @@ def features(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Feature store to make or to complete. [required]", show_default=False),
     ] = None,
-    split: Annotated[Optional[list[str]], typer.Option(help="Only these splits; all by default.")] = None,  # noqa: UP045
+    split: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Only these splits; all, as by default, is all of them."),
+    ] = None,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
     engine: Annotated[
@@ -104,6 +107,7 @@ def features(
     assert out is not None
     from distilvl.data import PairDataset, load_any
     from distilvl.data.left_out_file import source_name
+    from distilvl.data.records import ALL
     from distilvl.errors import DistilvlError
     from distilvl.features.prepare import estimate_features, prepare_features
     from distilvl.features.ray_cluster import Cluster
@@ -114,8 +118,8 @@ def features(
     if split:
         if not isinstance(dataset, PairDataset):
             raise DistilvlError(f"{dataset.name} has no splits.", "Leave --split away.")
-        records = tuple(record for name in split for record in dataset.split(name))
-        dataset = PairDataset(dataset.name, records, dataset.left_out)
+        parts = [dataset.split(name) for name in dict.fromkeys(split)]
+        dataset = dataset.split(ALL) if ALL in split else dataset.only([record for part in parts for record in part])
     with clean_stdout():
         if estimate:
             line = estimate_features(teacher, dataset, out, skip_bad=skip_bad, views=asked_views)

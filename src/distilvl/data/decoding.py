@@ -94,4 +94,4 @@ def only_images(dataset: PairDataset | UnpairedDataset, rows: Sequence[int]) -> 
     if isinstance(dataset, UnpairedDataset):
         images = tuple(dataset.images[row] for row in rows)
         return UnpairedDataset(dataset.name, images, dataset.texts, dataset.left_out)
-    return PairDataset(dataset.name, tuple(dataset.records[row] for row in rows), dataset.left_out)
+    return dataset.only([dataset.records[row] for row in rows])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distilvl.data.faults import MALFORMED, BadItemError, Faults
 from distilvl.data.json_files import read_json
 from distilvl.data.listing import clean_captions, dataset_of, image_in, usual_split
-from distilvl.data.records import PairDataset, Record
+from distilvl.data.records import PAIRS, PairDataset, Record
 from distilvl.errors import DistilvlError
 
 
@@ -26,7 +27,7 @@ def read_karpathy(
     Read are `images[].{filename, filepath?, split, sentids?, sentences[].{raw, sentid?}}`. The image files
     lie in `images/` beside the JSON, or right beside it. `image_id` is the file name, with `filepath` before
     it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as is
-    usual (`usual_split`).
+    usual (`usual_split`). The ground truth is `pairs`, as in everything that was published on these files.
 
     Args:
         path: the JSON file.
@@ -55,7 +56,7 @@ def read_karpathy(
         record = faults.attempt(functools.partial(_record, entry, root, where, roots))
         if record is not None:
             records.append(record)
-    return dataset_of(name, records, faults)
+    return replace(dataset_of(name, records, faults), ground_truth=PAIRS)
 
 
 def _record(entry: Any, root: Path, where: str, roots: Sequence[Path]) -> Record:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilvl.data.columns import Choice
 from distilvl.data.hub import read_hub
 from distilvl.data.karpathy import read_karpathy
 from distilvl.data.left_out import LeftOut
-from distilvl.data.records import PairDataset, Record
+from distilvl.data.records import PAIRS, PairDataset, Record
 from distilvl.errors import DistilvlError
 
 DATA_VARIABLE = "DISTILVL_DATA"
@@ -112,7 +112,7 @@ def _from_folder(name: str, benchmark: Benchmark, folder: Path, *, skip_bad: boo
     for file in benchmark.lists:
         if (folder / file).is_file():
             found = read_karpathy(folder / file, skip_bad=skip_bad, image_folders=benchmark.image_folders)
-            return PairDataset(name, found.records, found.left_out)
+            return replace(found, name=name)
     hub = f", or let {name}:hub download it" if benchmark.hub else ""
     raise DistilvlError(
         f"there is no {name} in {folder} (no {' or '.join(benchmark.lists)}).",
@@ -131,7 +131,7 @@ def _from_hub(name: str, benchmark: Benchmark, *, skip_bad: bool) -> PairDataset
         part = read_hub(copy.name, revision=copy.revision, chosen=chosen, split=copy.split, skip_bad=skip_bad)
         records += part.records
         left_out.update(part.left_out)
-    return PairDataset(name, tuple(records), left_out)
+    return PairDataset(name, tuple(records), left_out, PAIRS)
 
 
 def _counts(splits: Mapping[str, int]) -> str:

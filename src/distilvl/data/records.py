@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, overload
 
 from distilvl.data.left_out import MISSING, NOT_READ, LeftOut
 from distilvl.errors import BadImageError, DistilvlError
+
+PAIRS, CONTENT = "pairs", "content"
+"""Ground truths: an image's own captions are right and no others; or equal captions and equal pictures are, too."""
+
+ALL = "all"
+"""The name under which all splits together are asked for."""
 
 
 class ImageSource(Protocol):
@@ -83,6 +89,8 @@ class PairDataset(Sequence[Record]):
         name: how messages and reports call it.
         records: the images; ids must be unique and every image needs a caption.
         left_out: what the reader passed over; see `LeftOut`.
+        ground_truth: what is right when it is scored and nobody says otherwise: `PAIRS` for benchmarks, whose published
+            figures are counted so, and `CONTENT` for all other data; see `evaluation.groups`.
 
     Raises:
         DistilvlError: duplicate `image_id`, an image without captions, or one text in the place of several.
@@ -91,6 +99,7 @@ class PairDataset(Sequence[Record]):
     name: str
     records: tuple[Record, ...] = field(repr=False)
     left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
+    ground_truth: str = CONTENT
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -133,12 +142,18 @@ class PairDataset(Sequence[Record]):
         return counts
 
     def split(self, name: str) -> PairDataset:
-        """The records of one split; `DistilvlError` when it is empty."""
+        """The records of one split, or of `all`, unless a split is called so; `DistilvlError` when it is empty."""
         chosen = tuple(record for record in self.records if record.split == name)
+        if not chosen and name == ALL:
+            chosen = self.records
         if not chosen:
             have = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "nothing"
-            raise DistilvlError(f"split {name!r} of {self.name} is empty.", f"Its splits are: {have}.")
-        return PairDataset(f"{self.name}/{name}", chosen, self.left_out)
+            raise DistilvlError(f"split {name!r} of {self.name} is empty.", f"Its splits are: {have}; or {ALL}.")
+        return replace(self, name=f"{self.name}/{name}", records=chosen)
+
+    def only(self, records: Sequence[Record]) -> PairDataset:
+        """The same dataset with only these of its records."""
+        return replace(self, records=tuple(records))
 
     @property
     def captions(self) -> list[str]:

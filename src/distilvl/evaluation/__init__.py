@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distilvl.evaluation.agreement import Agreement, agreement
+from distilvl.evaluation.groups import Groups
 from distilvl.evaluation.protocols import PROTOCOLS
 from distilvl.evaluation.resampling import Comparison, compare, intervals
 from distilvl.evaluation.score import (
@@ -21,6 +22,7 @@ __all__ = [
     "PROTOCOLS",
     "Agreement",
     "Comparison",
+    "Groups",
     "Ranks",
     "Recalls",
     "Score",

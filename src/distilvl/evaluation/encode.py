@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sentence_transformers import SentenceTransformer
 
+from distilvl.data.content import words_key
 from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.groups import Groups
+from distilvl.evaluation.truth import right_copies
 from distilvl.lists import list_of_texts
 from distilvl.teachers.ask import ask
 from distilvl.teachers.base import Teacher
@@ -59,6 +63,27 @@ class EncodedDataset:
         if not 1 <= width <= columns:
             raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
         return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
+
+    @cached_property
+    def copies(self) -> Groups:
+        """Which pictures and which captions are equal."""
+        return Groups.by_content(self.image_keys, self.dataset.captions)
+
+    @property
+    def groups(self) -> Groups | None:
+        """The copies that are right answers, by the dataset's own ground truth."""
+        return right_copies(self.copies, self.dataset.ground_truth)
+
+    def captions_by_picture(self) -> dict[bytes, set[str]]:
+        """`words_key` of all captions of each picture, those of its copies included, by content hash."""
+        found: dict[bytes, set[str]] = {}
+        for key, record in zip(self.image_keys, self.dataset, strict=True):
+            found.setdefault(key, set()).update(map(words_key, record.captions))
+        return found
+
+    def with_features(self, images: npt.NDArray[Any], texts: npt.NDArray[Any]) -> EncodedDataset:
+        """The same items with another model's features."""
+        return replace(self, images=images, texts=texts)
 
 
 def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:

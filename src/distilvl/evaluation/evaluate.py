@@ -13,20 +13,24 @@ import numpy.typing as npt
 import yaml
 
 from distilvl.data import load_dataset
-from distilvl.data.records import PairDataset
+from distilvl.data.content import words_key
+from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.agreement import agreement
+from distilvl.evaluation.agreement import Agreement, agreement
+from distilvl.evaluation.coco import GROUND_TRUTHS as OF_COCO
 from distilvl.evaluation.coco import CocoTruth, TruthScore, coco_ids, score_coco
 from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
 from distilvl.evaluation.evaluation import Evaluation
+from distilvl.evaluation.few import few_images
 from distilvl.evaluation.galleries import Retrieval, retrieve
 from distilvl.evaluation.hard_negatives import hard_negative_accuracy
 from distilvl.evaluation.labels import read_labels
-from distilvl.evaluation.protocols import find_protocol
+from distilvl.evaluation.protocols import Protocol, find_protocol
 from distilvl.evaluation.resampling import compare as compare_ranks
 from distilvl.evaluation.resampling import intervals
 from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.sources import open_source, read_store, run_of
+from distilvl.evaluation.truth import GroundTruth, choose_truth, describe_truth, require_different, right_copies
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
 from distilvl.features import FeatureStore, text_key
 from distilvl.features.ensemble import is_there
@@ -57,11 +61,14 @@ def evaluate(
         model: a run folder, a student folder, any other SentenceTransformer of images and text, a feature store, what
             `load_teacher` takes, or a model already loaded.
         data: a dataset, or what `load_dataset` takes.
-        split: whose images and captions are the gallery.
+        split: whose images and captions are the gallery; `all` for all splits together.
         features: a store with the teacher's features of these items; the run's own by default, if it has them.
         skip_bad: leave bad images out and count them.
         protocol: `flickr30k-1k`, `flickr8k-1k`, `coco-5k` or `coco-1k`; the split is checked against it.
-        ground_truth: `cxc` or `eccv`, for COCO's test split; needs the package eccv-caption.
+        ground_truth: `pairs`: only an image's own captions are right, as in published results; `content`: equal
+            captions and equal pictures are each other's right answers. By default `pairs` with a protocol and for
+            benchmarks, `content` for all other data. `cxc` or `eccv`, for COCO's test split, are scored beside that;
+            they need the package eccv-caption.
         compare: another model to compare with on the same queries, as `model`.
         width: score the first so many columns of the model's features, as of a Matryoshka student; all by default.
 
@@ -72,35 +79,40 @@ def evaluate(
     dataset = data if isinstance(data, PairDataset) else load_dataset(str(data), skip_bad=skip_bad)
     gallery = dataset.split(split)
     asked = None if protocol is None else find_protocol(protocol)
-    truth = None if ground_truth is None else CocoTruth.load(ground_truth)
+    truth = choose_truth(ground_truth, protocol, dataset)
+    of_coco = CocoTruth.load(ground_truth) if ground_truth in OF_COCO else None
     source, encoded = _encoded(model, gallery, skip_bad)
+    require_different(encoded.dataset, encoded.copies)
     if width is not None:
         encoded = encoded.narrowed(width)
-    owner = np.asarray(encoded.dataset.caption_image)
-    found = retrieve(encoded.images, encoded.texts, owner, asked)
+    found = _retrieved(encoded, truth, asked)
     taught = _teacher_features(encoded, features, model)
-    teacher = None if taught is None else retrieve(*taught, owner, asked).score
-    other = None
-    if compare is not None:
-        rival = _encoded(compare, gallery, skip_bad)[1]
-        other = retrieve(rival.images, rival.texts, np.asarray(rival.dataset.caption_image), asked)
-    return _evaluation(
+    teacher = None if taught is None else _retrieved(encoded.with_features(*taught), truth, asked).score
+    other = None if compare is None else _retrieved(_encoded(compare, gallery, skip_bad)[1], truth, asked)
+    told_apart, same = (None, 0) if width is not None else _hard_negatives(source, encoded)
+    result = _evaluation(
         found,
         other,
         teacher=teacher,
-        hard_negatives=None if width is not None else _hard_negatives(source, encoded),
+        hard_negatives=told_apart,
+        same_negatives=same,
         skipped=len(encoded.bad),
         left_out=encoded.left_out,
-        agreement=None if taught is None or len(taught[0]) < 2 else agreement((encoded.images, encoded.texts), taught),
+        agreement=_agreement(encoded, taught),
         protocol=protocol,
-        ground_truth=None if truth is None else _coco(truth, encoded),
+        truth=describe_truth(encoded.dataset, encoded.copies, truth),
+        ground_truth=None if of_coco is None else _coco(of_coco, encoded),
     )
+    rsum = None if result.intervals is None else result.intervals["rsum"]
+    return replace(result, note=few_images(dataset, split, rsum))
 
 
 def evaluate_arrays(
     image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, protocol: str | None = None
 ) -> Evaluation:
     """The same report from features alone, without a model, a dataset or a teacher.
+
+    The ground truth is `pairs`: arrays do not tell which captions or pictures are equal.
 
     Args:
         image_features, text_features, text_image: as for `score`.
@@ -111,7 +123,8 @@ def evaluate_arrays(
     """
     asked = None if protocol is None else find_protocol(protocol)
     found = retrieve(image_features, text_features, text_image, asked)
-    return _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol)
+    truth = GroundTruth(PAIRS)
+    return _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol, truth=truth)
 
 
 def evaluate_classes(
@@ -132,16 +145,18 @@ def evaluate_classes(
     if isinstance(source, FeatureStore):
         raise DistilvlError(f"{model} is a feature store, which cannot encode class names.", "Give a model.")
     dataset = read_labels(labels, skip_bad=skip_bad)
-    names = sorted(set(dataset.captions))
-    classes = class_features(lambda texts: encode_texts(source, texts), names, templates)
+    names: dict[str, str] = {}  # those that are equal word by word are one class, by the first one's spelling
+    for name in sorted(set(dataset.captions)):
+        names.setdefault(words_key(name), name)
+    classes = class_features(lambda texts: encode_texts(source, texts), list(names.values()), templates)
     encoded = encode_dataset(source, dataset, skip_bad=skip_bad)
-    row = {name: k for k, name in enumerate(names)}
-    found = zero_shot(encoded.images, classes, np.array([row[name] for name in encoded.dataset.captions]))
+    row = {key: k for k, key in enumerate(names)}
+    found = zero_shot(encoded.images, classes, np.array([row[words_key(name)] for name in encoded.dataset.captions]))
     return replace(found, left_out=encoded.left_out)
 
 
 def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Evaluation:
-    several = len(found.ranks.image) > 1
+    several = found.ranks.drawn.max() > 0
     return Evaluation(
         student=found.score,
         precision=found.precision,
@@ -150,6 +165,11 @@ def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Eval
         other=None if other is None else other.score,
         **known,
     )
+
+
+def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -> Retrieval:
+    groups = right_copies(encoded.copies, truth)
+    return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
 
 
 def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model | FeatureStore, EncodedDataset]:
@@ -192,18 +212,34 @@ def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
     return score_coco(truth, images, texts, *coco_ids(encoded.dataset))
 
 
-def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> float | None:
-    """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order."""
+def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> tuple[float | None, int]:
+    """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order.
+
+    A negative that equals a caption of its picture is no wrong caption; such triples are left out, and counted.
+    """
     rows: list[int] = []
     true_rows: list[int] = []
     wrong: list[str] = []
-    first = 0
+    first = same = 0
+    right = encoded.captions_by_picture()
     for row, record in enumerate(encoded.dataset):
         for k, negative in enumerate(record.hard_negatives[: len(record.captions)]):
+            if words_key(negative) in right[encoded.image_keys[row]]:
+                same += 1
+                continue
             rows.append(row)
             true_rows.append(first + k)
             wrong.append(negative)
         first += len(record.captions)
     if not wrong or isinstance(source, FeatureStore):  # a store cannot encode what nobody stored
+        return None, same
+    accuracy = hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
+    return accuracy, same
+
+
+def _agreement(encoded: EncodedDataset, taught: tuple[Array, Array] | None) -> Agreement | None:
+    """On different items: of copies, which tie in all lists, the first."""
+    if taught is None or len(taught[0]) < 2:
         return None
-    return hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
+    images, texts = encoded.copies.first
+    return agreement((encoded.images[images], encoded.texts[texts]), (taught[0][images], taught[1][texts]))

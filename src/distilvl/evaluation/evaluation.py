@@ -11,7 +11,8 @@ from distilvl.evaluation.agreement import Agreement
 from distilvl.evaluation.coco import TruthScore
 from distilvl.evaluation.precision import Precision
 from distilvl.evaluation.resampling import Comparison, Interval
-from distilvl.evaluation.score import Score
+from distilvl.evaluation.score import Score, retention
+from distilvl.evaluation.truth import GroundTruth
 
 WAYS = ("image_to_text", "text_to_image")
 
@@ -24,16 +25,19 @@ class Evaluation:
         student: the model's score.
         teacher: the score of the teacher's stored features of the same items, when known.
         hard_negatives: percent of hard negatives told apart, when the dataset has any.
+        same_negatives: hard negatives that equal a right caption word by word, and are left out of it.
         skipped: images left out because they are bad.
         precision: R-Precision and mAP@R of the model, image->text and text->image.
         intervals: 95 % bootstrap intervals of the model's recalls and RSUM, by the names in `resampling.MEASURES`;
             none for a single image.
         agreement: of model and teacher, when the teacher's features are known.
         protocol: name of the protocol, if one was asked for.
+        truth: what counted as right in all of this.
         ground_truth: scores on CxC or ECCV Caption, if asked for.
         comparison: of this model (A) with another one (B), if asked for.
         other: the other model's score.
         left_out: all that was left out of the data, by reason; more than `skipped` where the reader passed things over.
+        note: a warning where the gallery is small.
     """
 
     student: Score
@@ -44,15 +48,18 @@ class Evaluation:
     intervals: Mapping[str, Interval] | None = None
     agreement: Agreement | None = None
     protocol: str | None = None
+    truth: GroundTruth | None = None
     ground_truth: TruthScore | None = None
     comparison: Comparison | None = None
     other: Score | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
+    note: str | None = None
+    same_negatives: int = 0
 
     @property
     def retention(self) -> float | None:
-        """Student RSUM over teacher RSUM."""
-        return None if self.teacher is None else self.student.rsum / self.teacher.rsum
+        """Student RSUM over teacher RSUM; none without a teacher, or where its RSUM is 0."""
+        return None if self.teacher is None else retention(self.student.rsum, self.teacher.rsum)
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `eval --json` prints."""
@@ -60,6 +67,10 @@ class Evaluation:
         out.update(images=self.student.images, texts=self.student.texts)
         if self.protocol is not None:
             out["protocol"] = self.protocol
+        if self.truth is not None:
+            out.update(self.truth.as_dict())
+        if self.note is not None:
+            out["note"] = self.note
         if self.student.median_rank is not None:
             out["median_rank"] = dict(zip(WAYS, self.student.median_rank, strict=True))
         if self.precision is not None:
@@ -72,6 +83,8 @@ class Evaluation:
             out["agreement"] = _agreement(self.agreement)
         if self.hard_negatives is not None:
             out["hard_negative_accuracy"] = self.hard_negatives
+        if self.same_negatives:
+            out["hard_negatives_left_out"] = self.same_negatives
         if self.ground_truth is not None:
             out[self.ground_truth.name] = self.ground_truth.as_dict()
         if self.comparison is not None and self.other is not None:

@@ -21,11 +21,12 @@ def hard_negative_accuracy(
         image_features, text_features, negative_features: (n, D) each, row i of all three is triple i.
 
     Raises:
-        DistilvlError: as for `score`.
+        DistilvlError: shapes that do not fit, NaN or infinity, a zero row.
     """
-    images = checked_rows(image_features, "image features")
-    texts = checked_rows(text_features, "text features")
-    negatives = checked_rows(negative_features, "hard-negative features")
+    # Triples may well be of one image, or have one wrong caption.
+    images = checked_rows(image_features, "image features", different=False)
+    texts = checked_rows(text_features, "text features", different=False)
+    negatives = checked_rows(negative_features, "hard-negative features", different=False)
     if not images.raw.shape == texts.raw.shape == negatives.raw.shape:
         raise DistilvlError(
             f"triples have shapes {images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}.",

@@ -46,12 +46,14 @@ class PositiveRanks:
 
     def precision(self) -> Precision:
         """R-Precision and mAP@R."""
-        shares, averages = [], []
-        for ranks, wanted in zip(self.ranks, self.wanted.tolist(), strict=True):
-            hits = ranks[ranks <= wanted]
-            shares.append(len(hits) / wanted)
-            averages.append(float(np.sum(np.arange(1, len(hits) + 1) / hits)) / wanted)
-        return Precision(100.0 * float(np.mean(shares)), 100.0 * float(np.mean(averages)))
+        lengths = np.array([len(ranks) for ranks in self.ranks])
+        query = np.repeat(np.arange(len(lengths)), lengths)
+        ranks = np.concatenate(self.ranks)
+        of_query = 1 + np.arange(len(ranks)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        hit = ranks <= self.wanted[query]  # the first ones of each query
+        shares, sums = (np.bincount(query[hit], weights=weights, minlength=len(lengths)) / self.wanted
+                        for weights in (None, of_query[hit] / ranks[hit]))  # fmt: skip
+        return Precision(100.0 * float(np.mean(shares)), 100.0 * float(np.mean(sums)))
 
 
 def positive_ranks(
@@ -75,12 +77,6 @@ def positive_ranks(
         ranks += [_ranks(row, right) for row, right in zip(similarity, positives[start : start + rows], strict=True)]
     counts = np.array([len(right) for right in positives])
     return PositiveRanks(ranks, counts if wanted is None else wanted)
-
-
-def own_captions(text_image: Integers, images: int) -> list[Integers]:
-    """For each image the rows of its texts: the positives of image->text in a plain gallery."""
-    order = np.argsort(text_image, kind="stable")
-    return np.split(order, np.searchsorted(text_image[order], np.arange(1, images)))
 
 
 def _ranks(similarity: Floats, right: Integers) -> Integers:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.evaluation.groups import Answers, Groups
 from distilvl.evaluation.rows import Floats, Integers, Rows, cosines, in_threads, split, threads
 
 Single = npt.NDArray[np.float32]
@@ -33,7 +34,9 @@ CLOSE_SHARE = 1 / 32
 """Above this share of close calls it is cheaper to compute a whole block in double precision than call by call."""
 
 
-def retrieval_ranks(images: Rows, texts: Rows, text_image: Integers) -> tuple[Integers, Integers]:
+def retrieval_ranks(
+    images: Rows, texts: Rows, text_image: Integers, groups: Groups | None = None
+) -> tuple[Integers, Integers]:
     """Ranks of the right answers by cosine, 1 for the first place.
 
     Ties count against the model: a wrong item as similar as the right one, or less so by at most `TIE_TOLERANCE`, is
@@ -45,18 +48,18 @@ def retrieval_ranks(images: Rows, texts: Rows, text_image: Integers) -> tuple[In
         images: n rows.
         texts: m rows.
         text_image: row of each text's image, (m,); every image has at least one text.
+        groups: which images and which texts are the same, and so right for each other's pairs; none are by default.
 
     Returns:
-        Image->text: for each image the rank of the best-placed of its own texts among all, (n,); its other
-        texts are not counted as wrong. Text->image: for each text the rank of its image, (m,).
+        Image->text: for each image the rank of the best-placed of its right texts among all, (n,); other right
+        texts are not counted as wrong. Text->image: for each text the rank of its best-placed right image, (m,).
     """
-    gallery = _Gallery.of(images, texts, text_image)
+    gallery = _Gallery.of(images, texts, text_image, groups or Groups.alone(len(images), len(texts)))
     image_ranks = np.ones(len(images), dtype=np.int64)
     text_ranks = np.ones(len(texts), dtype=np.int64)
-    rows = min(len(images), max(1, BLOCK // len(texts)))
-    buffer = np.empty((rows, len(texts)), dtype=np.float32)
-    for start in range(0, len(images), rows):
-        block = slice(start, min(start + rows, len(images)))
+    blocks = gallery.blocks
+    buffer = np.empty((blocks[0].stop, len(texts)), dtype=np.float32)
+    for block in blocks:
         ahead = gallery.ahead_in_single(block, buffer) or gallery.ahead_in_double(block)
         image_ranks[block] += ahead.of_images
         text_ranks += ahead.of_texts
@@ -80,8 +83,8 @@ def single_error(width: int) -> float:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """How many wrong texts are ahead of the best own text of each image of a block, and how many wrong images of that
-    block are ahead of each text's own."""
+    """How many wrong texts are ahead of the best right text of each image of a block, and how many wrong images of that
+    block are ahead of each text's best right one."""
 
     of_images: Integers
     of_texts: Integers
@@ -89,38 +92,43 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class _Gallery:
-    """The inputs, each right answer's cosine in double precision, and the texts sorted by image."""
+    """The inputs, and the exact cosine of each item's best right answer: of images (n,), of texts (m,)."""
 
     images: Rows
     texts: Rows
-    text_image: Integers
-    own: Floats
-    best_own: Floats
-    by_image: Integers
-    first: Integers
+    answers: Answers
+    best_of_images: Floats
+    best_of_texts: Floats
 
     @classmethod
-    def of(cls, images: Rows, texts: Rows, text_image: Integers) -> _Gallery:
-        by_image = np.argsort(text_image, kind="stable")
-        first = np.searchsorted(text_image[by_image], np.arange(len(images) + 1))
-        own = np.empty(len(texts))
-        own[by_image] = cosines(images, texts, text_image[by_image], by_image)
-        best_own = np.maximum.reduceat(own[by_image], first[:-1])
-        return cls(images, texts, text_image, own, best_own, by_image, first)
+    def of(cls, images: Rows, texts: Rows, text_image: Integers, groups: Groups) -> _Gallery:
+        answers = Answers.of(groups.image, groups.text, text_image, np.arange(len(texts)))
+        gallery = cls(images, texts, answers, np.full(len(images), -np.inf), np.full(len(texts), -np.inf))
+        for block in gallery.blocks:  # where nearly all are copies of each other, the right pairs are very many
+            rows, right = gallery.right_pairs(block)
+            found = cosines(images, texts, rows + block.start, right)
+            np.maximum.at(gallery.best_of_images, rows + block.start, found)
+            np.maximum.at(gallery.best_of_texts, right, found)
+        return gallery
 
-    def own_pairs(self, block: slice) -> tuple[Integers, Integers]:
+    @property
+    def blocks(self) -> list[slice]:
+        """The images, so many at a time that a block has at most `BLOCK` similarities."""
+        rows = max(1, BLOCK // len(self.texts))
+        return [slice(k, min(k + rows, len(self.images))) for k in range(0, len(self.images), rows)]
+
+    def right_pairs(self, block: slice) -> tuple[Integers, Integers]:
         """Row in the block, and text, of all right answers of the block's images."""
-        own_texts = self.by_image[self.first[block.start] : self.first[block.stop]]
-        return self.text_image[own_texts] - block.start, own_texts
+        return self.answers.pairs(block)
 
     def ahead_in_single(self, block: slice, buffer: Single) -> _Ahead | None:
         """The counts for a block of images; none when too many calls are close."""
         similarity = buffer[: block.stop - block.start]
         np.matmul(self.images.unit[block], self.texts.unit.T, out=similarity)
-        similarity[self.own_pairs(block)] = -np.inf  # right answers are not ahead of anything
+        similarity[self.right_pairs(block)] = -np.inf  # right answers are not ahead of anything
         error = single_error(self.images.width)
-        of_images = _Band.around(self.best_own[block] - TIE_TOLERANCE, error)
-        of_texts = _Band.around(self.own - TIE_TOLERANCE, error)
+        of_images = _Band.around(self.best_of_images[block] - TIE_TOLERANCE, error)
+        of_texts = _Band.around(self.best_of_texts - TIE_TOLERANCE, error)
         size = max(1, TILE // len(self.texts))
         tiles = [slice(start, start + size) for start in range(0, len(similarity), size)]
 
@@ -143,24 +151,26 @@ class _Gallery:
         ahead.of_texts[:] += counts.of_texts
         rows, texts = counts.close_pairs(counts.close_to_images)
         exact = cosines(self.images, self.texts, rows + block.start, texts)
-        is_ahead = exact >= self.best_own[rows + block.start] - TIE_TOLERANCE
+        is_ahead = exact >= self.best_of_images[rows + block.start] - TIE_TOLERANCE
         ahead.of_images[:] += np.bincount(rows[is_ahead], minlength=len(ahead.of_images))
         rows, texts = counts.close_pairs(counts.close_to_texts)
         exact = cosines(self.images, self.texts, rows + block.start, texts)
-        is_ahead = exact >= self.own[texts] - TIE_TOLERANCE
+        is_ahead = exact >= self.best_of_texts[texts] - TIE_TOLERANCE
         ahead.of_texts[:] += np.bincount(texts[is_ahead], minlength=len(ahead.of_texts))
 
     def ahead_in_double(self, block: slice) -> _Ahead:
         """The same counts from a product in double precision, a few texts at a time."""
         images = self.images.exact(block)
         ahead = _Ahead(np.zeros(len(images), dtype=np.int64), np.zeros(len(self.texts), dtype=np.int64))
-        rows, own_texts = self.own_pairs(block)
+        rows, right = self.right_pairs(block)
         for chunk in self._text_chunks(len(images)):
             similarity = images @ self.texts.exact(chunk).T
-            here = (own_texts >= chunk.start) & (own_texts < chunk.stop)
-            similarity[rows[here], own_texts[here] - chunk.start] = -np.inf
-            ahead.of_images[:] += np.count_nonzero(similarity >= self.best_own[block, None] - TIE_TOLERANCE, axis=1)
-            ahead.of_texts[chunk] += np.count_nonzero(similarity >= self.own[chunk] - TIE_TOLERANCE, axis=0)
+            here = (right >= chunk.start) & (right < chunk.stop)
+            similarity[rows[here], right[here] - chunk.start] = -np.inf
+            ahead.of_images[:] += np.count_nonzero(
+                similarity >= self.best_of_images[block, None] - TIE_TOLERANCE, axis=1
+            )
+            ahead.of_texts[chunk] += np.count_nonzero(similarity >= self.best_of_texts[chunk] - TIE_TOLERANCE, axis=0)
         return ahead
 
     def _text_chunks(self, rows: int) -> Iterator[slice]:

@@ -61,14 +61,15 @@ class Rows:
         return wide
 
 
-def checked_rows(features: npt.ArrayLike, what: str) -> Rows:
+def checked_rows(features: npt.ArrayLike, what: str, *, different: bool = True) -> Rows:
     """`features` as `Rows`, or an error that calls them `what`.
 
     Args:
         features: (n, D) numbers of any scale, n and D at least 1.
+        different: refuse rows that are all the same.
 
     Raises:
-        DistilvlError: another shape or type, NaN or infinity, a zero row, rows that are all the same.
+        DistilvlError: another shape or type, NaN or infinity, a zero row, rows that are all the same if `different`.
     """
     raw = np.asarray(features)
     if raw.ndim != 2 or 0 in raw.shape:
@@ -83,7 +84,8 @@ def checked_rows(features: npt.ArrayLike, what: str) -> Rows:
         squares = _squares(raw)
     lengths = np.sqrt(squares)
     unit = np.multiply(raw, (1 / lengths)[:, None].astype(np.float32), dtype=np.float32, casting="same_kind")
-    _refuse_constant(unit, what)
+    if different:
+        _refuse_constant(unit, what)
     return Rows(raw, lengths, unit)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distilvl.evaluation.groups import Groups
 from distilvl.evaluation.hard_negatives import hard_negative_accuracy
 from distilvl.evaluation.ranks import recall_at, retrieval_ranks
 from distilvl.evaluation.rows import Integers, checked_owner, checked_rows
@@ -21,6 +22,7 @@ __all__ = [
     "hard_negative_accuracy",
     "join_ranks",
     "rank_gallery",
+    "retention",
     "score",
     "score_ranks",
 ]
@@ -72,37 +74,53 @@ class Ranks:
     """What scores are made of, and what resampling draws from.
 
     Attributes:
-        image: for each image the rank of its best-placed text, (n,), 1 for the first place.
-        text: for each text the rank of its image, (m,).
+        image: for each image the rank of its best-placed right text, (n,), 1 for the first place.
+        text: for each text the rank of its best-placed right image, (m,).
         text_image: row of each text's image, (m,).
+        units: images with one number are drawn together, (n,), from 0; each by itself where there are none.
     """
 
     image: Integers
     text: Integers
     text_image: Integers
+    units: Integers | None = None
+
+    @property
+    def drawn(self) -> Integers:
+        """`units`, or a number of its own for each image."""
+        return np.arange(len(self.image)) if self.units is None else self.units
 
 
-def score(image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike) -> Score:
+def score(
+    image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, groups: Groups | None = None
+) -> Score:
     """Score features on image-text retrieval by cosine similarity; ties count against the model.
 
     Args:
         image_features: (n, D), one row an image; any scale, rows are normalised here.
         text_features: (m, D).
         text_image: (m,), for each text the row of its image, in [0, n).
+        groups: which images and which texts are copies of each other (`Groups.by_content`), and so right for each
+            other's pairs; features alone do not tell, so without them only the pairs themselves are right.
 
     Raises:
         DistilvlError: shapes that do not fit, NaN or infinity, a zero row, features that are all the same,
             a row of `text_image` out of range, an image without texts.
     """
-    return score_ranks(rank_gallery(image_features, text_features, text_image))
+    return score_ranks(rank_gallery(image_features, text_features, text_image, groups))
 
 
-def rank_gallery(image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike) -> Ranks:
+def rank_gallery(
+    image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, groups: Groups | None = None
+) -> Ranks:
     """The ranks behind `score`; the same arguments and errors."""
     images = checked_rows(image_features, "image features")
     texts = checked_rows(text_features, "text features")
     owner = checked_owner(text_image, images, texts)
-    return Ranks(*retrieval_ranks(images, texts, owner), owner)
+    if groups is None:
+        return Ranks(*retrieval_ranks(images, texts, owner), owner)
+    groups = groups.checked(len(images), len(texts))
+    return Ranks(*retrieval_ranks(images, texts, owner, groups), owner, groups.units(owner))
 
 
 def score_ranks(ranks: Ranks) -> Score:
@@ -116,13 +134,19 @@ def score_ranks(ranks: Ranks) -> Score:
     )
 
 
+def retention(student_rsum: float, teacher_rsum: float) -> float | None:
+    """The share of the teacher's RSUM that a student keeps; none where the teacher finds nothing at all."""
+    return student_rsum / teacher_rsum if teacher_rsum else None
+
+
 def join_ranks(parts: Sequence[Ranks]) -> Ranks:
-    """Ranks of several galleries as one list of queries; each keeps its rank within its own gallery."""
+    """Ranks of several galleries as one list of queries; each keeps its rank within its own gallery, and its unit."""
     first_images = np.cumsum([0, *(len(part.image) for part in parts)])
     return Ranks(
         np.concatenate([part.image for part in parts]),
         np.concatenate([part.text for part in parts]),
         np.concatenate([part.text_image + first for part, first in zip(parts, first_images, strict=False)]),
+        None if any(part.units is None for part in parts) else np.concatenate([part.drawn for part in parts]),
     )
 
 

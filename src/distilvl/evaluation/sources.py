@@ -37,7 +37,7 @@ def open_source(spec: str | Path) -> Model | FeatureStore:
         return load_student(student_folder(path))
     if (path / "config.json").is_file() or is_export(str(spec).partition("?")[0]):
         return load_teacher(str(spec))
-    if path.exists() or path.is_absolute():
+    if path.exists() or (path.is_absolute() and not str(spec).rpartition(":")[0].endswith(".py")):
         return load_student(path)  # says what is wrong with it
     return load_teacher(str(spec))
 
@@ -75,7 +75,7 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
                 raise
             bad.add_bad(error, record.image.name)
     bad.log(dataset.name)
-    read = PairDataset(dataset.name, tuple(records), dataset.left_out)
+    read = dataset.only(records)
     images = store.images(keys, names=[record.image.name for record in read])
     texts = store.texts([text_key(caption) for caption in read.captions], names=read.captions)
     return EncodedDataset(read, keys, images.astype(np.float32), texts.astype(np.float32), bad)

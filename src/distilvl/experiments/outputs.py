@@ -14,7 +14,7 @@ from PIL import Image
 
 from distilvl.data import load_dataset
 from distilvl.data.images import decode_image
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.experiments.cells import Base, Job
@@ -112,8 +112,10 @@ def _mean(recalls: list[Recalls]) -> Recalls:
 
 
 def literature_name(gallery: PairDataset) -> str:
-    """What the gallery is called in the literature, where its name and size say that it is the same one."""
+    """What the gallery is called in the literature, where its name, size and ground truth say that it is the same."""
     known = {("flickr30k/test", 1000): "Flickr30k 1K test", ("coco/test", 5000): "COCO 5K test"}
+    if gallery.ground_truth != PAIRS:
+        known = {}
     return known.get((gallery.name.lower(), len(gallery)), f"{gallery.name}, {len(gallery)} images")
 
 

@@ -98,7 +98,7 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
         encoder = DualEncoder(student)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision("fp32", accelerator))
         materials = shared.materials(
-            str(config.inputs.scored_data), job.split, encoder.to(fabric.device), store, fabric
+            str(config.inputs.scored_data), job.split, encoder.to(fabric.device), store, fabric, scored=True
         )
         teacher = score_teacher(materials)
         assert teacher is not None  # there is a store

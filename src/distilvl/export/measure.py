@@ -59,9 +59,9 @@ def rsums(
     """
     together = _SideBySide(encoders)
     encoded = encode_dataset(together, gallery, skip_bad=skip_bad)
-    owner = encoded.dataset.caption_image
+    owner, groups = encoded.dataset.caption_image, encoded.groups
     scores = {
-        name: score(encoded.images[:, columns], encoded.texts[:, columns], owner).rsum
+        name: score(encoded.images[:, columns], encoded.texts[:, columns], owner, groups).rsum
         for name, columns in together.columns.items()
     }
     return scores, encoded.left_out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from distilvl.data.records import PairDataset
+from distilvl.data.records import ALL, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate
 
@@ -22,7 +22,7 @@ def stored_rsum(
     Args:
         features: a store; by default the run's, which need not have this split.
         run: the student's run folder, if it is in one.
-        gallery: the split.
+        gallery: what is scored.
         skip_bad: leave bad images out.
 
     Raises:
@@ -32,7 +32,7 @@ def stored_rsum(
     if store is None:
         return None
     try:
-        return evaluate(store, gallery, split=gallery[0].split, skip_bad=skip_bad).student.rsum
+        return evaluate(store, gallery, split=ALL, skip_bad=skip_bad).student.rsum
     except DistilvlError as error:
         if features is not None:
             raise

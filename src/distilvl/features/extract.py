@@ -49,8 +49,7 @@ class ExtractReport:
         if not self.skipped:
             return dataset
         bad = set(self.skipped)
-        kept = tuple(record for record in dataset if record.image.name not in bad)
-        return PairDataset(dataset.name, kept, dataset.left_out)
+        return dataset.only([record for record in dataset if record.image.name not in bad])
 
 
 def extract_features(

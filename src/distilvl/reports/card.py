@@ -11,6 +11,7 @@ import yaml
 from distilvl._version import __version__
 from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
 from distilvl.data.left_out import LeftOut
+from distilvl.data.records import CONTENT, PAIRS
 from distilvl.data.shards import ShardSplit
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.experiments.rendering import markdown_table
@@ -29,7 +30,7 @@ _TAGS = [
     "distilvl",
 ]
 _LIMITS = """\
-- The scores below are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
+- The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
   data it has never seen before relying on it.
 - It knows the kind of images and the language of the captions it was trained on. What it does beyond them was not
   measured.
@@ -145,14 +146,27 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     if "teacher" in result:
         rows.append(["its teacher", *_cells(result["teacher"])])
     parts = [
-        f"Recalls in percent on the {plain(str(result.get('split', 'val')))} split of its data; RSUM is their sum.",
+        f"Recalls in percent on the {plain(str(result.get('split', 'val')))} split of its data; RSUM is their sum."
+        + _counting(result.get("ground_truth")),
         markdown_table(header, rows),
     ]
     if intervals:
         parts.append("The intervals are bootstrapped over images; they do not cover another training run.")
-    if "retention" in result:
+    if "note" in result:
+        parts.append(plain(str(result["note"])))
+    if result.get("retention") is not None:
         parts.append(f"It keeps {100 * result['retention']:.1f} % of its teacher's RSUM.")
     return "\n\n".join(parts)
+
+
+def _counting(ground_truth: str | None) -> str:
+    """What is right, in words."""
+    known = {
+        PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
+        CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
+        "byte, are each other's right answers.",
+    }
+    return known.get(str(ground_truth), "")
 
 
 def _cells(score: Mapping[str, Any]) -> list[str]:

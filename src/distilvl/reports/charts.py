@@ -94,7 +94,7 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
 
 def _retrieval_note(charts: Sequence[Chart]) -> str:
     has_teacher = any(series.level for chart in charts for series in chart.series)
-    return "Measured after an epoch." + has_teacher * " Dashed: the teacher's stored features on the same items."
+    return "Measured after an epoch." + has_teacher * " Level lines: the teacher's stored features on the same items."
 
 
 _LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
@@ -111,6 +111,10 @@ class _Axis:
     def __init__(self, runs: Sequence[Run]) -> None:
         self._epochs = all(run.steps_per_epoch for run in runs)
         self.name = "epochs" if self._epochs else "steps"
+
+    def start(self, places: Sequence[float]) -> float:
+        """Where the axis begins that shows these places."""
+        return 0.0 if self._epochs else min(places)
 
     def place(self, run: Run, line: dict[str, Any]) -> float:
         step = int(line["step"])
@@ -172,17 +176,19 @@ def _of_group(key: str, name: str) -> Read:
 
 def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Series]:
     series: list[Series] = []
-    levels: dict[float, tuple[float, float]] = {}
+    levels: dict[float, list[str]] = {}
     for run in runs:
         points = _line(run, axis, run.validations, lambda line: read(line["val"]))
         series.append(Series(what or run.name, points, dots=True))
         teacher = (run.result or {}).get("teacher")
         level: Any = read(teacher) if teacher else None
         if _is_number(level) and points:
-            levels[level] = (points[0][0], points[-1][0])
-    for value, (start, end) in levels.items():
-        ends = ((start, value), (end, value)) if end > start else ((0.0, value), (end, value))
-        series.append(Series(f"teacher {what}".strip(), ends, level=True))
+            levels.setdefault(level, []).append(run.name)
+    places = [x for one in series for x, _ in one.points]
+    for value, taught in levels.items():
+        whose = what if len(levels) == 1 else f"of {' and '.join(taught)}"
+        ends = ((axis.start(places), value), (max(places), value))
+        series.append(Series(f"teacher {whose}".strip(), ends, level=True))
     return series
 
 

@@ -148,17 +148,17 @@ def _first_answers(view: View, texts: bool) -> Integers:
 
 
 def _text_example(gallery: Gallery, kind: Kind, row: int) -> Example:
-    student, own = gallery.students[0], int(gallery.owner[row])
+    student, own, right = gallery.students[0], int(gallery.owner[row]), gallery.right_images(row)
     similarity = student.images @ student.texts[row]
     answers = tuple(
-        Answer(place, column == own, float(similarity[column]), record.captions[0], thumbnail(record))
+        Answer(place, column in right, float(similarity[column]), record.captions[0], thumbnail(record))
         for place, column in enumerate(_top(similarity), start=1)
         for record in [gallery.dataset[column]]
     )
     taught = None
     if gallery.teacher is not None:
         best = int(np.argmax(gallery.teacher.images @ gallery.teacher.texts[row]))
-        taught = "the right image" if best == own else f"an image of: {gallery.dataset[best].captions[0]}"
+        taught = "the right image" if best in right else f"an image of: {gallery.dataset[best].captions[0]}"
     ranks = {view.name: int(view.ranks.text[row]) for view in _views(gallery)}
     record = gallery.dataset[own]
     question = gallery.dataset.captions[row]
@@ -166,10 +166,10 @@ def _text_example(gallery: Gallery, kind: Kind, row: int) -> Example:
 
 
 def _image_example(gallery: Gallery, kind: Kind, row: int) -> Example:
-    student, captions = gallery.students[0], gallery.dataset.captions
+    student, captions, right = gallery.students[0], gallery.dataset.captions, gallery.right_texts(row)
     similarity = student.texts @ student.images[row]
     answers = tuple(
-        Answer(place, int(gallery.owner[column]) == row, float(similarity[column]), captions[column], None)
+        Answer(place, column in right, float(similarity[column]), captions[column], None)
         for place, column in enumerate(_top(similarity), start=1)
     )
     taught = None

@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from distilvl.data import load_dataset
 from distilvl.data.left_out import LeftOut
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.few import few_images
+from distilvl.evaluation.groups import Answers, Groups
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
+from distilvl.evaluation.truth import GroundTruth, describe_truth
 from distilvl.features import FeatureStore, text_key
 from distilvl.reports.run import Run
 from distilvl.students import load_student
@@ -24,6 +27,9 @@ logger = logging.getLogger("distilvl")
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+
+_PLAIN = GroundTruth(PAIRS)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,9 @@ class Gallery:
         teacher: from stored features; none when a run has none, or they lack an item.
         students: one view for each run that has a finished student.
         left_out: what was passed over of its data.
+        groups: the copies that are right answers; none where only pairs are.
+        truth: which ground truth that is.
+        note: a warning where the split is small.
     """
 
     dataset: PairDataset
@@ -66,12 +75,30 @@ class Gallery:
     teacher: View | None
     students: tuple[View, ...]
     left_out: LeftOut = field(default_factory=LeftOut)
+    groups: Groups | None = None
+    truth: GroundTruth = _PLAIN
+    note: str | None = None
 
     @property
     def label(self) -> str:
         """`flickr8k/val, 1000 images, 5000 captions`."""
         part = "" if len(self.dataset) == self.total else f"the first {len(self.dataset)} of "
         return f"{self.dataset.name}, {part}{self.total} images, {len(self.owner)} captions"
+
+    def right_images(self, text: int) -> set[int]:
+        """Rows of the images that are right for a caption."""
+        return set(self._answers(texts=True).of_queries(np.array([text]))[0].tolist())
+
+    def right_texts(self, image: int) -> set[int]:
+        """Rows of the captions that are right for an image."""
+        return set(self._answers(texts=False).of_queries(np.array([image]))[0].tolist())
+
+    def _answers(self, *, texts: bool) -> Answers:
+        groups = self.groups or Groups.alone(len(self.dataset), len(self.owner))
+        every = np.arange(len(self.owner))
+        if texts:
+            return Answers.of(groups.text, groups.image, every, self.owner)
+        return Answers.of(groups.image, groups.text, self.owner, every)
 
 
 def build_gallery(
@@ -97,22 +124,29 @@ def build_gallery(
         return None, "No run has a finished student yet, so nothing can be retrieved or drawn."
     source = data or finished[0].config.inputs.scored_data
     try:
-        whole = load_dataset(str(source), skip_bad=skip_bad).split(split)
+        dataset = load_dataset(str(source), skip_bad=skip_bad)
+        whole = dataset.split(split)
     except DistilvlError as error:
         if data is not None:
             raise
         return None, f"The run's data cannot be read here: {error}"
-    chosen = PairDataset(whole.name, whole.records[:items], whole.left_out) if items else whole
+    chosen = whole.only(whole.records[:items]) if items else whole
     encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
-    teacher = _teacher(finished, first.dataset, first.image_keys, owner)
-    students = tuple(_view(run.name, one.images, one.texts, owner) for run, one in zip(finished, encoded, strict=True))
-    return Gallery(first.dataset, split, len(whole), owner, teacher, students, first.left_out), ""
+    groups = first.groups
+    teacher = _teacher(finished, first.dataset, first.image_keys, owner, groups)
+    students = tuple(
+        _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
+    )
+    truth, note = describe_truth(first.dataset, first.copies), few_images(dataset, split)
+    return Gallery(first.dataset, split, len(whole), owner, teacher, students, first.left_out, groups, truth, note), ""
 
 
-def _view(name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers) -> View:
-    ranks = rank_gallery(images, texts, owner)
+def _view(
+    name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers, groups: Groups | None
+) -> View:
+    ranks = rank_gallery(images, texts, owner, groups)
     return View(name, _unit(images), _unit(texts), ranks, score_ranks(ranks))
 
 
@@ -121,7 +155,9 @@ def _unit(rows: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
 
-def _teacher(runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes], owner: Integers) -> View | None:
+def _teacher(
+    runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes], owner: Integers, groups: Groups | None
+) -> View | None:
     """The view of the first run's teacher that knows all these items."""
     text_keys = [text_key(caption) for caption in dataset.captions]
     for run in runs:
@@ -133,5 +169,5 @@ def _teacher(runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes],
         except DistilvlError as error:
             logger.info("no teacher beside %s: %s", run.name, error)
             continue
-        return _view("teacher", np.asarray(images, np.float32), np.asarray(texts, np.float32), owner)
+        return _view("teacher", np.asarray(images, np.float32), np.asarray(texts, np.float32), owner, groups)
     return None

@@ -20,6 +20,7 @@ from distilvl.reports.bars import rsum_bars
 from distilvl.reports.charts import Chart
 from distilvl.reports.examples import EXPLAINED
 from distilvl.reports.report import Report, config_text, environment_rows
+from distilvl.reports.run import Run
 from distilvl.reports.spaces import flat_view, gap_view
 from distilvl.reports.svg import HEIGHT, LEFT, RIGHT, WIDTH, legend, line_chart
 from distilvl.reports.tables import (
@@ -41,6 +42,9 @@ KIND_LABELS = {
     "student only": "Only the student is right",
     "wrong": "Wrong",
 }
+
+
+Tile = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -164,11 +168,16 @@ def _tables(report: Report) -> dict[str, Table]:
     return tables
 
 
-def _tiles(report: Report) -> list[tuple[str, str, str]]:
-    """The first run in a few figures: label, figure, what it is compared with."""
-    first = report.runs[0]
+def _tiles(report: Report) -> list[tuple[str, list[Tile]]]:
+    """Each run in a few figures, where there are any."""
+    tiles = [(run.name, _tiles_of(report, run)) for run in report.runs]
+    return [(name, of_run) for name, of_run in tiles if of_run]
+
+
+def _tiles_of(report: Report, run: Run) -> list[Tile]:
+    """Label, figure, and what it is compared with."""
     rows = [*report.headline, *report.results]
-    row = next((row for row in rows if row.name == first.name), None)
+    row = next((row for row in rows if row.name == run.name), None)
     tiles = []
     if row is not None:
         teachers = (one for one in rows if one.role == "teacher" and one.measured_on == row.measured_on)
@@ -177,12 +186,24 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         tiles.append(("RSUM", f"{row.rsum:.1f}", beside or "of 600"))
         if row.retention is not None:
             tiles.append(("Retention", f"{row.retention:.1f} %", "of the teacher's RSUM"))
-    size = next((size for size in report.sizes if size.model == first.name), None)
+    size = next((size for size in report.sizes if size.model == run.name), None)
     if size is not None and size.parameters is not None:
-        tiles.append(("Parameters", f"{size.parameters / 1e6:.1f} M", f"{size.disk or 0:.0f} MiB on disk"))
+        disk = f"{_three_digits(size.disk)} MiB on disk" if size.disk is not None else ""
+        tiles.append(("Parameters", f"{_three_digits(size.parameters / 1e6)} M", disk))
     if size is not None and size.cost is not None:
         image = f"{size.cost.image.ms_batch:.1f} ms an image"
         tiles.append(("Speed", image, f"{size.cost.text.ms_batch:.2f} ms a caption, batches of 64, {size.device}"))
-    if first.result and isinstance(first.result.get("seconds"), int | float):
-        tiles.append(("Training", f"{first.result['seconds'] / 60:.1f} min", f"{first.config.training.epochs} epochs"))
+    if run.result and isinstance(run.result.get("seconds"), int | float):
+        seconds = float(run.result["seconds"])
+        took = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+        tiles.append(("Training", took, _counted(run.config.training.epochs, "epoch")))
     return tiles
+
+
+def _three_digits(value: float) -> str:
+    """`28.3`, `0.0123`: what is small is not rounded to nothing."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -64,6 +64,9 @@ def _results(report: Report) -> list[str]:
     parts = []
     if report.measured and report.gallery:
         parts.append(_table(results_table(report.measured, "Measured for this report")))
+        parts.append(f"Ground truth: {plain(report.gallery.truth.text)}.")
+        if report.gallery.note is not None:
+            parts.append(plain(report.gallery.note))
     if report.differences and report.gallery:
         parts += [_table(differences_table(report.gallery.students[0].name, report.differences)), _INTERVALS]
     if report.results:

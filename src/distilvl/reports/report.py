@@ -164,6 +164,8 @@ def as_dict(report: Report) -> dict[str, Any]:
         "curves": [{"group": group.title, "charts": [asdict(chart) for chart in group.charts]}
                    for group in report.charts],
         "gallery": report.gallery.label if report.gallery else None,
+        **(report.gallery.truth.as_dict() if report.gallery else {}),
+        "note": report.gallery.note if report.gallery else None,
         "gallery_reason": report.gallery_reason,
         "examples": [_example_dict(example) for example in report.examples],
         "spaces": {space.name: space.numbers for space in report.spaces},

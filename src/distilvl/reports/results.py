@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distilvl.data.records import PAIRS
 from distilvl.evaluation.resampling import Comparison, Interval, compare, intervals
+from distilvl.evaluation.score import retention
 from distilvl.experiments.outputs import literature_name
 from distilvl.experiments.published import OurRow, PlacedRow, TestSet, load_published, table1
 from distilvl.reports.gallery import Gallery, View
@@ -28,6 +30,7 @@ class ResultRow:
         measured_on: what the figures were measured on.
         interval: 95 % interval of RSUM, where the ranks are known.
         note: for instance that the run is not finished.
+        ground_truth: what counted as right; empty where an unfinished run does not say it.
     """
 
     name: str
@@ -39,6 +42,7 @@ class ResultRow:
     measured_on: str
     interval: Interval | None = None
     note: str = ""
+    ground_truth: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,28 +64,31 @@ def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
     seen: set[tuple[str, float]] = set()
     for run in runs:
         where = f"{_data_name(run)}/val, by the run"
+        # Runs that do not say it are older, and know pairs alone.
+        truth = "" if run.result is None else str(run.result.get("ground_truth", PAIRS))
         teacher = (run.result or {}).get("teacher")
         if teacher and (where, teacher["rsum"]) not in seen:
             seen.add((where, teacher["rsum"]))
-            rows.append(_row("teacher", "teacher", teacher, None, where))
+            rows.append(_row("teacher", "teacher", teacher, None, where, truth))
         values = run.result["val"] if run.result else (run.best or {}).get("val")
         if values is None:
             continue
         note = "" if run.result else f"run not finished; epoch {(run.best or {}).get('epoch', 0) + 1}"
-        rows.append(_row(run.name, _role(run), values, teacher, where, note))
+        rows.append(_row(run.name, _role(run), values, teacher, where, truth, note))
     return rows
 
 
 def from_gallery(runs: Sequence[Run], gallery: Gallery) -> list[ResultRow]:
     """What was measured for this report, all models on the same items."""
     teacher = gallery.teacher.score.as_dict() if gallery.teacher else None
+    where = gallery.label, gallery.truth.name
     rows: list[ResultRow] = []
     if gallery.teacher and teacher:
-        rows.append(_row("teacher", "teacher", teacher, None, gallery.label, interval=_interval(gallery.teacher)))
+        rows.append(_row("teacher", "teacher", teacher, None, *where, interval=_interval(gallery.teacher)))
     roles = {run.name: _role(run) for run in runs}
     for view in gallery.students:
         values = view.score.as_dict()
-        rows.append(_row(view.name, roles[view.name], values, teacher, gallery.label, interval=_interval(view)))
+        rows.append(_row(view.name, roles[view.name], values, teacher, *where, interval=_interval(view)))
     return rows
 
 
@@ -115,12 +122,14 @@ def _row(
     values: dict[str, Any],
     teacher: dict[str, Any] | None,
     where: str,
+    truth: str,
     note: str = "",
     interval: Interval | None = None,
 ) -> ResultRow:
-    kept = 100 * values["rsum"] / teacher["rsum"] if teacher else None
+    share = retention(values["rsum"], teacher["rsum"]) if teacher else None
+    kept = None if share is None else 100 * share
     recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
-    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note)
+    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note, truth)
 
 
 def _three(recalls: dict[str, float]) -> Three:

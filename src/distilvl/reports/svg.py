@@ -72,12 +72,16 @@ def legend(chart: Chart) -> list[tuple[Markup, str]]:
 
 
 def _style(chart: Chart, index: int) -> str:
-    """A dashed level takes the colour of the line it belongs to, if names tell (`teacher R@1`, `R@1`)."""
+    """A level takes the colour of the line it belongs to, if names tell (`teacher R@1` or `teacher of R@1`, `R@1`)."""
     series = chart.series[index]
     if series.level:
-        owner = next((other for other in chart.series if series.name == f"teacher {other.name}"), None)
+        owner = next((other for other in chart.series if series.name in _names_of_teacher(other)), None)
         return "reference" if owner is None else f"c{owner.slot % COLOURS}"
     return f"c{series.slot % COLOURS}"
+
+
+def _names_of_teacher(line: Series) -> tuple[str, str]:
+    return f"teacher {line.name}", f"teacher of {line.name}"
 
 
 def _vertical(low: float, high: float, log: bool) -> Scale:
@@ -155,8 +159,9 @@ def _grid(x: Scale, y: Scale, chart: Chart) -> list[Markup]:
 
 
 def _series(series: Series, style: str, x: Scale, y: Scale) -> list[Markup]:
-    if series.level:
-        return [Markup('<g class="{}"><path class="level" d="{}"/></g>').format(style, path(series.points, x, y))]
+    if series.level:  # from edge to edge, however far the runs came
+        line = Markup('<g class="{}"><path class="level" d="M{} {:.1f}H{}"/></g>')
+        return [line.format(style, LEFT, y(series.points[0][1]), WIDTH - RIGHT)]
     noisy = len(series.points) >= _SMOOTHED_FROM and not series.dots and not series.exact
     parts = [Markup('<g class="{}">').format(style)]
     if noisy:

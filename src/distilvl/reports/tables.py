@@ -45,6 +45,7 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
         "95 % interval",
         "of the teacher's",
         "measured on",
+        "ground truth",
         "note",
     )
     cells: list[tuple[str, ...]] = [
@@ -56,23 +57,27 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
             NONE if row.interval is None else f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
             NONE if row.retention is None else f"{row.retention:.1f} %",
             row.measured_on,
+            row.ground_truth or NONE,
             row.note,
         )
         for row in rows
     ]
     # Columns that say nothing, or the same in every row, go to the caption or away.
-    places = {row.measured_on for row in rows}
+    places, truths = {row.measured_on for row in rows}, {row.ground_truth for row in rows if row.ground_truth}
     silent = {
         "note": not any(row.note for row in rows),
         "95 % interval": not any(row.interval for row in rows),
         "measured on": len(places) == 1,
+        "ground truth": len(truths) < 2,
     }
     kept = [k for k, name in enumerate(header) if not silent.get(name, False)]
     header, cells = tuple(header[k] for k in kept), [tuple(line[k] for k in kept) for line in cells]
     if len(places) == 1:
         caption = f"{caption}: {places.pop()}"
+    if len(truths) == 1:
+        caption = f"{caption}; ground truth {truths.pop()}"
     strong = frozenset(k for k, row in enumerate(rows) if row.role == "student")
-    return Table(caption, header, tuple(cells), frozenset({"role", "measured on", "note"}), strong)
+    return Table(caption, header, tuple(cells), frozenset({"role", "measured on", "ground truth", "note"}), strong)
 
 
 def differences_table(first: str, rows: Sequence[Difference]) -> Table:

@@ -103,9 +103,9 @@ def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materi
     texts = random.permutation(len(train.tokens))[:size]
     objective.fill(
         train.teacher.images[images],
-        torch.from_numpy(images // train.views),
+        torch.from_numpy(train.pictures[images // train.views]),
         train.teacher.texts[texts],
-        torch.from_numpy(train.caption_image[texts]),
+        torch.from_numpy(train.text_pictures[texts]),
     )
 
 

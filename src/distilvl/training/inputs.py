@@ -27,7 +27,7 @@ class StepInputs:
         images: (B, 3, H, W) uint8 pixels, or (B, width) rows of a frozen tower.
         texts: (N, L) token ids, or (N, width) rows of a frozen tower.
         attention_mask: (N, L) int64, with token ids.
-        ids: row of each image in the training split, (B,).
+        ids: row of each image in the training split, or of the first one with the same bytes, (B,).
         text_ids: what the texts belong to, (N,): rows of images for captions; numbers of their own without pairs.
         image_of: position of each caption's image, (N,); none when images and texts are no pairs.
         u_image, u_text: teacher rows (B, D) and (N, D), where known.

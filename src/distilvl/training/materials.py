@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.data import load_any
+from distilvl.data.content import numbered
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixel_files import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.groups import Groups
+from distilvl.evaluation.truth import right_copies
 from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.views import Views
@@ -50,6 +53,7 @@ class Materials:
         teacher: features of the same items, when known.
         left_out: images that could not be decoded; `dataset.left_out` is what its reader passed over.
         views: K, 1 where there are only whole images.
+        keys: content hash of each of the n images.
     """
 
     dataset: Items
@@ -61,11 +65,34 @@ class Materials:
     teacher: TeacherFeatures | None
     left_out: LeftOut
     views: int = 1
+    keys: Sequence[bytes] = ()
 
     @property
     def count(self) -> int:
         """n."""
         return len(self.pixels) // self.views
+
+    @property
+    def pictures(self) -> npt.NDArray[np.int64]:
+        """For each image the row of the first one with the same bytes, (n,): these are never each other's negatives."""
+        numbers = numbered(self.keys or range(self.count))
+        return np.unique(numbers, return_index=True)[1][numbers]
+
+    @property
+    def text_pictures(self) -> npt.NDArray[np.int64]:
+        """The same of each caption's image, (m,); unpaired texts keep their own numbers."""
+        unpaired = isinstance(self.dataset, UnpairedDataset)
+        return self.caption_image if unpaired else self.pictures[self.caption_image]
+
+    @cached_property
+    def copies(self) -> Groups:
+        """Which pictures and which captions are equal."""
+        return Groups.by_content(self.keys, self.dataset.captions)
+
+    @property
+    def groups(self) -> Groups | None:
+        """The copies that are right answers in scoring, by the dataset's own ground truth."""
+        return right_copies(self.copies, self.dataset.ground_truth) if isinstance(self.dataset, PairDataset) else None
 
     def turned(self, basis: Tensor) -> Materials:
         """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
@@ -126,6 +153,7 @@ class SharedInputs:
         fabric: Fabric,
         views: Views | None = None,
         reduced_jpeg: bool = False,
+        scored: bool = False,
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers are asked here, on `fabric`'s device, and never again.
 
@@ -137,6 +165,7 @@ class SharedInputs:
             fabric: where frozen towers are asked.
             views: which views of each image to have, beside the whole one.
             reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
+            scored: the student is scored on it, so frozen towers, too, compute in full precision.
 
         Raises:
             BadImageError: an undecodable image, unless `skip_bad`.
@@ -148,17 +177,20 @@ class SharedInputs:
             self._pixels[key] = self._decoded(self.split(source, split), encoder, views, at_least)
         cache = self._pixels[key]
         tokens = encoder.tokenize_all(cache.dataset.captions)
-        pool = partial(self._pool, (source, split, views, at_least), encoder, fabric)
+        pool = partial(self._pool, (source, split, views, at_least), encoder, fabric, scored)
         return Materials(
             dataset=cache.dataset,
             pixels=cache.pixels,
             tokens=tokens,
-            pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels)),
-            pooled_texts=pool("text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens), tokens),
+            pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels, full=scored)),
+            pooled_texts=pool(
+                "text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens, full=scored), tokens
+            ),
             caption_image=_owners(cache.dataset),
             teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized, views),
             left_out=cache.left_out,
             views=1 if views is None else views.count,
+            keys=cache.keys,
         )
 
     def _decoded(self, items: Items, encoder: DualEncoder, views: Views | None, at_least: int | None) -> PixelCache:
@@ -173,6 +205,7 @@ class SharedInputs:
         of: tuple[str, str, Views | None, int | None],
         encoder: DualEncoder,
         fabric: Fabric,
+        scored: bool,
         modality: str,
         rows: Callable[[], Rows],
         tokens: TokenRows | None = None,
@@ -180,7 +213,7 @@ class SharedInputs:
         """`rows()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
         if modality not in encoder.frozen:
             return None
-        precision = type(fabric.strategy.precision).__name__
+        precision = "full" if scored else type(fabric.strategy.precision).__name__
         given = encoder.preprocessing if tokens is None else tokens_hash(tokens)
         key = (*of, modality, precision, given, _architecture(encoder, modality), encoder.tower_fingerprint(modality))
         if key not in self._pooled:

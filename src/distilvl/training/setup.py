@@ -18,6 +18,7 @@ from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.few import few_images
 from distilvl.features import FeatureStore
 from distilvl.features.items import Items
 from distilvl.features.manifest import MANIFEST_NAME
@@ -113,6 +114,14 @@ def open_splits(config: Config, shared: SharedInputs) -> Splits:
     )
 
 
+def small_val(config: Config, shared: SharedInputs) -> str | None:
+    """A warning where the split that chooses the best epoch is small."""
+    data = shared.dataset(_val_data(config))
+    if not isinstance(data, PairDataset):
+        return None
+    return few_images(data, "val", remedy="It chooses the best epoch; --val-data names another dataset.")
+
+
 def _open_train(data: str, shared: SharedInputs) -> Items | ShardSplit:
     if is_webdataset(data):
         return open_split(data, "train", skip_bad=shared.skip_bad)
@@ -138,7 +147,7 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     ready = partial(_training_items, config, encoder=encoder, store=store, shared=shared, fabric=fabric)
     train = ready(str(config.inputs.data), splits.train)
     extra = None if splits.extra is None else ready(str(config.inputs.extra_data), splits.extra)
-    val = shared.materials(_val_data(config), "val", encoder, store, fabric)
+    val = shared.materials(_val_data(config), "val", encoder, store, fabric, scored=True)
     fingerprints = {"data": fingerprint(train), "extra_data": "" if extra is None else fingerprint(extra)}
     require_agreement(fabric, **fingerprints)
     make_ready(encoder, config.training, fabric.world_size)

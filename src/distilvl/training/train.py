@@ -14,7 +14,10 @@ from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
 from distilvl.data.left_out_file import all_left_out, write_left_out
+from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.score import retention
+from distilvl.evaluation.truth import describe_truth
 from distilvl.features.atomic import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.reports.card import write_model_card
@@ -28,7 +31,7 @@ from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.metrics import Listener
 from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.setup import Splits, check_inputs, open_splits, set_up
+from distilvl.training.setup import Splits, check_inputs, open_splits, set_up, small_val
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 
@@ -136,6 +139,9 @@ def _run(
     listeners: Sequence[Listener],
 ) -> SentenceTransformer:
     """Train in `folder` and leave the student and the result there."""
+    note = small_val(config, shared)
+    if note is not None and fabric.is_global_zero:
+        logger.warning("%s", note)
     setup = set_up(config, splits, folder, shared, fabric)
     balancer = build_balancer(config.balancer)
     trainer = Trainer(
@@ -165,6 +171,7 @@ def _run(
             "precision": precision,
             "skipped_images": setup.skipped_images,
             "left_out": all_left_out(left_out).as_dict(),
+            **({} if note is None else {"note": note}),
         }
         manifest = setup.store.manifest if setup.store else None
         write_model_card(
@@ -176,16 +183,20 @@ def _run(
 
 
 def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
-    """Validation score of the student's best epoch, and the teacher's beside it when known."""
+    """Validation score of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
+    assert isinstance(val.dataset, PairDataset)  # `check_inputs` has seen to it
+    found = {"split": "val", "val": student, **describe_truth(val.dataset, val.copies).as_dict()}
     teacher = score_teacher(val)
     if teacher is None:
-        return {"split": "val", "val": student}
-    return {"split": "val", "val": student, "teacher": teacher.as_dict(), "retention": student["rsum"] / teacher.rsum}
+        return found
+    return {**found, "teacher": teacher.as_dict(), "retention": retention(student["rsum"], teacher.rsum)}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
     """One line for people: validation RSUM, and the teacher's beside it."""
     line = f"val RSUM {result['val']['rsum']:.1f} (best of {result['epochs']} epochs: {result['best_epoch']})"
     if "teacher" in result:
-        line += f", teacher {result['teacher']['rsum']:.1f}, retention {100 * result['retention']:.1f} %"
+        line += f", teacher {result['teacher']['rsum']:.1f}"
+    if result.get("retention") is not None:
+        line += f", retention {100 * result['retention']:.1f} %"
     return line

@@ -137,3 +137,32 @@ def test_what_the_reader_left_out_is_listed_by_reason(tmp_path: Path) -> None:
     values = json.loads(CliRunner().invoke(app, ["data", "inspect", str(tmp_path), "--json"]).stdout)["left_out"]
     assert values["total"] == 13
     assert len(values["reasons"]["RAW (.cr2), which is not read"]["names"]) == 12
+
+
+def test_captions_that_several_images_have(tmp_path: Path) -> None:
+    """Twice on one image is no other image; spelling and spaces do not matter; long ones are cut in the text."""
+    long = "a very " + "very " * 30 + "long caption"
+    captions = [["untitled", "untitled", "a cat"], [" Untitled "], ["a dog", long], ["A  DOG", long], ["a bird"]]
+    splits = ["train", "val", "train", "train", "test"]
+    lines = []
+    for k, (of_image, split) in enumerate(zip(captions, splits, strict=True)):
+        picture(k).save(tmp_path / f"{k}.png")
+        lines.append({"image": f"{k}.png", "captions": of_image, "split": split})
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = inspect_dataset(load_dataset(tmp_path))
+    held = [(one.caption, [copy.image_id for copy in one.images]) for one in found.shared_captions]
+    assert held == [("untitled", ["0.png", "1.png"]), ("a dog", ["2.png", "3.png"]), (long, ["2.png", "3.png"])]
+    text = as_text(found)
+    assert "captions that several images have, word by word: 3 captions, 4 images\n" in text
+    assert '  "untitled": 0.png (train), 1.png (val)\n' in text
+    assert f'  "{long[:59]}…": 2.png (train), 3.png (train)\n' in text
+    first = json.loads(CliRunner().invoke(app, ["data", "inspect", str(tmp_path), "--json"]).stdout)
+    assert first["shared_captions"][0]["images"][1] == {"image_id": "1.png", "split": "val"}
+
+
+def test_captions_that_all_differ_and_those_without_pairs(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "0.png")
+    (tmp_path / "captions.jsonl").write_text(json.dumps({"image": "0.png", "captions": ["one", "two"]}))
+    assert "word by word: none" in as_text(inspect_dataset(load_dataset(tmp_path)))
+    (tmp_path / "lines.txt").write_text("one\ntwo\n")
+    assert inspect_dataset(load_any(f"unpaired:{tmp_path},{tmp_path / 'lines.txt'}")).shared_captions == ()

@@ -8,11 +8,12 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from distilvl.data.content import words_key
 from distilvl.data.inspection.groups import equal_groups, near_groups
 from distilvl.data.inspection.neighbours import MAX_DISTANCE
 from distilvl.data.inspection.perceptual import THUMBNAIL
 from distilvl.data.inspection.pictures import Picture, look_at
-from distilvl.data.inspection.report import BadFile, Copy, Inspection, Overlap, Spread
+from distilvl.data.inspection.report import BadFile, Copy, Inspection, Overlap, SharedCaption, Spread
 from distilvl.data.left_out import MISSING
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
@@ -72,10 +73,28 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
         formats=dict(Counter(picture.format for picture in pictures).most_common()),
         bad=tuple(bad),
         left_out=data.left_out,
+        shared_captions=_shared_captions(data) if isinstance(data, PairDataset) else (),
         exact=_named(exact, kept),
         near=_named(near, kept),
         near_bits=near_bits,
         overlaps=_overlaps(exact, near, kept),
+    )
+
+
+def _shared_captions(data: PairDataset) -> tuple[SharedCaption, ...]:
+    holders: dict[str, list[int]] = {}
+    spelt: dict[str, str] = {}
+    for row, record in enumerate(data):
+        for caption in record.captions:
+            key = words_key(caption)
+            spelt.setdefault(key, caption)
+            rows = holders.setdefault(key, [])
+            if not rows or rows[-1] != row:
+                rows.append(row)
+    return tuple(
+        SharedCaption(spelt[key], tuple(Copy(data[row].image_id, data[row].split) for row in rows))
+        for key, rows in holders.items()
+        if len(rows) > 1
     )
 
 

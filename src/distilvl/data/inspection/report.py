@@ -46,6 +46,19 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class SharedCaption:
+    """A caption that several images have, word by word.
+
+    Attributes:
+        caption: as its first image spells it.
+        images: these images, in order, each once.
+    """
+
+    caption: str
+    images: tuple[Copy, ...]
+
+
+@dataclass(frozen=True)
 class Overlap:
     """How far two splits share images.
 
@@ -78,7 +91,9 @@ class Inspection:
         formats: number of images of each format.
         bad: missing and undecodable images.
         left_out: what the reader passed over, by reason: missing images, those without a caption, other formats, ...
-        exact: groups of byte-identical files.
+        shared_captions: captions that are equal word by word and belong to several images, by their first image; in
+            scoring they are right answers to all of them, unless the ground truth is `pairs`.
+        exact: groups of byte-identical files, which are each other's right answers likewise.
         near: groups of nearly equal pictures, one of each exact group.
         near_bits: how many bits of the perceptual hash may differ.
         overlaps: of each pair of splits that share anything.
@@ -97,6 +112,7 @@ class Inspection:
     formats: Mapping[str, int]
     bad: tuple[BadFile, ...]
     left_out: LeftOut
+    shared_captions: tuple[SharedCaption, ...]
     exact: tuple[tuple[Copy, ...], ...]
     near: tuple[tuple[Copy, ...], ...]
     near_bits: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from distilvl.data.inspection.report import Copy, Inspection, Spread
+from distilvl.data.inspection.report import Copy, Inspection, SharedCaption, Spread
 
+_LETTERS = 60  # of a caption
 _SHOWN = 10  # of bad files and of groups; --json has all
 
 
@@ -31,6 +32,8 @@ def _lines(found: Inspection) -> Iterator[str]:
     yield f"left out by the reader: {len(found.left_out):,}"
     for line in found.left_out.lines():
         yield f"  {line}"
+    yield f"captions that several images have, word by word: {_shared(found.shared_captions)}"
+    yield from _cut([_shared_caption(one) for one in found.shared_captions])
     yield f"exact duplicates: {_count(found.exact)}"
     yield from _cut([_group(group) for group in found.exact])
     yield f"near duplicates (at most {found.near_bits} of 64 bits differ): {_count(found.near)}"
@@ -64,6 +67,17 @@ def _list(what: str, counts: Mapping[str, int]) -> Iterator[str]:
 
 def _count(groups: Sequence[Sequence[Copy]]) -> str:
     return f"{len(groups):,} groups, {sum(map(len, groups)):,} images" if groups else "none"
+
+
+def _shared(captions: Sequence[SharedCaption]) -> str:
+    images = {copy.image_id for one in captions for copy in one.images}
+    return f"{len(captions):,} captions, {len(images):,} images" if captions else "none"
+
+
+def _shared_caption(one: SharedCaption) -> str:
+    words = " ".join(one.caption.split())
+    short = words if len(words) <= _LETTERS else f"{words[: _LETTERS - 1]}…"
+    return f'  "{short}":{_group(one.images)[1:]}'
 
 
 def _group(group: Sequence[Copy]) -> str:

@@ -42,6 +42,7 @@ class PairSource(BatchSource):
     ) -> None:
         self.share = share
         self.train, self.encoder, self.device, self.seed = train, encoder, device, config.seed
+        self.pictures = train.pictures
         counts = np.bincount(train.caption_image)
         self.sampler = PairSampler(
             counts.tolist(), config.batch_size, config.seed, config.sampling, config.captions_per_image
@@ -60,7 +61,9 @@ class PairSource(BatchSource):
 
     def gather(self, batch: Batch) -> StepInputs:
         """The batch on the device."""
-        ids, image_of = (torch.from_numpy(rows).to(self.device) for rows in (batch.images, batch.image_of))
+        ids, image_of = (
+            torch.from_numpy(rows).to(self.device) for rows in (self.pictures[batch.images], batch.image_of)
+        )
         images, u_image = gather_images(self.train, batch.images, batch.views, self.device, self.share)
         texts, attention_mask, u_text = gather_texts(self.train, self.encoder, batch.captions, self.device, self.share)
         return StepInputs(

@@ -49,6 +49,7 @@ class UnpairedSource(BatchSource):
     ) -> None:
         self.share = share
         self.train, self.encoder, self.device, self.seed = train, encoder, device, config.seed
+        self.pictures = train.pictures
         self.images_a_step, self.texts_a_step = config.batch_size, config.batch_size * config.captions_per_image
         if config.sampling != "distinct_images":
             raise DistilvlError(
@@ -94,7 +95,7 @@ class UnpairedSource(BatchSource):
             images=images,
             texts=texts,
             attention_mask=attention_mask,
-            ids=torch.from_numpy(image_rows).to(self.device),
+            ids=torch.from_numpy(self.pictures[image_rows]).to(self.device),
             text_ids=torch.from_numpy(text_rows).to(self.device),
             image_of=None,
             u_image=u_image,
