@@ -15,6 +15,7 @@ compile and import what there is.
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -80,6 +81,21 @@ def blocks_of(page: str, text: str | None = None) -> list[Block]:
 def all_blocks(*languages: str) -> list[Block]:
     """The blocks of all pages in these languages; of every kind without any."""
     return [block for page in PAGES for block in blocks_of(page) if not languages or block.language in languages]
+
+
+def docstring_examples() -> list[Block]:
+    """The examples in docstrings of the package: what follows a line that imports distilvl, and doctests."""
+    found = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                start = re.search(r"^(>>> |import distilvl|from distilvl)", text, re.MULTILINE)
+                if start:
+                    code = re.sub(r"^(>>>|\.\.\.) ", "", text[start.start() :], flags=re.MULTILINE)
+                    line = getattr(node, "lineno", 1)
+                    found.append(Block(path.relative_to(ROOT).as_posix(), line, PYTHON, code, None))
+    return found
 
 
 def begins_with(page: str) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from blocks import LANGUAGES, PAGES, PYTHON, SHELL, Block, all_blocks, begins_with, blocks_of
+from blocks import LANGUAGES, PAGES, PYTHON, SHELL, Block, all_blocks, begins_with, blocks_of, docstring_examples
 from workshop import MADE, Workshop
 
 MOST_NOT_RUN = 0.25
 COMMANDS = ("distilvl", "python", "pip", "curl", "make", "torchrun", "export", "npm", "$")
 
-# Pages that train nothing, or little, run in the quick tier.
-QUICK = ("docs/evaluation.md",)
+# What runs in the quick tier; the others train more or load more.
+QUICK = ("docs/data.md",)
 
 
 def runnable(page: str) -> list[Block]:
@@ -24,6 +24,15 @@ def runnable(page: str) -> list[Block]:
 def test_the_blocks_of_a_page_run_in_order(page: str, workshop: Workshop) -> None:
     folder = workshop.open_page(begins_with(page))
     problems = [workshop.run(block, folder) for block in runnable(page)]
+    problems.append(workshop.close_page(folder))
+    assert not any(problems), "\n\n".join(filter(None, problems))
+
+
+def test_the_examples_in_docstrings_run(workshop: Workshop) -> None:
+    examples = docstring_examples()
+    assert "src/distilvl/__init__.py" in {block.page for block in examples}
+    folder = workshop.open_page([])
+    problems = [workshop.run(block, folder) for block in examples]
     problems.append(workshop.close_page(folder))
     assert not any(problems), "\n\n".join(filter(None, problems))
 

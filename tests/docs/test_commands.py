@@ -78,6 +78,18 @@ def test_the_commands_of_a_page_exist(page: str, tmp_path: Path) -> None:
     assert not problems, "\n".join(problems)
 
 
+SCRIPT_FILES = [path for place in SCRIPTS for path in sorted((ROOT / place).glob("*.py"))]
+
+
+@pytest.mark.parametrize("script", [pytest.param(path, id=path.name) for path in SCRIPT_FILES])
+def test_the_commands_in_a_script_s_docstring_exist(script: Path, tmp_path: Path) -> None:
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    block = "\n".join(re.findall(r"^ +((?:python|distilvl|pip) .*)", text, re.MULTILINE))
+    assert f"python {script.relative_to(ROOT)}" in block
+    for words in commands_in(block, tmp_path, VARIABLES):
+        check_command([word.strip("[]") for word in words])
+
+
 def check_command(words: list[str]) -> None:
     """That what the words call exists, as far as it is ours."""
     if "distilvl" in words:  # behind torchrun too

@@ -36,6 +36,7 @@ MADE = {
         "distilvl features --teacher photo_teacher.py:PhotoTeacher --data flickr8k --out features/siglip"
     ),
     "runs/features": "distilvl features --teacher demo --data photos --out runs/features",
+    "runs/scenes": "distilvl features --teacher demo --data scenes --out runs/scenes",
     "runs/flickr8k": "distilvl features --teacher demo --data flickr8k --out runs/flickr8k",
     "exported": "distilvl export runs/demo --out exported --data photos --max-drop 600",
     "photos.index": "distilvl index photos --model runs/demo --out photos.index",
