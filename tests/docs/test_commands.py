@@ -84,7 +84,7 @@ SCRIPT_FILES = [path for place in SCRIPTS for path in sorted((ROOT / place).glob
 @pytest.mark.parametrize("script", [pytest.param(path, id=path.name) for path in SCRIPT_FILES])
 def test_the_commands_in_a_script_s_docstring_exist(script: Path, tmp_path: Path) -> None:
     text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
-    block = "\n".join(re.findall(r"^ +((?:python|distilvl|pip) .*)", text, re.MULTILINE))
+    block = "\n".join(re.findall(r"^ *((?:python|distilvl|pip) .*)", text, re.MULTILINE))
     assert f"python {script.relative_to(ROOT)}" in block
     for words in commands_in(block, tmp_path, VARIABLES):
         check_command([word.strip("[]") for word in words])

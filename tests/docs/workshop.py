@@ -38,7 +38,7 @@ MADE = {
     "runs/features": "distilvl features --teacher demo --data photos --out runs/features",
     "runs/scenes": "distilvl features --teacher demo --data scenes --out runs/scenes",
     "runs/flickr8k": "distilvl features --teacher demo --data flickr8k --out runs/flickr8k",
-    "exported": "distilvl export runs/demo --out exported --data photos --max-drop 600",
+    "exported": "distilvl export runs/demo --out exported --data photos",
     "photos.index": "distilvl index photos --model runs/demo --out photos.index",
 }
 
@@ -121,7 +121,7 @@ class Workshop:
     def _run(self, command: list[object], folder: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             list(map(str, command)), cwd=folder, env=self.variables(folder), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=200,
+            capture_output=True, text=True, timeout=900,
         )  # fmt: skip
 
     def _write_command(self, name: str) -> None:
