@@ -32,8 +32,9 @@ def main(address: str) -> None:
     import distilvl.training.train  # noqa: F401
 
     with socket.socket(socket.AF_UNIX) as door:
-        door.bind(address)
+        door.bind(f"{address}.new")
         door.listen()
+        Path(f"{address}.new").rename(address)  # whoever finds it can call
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those who answer need no burial
         while sys.stdin not in select.select([door, sys.stdin], [], [])[0]:
             caller, _ = door.accept()

@@ -85,9 +85,18 @@ class Workshop:
             shutil.copytree(ROOT / name, folder / name)
         (folder / "docs" / "images").mkdir(parents=True)
         for item in begins_with:
-            done = self._run(["bash", "-ec", MADE[item]], folder)
-            assert done.returncode == 0, (item, done.stderr)
+            shutil.copytree(self._made(item), folder / item)
         return folder
+
+    def _made(self, item: str) -> Path:
+        """Where an item of `MADE` lies, made once for all pages."""
+        place = self.folder / "made"
+        if not place.exists():
+            shutil.copytree(self.folder / "page", place)
+        if not (place / item).exists():
+            done = self._run(["bash", "-ec", MADE[item]], place)
+            assert done.returncode == 0, (item, done.stderr)
+        return place / item
 
     def run(self, block: Block, folder: Path) -> str:
         """Run a block as printed; what went wrong, or nothing."""
