@@ -288,6 +288,12 @@ def save_tower(name: str, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for part in TOWERS[name]():
+            for module in part.modules() if isinstance(part, torch.nn.Module) else ():
+                # As small as their own first weights are, a row of convolutions puts out nothing but zeros.
+                if isinstance(module, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(module.weight)
+                elif isinstance(module, torch.nn.BatchNorm2d):
+                    torch.nn.init.ones_(module.weight)
             part.save_pretrained(folder)
     return folder
 

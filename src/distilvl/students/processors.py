@@ -84,8 +84,9 @@ def _set_size(processor: Any, size: int) -> None:
         processor.size = SizeDict(**wanted) if isinstance(processor.size, SizeDict) else wanted
         if output_size(processor) == (size, size):
             return
+    name = type(processor).__name__.removesuffix("Pil")
     raise DistilvlError(
-        f"the image processor {type(processor).__name__} does not give pictures of {size} x {size} pixels.",
+        f"the image processor {name} does not give pictures of {size} x {size} pixels.",
         "Leave student.image.size unset (null), or correct the tower's preprocessor_config.json.",
     )
 

@@ -70,7 +70,7 @@ def try_gradients(encoder: DualEncoder, precision: Callable[[], AbstractContextM
 
 def _try_images(encoder: DualEncoder, pictures: Sequence[Image.Image]) -> Tensor:
     tower = route(encoder.student, "image")[0]
-    name = type(tower.processor).__name__
+    name = type(tower.processor).__name__.removesuffix("Pil")
     if output_size(tower.processor) is None:
         raise _refused(
             encoder,
@@ -103,9 +103,9 @@ def _try_texts(encoder: DualEncoder) -> Tensor:
     pooling = "Set student.text.pooling to mean."
     if not _alike(rows[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
         raise _refused(encoder, "text", "what it makes of a text depends on the longer texts beside it", pooling)
-    other = ids[1:].clone()
-    other[0, -2] = ids[0, 1]  # the last word is another one
-    if not torch.equal(other, ids[1:]) and torch.equal(encoder.encode_texts(other, mask[1:]), rows[1:]):
+    other = ids.clone()
+    other[1, -2] = ids[0, 1]  # the last word is another one
+    if not torch.equal(other, ids) and torch.equal(encoder.encode_texts(other, mask)[1], rows[1]):
         raise _refused(encoder, "text", "what it makes of a text does not depend on its last word", pooling)
     return rows
 
@@ -164,6 +164,8 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
     tower = route(encoder.student, modality)[0]
     weights = {name: weight for name, weight in tower.named_parameters() if weight.requires_grad}
     remedy = f"Set student.{modality}.frozen to true, or choose another tower."
+    if not weights:
+        raise _refused(encoder, modality, "none of its weights learns", remedy)
     try:
         rows = _encode(encoder, modality, _inputs(encoder, modality))
         # Any loss would do that a row's length alone does not decide.

@@ -28,7 +28,7 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
     tied = _tied(tensors)
     try:
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name not in tied},
+            _apart({name: tensor for name, tensor in tensors.items() if name not in tied}),
             temporary,
             metadata={"json": json.dumps(metadata), **({"tied": json.dumps(tied)} if tied else {})},
         )
@@ -53,6 +53,18 @@ def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
         if tensor.numel() and first.setdefault(view, name) != name:
             tied[name] = first[view]
     return tied
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each in memory of its own, as a file takes them: parts of others are copied."""
+    used: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in used else tensor
+        used.add(memory)
+    return apart
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
