@@ -65,3 +65,16 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"garbage")
     with pytest.raises(DistilvlError, match=r"last\.safetensors is not a checkpoint"):
         load_tensors(path)
+
+
+def test_tied_weights_are_written_once_and_come_back_under_both_names(tmp_path: Path) -> None:
+    shared = torch.randn(5, 3)
+    tensors = {"embed": shared, "shared": shared, "other": torch.randn(5, 3), "part": shared[:2]}
+    save_tensors(tensors, {"step": 1}, tmp_path / "a.safetensors")
+    loaded, metadata = load_tensors(tmp_path / "a.safetensors")
+    assert metadata == {"step": 1}
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+    save_tensors({"shared": shared}, {}, tmp_path / "one.safetensors")
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("a", "one")]
+    assert sizes[0] < sizes[1] + 400 + 60 + 24, "the shared weights are there twice"

@@ -19,9 +19,20 @@ from torch import nn
 
 from distilvl.config import ImageTowerConfig, StudentConfig, TextTowerConfig
 from distilvl.errors import DistilvlError
-from distilvl.students.pretrained import first_line, new_model, pretrained_model, quiet_transformers
+from distilvl.students.positions import fit_positions
+from distilvl.students.pretrained import (
+    first_line,
+    new_model,
+    pooling_layer_kwargs,
+    pretrained_model,
+    quiet_transformers,
+)
 from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
 from distilvl.students.storage import load_student
+from distilvl.students.towers import own_config, tower_method
+
+TOWER_INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
+"""What training gives a tower."""
 
 HEAD_GAIN = 1.414  # of the Xavier-normal start of FC_m, as in the authors' code
 
@@ -49,8 +60,9 @@ def build_student(
                 "Start from a student of the same width, or build a new one with a preset.",
             )
         return student
-    text = _text_route(config.text, width, captions)
-    image = _image_route(config.image, width)
+    with quiet_transformers():
+        text = _text_route(config.text, width, captions)
+        image = _image_route(config.image, width)
     router = Router({"text": text, "image": image}, default_route="text")
     last = [Normalize()] if config.normalize else []
     return SentenceTransformer(modules=[router, *last], device=device)
@@ -59,10 +71,12 @@ def build_student(
 def _image_route(config: ImageTowerConfig, width: int) -> list[Any]:
     pooler = config.pooling == "pooler"
     if config.model is not None:
-        model = pretrained_model(config.model, config.layers, pooler=pooler)
+        model = pretrained_model(config.model, config.layers, pooler=pooler, modality="image")
     else:
-        model = new_model(config.config, "student.image", pooler=pooler)
+        model = new_model(config.config, pooler=pooler, modality="image")
     processor = image_processor(config.model, config.size, model)
+    if config.size is not None:
+        model = fit_positions(model, config.size)
     return _route(model, processor, "image", config.pooling, width)
 
 
@@ -70,12 +84,15 @@ def _text_route(config: TextTowerConfig, width: int, captions: Collection[str]) 
     pooler = config.pooling == "pooler"
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)
-        model = pretrained_model(config.model, config.layers, pooler=pooler)
+        model = pretrained_model(config.model, config.layers, pooler=pooler, modality="text")
     else:
         tokenizer = learn_tokenizer(captions, config.vocabulary, config.max_length)
         fields = {**(config.config or {}), "vocab_size": len(tokenizer)}
-        model = new_model(fields if config.config else None, "student.text", pooler=pooler)
-    return _route(model, tokenizer, "text", config.pooling, width)
+        model = new_model(fields if config.config else None, pooler=pooler, modality="text")
+    route = _route(model, tokenizer, "text", config.pooling, width)
+    # The library lowers it in silence where the tower has fewer positions; `distilvl.students.trial` says so instead.
+    route[0].tokenizer.model_max_length = config.max_length
+    return route
 
 
 def _route(model: Any, processor: Any, modality: str, pooling: str, width: int) -> list[Any]:
@@ -83,51 +100,71 @@ def _route(model: Any, processor: Any, modality: str, pooling: str, width: int) 
     own = pooling == "pooler"
     output, feature = ("pooler_output", "sentence_embedding") if own else ("last_hidden_state", "token_embeddings")
     tower = _as_module(model, processor, modality, output, feature)
-    shape = _output_shape(tower, modality, pooling)
-    hidden = shape[-1]
+    shape = _output_shape(tower, modality, pooling, output)
     if own and len(shape) == 2:
-        return [tower, _head(hidden, width)]
+        return [tower, _head(shape[1], width)]
     if own:
         # ResNet and its kind put out what they pooled as a map of one position: its mean is that position.
         tower.module_output_name, pooling = "token_embeddings", "mean"
+    hidden = shape[1] if len(shape) == 4 else shape[2]
     return [tower, Pooling(hidden, pooling), _head(hidden, width)]
 
 
-def _output_shape(tower: Transformer, modality: str, pooling: str) -> tuple[int, ...]:
-    """(1, width) or (1, positions, width), by trying: some configs name another width, or none."""
+def _output_shape(tower: Transformer, modality: str, pooling: str, output: str) -> tuple[int, ...]:
+    """(1, width), (1, positions, width) or (1, width, height, width), by trying: some configs name another width."""
     item = Image.new("RGB", (8, 8)) if modality == "image" else "a"
+    kind = tower.model.config.model_type
     try:
+        inputs = tower.preprocess([item])
+        given = {name: inputs[name] for name in TOWER_INPUTS[modality]}
         with torch.no_grad():
-            features = tower.eval()(tower.preprocess([item]))
-        return tuple(features[tower.module_output_name].shape)
+            outputs = getattr(tower.eval().model, tower_method(tower.model, modality))(**given, return_dict=True)
     except Exception as error:  # anything that sizes which do not fit make a model raise
-        kind = tower.model.config.model_type
         raise DistilvlError(
             f"the {modality} tower (model_type {kind}) does not run with pooling {pooling}: {first_line(error)}.",
             f"Choose another student.{modality}.pooling or tower, or correct its config.",
         ) from error
+    found = getattr(outputs, output, None)
+    if not isinstance(found, torch.Tensor):
+        others = "mean or cls" if output == "pooler_output" else "pooler"
+        raise DistilvlError(
+            f"the {modality} tower (model_type {kind}) gives no {output}, which pooling {pooling} needs.",
+            f"Set student.{modality}.pooling to {others}, or choose another tower.",
+        )
+    if pooling == "cls" and found.ndim == 4:
+        raise DistilvlError(
+            f"the {modality} tower (model_type {kind}) puts out a map: its first position is a corner of the picture.",
+            f"Set student.{modality}.pooling to pooler or mean.",
+        )
+    return tuple(found.shape)
 
 
 def _as_module(model: Any, processor: Any, modality: str, output: str, feature: str) -> Transformer:
     """The transformers model and its processor as a sentence-transformers module, by way of a folder."""
-    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
-        # The folder is this process's own; of several, transformers would let the first one write only.
-        model.should_save_on_this_rank = lambda _: True
-        model.save_pretrained(folder)
-        del model.should_save_on_this_rank
-        processor.save_pretrained(folder)
-        module: Transformer = Transformer(
-            folder,
-            model_kwargs=pooling_layer_kwargs(model),
-            modality_config={modality: {"method": "forward", "method_output_name": output}},
-            module_output_name=feature,
-        )
+    processor._processor_class = None  # of a processor for images and texts, which is not there
+    if own_config(model.config, modality) is not model.config:
+        # The library would look for such a processor beside a model of both.
+        model.config.processor_class = "AutoImageProcessor" if modality == "image" else "AutoTokenizer"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            # The folder is this process's own; of several, transformers would let the first one write only.
+            model.should_save_on_this_rank = lambda _: True
+            model.save_pretrained(folder)
+            del model.should_save_on_this_rank
+            processor.save_pretrained(folder)
+            module: Transformer = Transformer(
+                folder,
+                model_kwargs=pooling_layer_kwargs(model),
+                modality_config={modality: {"method": tower_method(model, modality), "method_output_name": output}},
+                module_output_name=feature,
+            )
+        except Exception as error:  # anything that the libraries raise about a model that does not load as it was saved
+            raise DistilvlError(
+                f"the {modality} tower (model_type {model.config.model_type}) cannot be saved and loaded again: "
+                f"{first_line(error)}.",
+                "Choose another tower.",
+            ) from error
         return module
-
-
-def pooling_layer_kwargs(model: Any) -> dict[str, bool]:
-    """Arguments that load `model` again without the pooler it does not have."""
-    return {"add_pooling_layer": False} if hasattr(model, "pooler") and model.pooler is None else {}
 
 
 def _head(hidden: int, width: int) -> Dense:

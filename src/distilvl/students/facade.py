@@ -10,6 +10,8 @@ from sentence_transformers import SentenceTransformer
 from distilvl.lists import list_of_texts
 from distilvl.recipes import load_config
 from distilvl.students.build import build_student as build_from_config
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.trial import try_gradients, try_student
 
 
 def build_student(
@@ -24,9 +26,13 @@ def build_student(
         overrides: `image.layers=6` and the like, keys of the student section.
 
     Raises:
-        DistilvlError: unknown preset or key, or a tower that cannot be loaded.
+        DistilvlError: unknown preset or key, or a tower that cannot be loaded or trained.
         NotAListError: one text as captions or overrides.
     """
     prefixed = [f"student.{item}" for item in list_of_texts(overrides)]
     config = load_config("paper", student=str(student), overrides=prefixed)
-    return build_from_config(config.student, width, list_of_texts(captions))
+    model = build_from_config(config.student, width, list_of_texts(captions))
+    encoder = DualEncoder(model)
+    try_student(encoder, reload=config.student.folder is None)
+    try_gradients(encoder)
+    return model

@@ -2,60 +2,104 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from distilvl.errors import DistilvlError
+from distilvl.students.towers import own_tower
 
-# Fields of backbone configs that name layers; they are derived anew after the number of layers changed.
-_DERIVED_FIELDS = ("out_features", "out_indices", "stage_names")
+logger = logging.getLogger("distilvl")
+
+_OWN_NAMES = {"image": ("vision", "visual", "image"), "text": ("text",)}
+"""How the weights of a model of images and texts begin that belong to one of them."""
 
 
-def pretrained_model(source: str, layers: int | None, *, pooler: bool) -> PreTrainedModel:
-    """The model at `source` (id or folder) in float32, its first `layers` layers, with or without its pooler.
+def pretrained_model(source: str, layers: int | None, *, pooler: bool, modality: str) -> PreTrainedModel:
+    """The tower of `modality` at `source` (id or folder) in float32: its first `layers` layers, maybe without a pooler.
 
     Raises:
-        DistilvlError: nothing loadable at `source`, or fewer layers there than asked for.
+        DistilvlError: nothing loadable at `source`, nothing that can be such a tower, weights that are not its own, or
+            fewer layers than asked for.
     """
-    config = _read_config(source)
-    if layers is not None:
-        config = _cut(config, layers, source)
+    whole = _read_config(source)
+    config, model_class = own_tower(whole, modality, source, layers)
+    load = partial(_load, source, config, model_class, modality, pooler)
+    model, missing = load()
+    if type(config) is not type(whole) and _is_most(missing, model):
+        # A part of a model keeps its weights under the part's name, which not every class looks for.
+        found, missing = load(key_mapping={r"^(vision|image|text)_model\.": ""})
+        # The library would undo such a mapping when it saves.
+        model.load_state_dict(found.state_dict())
+    if _is_most(missing, model):
+        raise DistilvlError(
+            f"tower {source!r} holds no weights for {type(model).__name__}, which its config.json names.", _REMEDY
+        )
+    if missing:
+        names = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
+        logger.warning("tower %s holds no weights for %s: they begin at random", source, names)
+    return model
+
+
+def _load(
+    source: str, config: Any, model_class: Any, modality: str, pooler: bool, **more: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and which of its weights the folder does not hold."""
+    # Of a part with a stub for its partner, the partner's weights do not fit, and are not wanted.
+    stubbed = bool(getattr(config, "sub_configs", None))
     with quiet_transformers():
         try:
-            model = AutoModel.from_pretrained(
+            model, info = model_class.from_pretrained(
                 source,
-                config=config,
+                config=copy.deepcopy(config),
                 dtype=torch.float32,
                 use_safetensors=True,
-                **_pooler_kwargs(config, pooler),
+                output_loading_info=True,
+                ignore_mismatched_sizes=stubbed,
+                **_pooler_kwargs(model_class, pooler),
+                **more,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # anything that a damaged or an unusual folder makes the libraries raise
             raise DistilvlError(f"cannot load tower {source!r}: {first_line(error)}.", _REMEDY) from error
-    return model  # type: ignore[no-any-return]
+    own = [name for name, *_ in info["mismatched_keys"] if name.startswith(_OWN_NAMES[modality])]
+    return model, sorted({*info["missing_keys"], *own})
 
 
-def new_model(fields: dict[str, Any] | None, section: str, *, pooler: bool) -> PreTrainedModel:
-    """A model with random weights from config fields, `model_type` among them.
+def _is_most(names: Sequence[str], model: PreTrainedModel) -> bool:
+    tensors = model.state_dict()
+    count = sum(tensors[name].numel() for name in names if name in tensors)
+    return bool(2 * count > sum(tensor.numel() for tensor in tensors.values()))
+
+
+def new_model(fields: dict[str, Any] | None, *, pooler: bool, modality: str) -> PreTrainedModel:
+    """A tower with random weights from config fields, `model_type` among them.
 
     Raises:
         DistilvlError: no fields, an unknown `model_type`, or fields that the model refuses.
     """
+    section = f"student.{modality}"
     if not fields or "model_type" not in fields:
         raise DistilvlError(
             f"{section} names neither a model nor a config with a model_type.",
             f"Set {section}.model to a transformers id or folder.",
         )
-    rest = {key: value for key, value in fields.items() if key != "model_type"}
+    rest = {key: value for key, value in fields.items() if key not in ("model_type", "dtype", "torch_dtype")}
     try:
-        config = AutoConfig.for_model(fields["model_type"], **rest)
-        return AutoModel.from_config(config, **_pooler_kwargs(config, pooler))  # type: ignore[no-any-return]
+        with quiet_transformers():
+            whole = AutoConfig.for_model(fields["model_type"], **rest)
+            config, model_class = own_tower(whole, modality, f"{section}.config")
+            return model_class._from_config(config, dtype=torch.float32, **_pooler_kwargs(model_class, pooler))  # type: ignore[no-any-return]
+    except DistilvlError:
+        raise
     except Exception as error:  # anything that fields of a wrong kind or size make a model raise
         raise DistilvlError(f"{section}.config is refused: {first_line(error)}.", "Correct its fields.") from error
 
@@ -67,8 +111,9 @@ def _read_config(source: str) -> Any:
     if _looks_local(source) and not Path(source).is_dir():
         raise DistilvlError(f"tower folder {source!r} does not exist.", _REMEDY)
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(source)
+    except Exception as error:  # the libraries raise anything from OSError to KeyError
         raise DistilvlError(f"cannot load tower {source!r}: {first_line(error)}.", _REMEDY) from error
 
 
@@ -76,29 +121,22 @@ def _looks_local(source: str) -> bool:
     return source.startswith((".", "/", "~")) or source.count("/") > 1
 
 
-def _cut(config: Any, layers: int, source: str) -> Any:
-    have = getattr(config, "num_hidden_layers", None)
-    if have is None:
-        raise DistilvlError(f"tower {source!r} has no count of layers to cut.", "Remove `layers` for this tower.")
-    if layers > have:
-        raise DistilvlError(f"tower {source!r} has {have} layers, {layers} were asked for.", "Ask for fewer.")
-    config.num_hidden_layers = layers
-    fields = {key: value for key, value in config.to_dict().items() if key not in _DERIVED_FIELDS}
-    return type(config).from_dict(fields)
-
-
-def _pooler_kwargs(config: Any, pooler: bool) -> dict[str, bool]:
+def _pooler_kwargs(model_class: Any, pooler: bool) -> dict[str, bool]:
     """`add_pooling_layer=False` for models that know it, when the pooler would go unused."""
-    if type(config) not in MODEL_MAPPING:
-        return {}
-    model_class: Any = MODEL_MAPPING[type(config)]
     parameters = inspect.signature(model_class).parameters
     return {"add_pooling_layer": False} if not pooler and "add_pooling_layer" in parameters else {}
 
 
+def pooling_layer_kwargs(model: Any) -> dict[str, bool]:
+    """Arguments that make `model` again without the pooler it does not have."""
+    return {"add_pooling_layer": False} if hasattr(model, "pooler") and model.pooler is None else {}
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, with the next one where it ends in a colon, without a full stop."""
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    if "ignore_mismatched_sizes" in lines[0]:  # it points to a report, which is not shown
+        return "its weights have other shapes than its config.json says"
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 

@@ -5,48 +5,54 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.image_utils import SizeDict
 
 from distilvl.errors import DistilvlError
-from distilvl.students.positions import fit_positions
 from distilvl.students.pretrained import first_line, quiet_transformers
+from distilvl.students.towers import own_config
 
 CONVERTS = "do_convert_rgb"
 """The setting of an image processor that makes RGB of other modes."""
 
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 _BICUBIC = 3
+_MORE_STEPS = ("include_top", "rescale_offset")
+_UNEQUAL = (Image.new("RGB", (60, 40)), Image.new("RGB", (40, 60)))
 _NORMALIZER = normalizers.BertNormalizer(lowercase=True)
 _WORDS = pre_tokenizers.BertPreTokenizer()
 
 
 def image_processor(source: str | None, size: int | None, model: Any) -> Any:
-    """The tower's own image processor, set to `size`; `model`'s positions are fitted to it, in place.
+    """The tower's own image processor, so set that it gives pictures of `size` x `size`, and plainly normalised ones.
 
     A new tower (no `source`) gets a plain one: resize, scale to [-1, 1].
+
+    Raises:
+        DistilvlError: no processor, or one that does not give such pictures.
     """
-    side = size or _model_size(model)
-    if source is not None:
+    if source is None:
+        processor = _plain_processor(size or getattr(own_config(model.config, "image"), "image_size", None) or 224)
+    else:
         with quiet_transformers():
             try:
                 processor = AutoImageProcessor.from_pretrained(source)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # the libraries raise anything from OSError to KeyError
                 reason = first_line(error)
                 raise DistilvlError(
                     f"tower {source!r} has no image processor: {reason}.", "Add its preprocessor_config.json."
                 ) from error
-    else:
-        processor = _plain_processor(side)
     take_any_mode(processor)
     if size is not None:
         _set_size(processor, size)
-    if side is not None:
-        fit_positions(model, side)
+    fold_normalisation(processor)
     return processor
 
 
@@ -59,18 +65,14 @@ def take_any_mode(processor: Any) -> None:
     setattr(processor, CONVERTS, True)
 
 
-def _model_size(model: Any) -> int:
-    size = getattr(model.config, "image_size", None)
-    return size if isinstance(size, int) else 224
-
-
-def _plain_processor(side: int) -> Any:
+def _plain_processor(size: int | Sequence[int]) -> Any:
+    height, width = (size, size) if isinstance(size, int) else size
     fields = {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
         "do_rescale": True,
         "do_normalize": True,
-        "size": {"height": side, "width": side},
+        "size": {"height": height, "width": width},
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
         "resample": _BICUBIC,
@@ -84,22 +86,69 @@ def _plain_processor(side: int) -> Any:
 
 def _set_size(processor: Any, size: int) -> None:
     """Square inputs of `size`: by resizing both sides, or the shorter one and then a centre crop."""
-    square = {"height": size, "width": size}
-    if getattr(processor, "do_center_crop", None):
+    square, shorter = {"height": size, "width": size}, {"shortest_edge": size}
+    crops = bool(getattr(processor, "do_center_crop", None))
+    if crops:
         processor.crop_size = square
-        processor.size = {"shortest_edge": size}
-    else:
-        processor.size = square
+    if getattr(processor, "do_pad", None):
+        processor.do_pad = False
+    # ConvNeXt's and ResNet's crops by itself, and knows the shorter side only.
+    for wanted in (shorter, square) if crops else (square, shorter):
+        processor.size = SizeDict(**wanted) if isinstance(processor.size, SizeDict) else wanted
+        if output_size(processor) == (size, size):
+            return
+    name = type(processor).__name__.removesuffix("Pil")
+    raise DistilvlError(
+        f"the image processor {name} does not give pictures of {size} x {size} pixels.",
+        "Leave student.image.size unset (null), or correct the tower's preprocessor_config.json.",
+    )
+
+
+def output_size(processor: Any) -> tuple[int, int] | None:
+    """Height and width of what `processor` gives; none where they differ between pictures, or it gives none."""
+    try:
+        shapes = {np.shape(processor([picture], return_tensors="np")["pixel_values"]) for picture in _UNEQUAL}
+    except Exception:  # a size that the processor does not know makes it raise anything
+        return None
+    shape = shapes.pop()
+    return (shape[2], shape[3]) if not shapes and len(shape) == 4 else None
+
+
+def fold_normalisation(processor: Any) -> None:
+    """Have `image_mean` and `image_std` say all that `processor` does to numbers, in place.
+
+    EfficientNet's divides by the standard deviation twice, others shift by one; training, exports and browsers go
+    by the two attributes. What cannot be said so stays as it is, for `distilvl.students.trial` to refuse.
+    """
+    if not any(getattr(processor, name, None) for name in _MORE_STEPS):
+        return
+    ends = [Image.new("RGB", (9, 9), (value,) * 3) for value in (0, 255)]
+    low, high = np.asarray(processor(ends, return_tensors="np")["pixel_values"], dtype=np.float64).mean(axis=(2, 3))
+    for name in _MORE_STEPS:
+        if hasattr(processor, name):
+            setattr(processor, name, False)
+    processor.do_rescale = processor.do_normalize = True
+    processor.rescale_factor = 1 / 255
+    processor.image_mean, processor.image_std = (-low / (high - low)).tolist(), (1 / (high - low)).tolist()
 
 
 def pretrained_tokenizer(source: str, max_length: int) -> Any:
-    """The tokenizer at `source`, cutting at `max_length` tokens."""
+    """The tokenizer at `source`, cutting at `max_length` tokens and padding behind them."""
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the libraries raise anything from OSError to KeyError
             reason = first_line(error)
             raise DistilvlError(f"tower {source!r} has no tokenizer: {reason}.", "Add its files.") from error
+    if tokenizer.pad_token is None:
+        # Language models such as GPT-2 have none. Whatever stands there is masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    if tokenizer.pad_token is None:
+        raise DistilvlError(
+            f"the tokenizer of tower {source!r} has no token to pad with.",
+            "Set pad_token in its tokenizer_config.json.",
+        )
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.model_max_length = max_length
     return tokenizer
 

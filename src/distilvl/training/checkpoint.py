@@ -20,15 +20,18 @@ from distilvl.features.atomic import give_usual_modes
 def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:
     """Write `tensors` and JSON-able `metadata` to a temporary file, sync it, and rename it to `path`.
 
+    Tied weights (T5's embeddings go by two names) are written once.
+
     Raises:
         DistilvlError: the disk refuses; what was at `path` before is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tied = _tied(tensors)
     try:
         save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            _apart({name: tensor for name, tensor in tensors.items() if name not in tied}),
             temporary,
-            metadata={"json": json.dumps(metadata)},
+            metadata={"json": json.dumps(metadata), **({"tied": json.dumps(tied)} if tied else {})},
         )
         give_usual_modes(temporary)
         with temporary.open("rb+") as file:
@@ -43,12 +46,37 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
         ) from error
 
 
+def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The names that stand for the same memory in the same shape as an earlier one, with that one."""
+    first: dict[tuple[Any, ...], str] = {}
+    tied = {}
+    for name, tensor in tensors.items():
+        view = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and first.setdefault(view, name) != name:
+            tied[name] = first[view]
+    return tied
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each in memory of its own, as a file takes them: parts of others are copied."""
+    used: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in used else tensor
+        used.add(memory)
+    return apart
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of a file that `save_tensors` wrote; `DistilvlError` when it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["json"])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            written = file.metadata() or {}
+            metadata, tied = json.loads(written["json"]), json.loads(written.get("tied", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {**tensors, **{name: tensors[other] for name, other in tied.items()}}, metadata
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise DistilvlError(
             f"{path} is not a checkpoint of this program: {error}.", "Delete it to start the run anew."

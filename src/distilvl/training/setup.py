@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lightning_fabric import Fabric, seed_everything
+from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
@@ -26,17 +26,16 @@ from distilvl.features.prepare import prepare_features
 from distilvl.features.views import Views
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.multiscale import require_pairless
-from distilvl.students import DualEncoder, build_student
+from distilvl.students import DualEncoder
 from distilvl.students.basis import load_basis, principal_basis
 from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
 from distilvl.training.head_start import regress_heads
 from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
-from distilvl.training.readiness import fingerprint, make_ready
+from distilvl.training.readiness import fingerprint
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import AlternatingSource, BatchSource, PairSource, StreamSource, UnpairedSource
-
-DEFAULT_WIDTH = 256
+from distilvl.training.student import DEFAULT_WIDTH, ready_student, try_towers
 
 
 @dataclass(frozen=True)
@@ -129,20 +128,19 @@ def _open_train(data: str, shared: SharedInputs) -> Items | ShardSplit:
 
 
 def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric) -> Setup:
-    """Ask the teacher where its features are not stored yet, build the student, and make both splits ready for it.
+    """Try the student, ask the teacher where its features are not stored yet, and make both splits ready.
 
     Raises:
         DistilvlError: anything wrong with the input; the message says what to do.
     """
+    if config.inputs.features is None and config.inputs.teacher is not None:
+        # The student proper needs the teacher's width.
+        try_towers(config, fabric)
     store = rank_zero_first(
         fabric, lambda: _feature_store(config, splits, folder, shared.skip_bad, may_ask=fabric.is_global_zero)
     )
-    seed_everything(config.training.seed, verbose=False)
     width = _shared_width(config, store)
-    given = config.student.folder or config.student.text.model
-    model = build_student(config.student, width, () if given else splits.captions)
-    encoder = DualEncoder(model).to(fabric.device)
-    encoder.freeze(*config.student.frozen)
+    encoder = ready_student(config, width, splits.captions, fabric)
 
     ready = partial(_training_items, config, encoder=encoder, store=store, shared=shared, fabric=fabric)
     train = ready(str(config.inputs.data), splits.train)
@@ -150,7 +148,6 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     val = shared.materials(_val_data(config), "val", encoder, store, fabric, scored=True)
     fingerprints = {"data": fingerprint(train), "extra_data": "" if extra is None else fingerprint(extra)}
     require_agreement(fabric, **fingerprints)
-    make_ready(encoder, config.training, fabric.world_size)
     basis = _basis(config, train, store)
     if basis is not None:
         train, val = train.turned(basis), val.turned(basis)
@@ -165,7 +162,7 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     if config.training.head_start == "regression" and not folder.last.is_file():
         regress_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
-    return Setup(store, model, encoder, objective, train, extra, source, val, basis, fingerprints)
+    return Setup(store, encoder.student, encoder, objective, train, extra, source, val, basis, fingerprints)
 
 
 def _val_data(config: Config) -> str:

@@ -1,0 +1,254 @@
+"""A student is tried before it trains: whatever its towers cannot do is said in one line, before anything is computed.
+
+Two pictures and a few short texts go through it, so that the trial costs less than a second for towers of common size.
+The student is left as it was found, random numbers included.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distilvl.errors import DistilvlError
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.pretrained import first_line, quiet_transformers
+from distilvl.students.processors import output_size
+from distilvl.students.routes import MODALITIES, route
+from distilvl.students.storage import load_student, save_student
+from distilvl.students.towers import own_config
+
+_TEXTS = ("a dog", "a picture of a dog beside a number of words")
+_ALIKE = 1e-3  # of features of length 1: far above rounding, far below what a wrong input makes of them
+_LONGEST = 100_000  # tokens; a tokenizer that allows more has no limit
+_MOST_IDLE = 0.25  # of a tower's weights
+
+
+def try_student(encoder: DualEncoder, *, reload: bool = True) -> None:
+    """Encode, as in use: twice with the same bits, the longest text, one text beside others, saved and loaded again.
+
+    Args:
+        encoder: the student, on the CPU.
+        reload: whether to save and load it; not needed for one that was just loaded.
+
+    Raises:
+        DistilvlError: what a tower cannot do, and what to do about it.
+    """
+    with _as_found(encoder), torch.no_grad():
+        encoder.eval()
+        pictures = _pictures()
+        images, texts = _try_images(encoder, pictures), _try_texts(encoder)
+        if reload:
+            _try_reload(encoder, pictures, {"image": images, "text": texts})
+
+
+def try_gradients(encoder: DualEncoder, precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+    """Take the gradients of a made-up loss, in training mode: they must reach the towers that learn.
+
+    Args:
+        encoder: the student as it will train: on its device, its towers frozen or not.
+        precision: gives the context within which training encodes.
+
+    Raises:
+        DistilvlError: a tower that cannot be trained.
+    """
+    with _as_found(encoder):
+        encoder.train()
+        for modality in MODALITIES:
+            if modality not in encoder.frozen:
+                with precision():
+                    _try_gradients_of(encoder, modality)
+
+
+def _try_images(encoder: DualEncoder, pictures: Sequence[Image.Image]) -> Tensor:
+    tower = route(encoder.student, "image")[0]
+    name = type(tower.processor).__name__.removesuffix("Pil")
+    if output_size(tower.processor) is None:
+        raise _refused(
+            encoder,
+            "image",
+            f"its {name} makes inputs of different sizes, or something else than pictures",
+            "Set student.image.size, or choose another tower.",
+        )
+    pixels = torch.from_numpy(encoder.resize(pictures))
+    rows = _twice(encoder, "image", (pixels,))
+    expected = torch.as_tensor(tower.preprocess(list(pictures))["pixel_values"])
+    # Training rounds to whole numbers after resizing.
+    if not torch.allclose((pixels - encoder.mean) / encoder.std, expected, atol=0.1):
+        raise _refused(
+            encoder,
+            "image",
+            f"its {name} does more to pixels than resizing, cropping and one scale and shift a channel",
+            "Correct its preprocessor_config.json, or choose another tower.",
+        )
+    return rows
+
+
+def _try_texts(encoder: DualEncoder) -> Tensor:
+    _try_longest(encoder)
+    ids, mask = encoder.pad(encoder.tokenize(_TEXTS))
+    rows = _twice(encoder, "text", (ids, mask))
+    given = route(encoder.student, "text")[0].preprocess(list(_TEXTS))
+    if given["input_ids"].tolist() != ids.tolist() or given["attention_mask"].tolist() != mask.tolist():
+        reason = "its tokenizer pads in front, or gives other tokens once it is saved and loaded"
+        raise _refused(encoder, "text", reason, "Choose another tower, or correct its tokenizer_config.json.")
+    pooling = "Set student.text.pooling to mean."
+    if not _alike(rows[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
+        raise _refused(encoder, "text", "what it makes of a text depends on the longer texts beside it", pooling)
+    other = ids.clone()
+    other[1, -2] = ids[0, 1]  # the last word is another one
+    if not torch.equal(other, ids) and torch.equal(encoder.encode_texts(other, mask)[1], rows[1]):
+        raise _refused(encoder, "text", "what it makes of a text does not depend on its last word", pooling)
+    return rows
+
+
+def _try_longest(encoder: DualEncoder) -> None:
+    """A text of as many tokens as the student takes, cut from a longer one."""
+    tower = route(encoder.student, "text")[0]
+    wanted = int(tower.tokenizer.model_max_length)
+    if wanted > _LONGEST:
+        return
+    positions = getattr(own_config(tower.model.config, "text"), "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < wanted:
+        raise _too_long(encoder, wanted, positions)
+    row = encoder.tokenize(["a dog " * wanted])[0]
+    if len(row) > wanted:
+        raise _refused(encoder, "text", f"its tokenizer does not cut at {wanted} tokens", "Choose another tower.")
+    try:
+        encoder.encode_texts(*encoder.pad([row]))
+    except Exception as error:  # beyond a table of positions anything is raised
+        runs, fails = 0, len(row)
+        while fails - runs > 1:
+            middle = (runs + fails) // 2
+            runs, fails = (middle, fails) if _encodes(encoder, row[:middle]) else (runs, middle)
+        if runs:
+            raise _too_long(encoder, wanted, runs) from error
+        raise _refused(encoder, "text", f"it does not run: {first_line(error)}", "Choose another tower.") from error
+
+
+def _encodes(encoder: DualEncoder, row: list[int]) -> bool:
+    try:
+        encoder.encode_texts(*encoder.pad([row]))
+    except Exception:  # as above
+        return False
+    return True
+
+
+def _try_reload(encoder: DualEncoder, pictures: Sequence[Image.Image], expected: dict[str, Tensor]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "student")
+        save_student(encoder.student, path)
+        try:
+            loaded = load_student(path, device="cpu")
+        except DistilvlError as error:
+            reason = str(error).partition("student folder: ")[2] or str(error)
+            raise DistilvlError(
+                f"this student cannot be loaded again once it is saved: {reason}", "Choose other towers."
+            ) from error
+        for modality, items in (("image", list(pictures)), ("text", list(_TEXTS))):
+            rows = loaded.encode(items, convert_to_tensor=True, show_progress_bar=False)
+            if not _alike(expected[modality], rows):
+                reason = "saved and loaded again it makes something else of the same items"
+                raise _refused(encoder, modality, reason, "Choose another tower.")
+
+
+def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
+    tower = route(encoder.student, modality)[0]
+    weights = {name: weight for name, weight in tower.named_parameters() if weight.requires_grad}
+    remedy = f"Set student.{modality}.frozen to true, or choose another tower."
+    if not weights:
+        raise _refused(encoder, modality, "none of its weights learns", remedy)
+    try:
+        rows = _encode(encoder, modality, _inputs(encoder, modality))
+        # Any loss would do that a row's length alone does not decide.
+        loss = (rows.float() * torch.arange(rows.numel(), device=rows.device).view(rows.shape).cos()).sum()
+        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    except Exception as error:  # anything that a model raises in training only
+        raise _refused(encoder, modality, f"it cannot be trained: {first_line(error)}", remedy) from error
+    gradients = {name: gradient for name, gradient in zip(weights, found, strict=True) if gradient is not None}
+    if not any(gradient.count_nonzero() for gradient in gradients.values()):
+        raise _refused(encoder, modality, "no gradient reaches its weights", remedy)
+    for name, gradient in gradients.items():
+        if not gradient.isfinite().all():
+            raise _refused(encoder, modality, f"the gradient of {name} is not finite", remedy)
+    idle = [name for name in weights if name not in gradients]
+    share = sum(weights[name].numel() for name in idle) / sum(weight.numel() for weight in weights.values())
+    if share > _MOST_IDLE:
+        reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them"
+        raise _refused(encoder, modality, reason, "Choose another tower.")
+
+
+def _inputs(encoder: DualEncoder, modality: str) -> tuple[Tensor, ...]:
+    if modality == "image":
+        inputs: tuple[Tensor, ...] = (torch.from_numpy(encoder.resize(_pictures())),)
+    else:
+        inputs = encoder.pad(encoder.tokenize(_TEXTS))
+    return tuple(tensor.to(encoder.mean.device) for tensor in inputs)
+
+
+def _twice(encoder: DualEncoder, modality: str, inputs: tuple[Tensor, ...]) -> Tensor:
+    """The features of a batch, which must be the same the second time."""
+    try:
+        rows, again = (_encode(encoder, modality, inputs) for _ in range(2))
+    except Exception as error:  # anything that a model raises
+        raise _refused(encoder, modality, f"it does not run: {first_line(error)}", "Choose another tower.") from error
+    if not rows.isfinite().all():
+        raise _refused(encoder, modality, "its features are not finite", "Its weights are damaged: copy it again.")
+    if not torch.equal(rows, again):
+        reason = "it makes something else of the same batch each time, as with random masks"
+        raise _refused(encoder, modality, reason, "Choose another tower.")
+    return rows
+
+
+def _encode(encoder: DualEncoder, modality: str, inputs: tuple[Tensor, ...]) -> Tensor:
+    return encoder.encode_images(*inputs) if modality == "image" else encoder.encode_texts(*inputs)
+
+
+def _alike(expected: Tensor, rows: Tensor) -> bool:
+    return torch.allclose(expected, rows, rtol=_ALIKE, atol=_ALIKE * float(expected.abs().max()))
+
+
+def _pictures() -> list[Image.Image]:
+    """One wide, one tall, of noise."""
+    noise = np.random.default_rng(0)
+    shapes = ((40, 60, 3), (60, 40, 3))
+    return [Image.fromarray(noise.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
+
+
+def _too_long(encoder: DualEncoder, wanted: int, most: int) -> DistilvlError:
+    reason = f"student.text.max_length is {wanted}, but it has {most} positions"
+    return _refused(encoder, "text", reason, f"Set student.text.max_length to {most} or less.")
+
+
+def _refused(encoder: DualEncoder, modality: str, reason: str, remedy: str) -> DistilvlError:
+    model = route(encoder.student, modality)[0].model
+    name = own_config(model.config, modality).model_type
+    return DistilvlError(f"the {modality} tower (model_type {name}) cannot be used: {reason}.", remedy)
+
+
+@contextmanager
+def _as_found(encoder: DualEncoder) -> Iterator[None]:
+    """Modes, running means and random numbers are put back afterwards; libraries are quiet meanwhile."""
+    modes = {module: module.training for module in encoder.modules()}
+    buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    devices = [encoder.mean.device] if encoder.mean.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), quiet_transformers():
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+            for name, buffer in encoder.named_buffers():
+                if name in buffers and buffer.shape == buffers[name].shape:
+                    buffer.copy_(buffers[name])
+            for module, training in modes.items():
+                module.training = training
