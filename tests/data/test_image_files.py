@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data.image_files import image_files
-from distilvl.data.left_out import NOT_LISTED, LeftOut
+from distilvl.data.image_files import UNREADABLE_FOLDER, image_files
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 
 
@@ -39,8 +39,8 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(
 ) -> None:
     _fail_at(folder / "sub", reason, monkeypatch)
     left_out = LeftOut()
-    assert image_files(folder, left_out=left_out) == ["a.png", "b.png", "c.png"]
-    assert ("sub", NOT_LISTED) in left_out.items()
+    assert image_files(folder, skip_bad=True, left_out=left_out) == ["a.png", "b.png", "c.png"]
+    assert ("sub", UNREADABLE_FOLDER) in left_out.items()
     _fail_at(folder, reason, monkeypatch)
     with pytest.raises(DistilvlError, match=f"album cannot be listed: {reason.strerror}"):
         image_files(folder)

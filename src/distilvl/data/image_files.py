@@ -7,15 +7,20 @@ import os
 from pathlib import Path
 
 from distilvl.data.images import IMAGE_SUFFIXES
-from distilvl.data.left_out import NO_UNICODE, NOT_LISTED, LeftOut
+from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import is_unicode
 from distilvl.errors import DistilvlError
 
+NO_UNICODE = "a name that is not valid Unicode"
+SPECIAL = "no plain file (a pipe, a socket or a device)"
+UNREADABLE_FOLDER = "a folder that may not be listed"
 _UNREAD = {".heic", ".heif", ".jxl", ".cr2", ".nef", ".arw", ".dng"}
 _ASIDE = {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 
-def image_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut | None = None) -> list[str]:
+def image_files(
+    folder: Path, *, include_hidden: bool = False, skip_bad: bool = False, left_out: LeftOut | None = None
+) -> list[str]:
     """Paths of all images in `folder` and the folders in it, relative to it, with `/`, sorted.
 
     Hidden files and folders are passed over (macOS puts `._a.jpg` beside `a.jpg`), and those of a disk or a NAS. Links
@@ -24,6 +29,7 @@ def image_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut
     Args:
         folder: where to look.
         include_hidden: take hidden ones too.
+        skip_bad: count folders that may not be listed instead of raising.
         left_out: told of what is passed over.
 
     Raises:
@@ -38,12 +44,12 @@ def image_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut
     def refuse(error: OSError) -> None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return  # deleted a moment ago
-        if Path(error.filename) == folder:
+        if Path(error.filename) == folder or not skip_bad:
             raise DistilvlError(
-                f"the folder {folder} cannot be listed: {error.strerror or error}.",
+                f"the folder {error.filename} cannot be listed: {error.strerror or error}.",
                 "Check the disk and the folder's permissions.",
             ) from error
-        left_out.add(NOT_LISTED, Path(error.filename).relative_to(folder).as_posix())
+        left_out.add(UNREADABLE_FOLDER, Path(error.filename).relative_to(folder).as_posix())
 
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
