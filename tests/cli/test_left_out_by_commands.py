@@ -1,6 +1,6 @@
 """Every command over every kind of thing that is passed over: what it says, what it counts, how it ends.
 
-docs/data.md has the tables that these runs give; with DISTILVL_WRITE_DOCS=1 in the environment they are written there.
+docs/data.md has the tables that these runs give; with UPDATE_DOCS=1 in the environment they are written there.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def documented(name: str, lines: list[str]) -> None:
     before, rest = text.split(begin)
     old, after = rest.split(end)
     new = "\n".join(lines) + "\n"
-    if os.environ.get("DISTILVL_WRITE_DOCS"):
+    if os.environ.get("UPDATE_DOCS"):
         DOCS.write_text(before + begin + new + end + after, encoding="utf-8")
     else:
-        assert old == new, "run this test with DISTILVL_WRITE_DOCS=1 and look at the difference"
+        assert old == new, "run this test with UPDATE_DOCS=1 and look at the difference"
 
 
 def commands(place: Path, teacher: str, student: Path) -> dict[str, Callable[..., tuple[int, str, str]]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilvl.data.left_out import NOT_LISTED, LeftOut
+from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import is_unicode
 from distilvl.errors import DistilvlError
 from distilvl.pictures.formats import image_suffixes, unread_pictures, unread_reason
@@ -19,6 +19,7 @@ SEEN = "a folder that was read under another path already"
 NOWHERE = "a symbolic link that leads nowhere or in a circle"
 SPECIAL = "no plain file (a pipe, a socket or a device)"
 NO_UNICODE = "a name that is not valid Unicode"
+UNREADABLE_FOLDER = "a folder that may not be listed"
 
 # Thumbnails of Synology (@eaDir) and QNAP (.@__thumb, @Recycle...), snapshots, waste bins of NAS, Windows, macOS and
 # Linux, what a check of the disk found, Windows' own; in lower case, as their disks do not tell letters apart.
@@ -28,9 +29,6 @@ _NOT_THE_USERS = frozenset(
     | {"@tmp", "@transcode", "__macosx", "found.000", "lost+found", "network trash folder", "recycled", "recycler"}
     | {"system volume information", "~snapshot"}
 )
-
-_UNREAD = {".heic", ".heif", ".jxl", ".cr2", ".nef", ".arw", ".dng"}
-_ASIDE = {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = 
         except PermissionError as error:
             if not skip_bad or not within:
                 raise _unlisted(error) from error
-            found.left_out.add(NOT_LISTED, f"{within}/")
+            found.left_out.add(UNREADABLE_FOLDER, f"{within}/")
             continue
         prefix = f"{within}/" if within else ""
         folders = [entry.name for entry in entries if _take(entry, prefix, found, include_hidden=include_hidden)]

@@ -25,8 +25,6 @@ NO_CAPTION = "no caption"
 NO_FEATURES = "the feature store lacks it"
 NOT_READ = "cannot be read"
 NOT_DECODED = "cannot be decoded"
-NOT_A_FILE = "a pipe or device, not a file"
-NOT_LISTED = "a folder that may not be listed"
 
 # What a line of a terminal and JSON in UTF-8 cannot hold: control characters, and bytes of a name that is no Unicode.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

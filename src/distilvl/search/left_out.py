@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from distilvl.data.left_out import NOT_LISTED, LeftOut
+from distilvl.data.image_files import UNREADABLE_FOLDER
+from distilvl.data.left_out import LeftOut
 from distilvl.data.left_out_file import Sources, read_left_out, write_left_out
 from distilvl.errors import DistilvlError
 from distilvl.search.filters import prefix
@@ -69,7 +70,7 @@ class Unlisted:
 
     def __init__(self, root: Path, scan: LeftOut) -> None:
         self._root = PurePosixPath(root.as_posix())
-        self._is_closed = {PurePosixPath(name): True for name in scan.names.get(NOT_LISTED, [])}
+        self._is_closed = {PurePosixPath(name): True for name in scan.names.get(UNREADABLE_FOLDER, [])}
 
     def of(self, paths: Iterable[str]) -> set[str]:
         """Those of `paths`, all below the root, that lie in a folder which cannot be listed now or could not before."""

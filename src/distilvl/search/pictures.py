@@ -12,9 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from distilvl.data.image_files import image_files
+from distilvl.data.image_files import SPECIAL, image_files
 from distilvl.data.images import BAD_IMAGE_REMEDY, decode_image
-from distilvl.data.left_out import MISSING, NOT_A_FILE, NOT_DECODED, NOT_READ, LeftOut
+from distilvl.data.left_out import MISSING, NOT_DECODED, NOT_READ, LeftOut
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
 from distilvl.search.exif import capture_time
@@ -90,7 +90,8 @@ def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut 
     Args:
         folder: where to look.
         include_hidden: in hidden folders too; see `image_files`.
-        left_out: told of what is passed over, among it links to nothing and what is no file.
+        left_out: told of what is passed over, among it links to nothing, what is no file, and folders that may
+            not be listed.
 
     Raises:
         DistilvlError: no such folder, or it cannot be listed.
@@ -109,7 +110,7 @@ def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut 
             continue
         # Reading a pipe would never end.
         if not stat.S_ISREG(status.st_mode):
-            left_out.add(NOT_A_FILE, name)
+            left_out.add(SPECIAL, name)
             continue
         found.append(PhotoFile(path.as_posix(), status.st_size, status.st_mtime_ns))
     return found
