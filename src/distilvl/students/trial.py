@@ -6,6 +6,7 @@ The student is left as it was found, random numbers included.
 
 from __future__ import annotations
 
+import logging
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +27,12 @@ from distilvl.students.routes import MODALITIES, route
 from distilvl.students.storage import load_student, save_student
 from distilvl.students.towers import own_config
 
+logger = logging.getLogger("distilvl")
+
 _TEXTS = ("a dog", "a picture of a dog beside a number of words")
 _ALIKE = 1e-3  # of features of length 1: far above rounding, far below what a wrong input makes of them
 _LONGEST = 100_000  # tokens; a tokenizer that allows more has no limit
-_MOST_IDLE = 0.25  # of a tower's weights
+_MOST_IDLE, _MANY_IDLE = 0.5, 0.1  # of a tower's weights: refused, and worth a word
 
 
 def try_student(encoder: DualEncoder, *, reload: bool = True) -> None:
@@ -181,9 +184,11 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
             raise _refused(encoder, modality, f"the gradient of {name} is not finite", remedy)
     idle = [name for name in weights if name not in gradients]
     share = sum(weights[name].numel() for name in idle) / sum(weight.numel() for weight in weights.values())
+    reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them" if idle else ""
     if share > _MOST_IDLE:
-        reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them"
         raise _refused(encoder, modality, reason, "Choose another tower.")
+    if share > _MANY_IDLE:
+        logger.warning("the %s tower: %s", modality, reason)
 
 
 def _inputs(encoder: DualEncoder, modality: str) -> tuple[Tensor, ...]:
