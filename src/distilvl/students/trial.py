@@ -1,7 +1,7 @@
 """A student is tried before it trains: whatever its towers cannot do is said in one line, before anything is computed.
 
-Two pictures and a few short texts go through it, so that the trial costs less than a second for towers of common size.
-The student is left as it was found, random numbers included.
+Two pictures and a few short texts go through it, so that the trial costs a second or two for towers of common size. The
+student is left as it was found, random numbers included.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
@@ -103,7 +104,8 @@ def _try_texts(encoder: DualEncoder) -> Tensor:
     if given["input_ids"].tolist() != ids.tolist() or given["attention_mask"].tolist() != mask.tolist():
         reason = "its tokenizer pads in front, or gives other tokens once it is saved and loaded"
         raise _refused(encoder, "text", reason, "Choose another tower, or correct its tokenizer_config.json.")
-    pooling = "Set student.text.pooling to mean."
+    means = any(getattr(module, "pooling_mode", None) == "mean" for module in route(encoder.student, "text"))
+    pooling = "Choose another tower." if means else "Set student.text.pooling to mean."
     if not _alike(rows[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
         raise _refused(encoder, "text", "what it makes of a text depends on the longer texts beside it", pooling)
     other = ids.clone()
@@ -192,10 +194,13 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
 
 
 def _inputs(encoder: DualEncoder, modality: str) -> tuple[Tensor, ...]:
+    # Normalising over a batch takes two items; elsewhere one costs half as much.
+    batch = any(isinstance(module, _BatchNorm) for module in route(encoder.student, modality).modules())
+    count = 2 if batch else 1
     if modality == "image":
-        inputs: tuple[Tensor, ...] = (torch.from_numpy(encoder.resize(_pictures())),)
+        inputs: tuple[Tensor, ...] = (torch.from_numpy(encoder.resize(_pictures()[:count])),)
     else:
-        inputs = encoder.pad(encoder.tokenize(_TEXTS))
+        inputs = encoder.pad(encoder.tokenize(_TEXTS[-count:]))
     return tuple(tensor.to(encoder.mean.device) for tensor in inputs)
 
 
