@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,13 @@ def test_a_run_that_fails_is_an_outcome_with_its_reason(base: Base, tmp_path: Pa
     assert outcome.failure is not None
     assert job.failure == outcome.failure
     assert not job.done
+
+
+def test_towers_that_cannot_be_trained_are_refused_before_any_run(base: Base, tmp_path: Path) -> None:
+    few = replace(base, overrides=(*QUICK, "student.text.config.max_position_embeddings=20"))
+    with pytest.raises(DistilvlError, match="max_length is 48, but it has 20 positions"):
+        reproduce([TableSpec.model_validate(TABLE)], few, tmp_path / "out")
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_a_dry_run_names_the_cells_and_the_time_and_runs_nothing(base: Base, tmp_path: Path) -> None:

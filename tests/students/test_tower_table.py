@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig
@@ -21,6 +23,8 @@ from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.features.prepare import prepare_features
 from distilvl.students.routes import route
+from distilvl.training.inputs import StepInputs
+from distilvl.training.trainer import Trainer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "towers.md"
 START, END = "<!-- made by tests/students/test_tower_table.py -->", "<!-- end -->"
@@ -216,3 +220,29 @@ def test_every_tower_trains_and_answers_alike_or_is_refused_in_one_line(
         DOCUMENT.write_text(f"{before}{START}\n\n{table}\n\n{END}{after}", encoding="utf-8")
     else:
         assert written.strip() == table
+
+
+def test_a_stopped_run_with_tied_weights_continues_to_the_same_bits(
+    tower: Tower, drawn: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T5's embeddings are one tensor under two names."""
+    short = ["training.epochs=2", "training.batch_size=4", "training.precision=fp32", "training.checkpoint_every=1"]
+    overrides = [*short, *(f"student.{item}" for item in settings(tower, "text", "T5", "mean"))]
+
+    def train(out: Path) -> SentenceTransformer:
+        return distilvl.train(data=drawn[0], features=drawn[1], student="tiny", out=out, overrides=overrides)
+
+    whole, update, calls = train(tmp_path / "whole").state_dict(), Trainer.update, itertools.count(1)
+
+    def stop(self: Trainer, inputs: StepInputs) -> object:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return update(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "stopped")
+    resumed = train(tmp_path / "stopped").state_dict()
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in resumed.items())

@@ -11,11 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.experiments.cells import Job
 from distilvl.experiments.worker import Outcome, run_job, start_worker
 from distilvl.progress import progress
+from distilvl.training.student import try_towers
 
 logger = logging.getLogger("distilvl")
 
@@ -35,10 +37,12 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
 
     Raises:
         BadImageError: one of the data, which stops every run alike.
-        DistilvlError: a worker died (killed, or out of memory); finished jobs stay finished.
+        DistilvlError: towers that cannot be trained, before any run; or a worker died (killed, or out of memory), and
+            finished jobs stay finished.
     """
     todo = open_jobs(jobs)
     if todo:
+        _try_students(todo)
         logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
         with progress("runs", len(todo)) as ticker:
             for outcome in _outcomes(todo, workers, accelerator):
@@ -47,6 +51,14 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
                 if outcome.failure is not None:
                     logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
                 ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")
+
+
+def _try_students(jobs: Sequence[Job]) -> None:
+    """Each student once, whatever it is trained with."""
+    different = {job.config.student.model_dump_json(): job.config for job in jobs}
+    fabric = Fabric(accelerator="cpu", devices=1)
+    for config in different.values():
+        try_towers(config, fabric)
 
 
 def open_jobs(jobs: Sequence[Job]) -> list[Job]:

@@ -63,13 +63,12 @@ def _resampled(name: str, weight: Tensor, shape: torch.Size, grid: tuple[int, ..
         # A parameter (1, N, C), or the (N, C) of a table of embeddings.
         rows = weight[None] if weight.ndim == 2 else weight
         found = _resampled_grid(rows, shape, grid) if rows.ndim == 3 and len(rows) == 1 else None
-        found = None if found is None else found.reshape(shape)
-    if found is None or found.shape != shape:
+    if found is None or found.numel() != shape.numel():
         raise DistilvlError(
             f"the image tower's weights {name} belong to pictures of {had} pixels and cannot be resampled.",
             "Leave student.image.size unset (null), or choose another tower.",
         )
-    return found
+    return found.reshape(shape)
 
 
 def _resampled_grid(positions: Tensor, shape: torch.Size, grid: tuple[int, ...] | None) -> Tensor | None:

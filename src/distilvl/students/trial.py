@@ -1,11 +1,12 @@
 """A student is tried before it trains: whatever its towers cannot do is said in one line, before anything is computed.
 
-Two pictures and a few short texts go through it, so that the trial costs less than a second for towers of common size.
-The student is left as it was found, random numbers included.
+Two pictures and a few short texts go through it, so that the trial costs a second or two for towers of common size. The
+student is left as it was found, random numbers included.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
@@ -26,10 +28,12 @@ from distilvl.students.routes import MODALITIES, route
 from distilvl.students.storage import load_student, save_student
 from distilvl.students.towers import own_config
 
+logger = logging.getLogger("distilvl")
+
 _TEXTS = ("a dog", "a picture of a dog beside a number of words")
 _ALIKE = 1e-3  # of features of length 1: far above rounding, far below what a wrong input makes of them
 _LONGEST = 100_000  # tokens; a tokenizer that allows more has no limit
-_MOST_IDLE = 0.25  # of a tower's weights
+_MOST_IDLE, _MANY_IDLE = 0.5, 0.1  # of a tower's weights: refused, and worth a word
 
 
 def try_student(encoder: DualEncoder, *, reload: bool = True) -> None:
@@ -100,7 +104,8 @@ def _try_texts(encoder: DualEncoder) -> Tensor:
     if given["input_ids"].tolist() != ids.tolist() or given["attention_mask"].tolist() != mask.tolist():
         reason = "its tokenizer pads in front, or gives other tokens once it is saved and loaded"
         raise _refused(encoder, "text", reason, "Choose another tower, or correct its tokenizer_config.json.")
-    pooling = "Set student.text.pooling to mean."
+    means = any(getattr(module, "pooling_mode", None) == "mean" for module in route(encoder.student, "text"))
+    pooling = "Choose another tower." if means else "Set student.text.pooling to mean."
     if not _alike(rows[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
         raise _refused(encoder, "text", "what it makes of a text depends on the longer texts beside it", pooling)
     other = ids.clone()
@@ -181,16 +186,21 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
             raise _refused(encoder, modality, f"the gradient of {name} is not finite", remedy)
     idle = [name for name in weights if name not in gradients]
     share = sum(weights[name].numel() for name in idle) / sum(weight.numel() for weight in weights.values())
+    reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them" if idle else ""
     if share > _MOST_IDLE:
-        reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them"
         raise _refused(encoder, modality, reason, "Choose another tower.")
+    if share > _MANY_IDLE:
+        logger.warning("the %s tower: %s", modality, reason)
 
 
 def _inputs(encoder: DualEncoder, modality: str) -> tuple[Tensor, ...]:
+    # Normalising over a batch takes two items; elsewhere one costs half as much.
+    batch = any(isinstance(module, _BatchNorm) for module in route(encoder.student, modality).modules())
+    count = 2 if batch else 1
     if modality == "image":
-        inputs: tuple[Tensor, ...] = (torch.from_numpy(encoder.resize(_pictures())),)
+        inputs: tuple[Tensor, ...] = (torch.from_numpy(encoder.resize(_pictures()[:count])),)
     else:
-        inputs = encoder.pad(encoder.tokenize(_TEXTS))
+        inputs = encoder.pad(encoder.tokenize(_TEXTS[-count:]))
     return tuple(tensor.to(encoder.mean.device) for tensor in inputs)
 
 
