@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data.image_files import image_files
-from distilvl.data.images import decode_image
+from distilvl.pictures import decode_image
 
 SIDE, COUNT, GRAIN, QUALITY = 1280, 12, 6.0, 90
 Pixels = npt.NDArray[np.float64]

@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.images import decode_image
+from distilvl.pictures import decode_image
 from distilvl.search import Encoder, index_folder, load_encoder
 from distilvl.search import nearest as nearest_module
 from distilvl.search.pictures import list_files

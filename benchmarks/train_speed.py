@@ -33,8 +33,8 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from distilvl.data.batches import Batch
-from distilvl.data.images import decode_image
 from distilvl.features import FeatureStore
+from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
 from distilvl.teachers import load_teacher

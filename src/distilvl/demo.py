@@ -16,10 +16,10 @@ from rich.table import Table
 from sentence_transformers import SentenceTransformer
 
 from distilvl.data import load_dataset
-from distilvl.data.images import decode_image
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.evaluate import Evaluation, evaluate
 from distilvl.features.prepare import prepare_features
+from distilvl.pictures import decode_image
 from distilvl.students import count_parameters
 from distilvl.teachers.demo_network import DemoTeacher
 from distilvl.training.train import train

@@ -20,6 +20,9 @@ class _Student:
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         return np.stack([np.asarray(image.resize((2, 2)).convert("L"), np.float64).ravel() + 1 for image in images])
 
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.ones((len(texts), 4))
+
 
 def test_copies_are_one_picture_and_every_bad_file_counts(tmp_path: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -33,7 +36,8 @@ def test_copies_are_one_picture_and_every_bad_file_counts(tmp_path: Path) -> Non
     for name in ("bad.jpg", "worse.jpg"):
         (photos / name).write_bytes(b"no picture")
     student: Any = _Student()
-    assert write_pictures(photos, student, out) == (2, 2)
+    pictures, left_out = write_pictures(photos, student, out)
+    assert (pictures, left_out.counts) == (2, {"cannot be decoded": 2})
     entries = json.loads((out / "index.json").read_text(encoding="utf-8"))["pictures"]
     assert [(entry["path"], entry["paths"]) for entry in entries] == [
         ("a.png", ["a.png", "deep/copy.png", "packed.bmp"]),

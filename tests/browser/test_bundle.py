@@ -20,8 +20,8 @@ import pytest
 from distilvl.browser import write_bundle
 from distilvl.browser.npm import PACKAGES
 from distilvl.data import PairDataset
-from distilvl.data.images import decode_image
 from distilvl.errors import DistilvlError
+from distilvl.pictures import decode_image
 from distilvl.runtime import Runtime
 
 pytestmark = pytest.mark.slow

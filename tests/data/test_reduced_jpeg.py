@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from distilvl.config import TrainingConfig
-from distilvl.data.images import decode_image
 from distilvl.data.pixel_files import cached_pixels
 from distilvl.data.pixels import decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
+from distilvl.pictures import decode_image
 
 
 def _photograph(kind: str = "JPEG", orientation: int = 1, size: tuple[int, int] = (1000, 600)) -> bytes:

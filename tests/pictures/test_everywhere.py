@@ -172,7 +172,8 @@ def test_the_index_and_the_server_see_what_the_readers_see(tmp_path: Path) -> No
     from distilvl.features.image_calls import image_calls
     from distilvl.features.keys import image_key
     from distilvl.search.pictures import list_files, read_picture
-    from distilvl.serving.pictures import count_pixels, decode_picture, picture_bytes
+    from distilvl.serving.pictures import count_pixels, decode_picture
+    from distilvl.serving.spelling import picture_bytes
 
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -114,8 +114,7 @@ def test_an_index_of_an_older_version_says_nothing_and_learns(photos, index) -> 
     (index.path / LEFT_OUT_NAME).unlink()
     remembered = index.path / "unreadable.json"
     values = json.loads(remembered.read_text())
-    remembered.write_text(json.dumps({path: one[:3] for path, one in values.items()}))
-    opened = Index.open(index.path)
-    assert not opened.left_out
-    opened.update(photos)
-    assert _names(opened.left_out) == ["IMG_1.HEIC", "bad.jpg"]
+    remembered.write_text(json.dumps({path: one[:3] for path, one in values["files"].items()}))
+    assert not Index.open(index.path).left_out
+    index.update(photos)
+    assert _names(index.left_out) == ["IMG_1.HEIC", "bad.jpg"]

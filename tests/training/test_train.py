@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 import distilvl
 from distilvl.data import load_dataset
 from distilvl.data.batches import Batch
-from distilvl.data.images import decode_image
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import score
 from distilvl.features.atomic import only_writer
+from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
 from distilvl.search import load_encoder
 from distilvl.students import DualEncoder, load_student

@@ -10,12 +10,12 @@ from typing import overload
 
 from PIL import Image
 
-from distilvl.data.images import decode_image
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
+from distilvl.pictures import decode_image
 from distilvl.progress import progress
 
 _BLOCK = 64

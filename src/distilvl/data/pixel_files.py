@@ -23,7 +23,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from distilvl.data.decoding import Decoding, only_images
-from distilvl.data.images import decode_image
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import PixelCache, Pixels, Resize, pixel_blocks, views_of_each
 from distilvl.errors import BadImageError, DistilvlError
@@ -32,7 +31,7 @@ from distilvl.features.items import Items
 from distilvl.features.keys import KEY_BYTES, image_key
 from distilvl.features.machine import writer_id
 from distilvl.features.views import Views
-from distilvl.pictures import DECODING_VERSION
+from distilvl.pictures import DECODING_VERSION, decode_image
 from distilvl.progress import progress
 
 FORMAT_VERSION = 1

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data import load_dataset
-from distilvl.data.images import decode_image
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import encode_dataset
@@ -27,6 +26,7 @@ from distilvl.experiments.results import CellScore, TableResult
 from distilvl.experiments.spec import Recalls
 from distilvl.features import FeatureStore, text_key
 from distilvl.features.atomic import write_atomically
+from distilvl.pictures import decode_image
 from distilvl.students import load_student
 from distilvl.teachers import load_teacher
 

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from distilvl.data import PairDataset, Record, load_dataset
-from distilvl.data.images import decode_image
 from distilvl.data.left_out import LeftOut
 from distilvl.data.left_out_file import all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
@@ -29,6 +28,7 @@ from distilvl.export.quantize import is_convolutional
 from distilvl.export.rows import TEACHER, TORCH, Export, Row
 from distilvl.export.sensitivity import Lower, layer_errors
 from distilvl.export.teacher import stored_rsum
+from distilvl.pictures import decode_image
 from distilvl.runtime import Manifest, Runtime
 from distilvl.runtime.manifest import File, Towers, file_hash
 from distilvl.students import DualEncoder, load_student

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from PIL import Image
 
-from distilvl.data.images import decode_image
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features.keys import image_key
 from distilvl.features.views import ViewedImage
+from distilvl.pictures import decode_image
 
 # What one call of the teacher may hold: enough for any batch, few enough for a lively progress bar, and of
 # large pictures no more than 0.75 GB of RGB. Calls never cross a shard, so a resumed run makes the same ones.

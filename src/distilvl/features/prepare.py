@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distilvl.data.images import decode_image
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features.ensemble import is_ensemble
@@ -16,6 +15,7 @@ from distilvl.features.ray_cluster import Cluster
 from distilvl.features.ray_engine import extract_with_ray
 from distilvl.features.store import FeatureStore
 from distilvl.features.views import Views, with_views
+from distilvl.pictures import decode_image
 from distilvl.teachers.arrays import is_array_folder
 from distilvl.teachers.import_spec import is_import
 from distilvl.teachers.imports import load_import

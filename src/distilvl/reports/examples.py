@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.images import decode_image
 from distilvl.data.records import Record
+from distilvl.pictures import decode_image
 from distilvl.reports.gallery import Floats, Gallery, Integers, View
 
 THUMBNAIL = 160

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilvl.data.images import decode_image
 from distilvl.errors import DistilvlError
 from distilvl.experiments.cost import BATCH, Cost, StudentEncoder, measure_cost
 from distilvl.features import FeatureStore
+from distilvl.pictures import decode_image
 from distilvl.reports.gallery import Gallery
 from distilvl.reports.memory import Memory, measure_memory
 from distilvl.reports.run import Run

@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from distilvl.data.image_files import SPECIAL, image_files
-from distilvl.data.images import BAD_IMAGE_REMEDY, decode_image
 from distilvl.data.left_out import MISSING, NOT_DECODED, NOT_READ, LeftOut
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
+from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image
 from distilvl.search.exif import capture_time
 
 THUMBNAIL_SIDE = 256

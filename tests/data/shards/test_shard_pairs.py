@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from distilvl.data import load_dataset
-from distilvl.data.images import decode_image
 from distilvl.data.inspection import inspect_dataset
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import is_webdataset, one_split, open_split
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.pictures import decode_image
 
 Picture = Callable[[int], bytes]
 

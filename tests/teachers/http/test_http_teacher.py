@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilvl.data.images import decode_image
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, estimate_features, extract_features
+from distilvl.pictures import decode_image
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.http import DIALECTS, HttpTeacher
 from distilvl.teachers.piecewise import PiecewiseTeacher, UnansweredError

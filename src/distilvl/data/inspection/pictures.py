@@ -11,12 +11,11 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.images import decode_image
 from distilvl.data.inspection.perceptual import perceptual_hash, thumbnail
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError
 from distilvl.features.keys import image_key
-from distilvl.pictures import full_size, read_header
+from distilvl.pictures import decode_image, full_size, read_header
 from distilvl.progress import progress
 
 _BLOCK = 256

@@ -11,7 +11,6 @@ from itertools import islice, takewhile
 from pathlib import PurePosixPath
 
 from distilvl.data.faults import Faults
-from distilvl.data.images import BAD_IMAGE_REMEDY
 from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import dataset_of
 from distilvl.data.records import PairDataset, Record
@@ -23,6 +22,7 @@ from distilvl.data.shards.patterns import Shard, find_shards
 from distilvl.data.shards.tar import samples
 from distilvl.data.specs import Spec
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.pictures import BAD_IMAGE_REMEDY
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from distilvl.data.images import decode_image
-from distilvl.data.left_out import NO_CAPTION, NOT_DECODED
+from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.shards import EpochOrder
-from distilvl.data.shards.captions import captions_of
+from distilvl.data.shards.captions import captions_of, reason_of
 from distilvl.data.shards.tar import Sample
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.features import image_key, text_key
 from distilvl.features.views import WHOLE, Views
+from distilvl.pictures import decode_image
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.sources.passed import Passed
 
@@ -91,7 +91,7 @@ class BatchDecoder:
             except DistilvlError as error:
                 if not self.skip_bad:
                     raise
-                reason = (error.reason or NOT_DECODED) if isinstance(error, BadImageError) else NO_CAPTION
+                reason = (error.reason or NOT_DECODED) if isinstance(error, BadImageError) else reason_of(error)
                 skipped.append(Passed(reason, sample.where, str(error)))
                 continue
             key = image_key(sample.image.data)
