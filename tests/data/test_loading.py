@@ -158,3 +158,27 @@ def test_a_question_mark_in_a_name(folder: Path):
     (folder / "captions.csv").write_text(LISTS["captions.csv"])
     place = folder.rename(folder.parent / "what?image=x")
     assert len(load_dataset(str(place))) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_list_of_an_image_folder_of_hugging_face_is_read(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    lines = {"csv": "file_name,text\na.png,a dog\n", "jsonl": '{"file_name": "a.png", "text": "a dog"}\n'}
+    (tmp_path / f"metadata.{kind}").write_text(lines[kind])
+    (record,) = load_dataset(tmp_path)
+    assert (record.image_id, record.captions) == ("a.png", ("a dog",))
+
+
+def test_two_spellings_of_one_path_are_one_image(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "captions.csv").write_text("image,caption\n./a.png,one\na.png,two\n.//a.png,three\n")
+    (record,) = load_dataset(tmp_path)
+    assert (record.image_id, record.captions) == ("./a.png", ("one", "two", "three"))
+
+
+def test_shards_that_are_compressed_or_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train-000.tar.gz").write_bytes(b"x")
+    with pytest.raises(DistilvlError, match=r"holds no \.tar file; left out 1 \(a compressed shard.*train-000\.tar\.gz"):
+        load_any(f"webdataset:{tmp_path}")
+    with pytest.raises(DistilvlError, match="no shard and no folder"):
+        load_any(f"webdataset:{tmp_path / 'nowhere'}")

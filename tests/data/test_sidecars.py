@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from distilvl.data import load_dataset
 from distilvl.data.left_out import MISSING, NO_CAPTION
@@ -92,3 +93,32 @@ def test_a_folder_of_pictures_that_are_not_read_says_so(tmp_path: Path) -> None:
         (tmp_path / f"{k}.NEF").write_bytes(b"x")
     with pytest.raises(DistilvlError, match=r"no images, only what is not read: 3 \(RAW \(\.nef\).*0\.NEF, 1\.NEF"):
         load_dataset(tmp_path, skip_bad=True)
+
+
+def _pictures(folder: Path, *names: str) -> None:
+    for k, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (k, 40, 80)).save(path)
+        path.with_suffix(".txt").write_text(f"caption {k}")
+
+
+def test_an_image_outside_of_the_splits_folders_does_not_undo_them(tmp_path: Path):
+    _pictures(tmp_path, "Train/a.png", "train/b.png", "TEST/c.png", "cover.png", "extra/d.png")
+    with pytest.raises(DistilvlError, match=r"cover\.png lies in none of the folders .* --skip-bad"):
+        read_sidecars(tmp_path)
+    dataset = read_sidecars(tmp_path, skip_bad=True)
+    assert dataset.splits == {"test": 1, "train": 2}
+    assert [Path(name).name for name, _ in dataset.left_out.items()] == ["cover.png", "d.png"]
+
+
+def test_a_class_that_is_called_train_is_no_split(tmp_path: Path):
+    _pictures(tmp_path, "train/a.png", "ship/b.png")
+    assert len(read_sidecars(tmp_path)) == 2
+
+
+def test_a_list_under_another_name_is_named(tmp_path: Path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "annotations.json").write_text("{}")
+    with pytest.raises(DistilvlError, match=r"There is annotations\.json: if it is the list, give its path"):
+        read_sidecars(tmp_path)

@@ -71,3 +71,28 @@ def test_names_of_images():
     long = 300 * "x" + "/photo.jpg"
     with pytest.raises(DistilvlError, match=r"'…x+/photo\.jpg'"):
         ask(Fails(lambda _: True), "image", [0], [long])
+
+
+class _Clears:
+    name, revision, dim = "clears", "1", 2
+
+    def encode_texts(self, texts: list[str]) -> list[list[float]]:
+        rows = [[1.0, len(text)] for text in texts]
+        texts.clear()
+        return rows
+
+
+class _Exits(_Clears):
+    def encode_texts(self, texts: list[str]) -> list[list[float]]:
+        raise SystemExit(0)
+
+
+def test_what_a_teacher_does_to_its_list_changes_nothing() -> None:
+    texts = ["a", "bb"]
+    assert ask(_Clears(), "text", texts, texts).tolist() == [[1.0, 1.0], [1.0, 2.0]]
+    assert texts == ["a", "bb"]
+
+
+def test_a_teacher_that_ends_the_program_is_named() -> None:
+    with pytest.raises(DistilvlError, match=r"class _Exits\) failed in encode_texts at 'a': SystemExit"):
+        ask(_Exits(), "text", ["a"], ["a"])

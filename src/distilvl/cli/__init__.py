@@ -36,8 +36,13 @@ def main() -> None:
     try:
         app()
     except DistilvlError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {_printable(' '.join(str(error).split()))}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues.\n")
         sys.exit(130)
+
+
+def _printable(text: str) -> str:
+    """`text` with control characters as escapes: what a file or a teacher brings must not reach the terminal raw."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

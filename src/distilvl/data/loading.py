@@ -140,6 +140,9 @@ def _load_folder(folder: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
         return read_hub(str(folder), chosen=spec.columns, skip_bad=skip_bad)
     lists = sorted(folder.glob("dataset*.json"))
     lists += [path for kind in ("jsonl", "csv", "tsv") if (path := folder / f"captions.{kind}").is_file()]
+    # What Hugging Face calls the list of an image folder; it counts where nothing else can be meant.
+    if not lists and not any(folder.glob("*.txt")):
+        lists = [path for kind in ("jsonl", "csv") if (path := folder / f"metadata.{kind}").is_file()]
     if len(lists) > 1:
         raise DistilvlError(
             f"the folder {folder} holds several lists: {', '.join(path.name for path in lists)}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from distilvl.data.faults import BadItemError, Faults
@@ -36,6 +37,7 @@ class Row:
 class _Entry:
     """What the rows seen so far say about one image."""
 
+    key: str
     image: ImageSource
     captions: list[str] = field(default_factory=list)
     split: str | None = None
@@ -58,7 +60,8 @@ def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]
         faults.attempt(lambda row=row: _take(row, entries))  # type: ignore[misc]
     some = any(entry.split for entry in entries.values())
     records = []
-    for key, entry in entries.items():
+    for entry in entries.values():
+        key = entry.key
         if some and entry.split is None:
             faults.add(_without_split(source, key, entry.image.name))
         else:
@@ -69,11 +72,12 @@ def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]
 
 def _take(row: Row, entries: dict[str, _Entry]) -> None:
     """Add a row to the entry of its image; none of it if any of it is bad."""
-    entry = entries.get(row.key) or _Entry(row.image)
+    place = PurePosixPath(row.key).as_posix() if "./" in row.key or "//" in row.key else row.key
+    entry = entries.get(place) or _Entry(row.key, row.image)
     captions = clean_captions(row.captions, row.where)
     split = _agreed(entry.split, row.split, "split", row.where)
     image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
-    entries[row.key] = entry
+    entries[place] = entry
     entry.captions += captions
     entry.split, entry.image_id = split, image_id
 

@@ -20,15 +20,16 @@ from distilvl.errors import DistilvlError
 TEXT_ALONE = "a text file without an image"
 
 _SPLITS = ("train", "val", "test")
+_LISTS = (".csv", ".json", ".jsonl", ".tsv", ".txt")
 
 
 def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     """The dataset of an image folder whose captions stand in text files beside the images, one caption a line.
 
-    Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at
-    the top, these are the splits; else the images are divided by a hash of their path (`split_of`). The names of
-    other folders, such as classes, are no captions. What `scan_folder` passes over and text files without an image are
-    counted in `left_out`.
+    Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at the
+    top, in small or large letters, these are the splits; an image outside of them is bad where there are two of them.
+    Else the images are divided by a hash of their path (`split_of`). The names of other folders, such as classes, are
+    no captions. What `scan_folder` passes over and text files without an image are counted in `left_out`.
 
     Args:
         folder: of the images.
@@ -52,7 +53,7 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
         raise DistilvlError(
             f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions.",
             "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
-            "unpaired:DIR,FILE.",
+            f"unpaired:DIR,FILE.{_lists_there(folder)}",
         )
     faults = Faults(folder.resolve().name, skip_bad=skip_bad)
     faults.left_out.update(found.left_out)
@@ -68,7 +69,12 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
             captions[name] = held
     faults.check(len(images))
     splits = {name: _split(name) for name in captions}
-    known = None not in splits.values()
+    # One folder that happens to be called `train` among others is a class, such as of railways.
+    known = None not in splits.values() or len(set(splits.values()) - {None}) > 1
+    for name in [name for name, split in splits.items() if known and split is None]:
+        faults.add(_without_split(str(folder / name)))
+        del captions[name]
+    faults.check(len(images))
     rows = (
         Row(str(folder / name), name, FileImage(str(folder / name)), held, splits[name] if known else None)
         for name, held in captions.items()
@@ -100,6 +106,21 @@ def _captions(folder: Path, name: str, text: str | None) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
+def _lists_there(folder: Path) -> str:
+    """A sentence on files that may be the list of captions, under a name of their own; empty if there is none."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _LISTS and path.is_file())
+    return f" There is {names[0]}: if it is the list, give its path." if names else ""
+
+
+def _without_split(name: str) -> BadItemError:
+    return BadItemError(
+        f"{name} lies in none of the folders that are the splits",
+        "Move it into one of them.",
+        name=name,
+        reason="in no split's folder, where other images are in one",
+    )
+
+
 def _split(name: str) -> str | None:
-    split = usual_split(name.split("/")[0])
+    split = usual_split(name.split("/")[0].lower())
     return split if "/" in name and split in _SPLITS else None

@@ -49,8 +49,8 @@ class DualEncoder(nn.Module):
         # Pixels stay uint8 until they are on the device; scale and shift are folded into one affine step.
         scale = 1 / processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
         normalize = getattr(processor, "do_normalize", True)
-        mean = torch.tensor(processor.image_mean if normalize else [0.0] * 3)
-        std = torch.tensor(processor.image_std if normalize else [1.0] * 3)
+        mean = _of_channels(processor.image_mean if normalize else 0.0)
+        std = _of_channels(processor.image_std if normalize else 1.0)
         self.register_buffer("mean", (mean * scale).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", (std * scale).view(1, 3, 1, 1), persistent=False)
 
@@ -211,3 +211,8 @@ def _layers(tower: nn.Module) -> list[list[nn.Parameter]]:
         if parameter.requires_grad:
             found.setdefault(depth, []).append(parameter)
     return [found[depth] for depth in sorted(found)]
+
+
+def _of_channels(value: float | Sequence[float]) -> Tensor:
+    """One number for each of red, green and blue; processors may have a single one for all."""
+    return torch.tensor(value).expand(3)

@@ -84,7 +84,7 @@ def _try_images(encoder: DualEncoder, pictures: Sequence[Image.Image]) -> Tensor
         )
     pixels = torch.from_numpy(encoder.resize(pictures))
     rows = _twice(encoder, "image", (pixels,))
-    expected = torch.as_tensor(tower.preprocess(list(pictures))["pixel_values"])
+    expected = torch.as_tensor(tower.preprocess(list(pictures))["pixel_values"]).float()
     # Training rounds to whole numbers after resizing.
     if not torch.allclose((pixels - encoder.mean) / encoder.std, expected, atol=0.1):
         raise _refused(

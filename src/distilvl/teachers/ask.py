@@ -38,11 +38,12 @@ def ask(
     method = "encode_images" if modality == "image" else "encode_texts"
     encode: Callable[[Any], object] = getattr(teacher, method)
     try:
-        output = encode(items)
+        # A list of its own: what a teacher does to it must not change ours.
+        output = encode(list(items))
     except DistilvlError:
         raise
     # Anything at all can go wrong in code that is not ours.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where, remedy = named(names, modality), "Mend the teacher, or leave that item out."
         if find_fault and len(items) > 1:
             alone = _at_fault(encode, items)
@@ -124,7 +125,7 @@ def _at_fault(encode: Callable[[Any], object], items: Sequence[Any]) -> int | No
 
 def _fails(encode: Callable[[Any], object], items: Sequence[Any]) -> bool:
     try:
-        encode(items)
-    except Exception:  # whatever it was the first time
+        encode(list(items))
+    except (Exception, SystemExit):  # whatever it was the first time
         return True
     return False

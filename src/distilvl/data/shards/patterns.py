@@ -15,6 +15,9 @@ from distilvl.data.remote import AnyPath, is_remote, remote_files
 from distilvl.data.specs import Spec
 from distilvl.errors import DistilvlError
 
+PACKED_SHARD = "a compressed shard, which is not read; decompress it"
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -83,6 +86,9 @@ def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
     folder = Path(place)
     if folder.is_dir():
         found: list[AnyPath] = []
+        for path in sorted([*folder.rglob("*.tar.*"), *folder.rglob("*.tgz")]):
+            if path.name.lower().endswith(_PACKED):
+                left_out.add(PACKED_SHARD, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*.tar")):
             within = path.relative_to(folder)
             reason = next((reason for part in within.parts if (reason := kept_out(part))), "")
@@ -90,6 +96,11 @@ def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
                 left_out.add(reason, within.as_posix())
             else:
                 found.append(path)
+        if not found and left_out:
+            raise DistilvlError(
+                f"the folder {place} holds no .tar file; left out {'; '.join(left_out.lines())}.",
+                "Decompress the shards.",
+            )
         return _checked(found, place)
     return _checked([path for name in _braces(place) for path in _globbed(name)], place)
 
@@ -112,11 +123,11 @@ def _globbed(name: str) -> list[AnyPath]:
 def _checked(paths: list[AnyPath], place: str) -> list[AnyPath]:
     if not paths:
         raise DistilvlError(f"webdataset:{place} names no shards.", "Give a folder of .tar files, or a pattern.")
-    odd = [path for path in paths if path.suffix.lower() != ".tar"]
-    if odd:
-        raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
     missing = [path for path in paths if isinstance(path, Path) and not path.is_file()]
     if missing:
         count = f"{len(missing)} of {len(paths)} are missing"
-        raise DistilvlError(f"there is no shard {missing[0]} ({count}).", "Check the pattern.")
+        raise DistilvlError(f"there is no shard and no folder {missing[0]} ({count}).", "Check the path.")
+    odd = [path for path in paths if path.suffix.lower() != ".tar"]
+    if odd:
+        raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
     return paths
