@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def test_what_would_train_to_nothing_is_refused(
 ) -> None:
     with pytest.raises(DistilvlError, match=reason):
         try_student(encoder_of(tower, *overrides, **towers))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"image_mean": 0.5, "image_std": 0.5}, {"do_rescale": False, "do_normalize": False}, {"do_normalize": False}],
+)
+def test_odd_settings_of_a_processor_are_trained_as_they_are_encoded(
+    tower: Tower, tmp_path: Path, fields: dict[str, object]
+) -> None:
+    """One number for all channels, and pixels that stay whole numbers."""
+    folder = shutil.copytree(tower("ViT"), tmp_path / "odd")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    encoder = encoder_of(lambda name: folder if name == "ViT" else tower(name))
+    try_student(encoder, reload=False)
+    picture = Image.effect_noise((32, 32), 60).convert("RGB")
+    ours = encoder.encode_images(torch.from_numpy(encoder.resize([picture])))[0].detach().numpy()
+    np.testing.assert_allclose(ours, encoder.student.encode([picture])[0], atol=1e-5)
 
 
 def test_weights_that_are_not_finite_are_refused(tower: Tower) -> None:
