@@ -178,9 +178,7 @@ def test_two_spellings_of_one_path_are_one_image(tmp_path: Path) -> None:
 
 def test_shards_that_are_compressed_or_not_there_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-000.tar.gz").write_bytes(b"x")
-    with pytest.raises(
-        DistilvlError, match=r"no \.tar file; left out 1 \(a compressed shard.*train-000\.tar\.gz"
-    ):
+    with pytest.raises(DistilvlError, match=r"no \.tar file; left out 1 \(a compressed shard.*train-000\.tar\.gz"):
         load_any(f"webdataset:{tmp_path}")
     with pytest.raises(DistilvlError, match="no shard and no folder"):
         load_any(f"webdataset:{tmp_path / 'nowhere'}")

@@ -200,6 +200,19 @@ def test_a_finished_run_is_returned_and_another_config_refused(
         _train(pictures, teacher, student_yaml, out, "training.epochs=2")
 
 
+def test_a_finished_run_whose_data_changed_says_so(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
+    with caplog.at_level("WARNING", "distilvl"):
+        _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
+        assert "data changed" not in caplog.text
+        path = pictures / "captions.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace("box number 3", "box of number 3"), encoding="utf-8")
+        _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
+    assert "images or captions of the data changed since" in caplog.text
+
+
 def test_the_saved_config_runs_the_run_again(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
     _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1")
     distilvl.train(recipe=str(tmp_path / "first" / "config.yaml"), out=tmp_path / "second", accelerator="cpu")

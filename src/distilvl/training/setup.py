@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_spli
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.few import few_images
 from distilvl.features import FeatureStore
-from distilvl.features.items import Items
+from distilvl.features.items import Items, captions_of, images_of
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.prepare import prepare_features
 from distilvl.features.views import Views
@@ -50,6 +51,16 @@ class Splits:
     def captions(self) -> Collection[str]:
         """Of all that is learnt from."""
         return self.train.captions if self.extra is None else [*self.train.captions, *self.extra.captions]
+
+    @property
+    def listing(self) -> str:
+        """A hash of names and captions of all images that are held in memory; nobody looks at their pixels."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.val, self.extra):
+            if part is not None and not isinstance(part, ShardSplit):
+                for text in (*(name for name, _ in images_of(part)), "", *captions_of(part), ""):
+                    digest.update(f"{len(text)} {text}".encode())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -116,10 +116,21 @@ def train_config(
         folder = rank_zero_first(fabric, lambda: _hold(out, config, held) if first else RunFolder(out))
         if folder.result.is_file():
             logger.info("%s is finished; its result is %s", out, folder.result)
+            _warn_of_other_data(out, json.loads(folder.result.read_text(encoding="utf-8")), splits)
             return load_student(folder.student)
         require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
         return _run(config, splits, folder, shared, fabric, precision, listeners)
+
+
+def _warn_of_other_data(out: Path, result: Mapping[str, Any], splits: Splits) -> None:
+    """Say so if a finished run, which is not repeated, was made of other images or captions."""
+    if "listing" in result and result["listing"] != splits.listing:
+        logger.warning(
+            "images or captions of the data changed since %s was made; its student is of the old ones. Choose another "
+            "--out to train on the new ones.",
+            out,
+        )
 
 
 def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
@@ -170,6 +181,7 @@ def _run(
             "processes": fabric.world_size,
             "precision": precision,
             "skipped_images": setup.skipped_images,
+            "listing": splits.listing,
             "left_out": all_left_out(left_out).as_dict(),
             **({} if note is None else {"note": note}),
         }
