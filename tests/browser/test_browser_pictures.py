@@ -45,3 +45,18 @@ def test_copies_are_one_picture_and_every_bad_file_counts(tmp_path: Path) -> Non
     ]
     assert (out / "vectors.bin").stat().st_size == 2 * 4 * 2
     assert len(list((out / "thumbnails").iterdir())) == 2
+
+
+def test_pictures_that_differ_in_a_spot_are_two(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    out.mkdir()
+    image = Image.new("RGB", (3000, 3000), "white")
+    image.save(photos / "a.png")
+    image.save(photos / "packed.bmp")
+    image.putpixel((1500, 1500), (255, 255, 254))
+    image.save(photos / "b.png")
+    student: Any = _Student()
+    assert write_pictures(photos, student, out)[0] == 2
+    entries = json.loads((out / "index.json").read_text(encoding="utf-8"))["pictures"]
+    assert [entry["paths"] for entry in entries] == [["a.png", "packed.bmp"], ["b.png"]]

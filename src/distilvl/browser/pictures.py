@@ -94,9 +94,11 @@ def _batches(photos: Path, left_out: LeftOut, copies: dict[str, list[str]]) -> I
 
 
 def _pixels(picture: Picture) -> bytes:
-    """A hash of size and thumbnail, which are equal where only the EXIF or the packing of a file is another."""
+    """A hash of all pixels, which are equal where only the EXIF or the packing of a file is another."""
     assert picture.image is not None
-    return hashlib.sha256(repr(picture.image.size).encode() + picture.thumbnail).digest()
+    if full_size(picture.image) != picture.image.size:
+        return picture.id.encode()  # decoded smaller, where different pictures may become equal
+    return hashlib.sha256(repr(picture.image.size).encode() + picture.image.tobytes()).digest()
 
 
 def _entry(picture: Picture, photos: Path) -> dict[str, Any]:

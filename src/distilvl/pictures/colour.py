@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from distilvl.pictures.profiles import to_srgb
@@ -62,6 +63,17 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     Mode I says nothing of its range; what has no value above 255 was made of 8 bits, but in a PGM, which says more.
     """
     values = np.asarray(image)
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        # Compared as deep as the file has it; of the upper 8 bits alone, other values would be transparent, too.
+        opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+        grey = _upper_bits(image, values).convert("LA")
+        grey.putalpha(opaque)
+        return grey
+    return _upper_bits(image, values)
+
+
+def _upper_bits(image: Image.Image, values: npt.NDArray[np.integer]) -> Image.Image:
     if image.mode == "I" and image.format != "PPM" and values.size and 0 <= values.min() <= values.max() <= 0xFF:
         return Image.fromarray(values.astype(np.uint8))
     if values.size and (values.min() < 0 or values.max() > 0xFFFF):

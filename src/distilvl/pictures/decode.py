@@ -15,11 +15,12 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from distilvl.errors import BadImageError, TooManyPixelsError
 from distilvl.pictures import jpeg, png
 from distilvl.pictures.colour import UnknownRangeError, to_rgb
+from distilvl.pictures.depths import as_meant, require_whole_samples, widen_transparency
 from distilvl.pictures.formats import image_suffixes
 from distilvl.pictures.limits import LONGEST, pillows_limit_lifted
 from distilvl.pixel_limit import MAX_PIXELS_VARIABLE, max_pixels
 
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 """Another one when the same bytes may give another picture, or one where there was none."""
 
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
@@ -100,9 +101,9 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
 
     Raises:
         TooManyPixelsError: by its header it has more pixels than `max_pixels()`.
-        BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a strip with one side more
-            than 100 times the other, or a JPEG of more than 100 scans; the last two are found before the pixels are
-            looked at.
+        BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a TIFF of uncompressed
+            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans;
+            the last three are found before the pixels are looked at.
     """
     if not data:
         raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
@@ -121,15 +122,19 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     gives is, is returned itself.
 
     Raises:
-        BadImageError: of unknown range (F, or I with more than 16 bits), or a file that PIL opened and cannot decode.
+        BadImageError: of unknown range (F, or I with more than 16 bits), a TIFF of uncompressed 16-bit planes, or a
+            file that PIL opened and cannot decode.
     """
     try:
         profile = image.info.get("icc_profile")
+        require_whole_samples(image)
+        widen_transparency(image)  # before `_turn`, which loads a PNG: its EXIF may come after its pixels
         turn = _turn(image)
         if image.mode == "RGB" and profile is None and turn is None and "transparency" not in image.info:
             return image
         image.load()
-        return _finished(image if turn is None else image.transpose(turn), profile)
+        meant = as_meant(image)
+        return _finished(meant if turn is None else meant.transpose(turn), profile)
     except UnknownRangeError as error:
         raise BadImageError(f"{name} holds {error}.", "Convert it to 8 bits a channel first.") from error
     except _DAMAGED as error:
@@ -179,10 +184,12 @@ def _decoded(data: bytes, name: str, at_least: int | None, most: int) -> Image.I
     whole = image.size
     if jpeg.is_jpeg(data) and jpeg.has_too_many_scans(data):
         raise BadImageError(f"{name} has more than {jpeg.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
+    require_whole_samples(image)
     image = _loaded(image, data, at_least)
     turn = _turn(image)
     profile = profile or image.info.get("icc_profile")
-    found = _finished(image if turn is None else image.transpose(turn), profile)
+    meant = as_meant(image)
+    found = _finished(meant if turn is None else meant.transpose(turn), profile)
     if image.format in _JPEGS and image.size != whole:
         found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE else whole
     return found
@@ -272,6 +279,7 @@ def _ends_blank(image: Image.Image) -> bool:
 
 
 def _load(image: ImageFile.ImageFile, at_least: int | None) -> ImageFile.ImageFile:
+    widen_transparency(image)
     divisor = _divisor(image.size, at_least)
     if divisor > 1:
         image.draft(None, (max(1, image.width // divisor), max(1, image.height // divisor)))

@@ -73,10 +73,14 @@ def write_model_card(
         "## How to use it",
         fenced(usage(folder), "python"),
         "A string that names an image file is read as an image, and `PIL.Image` objects work, too; images and texts go "
-        "into separate calls. It needs `pip install sentence-transformers pillow`. Pictures of any mode are converted, "
-        "transparent parts laid on white, with two exceptions: turn a picture with an EXIF orientation upright first, "
-        "`PIL.ImageOps.exif_transpose(image)`, and make 8 bits of 16, "
-        '`Image.fromarray((np.asarray(image) >> 8).astype("uint8"))`.',
+        "into separate calls. It needs `pip install sentence-transformers pillow`. Pictures of most modes are "
+        "converted, transparent parts of `PIL.Image` objects laid on white. What is not done is to be done first:\n\n"
+        "- an object with an EXIF orientation: `PIL.ImageOps.exif_transpose(image)`\n"
+        "- 16 bits, with `import numpy` and `from PIL import Image`: "
+        '`Image.fromarray((numpy.asarray(image) >> 8).astype("uint8"))`\n'
+        "- a colour profile: `PIL.ImageCms.profileToProfile`\n"
+        "- transparent parts of a file that is given by its path: give `PIL.Image.open(path)` instead\n"
+        '- modes RGBa and La: `image.convert("RGBA")`, `image.convert("LA")`',
         "## Measured",
         _scores(result, intervals or {}),
         "## How it was made",

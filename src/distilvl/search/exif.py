@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -32,13 +33,21 @@ _TIFF_XMP = 700
 _LONGEST_XMP = 1 << 20
 
 _DATE = r"(\d{4})\s*([-:/. ])\s*(\d{1,2})\s*\2\s*(\d{1,2})(?!\d)"
-_CLOCK = r"(\d{1,2})\s*[:.\-h]\s*(\d{1,2})(?:\s*[:.\-m]\s*(\d{1,2})(?!\d))?"
-_SPACED = re.compile(rf"{_DATE}(?:(?:[T\s:,_]+|-){_CLOCK}(.*))?", re.A | re.I | re.S)
-_PACKED = re.compile(r"(\d{4})()(\d\d)(\d\d)(?:[T\s_-]*(\d\d)(\d\d)(\d\d)?(?!\d)(.*))?", re.A | re.I | re.S)
+_HALF = r"a\.?\s?m\.?|p\.?\s?m\.?|[ap]\.?|[πμ]\.?\s?μ\.?|上午|下午|오전|오후|午前|午後"
+_REST = rf"s?(?:[.:,]\d+)?\s*({_HALF})?\s*(?:(?:z|utc|gmt|[a-z]{{1,4}}t)?\s*(?:[+-]\d\d?(?::?\d\d){{0,2}})?)"
+_CLOCKS = tuple(
+    re.compile(clock + _REST, re.A | re.S)
+    for clock in (
+        r"(\d{1,2})\s*([:.\-])\s*(\d{1,2})(?:\s*\2\s*(\d{1,2}))?",
+        r"(\d{1,2})\s*(h)\s*(\d{1,2})(?:\s*m\s*(\d{1,2}))?",
+        r"(\d\d)()(\d\d)(\d\d)?",
+    )
+)
+_NO_CLOCK = re.compile(r"[t\s:,._/-]*(?:z|\+\d\d:?\d\d)?")
+_SPACED = re.compile(rf"{_DATE}(?:(?:[t\s:,_]+|-)({_HALF})?\s*(\d.*))?(.*)", re.A | re.S)
+_PACKED = re.compile(rf"(\d{{4}})()(\d\d)(\d\d)(?:[t\s_-]*({_HALF})?\s*(\d.*))?(.*)", re.A | re.S)
 _ASCTIME = re.compile(r"[a-z]{3},?\s+([a-z]{3})\s+(\d{1,2})\s+(\d\d?):(\d\d):(\d\d)\s+(\d{4})", re.A | re.I)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MORNING, _AFTERNOON = ("am", "a.m.", "上午", "오전", "午前"), ("pm", "p.m.", "下午", "오후", "午後")
-
 # Before photography, and far from now, are the zeros of some clock: 0001, 1601, 9999.
 _FIRST_YEAR, _LAST_YEAR = 1800, 2199
 
@@ -61,8 +70,9 @@ def parse_time(value: object) -> datetime | None:
 
     Read are other separators or none, numbers without their zero, a time without seconds or none, fractions, zones,
     24:00:00 (which begins the next day; 24:15:00 is how clocks from 1 to 24 write a quarter past midnight), clocks of
-    twelve hours, C's `Fri Jul 30 18:05:09 2021`, and what a NUL and anything after it follow. Years have four digits
-    and come first: what could be read in two ways is not read.
+    twelve hours with their half of the day before or behind, C's `Fri Jul 30 18:05:09 2021`, and what a NUL and
+    anything after it follow. Years have four digits and come first: what could be read in two ways, or has a part that
+    is not understood, is not read.
     """
     if isinstance(value, tuple | list):
         value = next(iter(value), None)
@@ -71,16 +81,22 @@ def parse_time(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     text = value.lstrip(" \0\t\r\n\"'\ufeff").split("\0")[0].strip(" \t\r\n\"'")[:60]
-    if found := _ASCTIME.match(text):
+    text = unicodedata.normalize("NFKC", text).lower().strip()  # blanks, digits and letters have several codes
+    if found := _ASCTIME.fullmatch(text):
         month, day, hour, minute, second, year = found.groups()
         if month.lower() not in _MONTHS:
             return None
         return _time(year, str(1 + _MONTHS.index(month.lower())), day, hour, minute, second, "")
-    found = _PACKED.fullmatch(text) or _SPACED.match(text)
+    found = _SPACED.fullmatch(text) or _PACKED.fullmatch(text)
     if found is None:
         return None
-    year, _, month, day, hour, minute, second, rest = found.groups()
-    return _time(year, month, day, hour, minute, second, rest)
+    year, _, month, day, before, clock, rest = found.groups()
+    if clock is None:
+        return _time(year, month, day, None, None, None, "") if _NO_CLOCK.fullmatch(rest) else None
+    shown = next((match for pattern in _CLOCKS if (match := pattern.fullmatch(clock))), None)
+    if shown is None or (before and shown[5]):
+        return None
+    return _time(year, month, day, shown[1], shown[3], shown[4], before or shown[5] or "")
 
 
 def _written(image: Image.Image) -> Iterator[object]:
@@ -106,15 +122,17 @@ def _tiff_xmp(image: Image.Image) -> object:
 
 
 def _time(
-    year: str, month: str, day: str, hour: str | None, minute: str | None, second: str | None, rest: str | None
+    year: str, month: str, day: str, hour: str | None, minute: str | None, second: str | None, half: str
 ) -> datetime | None:
-    """The time of these digits; None if no clock shows them."""
+    """The time of these digits, of the `half` of the day that is written; None if no clock shows them."""
     if not _FIRST_YEAR <= int(year) <= _LAST_YEAR:
         return None
     hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
-    half = re.sub(r"^[.:,]\d+", "", (rest or "").strip()).strip().lower()
-    if half.startswith((*_MORNING, *_AFTERNOON)) and 1 <= hours <= 12:
-        hours = hours % 12 + 12 * half.startswith(_AFTERNOON)
+    if half:
+        afternoon = half[0] in "pμ" or half in ("下午", "오후", "午後")
+        if hours > (23 if afternoon else 12):
+            return None
+        hours = hours if hours > 12 else hours % 12 + 12 * afternoon
     if hours == 24 and (minutes or seconds):
         hours = 0  # clocks that count from 1 to 24 show the first hour of a day so
     if hours > 24 or minutes > 59 or seconds > 60:
