@@ -94,7 +94,7 @@ def _from_text(entry: str, modality: Modality | None, param: str) -> Item:
             remedy = 'Send the picture itself as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
             raise Fault(422, f"{message} {remedy}", code="invalid_image", param=param)
         if found is Likeness.WRAPPED:
-            message = f"{param} has a picture in a spelling that is not read."
+            message = f"{param} has a picture in a spelling that is not read, or looks like encoded data."
             remedy = 'Send it alone as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
             raise Fault(422, f"{message} {remedy}", code="invalid_image", param=param)
         modality = "image" if found is Likeness.PICTURE else "text"
