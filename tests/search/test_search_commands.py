@@ -107,6 +107,8 @@ def test_an_index_and_a_picture_are_found_however_their_accents_are_composed(pho
         (["x", "--since", "soon"], "since is 'soon'"),
         (["x", "--since", "2021", "--until", "2020"], "no time"),
         (["FILE"], "--image"),
+        (["x", "--folder", "nosuch"], "no photograph in a folder 'nosuch'. It has some in "),
+        (["x", "--weight", "0.5"], "not both"),
     ],
     ids=str,
 )

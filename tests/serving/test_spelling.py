@@ -267,3 +267,29 @@ def test_a_hostile_string_takes_little_time(text: str) -> None:
     start = time.perf_counter()
     likeness(text)
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": 5, "content": "a dog"}, "role"),
+        ({"role": ["user"], "content": "a dog"}, "role"),
+        ({"role": "user", "name": 5, "content": "a dog"}, "name"),
+        ({"role": "user", "content": [{"type": "text", "text": "a dog", "detail": "low"}]}, "detail"),
+        ({"content": [{"image_url": {"url": _PNG, "detail": 5}}]}, "image_url.detail"),
+        ({"content": [{"type": "input_image", "image_url": _PNG, "detail": []}]}, "detail"),
+    ],
+    ids=str,
+)
+def test_fields_of_chats_of_a_wrong_kind_are_refused_by_name(served: Any, message: dict[str, Any], param: str) -> None:
+    answer = served.client.post("/v1/embeddings", json={"model": "tiny", "messages": [message]})
+    assert served.refusal(answer, 422)["param"] == f"messages.{param}"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_body_of_get_is_refused(served: Any, method: str) -> None:
+    assert served.client.request(method, "/v1/models").status_code == 200
+    answer = served.client.request(method, "/v1/models", content=b'{"q": "a"}')
+    assert answer.status_code == 422
+    if method == "GET":
+        assert served.refusal(answer, 422)["param"] == "body"
