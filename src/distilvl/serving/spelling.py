@@ -34,13 +34,40 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _FEWEST = 12  # characters of base64: nine bytes, enough for most marks
 _PROSE = 40  # no word is so long
 
-_SUFFIXES = IMAGE_SUFFIXES | {".arw", ".cr2", ".dng", ".heic", ".heif", ".ico", ".jxl", ".nef", ".psd", ".raw", ".svg"}
+_SUFFIXES = IMAGE_SUFFIXES | {
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"),
+    *(
+        ".dds",
+        ".exr",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".ico",
+        ".jxl",
+        ".psb",
+        ".psd",
+        ".qoi",
+        ".svg",
+        ".svgz",
+        ".tga",
+    ),
+}
 _ENDING = "|".join(re.escape(suffix) for suffix in sorted(_SUFFIXES))
 _URL = re.compile(rf"(?:[a-z][a-z0-9+.-]+://|//)[^\s?#]*[^\s?#/]({_ENDING})(?:[?#]\S*)?|blob:\S+", re.I)
 _PATH = re.compile(
     rf"(?:[^\s]*|(?:/|\.{{1,2}}[/\\]|~[/\\]|[a-z]:[/\\]|\\\\|file:)[^\r\n]*)[^\s/\\.](?:{_ENDING})", re.I
 )
+# With blanks and no root: below a folder, or as cameras and programs number their files. Other words before the name of
+# a file ("a file called dog.jpg") are a text.
+_LOOSE = re.compile(
+    r"(?![^\r\n]*://)(?:(?:[^\s/\\]+ ){0,3}[^\s/\\]+[/\\][^\r\n/\\]{1,200}(?:[/\\][^\r\n/\\]{1,200}){0,20}"
+    r"|(?:IMG|DSC[FN]?|PXL|MVIMG|VID|Screenshot|Photo|Image|Picture|Scan)[ _-][^\r\n]{0,80}\d[^\r\n/.]{0,20})"
+    rf"(?:{_ENDING})",
+    re.I,
+)
 _LONGEST_PLACE = 4096
+_AFTER_PLACE = re.compile(rf"(?<=\S)({_ENDING})(?:[!:@][\w.@-]{{1,60}})?[/.,;]{{0,2}}$", re.I)
 
 # Bytes that were made a string in one of the ways in which that goes wrong.
 _BROKEN = re.compile(
@@ -71,11 +98,21 @@ def likeness(text: str) -> Likeness:
         return Likeness.PICTURE
     if _BROKEN.match(text[:200]) or _DRAWING.match(text) or _is_hex(bare) or _has_within(text):
         return Likeness.WRAPPED
-    if len(bare) <= _LONGEST_PLACE and (_URL.fullmatch(bare) or _PATH.fullmatch(bare)):
+    if _is_place(bare):
         return Likeness.PLACE
     if holds_data(text):
         return Likeness.WRAPPED
     return Likeness.TEXT
+
+
+def _is_place(bare: str) -> bool:
+    """Whether the whole of a string is the address or the path of a picture, but for what may stand around it."""
+    if len(bare) > _LONGEST_PLACE:
+        return False
+    place = bare.strip("()[]{} ")
+    if (end := _AFTER_PLACE.search(place)) is not None:
+        place = place[: end.end(1)]  # without the size that some servers take after the name, or the end of a sentence
+    return any(kind.fullmatch(place) for kind in (_URL, _PATH, _LOOSE))
 
 
 def picture_bytes(value: str, param: str) -> bytes:
