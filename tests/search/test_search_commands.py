@@ -94,6 +94,9 @@ def test_an_index_and_a_picture_are_found_however_their_accents_are_composed(pho
         found = _run("search", tmp_path / f"{composed}.index", "--image", tmp_path / composed / "00.png", "--folder",
                      tmp_path / folder, "--top", 50).splitlines()  # fmt: skip
         assert len(found) == 30
+    asked = ["search", str(tmp_path / f"{composed}.index"), "--image", str(tmp_path / composed / "00.png")]
+    with pytest.raises(DistilvlError, match=r"no photograph in a folder 'nosuch'\. It has some in /"):
+        _RUN.invoke(app, [*asked, "--folder", "nosuch"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,7 @@ def test_an_index_and_a_picture_are_found_however_their_accents_are_composed(pho
         (["x", "--since", "soon"], "since is 'soon'"),
         (["x", "--since", "2021", "--until", "2020"], "no time"),
         (["FILE"], "--image"),
+        (["x", "--weight", "0.5"], "not both"),
     ],
     ids=str,
 )

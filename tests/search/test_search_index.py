@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from distilvl.data.image_files import UNREADABLE_FOLDER
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, OptionError
 from distilvl.search import Index, index_folder
 from distilvl.search.about import About
 
@@ -327,7 +327,31 @@ def test_folder_filter(photos, index, tmp_path) -> None:
         assert all(name in hit.path for hit in hits)
     assert len(index.search("red", top=50, folder=".")) == 30
     for folder in ("O'Brien", 'O_Brien 100%_"x"', "%", "' OR 1=1 --"):
-        assert index.search("red", folder=folder) == []
+        with pytest.raises(OptionError, match="no photograph in a folder") as caught:
+            index.search("red", folder=folder)
+        assert caught.value.option == "folder"
+        assert str(photos / name) in str(caught.value)
+    assert index.search("red", folder=name, until="1990") == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("text", 5), ("folder", 5), ("since", 2002), ("until", 2002.5), ("top", "3"), ("top", 2.5), ("top", True)],
+)
+def test_a_value_of_another_type_is_refused_by_name(index, option, value) -> None:
+    with pytest.raises(OptionError, match=option) as caught:
+        index.search(**{"text": "red", option: value})
+    assert caught.value.option == option
+
+
+def test_a_weight_without_both_is_refused(photos, index) -> None:
+    key = index.search("red", top=1)[0].id
+    for query in ({"text": "red"}, {"image": photos / "00.png"}, {"like": key}):
+        assert index.search(**query)
+        with pytest.raises(OptionError, match="not both") as caught:
+            index.search(**query, weight=0.5)
+        assert caught.value.option == "weight"
+    assert index.search("red", like=key, weight=0.7)
     with pytest.raises(DistilvlError, match=r"\.\."):
         index.search("red", folder="../photos")
 

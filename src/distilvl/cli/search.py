@@ -21,7 +21,10 @@ def search(
     index: Annotated[Path, typer.Argument(help="Folder that `distilvl index` wrote.")],
     text: Annotated[Optional[str], typer.Argument(help="What the photographs should show.")] = None,  # noqa: UP045
     image: Annotated[Optional[Path], typer.Option(help="A picture they should be like.")] = None,  # noqa: UP045
-    weight: Annotated[float, typer.Option(min=0, max=1, help="Of text and picture together, the text's share.")] = 0.5,
+    weight: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0, max=1, help="Of text and picture together, the text's share; a half if not given."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
     folder: Annotated[
         Optional[str],  # noqa: UP045

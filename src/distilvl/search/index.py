@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from distilvl.search.copies import nearest_pictures
 from distilvl.search.encoder import Encoder, Rows, is_same_model, load_encoder
 from distilvl.search.filters import below, between, has_id
 from distilvl.search.left_out import note_folder, nothing_to_index
-from distilvl.search.query import ImageQuery, given_row, query_row
+from distilvl.search.query import ImageQuery, given_row, query_row, require_both, require_types
 from distilvl.search.records import Hit, ModelInfo, UpdateReport
 from distilvl.search.table import PhotoTable
 from distilvl.search.update import Update
@@ -27,6 +27,8 @@ from distilvl.teachers.base import Teacher
 
 MOST_HITS = 1_000_000
 """More are refused: they would be copied, not looked at."""
+
+_PATHS_LOOKED_AT, _FOLDERS_SHOWN = 1000, 5
 
 
 class Index:
@@ -175,7 +177,7 @@ class Index:
         *,
         like: str | None = None,
         vector: Rows | None = None,
-        weight: float = 0.5,
+        weight: float | None = None,
         top: int = 10,
         folder: str | Path | None = None,
         since: str | date | None = None,
@@ -189,7 +191,8 @@ class Index:
             image: a picture they should be like: pixels, encoded bytes, or a file.
             like: the same, by the id of an indexed photograph, which is then left out; not together with `image`.
             vector: a query of the model's space (D,) instead of all these; it is made a unit row.
-            weight: of text and picture together, the text's share: the query is the weighted sum of their unit rows.
+            weight: of text and picture together, the text's share (a half if not given): the query is the weighted sum
+                of their unit rows. Not without both.
             top: how many.
             folder: only below this folder; absolute, or relative to an indexed one.
             since: only from the beginning of this day, month, year or second on.
@@ -200,9 +203,10 @@ class Index:
             The best first; fewer than `top` where fewer meet the conditions.
 
         Raises:
-            DistilvlError: nothing to search for, an unknown id, a bad date, weight, folder or picture; another process
-                has made the index anew with another model.
+            DistilvlError: nothing to search for, an unknown id, a bad date, weight or picture, a folder that is not in
+                the index, a value of another type; another process has made the index anew with another model.
         """
+        require_types(text, top, folder, since, until)
         about = self._now()
         if not 1 <= top <= MOST_HITS:
             raise OptionError("top", f"top is {top}.", f"Ask for 1 to {MOST_HITS:,} photographs.")
@@ -211,13 +215,18 @@ class Index:
             conditions.append(below(str(folder), about.folders))
         if like is not None and copies:
             conditions.append(f"NOT ({has_id(like)})")
+        require_both(weight, text, image, like)
         if vector is None:
             query = query_row(lambda: self.encoder, self._row_of, text, image, like, weight)
         else:
             query = given_row(vector, about.model.dim)
         if copies:
-            return self._table.nearest(query, conditions, top)
-        return nearest_pictures(self._table, query, conditions, top, without=like)
+            hits = self._table.nearest(query, conditions, top)
+        else:
+            hits = nearest_pictures(self._table, query, conditions, top, without=like)
+        if folder is not None and not hits:
+            self._require_folder(str(folder), about.folders)
+        return hits
 
     def thumbnail(self, key: str) -> bytes:
         """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
@@ -227,6 +236,17 @@ class Index:
     def paths(self, key: str) -> list[str]:
         """The files with that id, absolute, with `/`; `DistilvlError` if there is none."""
         return sorted(row["path"] for row in self._table.one(key, ["path"]))
+
+    def _require_folder(self, folder: str, roots: list[str]) -> None:
+        """`OptionError` if the index has photographs, but none in this folder."""
+        if not len(self) or self._table.count([below(folder, roots)]):
+            return
+        others = {PurePath(path).parent.as_posix() for path in self._table.some_paths(_PATHS_LOOKED_AT)}
+        shown = ", ".join(sorted(others)[:_FOLDERS_SHOWN])
+        message = f"the index has no photograph in a folder {folder[:200]!r}."
+        raise OptionError(
+            "folder", message, f"It has some in {shown}{', ...' if len(others) > _FOLDERS_SHOWN else ''}."
+        )
 
     def _row_of(self, key: str) -> Rows:
         return np.asarray(self._table.one(key, ["vector"])[0]["vector"], dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,40 @@ ImageQuery = Image.Image | bytes | str | Path
 """Pixels, encoded bytes, or a file."""
 
 
+_EVEN = 0.5
+
+
+def require_types(text: object, top: object, folder: object, since: object, until: object) -> None:
+    """`OptionError` for a value that is of another type than `Index.search` takes."""
+    if text is not None and not isinstance(text, str):
+        raise OptionError("text", f"text is {text!r:.100}, not a string.", "Put it in quotes.")
+    if isinstance(top, bool) or not isinstance(top, int | np.integer):
+        raise OptionError("top", f"top is {top!r:.100}, not a whole number.", "Say how many photographs.")
+    if folder is not None and not isinstance(folder, str | Path):
+        raise OptionError("folder", f"folder is {folder!r:.100}, not a string or a Path.", "Name a folder.")
+    for option, value in (("since", since), ("until", until)):
+        if value is not None and not isinstance(value, str | date):
+            message = f"{option} is {value!r:.100}, not a string or a date."
+            raise OptionError(option, message, "Put it in quotes, as in '2021-07'.")
+
+
+def require_both(weight: float | None, text: str | None, image: ImageQuery | None, like: str | None) -> None:
+    """`OptionError` if a weight is given where it would do nothing: without a text and a picture."""
+    if weight is None or (text is not None and (image is not None or like is not None)):
+        return
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise OptionError("weight", f"the text's weight is {weight!r:.100}.", "It must be between 0 and 1.")
+    message = "weight is the text's share of a query with both a text and a picture, and there are not both."
+    raise OptionError("weight", message, "Leave weight out, or give both.")
+
+
 def query_row(
     encoder: Callable[[], Encoder],
     row_of: Callable[[str], Rows],
     text: str | None,
     image: ImageQuery | None,
     like: str | None,
-    weight: float,
+    weight: float | None,
 ) -> Rows:
     """The unit row (D,) of a question.
 
@@ -33,13 +61,15 @@ def query_row(
         text: what photographs should show.
         image: a picture they should be like.
         like: the same, by its id; not together with `image`.
-        weight: of text and picture together, the text's share: the query is the weighted sum of their unit rows.
+        weight: of text and picture together, the text's share (a half if None): the query is the weighted sum of their
+            unit rows.
 
     Raises:
         DistilvlError: nothing to search for, an unknown id, a bad weight or picture.
     """
     if image is not None and like is not None:
         raise OptionError("like", "two pictures are given.", "Give either a picture or the id of one.")
+    weight = _EVEN if weight is None else weight
     if not 0 <= weight <= 1:
         raise OptionError("weight", f"the text's weight is {weight}.", "It must be between 0 and 1.")
     if text is not None and not text.strip():

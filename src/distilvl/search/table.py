@@ -204,6 +204,17 @@ class PhotoTable:
         hits = [Hit(**row, score=score, paths=(row["path"],)) for row, score in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.path))
 
+    def count(self, conditions: Sequence[str]) -> int:
+        """Number of files that meet all `conditions`, of which there is at least one."""
+        with self._errors("read"):
+            return int(self._table.count_rows(" AND ".join(conditions)))
+
+    def some_paths(self, most: int) -> list[str]:
+        """The paths of at most so many files."""
+        with self._errors("read"):
+            found: list[str] = self._table.search().select(["path"]).limit(most).to_arrow()["path"].to_pylist()
+        return found
+
     def paths(self, keys: Sequence[str], conditions: Sequence[str]) -> dict[str, list[str]]:
         """The files with each of these contents that meet all `conditions`, sorted."""
         where = " AND ".join([one_of("id", keys), *conditions])

@@ -14,6 +14,7 @@ from distilvl.serving.settings import ServeSettings
 
 # Each list or object of a body costs some 40 times its bytes, and time in which no other request is served.
 _MOST_BRACKETS = 100_000
+_WITHOUT_BODY = ("GET", "HEAD")
 
 # So many of the largest bodies are held at a time, of all requests.
 _BODIES_HELD = 16
@@ -22,7 +23,7 @@ _BODIES_HELD = 16
 class Bodies:
     """ASGI middleware: 413 as soon as a body is known to be too large, declared or not; 408 when it does not come.
 
-    A body of very many lists or objects is refused before it is parsed, with 422.
+    A body of very many lists or objects is refused before it is parsed, with 422, and so is any body of GET or HEAD.
 
     Args:
         app: gets the body in one message.
@@ -41,6 +42,8 @@ class Bodies:
         with self._room.take() as add:
             body = await self._read(Headers(scope=scope), receive, add)
             if body is not None:
+                if body and scope["method"] in _WITHOUT_BODY:
+                    raise _body_of_get()
                 _require_simple(body)
                 await self._app(scope, _replay(body, receive), send)
 
@@ -71,6 +74,11 @@ class Bodies:
 
     def _too_large(self) -> Fault:
         return Fault(413, f"The body is larger than {self._most:,} bytes.", code="too_large")
+
+
+def _body_of_get() -> Fault:
+    message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
+    return Fault(422, message, code="unexpected_body", param="body")
 
 
 def _require_simple(body: bytes) -> None:

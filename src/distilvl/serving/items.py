@@ -94,7 +94,7 @@ def _from_text(entry: str, modality: Modality | None, param: str) -> Item:
             remedy = 'Send the picture itself as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
             raise Fault(422, f"{message} {remedy}", code="invalid_image", param=param)
         if found is Likeness.WRAPPED:
-            message = f"{param} has a picture in a spelling that is not read."
+            message = f"{param} has a picture in a spelling that is not read, or looks like encoded data."
             remedy = 'Send it alone as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
             raise Fault(422, f"{message} {remedy}", code="invalid_image", param=param)
         modality = "image" if found is Likeness.PICTURE else "text"
@@ -109,8 +109,10 @@ def _from_object(entry: Mapping[str, Any], modality: Modality | None, param: str
     if len(values) != 1 or (kind is not None and kind not in _KINDS[values[0][0]]):
         raise _not_understood(param)
     name, value = values[0]
+    _require_detail(entry, param, of_text=name == "text")
     if name != "text" and isinstance(value, Mapping):
         require_known(value, ("url", "detail"), f"{param}.{name}")
+        _require_detail(value, f"{param}.{name}")
         value = value.get("url")
     if not isinstance(value, str):
         raise _not_understood(param)
@@ -121,11 +123,26 @@ def _from_object(entry: Mapping[str, Any], modality: Modality | None, param: str
     return Item("text", checked_text(value, param), param) if own == "text" else Item("image", value, param)
 
 
+def _require_detail(part: Mapping[str, Any], param: str, *, of_text: bool = False) -> None:
+    """`Fault` for a `detail` that is no word, or that a text has; a picture's is taken and changes nothing."""
+    if of_text and "detail" in part:
+        message = f"{param} has detail, which is of pictures, and is a text. Leave it out."
+        raise Fault(422, message, code="invalid_value", param=f"{param}.detail")
+    _require_string(part, "detail", param)
+
+
+def _require_string(values: Mapping[str, Any], name: str, param: str) -> None:
+    if values.get(name) is not None and not isinstance(values[name], str):
+        raise Fault(422, f"{param}.{name} is not a string.", code="invalid_value", param=f"{param}.{name}")
+
+
 def _from_messages(messages: Any, modality: Modality | None) -> Item:
     message = messages[0] if _is_single(messages) else None
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(message, Mapping):
         require_known(message, ("role", "content", "name"), "messages")
+        for name in ("role", "name"):
+            _require_string(message, name, "messages")
     if isinstance(content, str):
         return _from_text(content, modality, "messages")
     if content is None or not _is_single(content) or not isinstance(content[0], Mapping):

@@ -57,7 +57,9 @@ class SearchQuestion(_Asked, Fields):
     text: str | None = None
     image: str | None = Field(None, description="a picture as a data URI")
     top: Whole = Field(10, ge=1, le=MOST_HITS)
-    weight: Fraction = Field(0.5, ge=0, le=1, description="of text and picture together, the text's share")
+    weight: Fraction | None = Field(
+        None, ge=0, le=1, description="of text and picture together, the text's share; 0.5 if not given"
+    )
     copies: Annotated[bool, Field(strict=True)] = Field(False, description="each copy of a picture by itself")
 
 
@@ -66,7 +68,9 @@ class SearchAddress(_Asked, Fields):
 
     q: str | None = Field(None, description="a text")
     top: int = Field(10, ge=1, le=MOST_HITS)
-    weight: float = Field(0.5, ge=0, le=1, description="of text and picture together, the text's share")
+    weight: float | None = Field(
+        None, ge=0, le=1, description="of text and picture together, the text's share; 0.5 if not given"
+    )
     copies: bool = Field(False, description="each copy of a picture by itself")
 
     def question(self) -> SearchQuestion:

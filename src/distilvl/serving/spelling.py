@@ -14,11 +14,14 @@ from itertools import islice
 from urllib.parse import unquote, unquote_to_bytes
 
 from distilvl.pictures.formats import IMAGE_SUFFIXES
+from distilvl.serving.encoded import has_words, holds_data
 from distilvl.serving.faults import Fault
 from distilvl.serving.magic import LONGEST, kind_of
 
-_AROUND = " \t\r\n\f\v\"'`<>\0\ufeff\u200b"
+_AROUND = " \t\r\n\f\v\"'`<>\0\ufeff\u00a0\u200b\u200c\u200d\u202f\u2060\u3000\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _LONGEST_HEAD = 400
+_ENCODED_HEAD = re.compile(r"data%(?:25){0,3}3a", re.I)
+_ENCODED_TIMES = 4
 _HEAD = re.compile(r"data:\s*(?P<type>[\w.+-]+/[\w.+*-]+)?\s*(?P<options>(?:;[^;,]*)*),", re.I)
 _CLAIM = re.compile(r"data:\s*image/", re.I)
 _WITHIN = re.compile(r";\s{0,9}base64\s{0,9},", re.I)
@@ -31,13 +34,40 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _FEWEST = 12  # characters of base64: nine bytes, enough for most marks
 _PROSE = 40  # no word is so long
 
-_SUFFIXES = IMAGE_SUFFIXES | {".arw", ".cr2", ".dng", ".heic", ".heif", ".ico", ".jxl", ".nef", ".psd", ".raw", ".svg"}
+_SUFFIXES = IMAGE_SUFFIXES | {
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"),
+    *(
+        ".dds",
+        ".exr",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".ico",
+        ".jxl",
+        ".psb",
+        ".psd",
+        ".qoi",
+        ".svg",
+        ".svgz",
+        ".tga",
+    ),
+}
 _ENDING = "|".join(re.escape(suffix) for suffix in sorted(_SUFFIXES))
 _URL = re.compile(rf"(?:[a-z][a-z0-9+.-]+://|//)[^\s?#]*[^\s?#/]({_ENDING})(?:[?#]\S*)?|blob:\S+", re.I)
 _PATH = re.compile(
     rf"(?:[^\s]*|(?:/|\.{{1,2}}[/\\]|~[/\\]|[a-z]:[/\\]|\\\\|file:)[^\r\n]*)[^\s/\\.](?:{_ENDING})", re.I
 )
+# With blanks and no root: below a folder, or as cameras and programs number their files. Other words before the name of
+# a file ("a file called dog.jpg") are a text.
+_LOOSE = re.compile(
+    r"(?![^\r\n]*://)(?:(?:[^\s/\\]+ ){0,3}[^\s/\\]+[/\\][^\r\n/\\]{1,200}(?:[/\\][^\r\n/\\]{1,200}){0,20}"
+    r"|(?:IMG|DSC[FN]?|PXL|MVIMG|VID|Screenshot|Photo|Image|Picture|Scan)[ _-][^\r\n]{0,80}\d[^\r\n/.]{0,20})"
+    rf"(?:{_ENDING})",
+    re.I,
+)
 _LONGEST_PLACE = 4096
+_AFTER_PLACE = re.compile(rf"(?<=\S)({_ENDING})(?:[!:@][\w.@-]{{1,60}})?[/.,;]{{0,2}}$", re.I)
 
 # Bytes that were made a string in one of the ways in which that goes wrong.
 _BROKEN = re.compile(
@@ -45,6 +75,7 @@ _BROKEN = re.compile(
     r"|b(['\"])(?:\\x89PNG|\\xff\\xd8|GIF8[79]a|RIFF.{4,40}WEBP)|\s*(?:<\?xml[^>]*>\s*)?<svg[\s>]",
     re.S | re.I,
 )
+_DRAWING = re.compile(r"\ufeff?\s*<[?!](?:.{0,2000}?)<svg[\s>]", re.S | re.I)
 
 
 class Likeness(enum.Enum):
@@ -65,11 +96,23 @@ def likeness(text: str) -> Likeness:
         return Likeness.PICTURE if _may_be_picture(bare, head) else Likeness.TEXT
     if _CLAIM.match(bare) or _begins_as_picture(bare):
         return Likeness.PICTURE
-    if _BROKEN.match(text[:200]) or _is_hex(bare) or _has_within(text):
+    if _BROKEN.match(text[:200]) or _DRAWING.match(text) or _is_hex(bare) or _has_within(text):
         return Likeness.WRAPPED
-    if len(bare) <= _LONGEST_PLACE and (_URL.fullmatch(bare) or _PATH.fullmatch(bare)):
+    if _is_place(bare):
         return Likeness.PLACE
+    if holds_data(text):
+        return Likeness.WRAPPED
     return Likeness.TEXT
+
+
+def _is_place(bare: str) -> bool:
+    """Whether the whole of a string is the address or the path of a picture, but for what may stand around it."""
+    if len(bare) > _LONGEST_PLACE:
+        return False
+    place = bare.strip("()[]{} ")
+    if (end := _AFTER_PLACE.search(place)) is not None:
+        place = place[: end.end(1)]  # without the size that some servers take after the name, or the end of a sentence
+    return any(kind.fullmatch(place) for kind in (_URL, _PATH, _LOOSE))
 
 
 def picture_bytes(value: str, param: str) -> bytes:
@@ -98,8 +141,12 @@ def _bare(text: str) -> str:
     bare = text.strip(_AROUND)
     if bare[:2] in ("b'", 'b"'):
         bare = bare[2:]
-    if bare[:7].lower() == "data%3a":
+    for _ in range(_ENCODED_TIMES):
+        if not _ENCODED_HEAD.match(bare):
+            break
         bare = unquote(bare)
+    if "\\/" in bare:  # as JSON may write a slash
+        bare = bare.replace("\\/", "/")
     if bare[:7].lower() in ("base64,", "base64:"):
         bare = bare[7:].lstrip()
     return bare
@@ -131,6 +178,8 @@ def _begins_as_picture(bare: str) -> bool:
         return False
     if len(run[0]) < _PROSE and start[run.end() :].strip("=\r\n\t "):
         return False  # a text about the first bytes of pictures
+    if has_words(run[0]):
+        return False  # a path, say
     whole = run[0][: len(run[0]) // 4 * 4]
     return kind_of(base64.b64decode(whole, altchars=b"-_" if "-" in whole or "_" in whole else None)) is not None
 
