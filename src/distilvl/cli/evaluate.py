@@ -194,7 +194,7 @@ def _lines(result: Evaluation, compare: str | None) -> list[str]:
         low, high = found_.interval
         lines.append(
             f"RSUM {found_.difference:+.1f} against {compare} (95 % interval {low:+.1f} to {high:+.1f}, "
-            f"permutation test over {found_.images} images: p = {found_.p_value:.4f})"
+            f"permutation test over {found_.images} independent groups of images: p = {found_.p_value:.4f})"
         )
     if result.hard_negatives is not None:
         same = result.same_negatives
