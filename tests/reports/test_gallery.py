@@ -83,3 +83,11 @@ def test_the_agreement_is_that_of_eval(trained: tuple[Path, Path], tmp_path: Pat
     assert dict(report.agreements) == {"distilled": found.agreement}
     assert report.gallery is not None
     assert len(report.gallery.dataset) == 22
+
+
+def test_the_note_speaks_of_the_images_of_the_report(trained: tuple[Path, Path]) -> None:
+    report = build_report([trained[0]], items=9, timed=False, examples=0)
+    assert report.gallery is not None
+    assert report.gallery.note == (
+        "only 9 of the 16 images of val are scored; a score on so few is coarse. Without --items, all 16 are."
+    )

@@ -18,7 +18,7 @@ from distilvl.evaluation.coco import GROUND_TRUTHS as OF_COCO
 from distilvl.evaluation.coco import CocoTruth, TruthScore, coco_ids, score_coco
 from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
 from distilvl.evaluation.evaluation import Evaluation
-from distilvl.evaluation.few import few_images
+from distilvl.evaluation.few import few_arrays, few_images
 from distilvl.evaluation.galleries import Retrieval, retrieve
 from distilvl.evaluation.hard_negatives import hard_negative_accuracy
 from distilvl.evaluation.labels import read_labels
@@ -98,7 +98,7 @@ def evaluate(
         ground_truth=None if of_coco is None else _coco(of_coco, encoded),
     )
     rsum = None if result.intervals is None else result.intervals["rsum"]
-    return replace(result, note=few_images(dataset, split, rsum))
+    return replace(result, note=few_images(dataset, split, rsum, scored=found.score.images))
 
 
 def evaluate_arrays(
@@ -118,7 +118,9 @@ def evaluate_arrays(
     asked = None if protocol is None else find_protocol(protocol)
     found = retrieve(image_features, text_features, text_image, asked)
     truth = GroundTruth(PAIRS)
-    return _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol, truth=truth)
+    result = _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol, truth=truth)
+    rsum = None if result.intervals is None else result.intervals["rsum"]
+    return replace(result, note=few_arrays(result.student.images, rsum))
 
 
 def evaluate_classes(

@@ -67,7 +67,7 @@ class Gallery:
         left_out: what was passed over of its data.
         groups: the copies that are right answers; none where only pairs are.
         truth: which ground truth that is.
-        note: a warning where the split is small.
+        note: a warning where few images are scored.
     """
 
     dataset: PairDataset
@@ -155,7 +155,9 @@ def build_gallery(
     students = tuple(
         _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
     )
-    truth, note = describe_truth(first.dataset, first.copies), few_images(dataset, split)
+    truth = describe_truth(first.dataset, first.copies)
+    cut = f"Without --items, all {len(whole):,} are." if len(chosen) < len(whole) else None
+    note = few_images(dataset, split, remedy=cut, scored=len(first.dataset))
     agreements = tuple(
         (run.name, found)
         for run, one, its in zip(finished, encoded, taught, strict=True)
