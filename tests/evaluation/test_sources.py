@@ -174,6 +174,8 @@ def test_what_arrays_may_not_be(tmp_path: Path) -> None:
     [
         ([], "MODEL is missing"),
         (["demo"], "--data is missing"),
+        (["--image-features", "x.npy", "--split", "val"], "--split does not go with --image-features"),
+        (["m", "--classes", "x", "--split", "test"], "--split does not go with --classes"),
         (["--image-features", "x.npy", "--data", "scenes"], "--data does not go with --image-features"),
         (["demo", "--data", "scenes", "--template", "{}"], "--template does not go with retrieval"),
         (["demo", "--classes", "x", "--published"], "--published does not go with --classes"),

@@ -19,7 +19,7 @@ from distilvl.cli import app
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate_arrays
-from distilvl.evaluation.few import few_images
+from distilvl.evaluation.few import few_arrays, few_images
 from distilvl.evaluation.truth import GroundTruth
 from distilvl.teachers.base import Teacher
 
@@ -156,6 +156,21 @@ def test_a_small_split_by_hash_is_said_to_be_one(write: Write) -> None:
         "interval of RSUM is 11 to 91. --split all scores all 120, those that a model may have learnt from included."
     )
     assert few_images(data, "all") is None
+
+
+def test_the_note_speaks_of_the_images_that_are_scored(write: Write) -> None:
+    data = load_dataset(write([(k, [f"title {k}"], "test") for k in range(120)]))
+    assert few_images(data, "test", scored=120) is few_arrays(100) is None
+    told = "only 15 of the 120 images of test are scored; a score on so few is coarse. Score more."
+    assert few_images(data, "test", remedy="Score more.", scored=15) == told
+    found = evaluate_arrays(np.eye(18), np.eye(18), np.arange(18))
+    assert found.intervals is not None
+    low, high = found.intervals["rsum"]
+    told = (
+        f"only 18 images are scored; a score on so few is coarse: its 95 % interval of RSUM is {low:.0f} to {high:.0f}."
+    )
+    assert found.note == found.as_dict()["note"] == told
+    assert evaluate_arrays(np.eye(100), np.eye(100), np.arange(100)).note is None
 
 
 def test_the_command_says_what_was_counted(write: Write, tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ def test_json(run_folder: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [row["name"] for row in found["rows"]] == ["teacher", "torch", "fp32"]
     assert found["rows"][0]["rsum"] > found["rows"][1]["rsum"]
+    assert found["images"] < 100
+    assert found["note"].startswith(f"val has only {found['images']} images")
+    assert f"note: {found['note']}" in done.stderr
 
 
 def test_refusals_are_one_line_and_exit_code_2(

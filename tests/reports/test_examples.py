@@ -43,7 +43,7 @@ def _gallery(teacher_noise: float | None, student_noise: float, n: int = 40) -> 
     records = tuple(Record(f"id{k}", MemoryImage(f"{k}.png"), (f"first {k}", f"second {k}"), "val") for k in range(n))
     teacher = None if teacher_noise is None else _view("teacher", images, noisy(teacher_noise), owner)
     student = _view("s", images, noisy(student_noise), owner)
-    return Gallery(PairDataset("made/val", records), "val", n, owner, teacher, (student,))
+    return Gallery(PairDataset("made/val", records), "val", n, owner, (teacher,), (student,))
 
 
 def test_each_kind_is_what_it_says() -> None:

@@ -36,7 +36,10 @@ def evaluate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Dataset: a folder, a list of captions, or a name such as scenes."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to score on; all for all of them together.")] = "test",
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Split to score on, test by default; all for all of them together.", show_default=False),
+    ] = None,
     features: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Store with the teacher's features of the same items; the run's own by default."),
@@ -96,17 +99,17 @@ def evaluate(
     allow_pixels(max_pixels)
     arrays = (image_features, text_features, text_image)
     if classes is not None:
-        _refuse({"--data": data, "--features": features, "--protocol": protocol, "--ground-truth": ground_truth,
-                 "--compare": compare, "--width": width, "--published": published or None,
-                 "array options": _first(arrays)}, "--classes")  # fmt: skip
+        _refuse({"--data": data, "--split": split, "--features": features, "--protocol": protocol,
+                 "--ground-truth": ground_truth, "--compare": compare, "--width": width,
+                 "--published": published or None, "array options": _first(arrays)}, "--classes")  # fmt: skip
         _classify(_needed(model, "MODEL"), classes, template, skip_bad, as_json)
         return
     _refuse({"--template": template}, "retrieval")
     from distilvl.evaluation import evaluate as module
 
     if _first(arrays) is not None:
-        _refuse({"MODEL": model, "--data": data, "--features": features, "--compare": compare, "--width": width},
-                "--image-features")  # fmt: skip
+        _refuse({"MODEL": model, "--data": data, "--split": split, "--features": features, "--compare": compare,
+                 "--width": width}, "--image-features")  # fmt: skip
         if ground_truth not in (None, "pairs"):
             raise DistilvlError(
                 f"--ground-truth {ground_truth} does not go with --image-features.",
@@ -116,7 +119,7 @@ def evaluate(
         result = module.evaluate_arrays(image_rows, text_rows, owner, protocol)
         name, source = "features", str(image_features)
     else:
-        name, source = _needed(model, "MODEL"), _needed(data, "--data")
+        name, source, split = _needed(model, "MODEL"), _needed(data, "--data"), split or "test"
         result = module.evaluate(name, source, split=split, features=features, skip_bad=skip_bad, protocol=protocol,
                                  ground_truth=ground_truth, compare=compare, width=width)  # fmt: skip
         source = f"{source}, {split}"
@@ -194,7 +197,7 @@ def _lines(result: Evaluation, compare: str | None) -> list[str]:
         low, high = found_.interval
         lines.append(
             f"RSUM {found_.difference:+.1f} against {compare} (95 % interval {low:+.1f} to {high:+.1f}, "
-            f"permutation test over {found_.images} images: p = {found_.p_value:.4f})"
+            f"permutation test over {found_.images} independent groups of images: p = {found_.p_value:.4f})"
         )
     if result.hard_negatives is not None:
         same = result.same_negatives

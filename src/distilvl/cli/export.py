@@ -87,6 +87,8 @@ def export(
             web_files(npm_files)
         found = export_student(source, out, data, settings)
         bundle = None if browser is None else write_bundle(out, browser, out / "browser", npm_files)
+    if found.note is not None:
+        typer.echo(f"note: {found.note}", err=True)
     if as_json:
         print_json(found.as_dict() | ({} if bundle is None else {"browser": bundle.as_dict()}))
         return

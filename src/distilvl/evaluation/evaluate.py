@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from distilvl.data import load_dataset
 from distilvl.data.content import words_key
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.agreement import Agreement, agreement
 from distilvl.evaluation.coco import GROUND_TRUTHS as OF_COCO
 from distilvl.evaluation.coco import CocoTruth, TruthScore, coco_ids, score_coco
 from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
 from distilvl.evaluation.evaluation import Evaluation
-from distilvl.evaluation.few import few_images
+from distilvl.evaluation.few import few_arrays, few_images
 from distilvl.evaluation.galleries import Retrieval, retrieve
 from distilvl.evaluation.hard_negatives import hard_negative_accuracy
 from distilvl.evaluation.labels import read_labels
@@ -30,16 +27,13 @@ from distilvl.evaluation.resampling import compare as compare_ranks
 from distilvl.evaluation.resampling import intervals
 from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.sources import open_source, read_store, run_of
+from distilvl.evaluation.taught import agreement_with_teacher, teacher_features
 from distilvl.evaluation.truth import GroundTruth, choose_truth, describe_truth, require_different, right_copies
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
-from distilvl.features import FeatureStore, text_key
-from distilvl.features.ensemble import is_there
-from distilvl.students.basis import load_basis
+from distilvl.features import FeatureStore
 
 __all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
 
-logger = logging.getLogger("distilvl")
-Array = npt.NDArray[Any]
 Source = str | Path | Model
 
 
@@ -86,7 +80,7 @@ def evaluate(
     if width is not None:
         encoded = encoded.narrowed(width)
     found = _retrieved(encoded, truth, asked)
-    taught = _teacher_features(encoded, features, model)
+    taught = teacher_features(encoded, _run_of(model), features)
     teacher = None if taught is None else _retrieved(encoded.with_features(*taught), truth, asked).score
     other = None if compare is None else _retrieved(_encoded(compare, gallery, skip_bad)[1], truth, asked)
     told_apart, same = (None, 0) if width is not None else _hard_negatives(source, encoded)
@@ -98,13 +92,13 @@ def evaluate(
         same_negatives=same,
         skipped=len(encoded.bad),
         left_out=encoded.left_out,
-        agreement=_agreement(encoded, taught),
+        agreement=agreement_with_teacher(encoded, taught),
         protocol=protocol,
         truth=describe_truth(encoded.dataset, encoded.copies, truth),
         ground_truth=None if of_coco is None else _coco(of_coco, encoded),
     )
     rsum = None if result.intervals is None else result.intervals["rsum"]
-    return replace(result, note=few_images(dataset, split, rsum))
+    return replace(result, note=few_images(dataset, split, rsum, scored=found.score.images))
 
 
 def evaluate_arrays(
@@ -124,7 +118,9 @@ def evaluate_arrays(
     asked = None if protocol is None else find_protocol(protocol)
     found = retrieve(image_features, text_features, text_image, asked)
     truth = GroundTruth(PAIRS)
-    return _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol, truth=truth)
+    result = _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol, truth=truth)
+    rsum = None if result.intervals is None else result.intervals["rsum"]
+    return replace(result, note=few_arrays(result.student.images, rsum))
 
 
 def evaluate_classes(
@@ -179,32 +175,8 @@ def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model
     return source, encode_dataset(source, gallery, skip_bad=skip_bad)
 
 
-def _teacher_features(
-    encoded: EncodedDataset, features: str | Path | None, model: Source
-) -> tuple[Array, Array] | None:
-    """The teacher's image and text features of the same items, where a store is named or the run has one."""
-    run = run_of(model) if isinstance(model, str | Path) else None
-    store_path = Path(features) if features is not None else _store_of_run(run)
-    if store_path is None:
-        return None
-    store = FeatureStore.open(store_path)
-    captions = encoded.dataset.captions
-    text_keys = [text_key(caption) for caption in captions]
-    if features is None and (store.missing("image", encoded.image_keys) or store.missing("text", text_keys)):
-        logger.info("the run's store %s lacks features of this split: no teacher score", store_path)
-        return None
-    names = [record.image.name for record in encoded.dataset]
-    found = store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
-    basis = None if run is None else load_basis(run / "student")
-    return found if basis is None else (found[0] @ basis.numpy(), found[1] @ basis.numpy())
-
-
-def _store_of_run(run: Path | None) -> Path | None:
-    if run is None:
-        return None
-    inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
-    path = Path(inputs["features"]) if inputs.get("features") else run / "features"
-    return path if is_there(path) else None
+def _run_of(model: Source) -> Path | None:
+    return run_of(model) if isinstance(model, str | Path) else None
 
 
 def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
@@ -235,11 +207,3 @@ def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> tu
         return None, same
     accuracy = hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
     return accuracy, same
-
-
-def _agreement(encoded: EncodedDataset, taught: tuple[Array, Array] | None) -> Agreement | None:
-    """On different items: of copies, which tie in all lists, the first."""
-    if taught is None or len(taught[0]) < 2:
-        return None
-    images, texts = encoded.copies.first
-    return agreement((encoded.images[images], encoded.texts[texts]), (taught[0][images], taught[1][texts]))

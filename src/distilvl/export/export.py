@@ -17,6 +17,7 @@ from distilvl.data import PairDataset, Record, load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.data.left_out_file import all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.evaluation.few import few_images
 from distilvl.evaluation.sources import run_of, student_folder
 from distilvl.experiments.cost import Encoder, StudentEncoder
 from distilvl.export.folder import new_folder, write_manifest
@@ -99,7 +100,7 @@ def export_student(
     with new_folder(Path(out)) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
         dataset = data if isinstance(data, PairDataset) else load_dataset(data, skip_bad=settings.skip_bad)
-        gallery = dataset.split(settings.split)
+        gallery, note = dataset.split(settings.split), few_images(dataset, settings.split)
         manifest = _prepared(path, encoder, folder, gallery)
         student = _Student(path, encoder, export_graphs(encoder))
         lowered, kept = split_layers(student.graphs, settings.keep)
@@ -115,9 +116,10 @@ def export_student(
         rows, unscored = _measured(student, manifest, folder, gallery, settings)
         for row in rows:
             if row.drop is not None and row.drop > settings.max_drop:
-                raise _too_lossy(row, settings, student, gallery, lowerings[row.name])
+                raise _too_lossy(row, settings, student, gallery, lowerings[row.name], note)
         export = Export(Path(out), manifest.name, gallery.name, len(gallery), len(gallery.captions),
-                        torch.get_num_threads(), rows, unscored | uncalibrated, _of_run(path))  # fmt: skip
+                        torch.get_num_threads(), rows, unscored | uncalibrated, _of_run(path),
+                        note)  # fmt: skip
         write_manifest(folder, replace(manifest, scores=export.scores()))
     return export
 
@@ -237,7 +239,9 @@ def _parameters_size(teacher: Teacher | None) -> int | None:
     return None if count is None else 4 * int(count)
 
 
-def _too_lossy(row: Row, settings: Settings, student: _Student, gallery: PairDataset, lower: Lower) -> DistilvlError:
+def _too_lossy(
+    row: Row, settings: Settings, student: _Student, gallery: PairDataset, lower: Lower, note: str | None
+) -> DistilvlError:
     """What a person can do about it: which layers suffer most in this precision."""
     pictures, captions = _sample(gallery, skip_bad=settings.skip_bad)
     ids, mask = student.encoder.pad(student.encoder.tokenize(captions))
@@ -252,6 +256,7 @@ def _too_lossy(row: Row, settings: Settings, student: _Student, gallery: PairDat
     named = ", ".join(f"{name} ({errors[name]:.1e})" for name in worst)
     return DistilvlError(
         f"{row.name} loses {row.drop:.1f} of RSUM, more than --max-drop {settings.max_drop:g}; nothing was written. "
+        f"{'' if note is None else note + ' '}"
         f"The layers that suffer most, by 1 - cosine of the features with each of them alone in {row.name}: {named}.",
         f"Keep some in fp32 (--keep {worst[0]}), or allow a larger drop.",
     )

@@ -45,6 +45,7 @@ class Export:
         rows: teacher, where known, PyTorch, then the precisions.
         left_out: of the data, when it was scored and calibrated on.
         run_left_out: what the student's run had left out, and who asked its teacher.
+        note: a warning where the split is so small that its RSUM, and the drop, are coarse.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Export:
     rows: tuple[Row, ...]
     left_out: LeftOut = field(default_factory=LeftOut)
     run_left_out: LeftOut = field(default_factory=LeftOut)
+    note: str | None = None
 
     def scores(self) -> dict[str, Any]:
         """What the manifest keeps of all this."""

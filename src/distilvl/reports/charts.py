@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distilvl.reports.run import Run
+from distilvl.reports.run import Run, mixed_truths
 
 Point = tuple[float, float]
 Read = Callable[[dict[str, Any]], Any]
@@ -84,7 +84,7 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
     axis = _Axis(drawn)
     retrieval = _retrieval(drawn, axis)
     groups = [
-        ChartGroup("Retrieval on the validation split", _retrieval_note(retrieval), retrieval),
+        ChartGroup("Retrieval on the validation split", _retrieval_note(retrieval, drawn), retrieval),
         ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", lambda line, name: line["losses"].get(name))),
         ChartGroup("Balancer", _BALANCER_NOTE, _balancer(drawn, axis)),
         ChartGroup("Optimiser and speed", _SPEED_NOTE, _speed(drawn, axis)),
@@ -92,9 +92,10 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
     return [group for group in groups if group.charts]
 
 
-def _retrieval_note(charts: Sequence[Chart]) -> str:
+def _retrieval_note(charts: Sequence[Chart], runs: Sequence[Run]) -> str:
     has_teacher = any(series.level for chart in charts for series in chart.series)
-    return "Measured after an epoch." + has_teacher * " Level lines: the teacher's stored features on the same items."
+    levels = has_teacher * " Level lines: the teacher's stored features on the same items."
+    return f"Measured after an epoch.{levels} {mixed_truths(runs)}".rstrip()
 
 
 _LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."

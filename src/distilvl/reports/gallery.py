@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,14 @@ from distilvl.data import load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.agreement import Agreement
+from distilvl.evaluation.encode import EncodedDataset, encode_dataset
 from distilvl.evaluation.few import few_images
 from distilvl.evaluation.groups import Answers, Groups
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
+from distilvl.evaluation.taught import Taught, agreement_with_teacher, teacher_features
 from distilvl.evaluation.truth import GroundTruth, describe_truth
-from distilvl.features import FeatureStore, text_key
-from distilvl.reports.run import Run
+from distilvl.reports.run import Run, teacher_name
 from distilvl.students import load_student
 
 logger = logging.getLogger("distilvl")
@@ -37,7 +37,7 @@ class View:
     """A gallery as one model sees it.
 
     Attributes:
-        name: the run's, or `teacher`.
+        name: the run's, or `teacher`, or whose teacher where there are several.
         images: unit rows (n, D).
         texts: unit rows (m, D).
         ranks: of each image's best-placed caption and of each caption's image.
@@ -60,24 +60,40 @@ class Gallery:
         split: its name.
         total: images of the whole split.
         owner: (m,) row of each caption's image.
-        teacher: from stored features; none when a run has none, or they lack an item.
+        teachers: of each student its own, from its run's stored features; the same view where runs share a teacher,
+            none where a run has no features, or they lack an item.
         students: one view for each run that has a finished student.
+        agreements: each student's with its own teacher, as `eval` measures it; only where that is known.
         left_out: what was passed over of its data.
         groups: the copies that are right answers; none where only pairs are.
         truth: which ground truth that is.
-        note: a warning where the split is small.
+        note: a warning where few images are scored.
     """
 
     dataset: PairDataset
     split: str
     total: int
     owner: Integers
-    teacher: View | None
+    teachers: tuple[View | None, ...]
     students: tuple[View, ...]
+    agreements: tuple[tuple[str, Agreement], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
     groups: Groups | None = None
     truth: GroundTruth = _PLAIN
     note: str | None = None
+
+    @property
+    def teacher(self) -> View | None:
+        """The first student's own."""
+        return self.teachers[0] if self.teachers else None
+
+    def teachers_of(self, most: int | None = None) -> list[View]:
+        """The teachers of the first `most` students, each once, in the order of the students."""
+        found: list[View] = []
+        for view in self.teachers[:most]:
+            if view is not None and not any(view is one for one in found):
+                found.append(view)
+        return found
 
     @property
     def label(self) -> str:
@@ -135,12 +151,22 @@ def build_gallery(
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
     groups = first.groups
-    teacher = _teacher(finished, first.dataset, first.image_keys, owner, groups)
+    taught = [_taught(run, one) for run, one in zip(finished, encoded, strict=True)]
     students = tuple(
         _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
     )
-    truth, note = describe_truth(first.dataset, first.copies), few_images(dataset, split)
-    return Gallery(first.dataset, split, len(whole), owner, teacher, students, first.left_out, groups, truth, note), ""
+    truth = describe_truth(first.dataset, first.copies)
+    cut = f"Without --items, all {len(whole):,} are." if len(chosen) < len(whole) else None
+    note = few_images(dataset, split, remedy=cut, scored=len(first.dataset))
+    agreements = tuple(
+        (run.name, found)
+        for run, one, its in zip(finished, encoded, taught, strict=True)
+        if (found := agreement_with_teacher(one, its)) is not None
+    )
+    return Gallery(
+        first.dataset, split, len(whole), owner, _teachers(finished, taught, owner, groups), students, agreements,
+        first.left_out, groups, truth, note,
+    ), ""  # fmt: skip
 
 
 def _view(
@@ -155,19 +181,37 @@ def _unit(rows: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
 
-def _teacher(
-    runs: Sequence[Run], dataset: PairDataset, image_keys: list[bytes], owner: Integers, groups: Groups | None
-) -> View | None:
-    """The view of the first run's teacher that knows all these items."""
-    text_keys = [text_key(caption) for caption in dataset.captions]
-    for run in runs:
-        named = run.config.inputs.features
-        path = Path(named) if named else run.folder.path / "features"
-        try:
-            store = FeatureStore.open(path)
-            images, texts = store.images(image_keys), store.texts(text_keys)
-        except DistilvlError as error:
-            logger.info("no teacher beside %s: %s", run.name, error)
+def _taught(run: Run, encoded: EncodedDataset) -> Taught | None:
+    """What the run's own teacher has of these items, where its store is here."""
+    try:
+        return teacher_features(encoded, run.folder.path)
+    except DistilvlError as error:
+        logger.info("no teacher beside %s: %s", run.name, error)
+        return None
+
+
+def _teachers(
+    runs: Sequence[Run], taught: Sequence[Taught | None], owner: Integers, groups: Groups | None
+) -> tuple[View | None, ...]:
+    """Each run's own teacher; runs whose teachers have the same features share one view."""
+    shared: list[list[int]] = []
+    for row, one in enumerate(taught):
+        if one is None:
             continue
-        return _view("teacher", np.asarray(images, np.float32), np.asarray(texts, np.float32), owner, groups)
-    return None
+        same = next((rows for rows in shared if _equal(taught[rows[0]], one)), None)
+        if same is None:
+            shared.append([row])
+        else:
+            same.append(row)
+    views: list[View | None] = [None] * len(runs)
+    for rows in shared:
+        images, texts = taught[rows[0]] or (None, None)
+        name = teacher_name([runs[row].name for row in rows], alone=len(shared) == 1)
+        view = _view(name, np.asarray(images, np.float32), np.asarray(texts, np.float32), owner, groups)
+        for row in rows:
+            views[row] = view
+    return tuple(views)
+
+
+def _equal(a: Taught | None, b: Taught) -> bool:
+    return a is not None and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

@@ -180,9 +180,7 @@ def _tiles_of(report: Report, run: Run) -> list[Tile]:
     row = next((row for row in rows if row.name == run.name), None)
     tiles = []
     if row is not None:
-        teachers = (one for one in rows if one.role == "teacher" and one.measured_on == row.measured_on)
-        teacher = next(teachers, None)
-        beside = "" if teacher is None else f"the teacher has {teacher.rsum:.1f}"
+        beside = "" if row.teacher_rsum is None else f"the teacher has {row.teacher_rsum:.1f}"
         tiles.append(("RSUM", f"{row.rsum:.1f}", beside or "of 600"))
         if row.retention is not None:
             tiles.append(("Retention", f"{row.retention:.1f} %", "of the teacher's RSUM"))

@@ -71,6 +71,8 @@ def _results(report: Report) -> list[str]:
         parts += [_table(differences_table(report.gallery.students[0].name, report.differences)), _INTERVALS]
     if report.results:
         parts.append(_table(results_table(report.results, "Measured by the runs on their validation split")))
+        if report.mixed_truths:
+            parts.append(plain(report.mixed_truths))
     if not parts:
         parts.append("No run has a validation score yet.")
     test_set, rows = report.published

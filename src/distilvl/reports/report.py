@@ -22,9 +22,9 @@ from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
 from distilvl.reports.gallery import Gallery, build_gallery
 from distilvl.reports.results import Difference, ResultRow, among_published, differences, from_gallery, from_runs
-from distilvl.reports.run import Run, read_runs
+from distilvl.reports.run import Run, mixed_truths, read_runs
 from distilvl.reports.size import Size, build_sizes
-from distilvl.reports.spaces import Space, agreements, build_spaces
+from distilvl.reports.spaces import Space, build_spaces
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Report:
         gallery_reason: why there is none.
         examples: retrievals with pictures.
         spaces: of the teacher and the students.
-        agreements: each student's with the teacher.
+        agreements: each student's with its own teacher.
         sizes: of the teacher and the students.
         differing: configuration keys in which the runs differ, with each run's value.
     """
@@ -75,6 +75,11 @@ class Report:
         if self.gallery is not None:
             parts.append(("this report", self.gallery.left_out))
         return [(name, found) for name, found in parts if found]
+
+    @property
+    def mixed_truths(self) -> str:
+        """A warning where the runs' own scores have different ground truths."""
+        return mixed_truths(self.runs)
 
     @property
     def title(self) -> str:
@@ -124,7 +129,7 @@ def build_report(
         gallery_reason=reason,
         examples=choose_examples(gallery, examples) if gallery is not None else [],
         spaces=build_spaces(gallery) if gallery is not None else [],
-        agreements=agreements(gallery) if gallery is not None else [],
+        agreements=list(gallery.agreements) if gallery is not None else [],
         sizes=build_sizes(runs, gallery, timed=timed),
         differing=differing_keys(runs),
     )
@@ -157,6 +162,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "created": report.created,
         "distilvl": __version__,
         "runs": [_run_dict(run) for run in report.runs],
+        "mixed_ground_truths": report.mixed_truths or None,
         "results": [asdict(row) for row in report.results],
         "measured": [asdict(row) for row in report.measured],
         "differences": [asdict(one) for one in report.differences],

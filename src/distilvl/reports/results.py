@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distilvl.data.records import PAIRS
 from distilvl.evaluation.resampling import Comparison, Interval, compare, intervals
 from distilvl.evaluation.score import retention
 from distilvl.experiments.outputs import literature_name
 from distilvl.experiments.published import OurRow, PlacedRow, TestSet, load_published, table1
 from distilvl.reports.gallery import Gallery, View
-from distilvl.reports.run import Run
+from distilvl.reports.run import Run, teacher_name
 
 Three = tuple[float, float, float]
 
@@ -26,11 +25,12 @@ class ResultRow:
         role: teacher, student, or baseline: a run without a teacher.
         image_to_text, text_to_image: R@1, R@5, R@10, percent.
         rsum: 0 to 600.
-        retention: percent of the teacher's RSUM.
+        retention: percent of its own teacher's RSUM.
         measured_on: what the figures were measured on.
         interval: 95 % interval of RSUM, where the ranks are known.
         note: for instance that the run is not finished.
         ground_truth: what counted as right; empty where an unfinished run does not say it.
+        teacher_rsum: RSUM of its own teacher on the same items, where known.
     """
 
     name: str
@@ -43,6 +43,7 @@ class ResultRow:
     interval: Interval | None = None
     note: str = ""
     ground_truth: str = ""
+    teacher_rsum: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,34 +62,49 @@ class Difference:
 def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
     """What the runs themselves measured on their validation split; unfinished runs with their best epoch so far."""
     rows: list[ResultRow] = []
-    seen: set[tuple[str, float]] = set()
+    shared = _taught_alike(runs)
     for run in runs:
         where = f"{_data_name(run)}/val, by the run"
-        # Runs that do not say it are older, and know pairs alone.
-        truth = "" if run.result is None else str(run.result.get("ground_truth", PAIRS))
         teacher = (run.result or {}).get("teacher")
-        if teacher and (where, teacher["rsum"]) not in seen:
-            seen.add((where, teacher["rsum"]))
-            rows.append(_row("teacher", "teacher", teacher, None, where, truth))
+        alike = next((names for names in shared if names[0] == run.name), None)
+        if teacher and alike:
+            name = teacher_name(alike, alone=len(shared) == 1)
+            rows.append(_row(name, "teacher", teacher, None, where, run.ground_truth))
         values = run.result["val"] if run.result else (run.best or {}).get("val")
         if values is None:
             continue
         note = "" if run.result else f"run not finished; epoch {(run.best or {}).get('epoch', 0) + 1}"
-        rows.append(_row(run.name, _role(run), values, teacher, where, truth, note))
+        rows.append(_row(run.name, _role(run), values, teacher, where, run.ground_truth, note))
     return rows
 
 
+def _taught_alike(runs: Sequence[Run]) -> list[list[str]]:
+    """Names of the runs whose teachers have the same score on the same data: one row says it for all of them."""
+    groups: list[tuple[Any, list[str]]] = []
+    for run in runs:
+        teacher = (run.result or {}).get("teacher")
+        if not teacher:
+            continue
+        key = (_data_name(run), run.ground_truth, teacher)
+        names = next((names for known, names in groups if known == key), None)
+        if names is None:
+            groups.append((key, [run.name]))
+        else:
+            names.append(run.name)
+    return [names for _, names in groups]
+
+
 def from_gallery(runs: Sequence[Run], gallery: Gallery) -> list[ResultRow]:
-    """What was measured for this report, all models on the same items."""
-    teacher = gallery.teacher.score.as_dict() if gallery.teacher else None
+    """What was measured for this report, all models on the same items; retention is of each run's own teacher."""
     where = gallery.label, gallery.truth.name
-    rows: list[ResultRow] = []
-    if gallery.teacher and teacher:
-        rows.append(_row("teacher", "teacher", teacher, None, *where, interval=_interval(gallery.teacher)))
+    rows = [
+        _row(view.name, "teacher", view.score.as_dict(), None, *where, interval=_interval(view))
+        for view in gallery.teachers_of()
+    ]
     roles = {run.name: _role(run) for run in runs}
-    for view in gallery.students:
-        values = view.score.as_dict()
-        rows.append(_row(view.name, roles[view.name], values, teacher, *where, interval=_interval(view)))
+    for view, taught in zip(gallery.students, gallery.teachers, strict=True):
+        teacher = None if taught is None else taught.score.as_dict()
+        rows.append(_row(view.name, roles[view.name], view.score.as_dict(), teacher, *where, interval=_interval(view)))
     return rows
 
 
@@ -129,7 +145,8 @@ def _row(
     share = retention(values["rsum"], teacher["rsum"]) if teacher else None
     kept = None if share is None else 100 * share
     recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
-    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note, truth)
+    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note, truth,
+                     None if teacher is None else teacher["rsum"])  # fmt: skip
 
 
 def _three(recalls: dict[str, float]) -> Three:

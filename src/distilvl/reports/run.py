@@ -14,6 +14,7 @@ from typing import Any, Literal
 from distilvl.config import Config
 from distilvl.data.left_out import LeftOut
 from distilvl.data.left_out_file import all_left_out, read_left_out
+from distilvl.data.records import PAIRS
 from distilvl.errors import DistilvlError
 from distilvl.features.machine import is_dead_here
 from distilvl.recipes import load_config
@@ -72,6 +73,11 @@ class Run:
         return max(self.validations, key=lambda line: float(line["val"]["rsum"]), default=None)
 
     @property
+    def ground_truth(self) -> str:
+        """What it counted as right; empty where an unfinished run does not say it. Old runs know pairs alone."""
+        return "" if self.result is None else str(self.result.get("ground_truth", PAIRS))
+
+    @property
     def command(self) -> str:
         """The command that repeats this run in a new folder."""
         words = ["distilvl", "train", "--recipe", str(self.folder.config), "--out", f"{self.folder.path}-again"]
@@ -81,6 +87,23 @@ class Run:
     def has_student(self) -> bool:
         """Whether the finished student can be loaded."""
         return (self.folder.student / "modules.json").is_file()
+
+
+def teacher_name(taught: Sequence[str], *, alone: bool) -> str:
+    """What a report calls the teacher of these runs: whose it is, unless it is the only one."""
+    return "teacher" if alone else f"teacher of {' and '.join(taught)}"
+
+
+def mixed_truths(runs: Sequence[Run]) -> str:
+    """A warning where the runs count other answers as right; empty where they agree, or do not say it."""
+    by_truth: dict[str, list[str]] = {}
+    for run in runs:
+        if run.ground_truth:
+            by_truth.setdefault(run.ground_truth, []).append(run.name)
+    if len(by_truth) < 2:
+        return ""
+    told = "; ".join(f"{truth}: {', '.join(names)}" for truth, names in by_truth.items())
+    return f"Not comparable: the runs were scored on different ground truths ({told})."
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:

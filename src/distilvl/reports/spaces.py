@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from distilvl.evaluation import Agreement, agreement
 from distilvl.experiments.figure2 import PAIRS_DRAWN, checked_space, project_space, space_numbers
 from distilvl.reports.gallery import Gallery, View
 from distilvl.reports.svg import Scale, open_svg
@@ -63,8 +62,8 @@ class Space:
 
 
 def build_spaces(gallery: Gallery) -> list[Space]:
-    """The teacher's space and those of the first three students; none where there is too little to project."""
-    views: Sequence[View] = (*([gallery.teacher] if gallery.teacher else []), *gallery.students[:MOST_STUDENTS])
+    """The spaces of the first three students, after their own teachers'; none where there is too little to project."""
+    views: Sequence[View] = (*gallery.teachers_of(MOST_STUDENTS), *gallery.students[:MOST_STUDENTS])
     if len(gallery.dataset) < 2 or any(view.images.shape[1] < 3 for view in views):
         return []
     projected = []
@@ -79,14 +78,6 @@ def build_spaces(gallery: Gallery) -> list[Space]:
         )
         for name, p, numbers in projected
     ]  # fmt: skip
-
-
-def agreements(gallery: Gallery) -> list[tuple[str, Agreement]]:
-    """Each student's with the teacher; none without a teacher or with a single image."""
-    if gallery.teacher is None or len(gallery.dataset) < 2:
-        return []
-    teacher = (gallery.teacher.images, gallery.teacher.texts)
-    return [(view.name, agreement((view.images, view.texts), teacher)) for view in gallery.students]
 
 
 def flat_view(space: Space, name: str) -> Markup:

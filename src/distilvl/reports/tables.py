@@ -43,7 +43,7 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
         *RECALL_NAMES,
         "RSUM",
         "95 % interval",
-        "of the teacher's",
+        "of its teacher's",
         "measured on",
         "ground truth",
         "note",
@@ -82,7 +82,7 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
 
 def differences_table(first: str, rows: Sequence[Difference]) -> Table:
     """The first student against the others."""
-    header = ("against", "difference of RSUM", "95 % interval", "p", "images")
+    header = ("against", "difference of RSUM", "95 % interval", "p", "independent groups of images")
     cells = []
     for row in rows:
         found = row.comparison
