@@ -14,11 +14,11 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS
 from distilvl.data.shards import ShardSplit
 from distilvl.data.unpaired import UnpairedDataset
+from distilvl.escaping import code, fenced, plain
 from distilvl.experiments.rendering import markdown_table
 from distilvl.features import Manifest
 from distilvl.features.atomic import write_atomically
 from distilvl.features.items import Items
-from distilvl.reports.escaping import code, fenced, plain
 from distilvl.reports.licences import UNKNOWN, licence_of
 
 _TAGS = [
