@@ -91,6 +91,7 @@ def test_main_job_with_training_killed_in_mid_epoch(pictures: Path, student_yaml
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout) | {"store": ""} == {
         "store": "", "teacher": "slow", "dim": 12, "asked_images": 48, "asked_texts": 96, "skipped_images": [],
+        "left_out": {"total": 0, "reasons": {}},
     }  # fmt: skip
     again = json.loads(run("features", "--teacher", teacher, "--data", pictures, "--out", store, "--json").stdout)
     assert (again["asked_images"], again["asked_texts"]) == (0, 0)
