@@ -1,14 +1,24 @@
-"""How many pixels a picture may have: one setting, in the environment, so that worker processes have it too."""
+"""How large a picture may be: one setting, in the environment, so that worker processes have it too."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from distilvl.errors import DistilvlError
 
 MAX_PIXELS_VARIABLE = "DISTILVL_MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 200_000_000
 """What the largest sensors of phones give."""
+LONGEST = 100
+"""Most that one side may have of the other: a longer strip would be enlarged, before it is cropped, to thousands of
+times the pixels that a tower takes."""
+
+_lock = threading.Lock()
+_lifted = 0
+_own: int | None = None
 
 
 def max_pixels() -> int:
@@ -40,3 +50,27 @@ def set_max_pixels(limit: int) -> None:
     if limit < 1:
         raise DistilvlError(f"the limit of pixels is {limit}.", "Give a number above 0.")
     os.environ[MAX_PIXELS_VARIABLE] = str(int(limit))
+
+
+@contextmanager
+def pillows_limit_lifted() -> Iterator[None]:
+    """Without Pillow's own limit, which warns from 89 and refuses from 179 million pixels on.
+
+    It is a global of Pillow's that belongs to the user's program, so it is touched only while a picture above it is
+    decoded, whose size was found to be within ours before, and then is what it was.
+    """
+    from PIL import Image  # here, as the command line asks for the setting alone
+
+    global _lifted, _own
+    with _lock:
+        if _lifted == 0:
+            _own = Image.MAX_IMAGE_PIXELS
+            Image.MAX_IMAGE_PIXELS = None
+        _lifted += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _lifted -= 1
+            if _lifted == 0:
+                Image.MAX_IMAGE_PIXELS = _own

@@ -14,7 +14,7 @@ from PIL import Image
 
 from distilvl.errors import DistilvlError, TooManyPixelsError
 from distilvl.pictures import decode_image, max_pixels, set_max_pixels
-from distilvl.pictures.limits import pillows_limit_lifted
+from distilvl.pixel_limit import pillows_limit_lifted
 
 from .drawn import drawn, encoded
 

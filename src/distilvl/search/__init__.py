@@ -31,7 +31,8 @@ another process has added within five seconds. All bad input raises `DistilvlErr
 """
 
 from distilvl.search.encoder import Encoder, load_encoder
-from distilvl.search.index import Index, index_folder
+from distilvl.search.folder import index_folder
+from distilvl.search.index import Index
 from distilvl.search.records import Hit, ModelInfo, UpdateReport
 
 __all__ = ["Encoder", "Hit", "Index", "ModelInfo", "UpdateReport", "index_folder", "load_encoder"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from datetime import date
 from pathlib import Path, PurePath
@@ -14,7 +13,7 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.left_out_file import LEFT_OUT_NAME, all_left_out, read_left_out
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.features.atomic import make_folder, only_writer
-from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
+from distilvl.search.about import ABOUT_NAME, About, Unreadable
 from distilvl.search.copies import nearest_pictures
 from distilvl.search.encoder import Encoder, Rows, is_same_model, load_encoder
 from distilvl.search.filters import below, between, has_id
@@ -268,7 +267,7 @@ class Index:
 
     def _load(self) -> Encoder:
         if not self._spec:
-            raise _open_in_python(self.path)
+            raise made_in_python(self.path)
         try:
             encoder = load_encoder(self._spec)
         except DistilvlError as error:
@@ -285,54 +284,6 @@ class Index:
                 f"{self.path} was made with {_named(own)}, not with {_named(encoder.info)}.",
                 "Give that model, choose another folder for the index, or make it anew with --rebuild.",
             )
-
-
-def index_folder(
-    folder: str | Path,
-    out: str | Path,
-    model: str | Path | Teacher | None = None,
-    *,
-    rebuild: bool = False,
-    include_hidden: bool = False,
-) -> UpdateReport:
-    """Make or update the index `out` of the photographs in `folder`.
-
-    Args:
-        folder: the photographs.
-        out: the index's folder.
-        model: a spec or an open model; of an index that is there, its own if not given.
-        rebuild: begin anew, with another model if one is given.
-        include_hidden: look into hidden folders too.
-
-    Raises:
-        DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
-    """
-    folder, out = on_disk(Path(folder)), on_disk(Path(out))
-    if not folder.is_dir():
-        raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
-    is_new = not (out / ABOUT_NAME).is_file()
-    if model is None and is_new:
-        raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
-    if model is None and rebuild:
-        model = About.load(out).model.spec
-        if not model:
-            raise _open_in_python(out)
-    index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
-    try:
-        return index.update(folder, include_hidden=include_hidden)
-    except DistilvlError:
-        if is_new and not len(index):
-            _remove(index.path)
-        raise
-
-
-def _remove(index: Path) -> None:
-    """Take an index that holds nothing away again."""
-    PhotoTable.remove(index)
-    for name in (UNREADABLE_NAME, LEFT_OUT_NAME, ABOUT_NAME):
-        (index / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        index.rmdir()
 
 
 def _is_unfinished(folder: Path, model: ModelInfo) -> bool:
@@ -353,7 +304,8 @@ def _encoder(model: str | Path | Teacher) -> Encoder:
     return model if isinstance(model, Encoder) else Encoder(model, one_call_at_a_time=False)
 
 
-def _open_in_python(path: Path) -> DistilvlError:
+def made_in_python(path: Path) -> DistilvlError:
+    """The error of an index whose model was an object, so that it cannot be loaded again by a spec."""
     return DistilvlError(f"{path} was made with a model that was open in Python.", "Give it again.")
 
 

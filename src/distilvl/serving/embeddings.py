@@ -16,8 +16,8 @@ from distilvl.serving.deadline import within
 from distilvl.serving.faults import Fault
 from distilvl.serving.items import read_items
 from distilvl.serving.model import ServedModel, shortened
+from distilvl.serving.naming import ExactRoute
 from distilvl.serving.questions import EmbeddingQuestion
-from distilvl.serving.routes import ExactRoute
 from distilvl.serving.settings import ServeSettings
 
 _FEW_NUMBERS = 4096

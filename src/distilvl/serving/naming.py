@@ -1,12 +1,16 @@
-"""Fields and parameters that nobody knows: refused by their names, with the nearest that is known."""
+"""Fields and parameters that nobody knows, or that are given twice: refused by their names."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Collection, Mapping
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from distilvl.serving.faults import Fault
@@ -68,3 +72,32 @@ def known_names(kind: type[BaseModel]) -> tuple[str, ...]:
         choices = getattr(alias, "choices", None) or ([alias] if alias is not None else [name])
         names += [str(choice) for choice in choices]
     return tuple(names)
+
+
+class ExactRoute(APIRoute):
+    """A route that refuses an object with a field given twice, of which most parsers would take the last."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As FastAPI asks for it."""
+        handle = super().get_route_handler()
+
+        async def exactly(request: Request) -> Response:
+            return await handle(_ExactRequest(request.scope, request.receive))
+
+        return exactly
+
+
+class _ExactRequest(Request):
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = json.loads(await self.body(), object_pairs_hook=_once)
+        return self._json
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0][:60]
+        readable = twice.encode("utf-8", "replace").decode("utf-8")
+        raise Fault(422, f"{twice!r} is given twice. Give it once.", code="repeated_field", param=readable)
+    return found

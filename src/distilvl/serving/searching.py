@@ -14,8 +14,8 @@ from distilvl.serving.deadline import within
 from distilvl.serving.faults import Fault
 from distilvl.serving.items import checked_text
 from distilvl.serving.model import ServedModel
+from distilvl.serving.naming import ExactRoute
 from distilvl.serving.questions import SEARCH, SearchAddress, SearchQuestion
-from distilvl.serving.routes import ExactRoute
 from distilvl.serving.settings import ServeSettings
 from distilvl.serving.spelling import Likeness, likeness
 
