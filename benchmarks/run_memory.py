@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
+from distilvl.io.hashes import image_key, text_key
 
 WIDTH, SIZE, SHARD = 64, 64, 1000
 TOWER = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -81,7 +82,7 @@ def run(folder: Path, kind: str, epochs: int) -> dict[str, object]:
     student = folder / "student.yaml"
     student.write_text(json.dumps(STUDENT), encoding="utf-8")
     data = str(folder / "pictures") if kind == "folder" else f"webdataset:{folder / 'shards'}?buffer=100"
-    command = [sys.executable, "-m", "distilvl.cli", "train", "--data", data, "--features", str(folder / "features"),
+    command = [sys.executable, "-m", "distilvl", "train", "--data", data, "--features", str(folder / "features"),
                "--student", str(student), "--out", str(out), "--device", "cpu", "--set", f"training.epochs={epochs}",
                "--set", "training.precision=fp32"]  # fmt: skip
     if kind == "folder":

@@ -34,10 +34,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from distilvl.models.encoder import Encoder, load_encoder
 from distilvl.pictures import decode_image
-from distilvl.search import Encoder, index_folder, load_encoder
-from distilvl.search import nearest as nearest_module
-from distilvl.search.pictures import list_files
+from distilvl.search import index_folder
+from distilvl.search import table as nearest_module
+from distilvl.search.photographs import list_files
 from distilvl.search.table import Photo, PhotoTable
 from distilvl.search.update import BATCH
 

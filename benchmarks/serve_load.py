@@ -40,7 +40,7 @@ def server(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     if args.url:
         yield args.url, args.name
         return
-    command = [sys.executable, "-m", "distilvl.cli", "serve", "--model", args.model, "--port", "0"]
+    command = [sys.executable, "-m", "distilvl", "serve", "--model", args.model, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = process.stderr.readline()

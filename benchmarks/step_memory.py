@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel
 
 from distilvl.objectives import InfoNCE
-from distilvl.training.accumulation import FeaturePass
+from distilvl.training.gradcache import FeaturePass
 
 WAYS = {"whole": (1, False), "accumulate=8": (8, False), "checkpoint_activations": (1, True), "both": (8, True)}
 SIZE, WIDTH, TEXT_WIDTH = 112, 192, 8

@@ -27,11 +27,12 @@ from PIL import Image
 
 from distilvl.config import StudentConfig, TrainingConfig
 from distilvl.data.shards import open_split
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
+from distilvl.io.hashes import image_key, text_key
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.inputs import StepInputs
-from distilvl.training.sources.stream import StreamSource, image_ids
+from distilvl.training.batch import StepInputs
+from distilvl.training.stream import StreamSource, image_ids
 
 SHARD, WIDTH, BATCH, SIZE = 1000, 64, 64, 32
 RESTARTED = 100  # batches that are compared after the restart

@@ -40,10 +40,9 @@ from distilvl.students import DualEncoder, build_student
 from distilvl.teachers import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.inputs import StepInputs
+from distilvl.training.batch import StepInputs, resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import build_optimizer
-from distilvl.training.precision import resolve_precision
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import PairSource
 from distilvl.training.trainer import Trainer

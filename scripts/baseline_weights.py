@@ -31,10 +31,10 @@ from distilvl.experiments.rendering import markdown_table
 from distilvl.features import FeatureStore
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.multiscale import BASELINES, LOSSES
-from distilvl.recipes.loading import load_config
+from distilvl.recipes import load_config
 from distilvl.students import DualEncoder
 from distilvl.students.build import HEAD_GAIN, build_student
-from distilvl.students.routes import route
+from distilvl.students.storage import route
 from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import rate_factor

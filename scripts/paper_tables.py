@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from distilvl.experiments.cells import TableSpec, load_table
 from distilvl.experiments.rendering import format_p, markdown_table
-from distilvl.experiments.spec import TableSpec, load_table
 
 ORDER = ("table2", "table4", "table5", "table6", "table7", "table8", "table9", "table10", "false-negatives", "towers")
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from distilvl.data.scenes import SceneImage, scenes_dataset
-from distilvl.data.scenes.drawing import draw_scene
+from distilvl.data.scenes.world import draw_scene
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.students import load_student
 

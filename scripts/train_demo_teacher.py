@@ -32,7 +32,7 @@ from distilvl.data.records import PairDataset
 from distilvl.data.scenes import SceneImage, scenes_dataset
 from distilvl.data.scenes.world import BACKGROUNDS, COLOURS, GRID, SHAPES, SIZES, TEXTURES, Scene
 from distilvl.evaluation.score import format_score, score
-from distilvl.features.atomic import give_usual_modes
+from distilvl.io.files import give_usual_modes
 from distilvl.objectives import InfoNCE
 from distilvl.teachers.demo_network import DemoNetwork, pixels_of, split_words
 

@@ -39,7 +39,7 @@ class Slow:
 
 def run(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """The command with its output; never fails by itself."""
-    command = [sys.executable, "-m", "distilvl.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "distilvl", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)  # type: ignore[call-overload, no-any-return]
 
 
@@ -106,7 +106,7 @@ def test_main_job_with_training_killed_in_mid_epoch(pictures: Path, student_yaml
     assert whole.returncode == 0, whole.stderr
     assert "val RSUM" in whole.stdout
     process = subprocess.Popen(
-        [sys.executable, "-m", "distilvl.cli", *command(tmp_path / "parts")], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "distilvl", *command(tmp_path / "parts")], stderr=subprocess.DEVNULL
     )
     metrics = tmp_path / "parts" / "metrics.jsonl"
     kill_when(process, lambda: metrics.is_file() and len(metrics.read_bytes().splitlines()) > 15)
@@ -133,7 +133,7 @@ def test_features_killed_and_continued_end_with_the_same_bytes(tmp_path: Path) -
     assert run("features", "--teacher", quick, "--data", pictures, "--out", tmp_path / "whole").returncode == 0
     write_teacher(tmp_path / "teacher.py", delay=0.3)
     command = ["features", "--teacher", quick, "--data", str(pictures), "--out", str(tmp_path / "parts")]
-    process = subprocess.Popen([sys.executable, "-m", "distilvl.cli", *command], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "distilvl", *command], stderr=subprocess.DEVNULL)
     kill_when(process, lambda: len(list((tmp_path / "parts").glob("image*.npy"))) == 2)
     assert run(*command).returncode == 0
     assert tree(tmp_path / "parts") == tree(tmp_path / "whole")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from distilvl.escaping import code, fenced, plain
+from distilvl.io.markdown import code, fenced, plain
 from distilvl.reports.html import inline_json
 
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from distilvl.features.atomic import give_usual_modes, write_atomically
+from distilvl.io.files import give_usual_modes, write_atomically
 from distilvl.students import save_student
-from distilvl.students.basis import save_basis
 from distilvl.students.facade import build_student
+from distilvl.students.storage import save_basis
 from distilvl.training.checkpoint import save_tensors
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")

@@ -17,17 +17,16 @@ from distilvl.evaluation.zero_shot import class_features
 from distilvl.experiments.cost import StudentEncoder
 from distilvl.export.measure import _SideBySide
 from distilvl.export.precisions import check_precisions
-from distilvl.lists import NotAListError, list_of_images, list_of_texts
-from distilvl.recipes.loading import apply_overrides
-from distilvl.search.encoder import Encoder
+from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
+from distilvl.models.encoder import Encoder
+from distilvl.recipes import apply_overrides
 from distilvl.serving.batching import BatchedEncoder, Batcher
 from distilvl.students import DualEncoder, save_student
 from distilvl.students.facade import build_student
 from distilvl.teachers import load_teacher
 from distilvl.teachers.demo_network import DemoTeacher
-from distilvl.teachers.options import RunOptions
-from distilvl.teachers.torch_teacher import TorchTeacher
-from distilvl.tracking.loading import load_trackers
+from distilvl.teachers.torch_teacher import RunOptions, TorchTeacher
+from distilvl.training.tracking import load_trackers
 
 PICTURE = Image.new("RGB", (8, 8), "red")
 LONE_TEXTS = ["a dog", "", b"a dog", bytearray(b"ab"), None, 5, {"a dog": 1}, {"a dog"}, np.array("a dog")]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distilvl import live
-from distilvl.live import LiveView, PlainView, training_view
+from distilvl.training import console as live
+from distilvl.training.console import LiveView, PlainView, training_view
 
 
 def _line(step: int, names: tuple[str, ...] = ("cd", "fd", "sd", "hnd"), value: float = 1.0) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_logging_and_printing_stand_above_the_view(monkeypatch: pytest.MonkeyPat
 
 def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("distilvl.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("distilvl.io.progress.time.monotonic", lambda: now)
     with training_view(40, 10, 2) as view:
         assert isinstance(view, PlainView)
         view.begin([_line(10), _val(0, 50.0)], [_line(20)])
@@ -114,7 +114,7 @@ def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_another_process_than_the_first_shows_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distilvl.progress._silent", True)
+    monkeypatch.setattr("distilvl.io.progress._silent", True)
     console = Console(stderr=True, force_terminal=True)
     with live.training_view(2, 0, 1, console) as view:
         view.advance(2)

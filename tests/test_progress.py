@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from distilvl import progress as module
-from distilvl.progress import progress
+from distilvl.io import progress as module
+from distilvl.io.progress import progress
 
 
 def test_a_pipe_gets_plain_lines_with_time_left(

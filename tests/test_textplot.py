@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.textplot import Curve, draw
+from distilvl.training.console import Curve, draw
 
 FINITE = st.floats(-1e6, 1e6)
 

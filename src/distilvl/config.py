@@ -2,11 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from distilvl import config_checks as checks
+Weights = TypeVar("Weights", bound=Mapping[Any, float])
+
+
+def cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None:
+    """`layers` of a tower."""
+    if layers is not None and info.data.get("config") and not info.data.get("model"):
+        raise ValueError("only a pretrained tower is cut; a new one has the layers that its config says")
+    return layers
+
+
+def has_negatives(cd: ContrastiveConfig, info: ValidationInfo) -> ContrastiveConfig:
+    """`objective.cd`."""
+    if cd.queue == 0 and info.data.get("losses") == ["cd"]:
+        raise ValueError("without a queue cd is 0 at every step, and no other loss is there; set queue to 1 or more")
+    return cd
+
+
+def weights_are_used(weights: Weights, info: ValidationInfo) -> Weights:
+    """`balancer.weights`."""
+    name = info.data.get("name", "static")
+    if weights and name != "static":
+        raise ValueError(f"the balancer {name} makes its own weights; set name to static, or weights to {{}}")
+    return weights
+
+
+def captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
+    """`training.captions_per_image`."""
+    sampling = info.data.get("sampling", "distinct_images")
+    if captions > 1 and sampling != "distinct_images":
+        raise ValueError(f"sampling {sampling} goes caption by caption; set it to distinct_images, or this to 1")
+    return captions
+
+
+def tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
+    """`training.token_dropout`, beside `student.text.frozen`."""
+    student = info.data.get("student")
+    if training.token_dropout and student is not None and student.text.frozen:
+        raise ValueError(
+            "token_dropout does nothing to a frozen text tower, which reads each caption once, whole; "
+            "set it to 0, or student.text.frozen to false"
+        )
+    return training
+
+
+def finished_or_new(folder: str | None, given: Mapping[str, Any]) -> None:
+    """`student.folder`, beside what a new student is built from.
+
+    Args:
+        folder: of a finished student, which keeps its towers.
+        given: the section's values that differ from their defaults; a saved config names all of them.
+    """
+    if folder is None:
+        return
+    unused = ["normalize"] if "normalize" in given else []
+    for tower in ("image", "text"):
+        unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key != "frozen"]
+    if unused:
+        raise ValueError(
+            f"the finished student in folder keeps its towers, and {', '.join(unused)} would change nothing; "
+            "name the folder as --student in the place of a preset, and leave these out"
+        )
+
 
 LossName = Literal[
     "cd",
@@ -35,7 +97,7 @@ class _Section(BaseModel):
 class _TowerConfig(_Section):
     model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
     config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
-    layers: Annotated[int | None, AfterValidator(checks.cut_from_pretrained)] = Field(
+    layers: Annotated[int | None, AfterValidator(cut_from_pretrained)] = Field(
         None, ge=1, description="keep the first so many layers of a pretrained tower; none keeps all"
     )
 
@@ -68,7 +130,7 @@ class StudentConfig(_Section):
 
     @model_validator(mode="after")
     def _finished_or_new(self) -> StudentConfig:
-        checks.finished_or_new(self.folder, self.model_dump(exclude_defaults=True))
+        finished_or_new(self.folder, self.model_dump(exclude_defaults=True))
         return self
 
     @property
@@ -153,7 +215,7 @@ class ObjectiveConfig(_Section):
     """Which losses take part, and their settings."""
 
     losses: list[LossName] = Field(["cd", "fd", "sd", "hnd"], min_length=1)
-    cd: Annotated[ContrastiveConfig, AfterValidator(checks.has_negatives)] = ContrastiveConfig()
+    cd: Annotated[ContrastiveConfig, AfterValidator(has_negatives)] = ContrastiveConfig()
     sd: SimilarityConfig = SimilarityConfig()
     hnd: HardNegativeConfig = HardNegativeConfig()
     qd: QueueDistributionConfig = QueueDistributionConfig()
@@ -191,7 +253,7 @@ class BalancerConfig(_Section):
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the old running mean of each loss kept at each step"
     )
-    weights: Annotated[dict[LossName, float], AfterValidator(checks.weights_are_used)] = Field(
+    weights: Annotated[dict[LossName, float], AfterValidator(weights_are_used)] = Field(
         {}, description="for `static`; 1 where not given"
     )
     lr: float = Field(0.1, gt=0, le=2, description="for `uncertainty` and `gradnorm`: the step of their weights")
@@ -232,7 +294,7 @@ class TrainingConfig(_Section):
         description="distinct images, captions of each drawn anew each pass; or all captions, shuffled; or all "
         "captions in the dataset's order, as the published loader runs",
     )
-    captions_per_image: Annotated[int, AfterValidator(checks.captions_of_distinct_images)] = Field(
+    captions_per_image: Annotated[int, AfterValidator(captions_of_distinct_images)] = Field(
         1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
     extra_share: float = Field(
@@ -296,4 +358,4 @@ class Config(_Section):
     balancer: BalancerConfig = BalancerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    training: Annotated[TrainingConfig, AfterValidator(checks.tokens_are_read)] = TrainingConfig()
+    training: Annotated[TrainingConfig, AfterValidator(tokens_are_read)] = TrainingConfig()

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.evaluate import Evaluation, evaluate
-from distilvl.features.prepare import prepare_features
+from distilvl.extraction.prepare import prepare_features
 from distilvl.pictures import decode_image
 from distilvl.students import count_parameters
 from distilvl.teachers.demo_network import DemoTeacher

@@ -226,7 +226,7 @@ def _paths(text: str) -> list[str]:
 @pytest.mark.slow
 def test_the_real_command_says_it_at_the_end(tmp_path: Path, teacher: str) -> None:
     data = pictures(tmp_path / "photos", *KINDS)
-    command = [sys.executable, "-m", "distilvl.cli", "features", "--teacher", teacher, "--data", str(data), "--out",
+    command = [sys.executable, "-m", "distilvl", "features", "--teacher", teacher, "--data", str(data), "--out",
                str(tmp_path / "store")]  # fmt: skip
     refused = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert refused.returncode == 2

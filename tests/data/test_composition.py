@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from distilvl.data import load_dataset
-from distilvl.data.composition import on_disk, spellings
+from distilvl.data.listing import on_disk, spellings
 
 _NFC, _NFD = (unicodedata.normalize(form, "Café/été à Zürich") for form in ("NFC", "NFD"))
 

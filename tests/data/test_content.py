@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distilvl.data.content import numbered, words_key
+from distilvl.io.hashes import numbered, words_key
 
 
 @pytest.mark.parametrize(

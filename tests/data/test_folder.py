@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from distilvl.data import load_dataset
-from distilvl.data.faults import MALFORMED
-from distilvl.data.folder import read_folder
-from distilvl.data.left_out import MISSING, NO_CAPTION
+from distilvl.data.folders import read_folder
+from distilvl.data.left_out import MALFORMED, MISSING, NO_CAPTION
 from distilvl.data.listing import BLANK, DUPLICATE, NO_TEXT, OUTSIDE, split_of
 from distilvl.errors import BadImageError, DistilvlError
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from distilvl.data import PairDataset, UnpairedDataset, load_any
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.labels import read_labels
+from distilvl.evaluation.zero_shot import read_labels
 
 GOOD = 4
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data.left_out import HELD, MISSING, LeftOut
-from distilvl.data.left_out_file import (
+from distilvl.data.left_out import (
+    HELD,
     LEFT_OUT_NAME,
+    MISSING,
+    LeftOut,
     all_left_out,
     note_left_out,
     read_left_out,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from distilvl.data import load_dataset, named
+from distilvl.data import benchmarks as named
+from distilvl.data import load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import DistilvlError

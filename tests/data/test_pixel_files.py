@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from distilvl.data import pixel_files
-from distilvl.data.pixel_files import cached_pixels
+from distilvl.data import pixel_cache as pixel_files
+from distilvl.data.crops import Views
+from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features.views import Views
 
 
 def resize(images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from distilvl.data.left_out import MISSING, NOT_DECODED
 from distilvl.data.pixels import decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError
-from distilvl.features import image_key
+from distilvl.io.hashes import image_key
 
 
 def resize(images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from distilvl.config import TrainingConfig
-from distilvl.data.pixel_files import cached_pixels
+from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.pictures import decode_image

@@ -13,9 +13,7 @@ from PIL import Image
 
 from distilvl.data import load_dataset
 from distilvl.data.scenes import SceneImage, scenes_dataset
-from distilvl.data.scenes.captions import caption, captions
-from distilvl.data.scenes.drawing import centre, draw_scene, radius
-from distilvl.data.scenes.negatives import hard_negatives, negative_caption
+from distilvl.data.scenes.captions import caption, captions, hard_negatives, negative_caption
 from distilvl.data.scenes.world import (
     BACKGROUNDS,
     COLOURS,
@@ -25,6 +23,9 @@ from distilvl.data.scenes.world import (
     TEXTURES,
     Scene,
     SceneObject,
+    centre,
+    draw_scene,
+    radius,
     relation,
     sample_scene,
 )

@@ -7,8 +7,7 @@ from random import Random
 
 import pytest
 
-from distilvl.data.scenes.captions import captions
-from distilvl.data.scenes.negatives import negative_caption
+from distilvl.data.scenes.captions import captions, negative_caption
 from distilvl.data.scenes.world import BACKGROUNDS, COLOURS, Scene, SceneObject, sample_scene
 
 SAME = {

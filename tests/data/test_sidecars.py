@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from distilvl.data import load_dataset
+from distilvl.data.folders import read_sidecars
 from distilvl.data.left_out import MISSING, NO_CAPTION
 from distilvl.data.listing import split_of
-from distilvl.data.sidecars import read_sidecars
 from distilvl.errors import BadImageError, DistilvlError
 
 NAMES = ("a", "b", "c", "sub/d")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.data.text_files import decode_text, read_lines, read_text
+from distilvl.data.tables import decode_text, read_lines, read_text
 from distilvl.errors import DistilvlError
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")

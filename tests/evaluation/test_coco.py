@@ -8,7 +8,7 @@ import pytest
 
 from distilvl.data.records import PairDataset, Record
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.coco import CocoTruth, coco_ids, score_coco
+from distilvl.evaluation.ground_truth import CocoTruth, coco_ids, score_coco
 from distilvl.evaluation.rows import checked_rows
 
 IMAGES = {391895: [0, 10], 60623: [10, 0], 483108: [8, 6]}

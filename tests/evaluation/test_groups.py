@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import compare, intervals, rank_gallery, score
 from distilvl.evaluation import ranks as ranks_module
-from distilvl.evaluation.galleries import retrieve
-from distilvl.evaluation.groups import Answers, Groups
-from distilvl.evaluation.protocols import Protocol
+from distilvl.evaluation.copies import Answers, Groups
+from distilvl.evaluation.protocols import Protocol, retrieve
 from distilvl.evaluation.ranks import TIE_TOLERANCE
 
 Array = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.evaluation.labels import read_labels
+from distilvl.evaluation.zero_shot import read_labels
 
 
 def write(folder: Path, *names: str) -> None:

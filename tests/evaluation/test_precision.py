@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distilvl.evaluation.galleries import retrieve
-from distilvl.evaluation.precision import PositiveRanks, positive_ranks
+from distilvl.evaluation.protocols import retrieve
 from distilvl.evaluation.rows import checked_rows
+from distilvl.evaluation.score import PositiveRanks, positive_ranks
 
 
 def test_r_precision_and_map_at_r_by_hand():

@@ -5,8 +5,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import score
-from distilvl.evaluation.galleries import retrieve
-from distilvl.evaluation.protocols import PROTOCOLS, Protocol, find_protocol, folds
+from distilvl.evaluation.protocols import PROTOCOLS, Protocol, find_protocol, folds, retrieve
 
 SMALL = Protocol("small", images=12, captions=2, folds=3)
 

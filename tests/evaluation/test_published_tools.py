@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distilvl.evaluation.galleries import retrieve
+from distilvl.evaluation.protocols import retrieve
 
 # Seed, images, captions an image (0: one to seven), noise; then R@1, R@5, R@10 image->text and text->image, on which
 # CLIP_benchmark 1.6.2 (recall_at_k) and eccv-caption 0.1.0 (compute_r_at_k) agree; then the latter's R-Precision and

@@ -7,7 +7,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import rank_gallery, score_ranks
-from distilvl.evaluation.resampling import MEASURES, compare, intervals
+from distilvl.evaluation.intervals import MEASURES, compare, intervals
 from distilvl.evaluation.score import Ranks
 
 

@@ -16,10 +16,11 @@ from distilvl.data.records import PairDataset
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate, evaluate_arrays, evaluate_classes
-from distilvl.evaluation.evaluation import Evaluation
+from distilvl.evaluation.results import Evaluation
 from distilvl.evaluation.score import rank_gallery, score
 from distilvl.evaluation.sources import open_source, run_of
-from distilvl.features import FeatureStore, extract_features
+from distilvl.extraction.extract import extract_features
+from distilvl.features import FeatureStore
 from distilvl.students import save_student
 from distilvl.teachers.demo_network import DemoTeacher
 

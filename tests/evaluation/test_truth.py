@@ -19,8 +19,8 @@ from distilvl.cli import app
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate_arrays
-from distilvl.evaluation.few import few_arrays, few_images
-from distilvl.evaluation.truth import GroundTruth
+from distilvl.evaluation.ground_truth import GroundTruth
+from distilvl.evaluation.results import few_arrays, few_images
 from distilvl.teachers.base import Teacher
 
 
@@ -218,7 +218,7 @@ def test_hard_negatives_that_are_right_captions_are_left_out_and_counted(write: 
 
 def test_agreement_is_that_of_different_items(write: Write, tmp_path: Path) -> None:
     """Copies of an item tie in all lists, so that their order says nothing."""
-    from distilvl.features import extract_features
+    from distilvl.extraction.extract import extract_features
 
     data = load_dataset(write([*_titles(40), *((100 + k, [f"title {100 + k}"], "test") for k in range(12))]))
     extract_features(Ideal(), data, tmp_path / "store")
@@ -229,7 +229,7 @@ def test_agreement_is_that_of_different_items(write: Write, tmp_path: Path) -> N
 
 
 def test_a_teacher_that_finds_nothing_leaves_no_retention() -> None:
-    from distilvl.evaluation.evaluation import Evaluation
+    from distilvl.evaluation.results import Evaluation
     from distilvl.evaluation.score import Recalls, Score
 
     some, none = Recalls(1, 2, 3), Recalls(0, 0, 0)

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.experiments.cells import Base, fingerprint, plan
-from distilvl.experiments.spec import TableSpec, list_tables, load_table
+from distilvl.experiments.cells import Base, TableSpec, fingerprint, list_tables, load_table, plan
 from distilvl.recipes import load_config
 
 BASE = Base(recipe="demo", data="scenes", features="store", student="demo", overrides=("training.epochs=2",))

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distilvl.experiments.cells import Base, plan
+from distilvl.experiments.cells import Base, load_table, plan
 from distilvl.experiments.grid import gpu_names, open_jobs
-from distilvl.experiments.spec import load_table
 
 BASE = Base(recipe="demo", data="scenes", features="store", student="demo")
 

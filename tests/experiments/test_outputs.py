@@ -11,13 +11,13 @@ from PIL import Image
 
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
-from distilvl.experiments.cells import Base, plan
+from distilvl.experiments.cells import Base, load_table, plan
+from distilvl.experiments.grid import run_job
 from distilvl.experiments.outputs import Finished, write_outputs
 from distilvl.experiments.reproduce import collect
-from distilvl.experiments.spec import load_table
-from distilvl.experiments.worker import run_job
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
+from distilvl.io.hashes import image_key, text_key
 
 SIZE = 24
 TEACHER = """

@@ -7,9 +7,8 @@ import math
 
 import pytest
 
+from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, TableResult, TableSpec
 from distilvl.experiments.rendering import format_p, markdown_table, to_csv, to_json, to_markdown
-from distilvl.experiments.results import CellScore, TableResult
-from distilvl.experiments.spec import Cell, Claim, PaperRow, TableSpec
 
 
 def run(seed: int, rsum: float) -> CellScore:

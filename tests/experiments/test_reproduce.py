@@ -19,12 +19,12 @@ from PIL import Image, ImageDraw
 
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
-from distilvl.experiments.cells import Base, plan
+from distilvl.experiments.cells import Base, TableSpec, load_table, plan
+from distilvl.experiments.grid import run_job
 from distilvl.experiments.reproduce import collect, dry_run, reproduce
-from distilvl.experiments.spec import TableSpec, load_table
-from distilvl.experiments.worker import run_job
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
+from distilvl.io.hashes import image_key, text_key
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
 QUICK = ("training.batch_size=8", "training.epochs=2", "training.precision=fp32", "objective.cd.queue=16")
@@ -134,7 +134,7 @@ def test_a_killed_reproduce_continues_to_the_same_table(base: Base, tmp_path: Pa
     def command(out: Path) -> list[str]:
         sets = [part for item in base.overrides for part in ("--set", item)]
         return [
-            sys.executable, "-m", "distilvl.cli", "reproduce", str(path), "--data", base.data, "--features",
+            sys.executable, "-m", "distilvl", "reproduce", str(path), "--data", base.data, "--features",
             base.features, "--student", str(base.student), "--split", "test", "--seeds", "2", "--device", "cpu",
             "--out", str(out), *sets,
         ]  # fmt: skip

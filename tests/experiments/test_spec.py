@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.experiments.spec import load_table
+from distilvl.experiments.cells import load_table
 
 PAPER_TABLE_4 = {
     "all": 528.8, "no_cd": 524.2, "no_fd": 492.9, "no_sd": 523.3, "no_hnd": 519.3, "sd_hnd": 524.8, "fd_hnd": 524.5,

@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
-from distilvl.experiments.statistics import (
-    Summary,
-    check_claim,
-    compare,
-    holm,
-    rank_agreement,
-    ranks,
-    summarise,
-)
+from distilvl.experiments.statistics import Summary, check_claim, compare, holm, rank_agreement, ranks, summarise
 
 probability = st.floats(0, 1)
 rsum = st.floats(0, 600)

@@ -13,8 +13,8 @@ import distilvl
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.export import Export
+from distilvl.models.encoder import load_encoder
 from distilvl.runtime import Runtime
-from distilvl.search import load_encoder
 from distilvl.teachers import load_teacher
 
 

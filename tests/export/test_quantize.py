@@ -9,9 +9,8 @@ from onnx import numpy_helper
 from sentence_transformers import SentenceTransformer
 
 from distilvl.export.graphs import export_graphs, layers
-from distilvl.export.half import to_half
-from distilvl.export.quantize import is_convolutional, to_int8
-from distilvl.export.sensitivity import cosine_error, layer_errors
+from distilvl.export.precisions import to_half
+from distilvl.export.quantize import cosine_error, is_convolutional, layer_errors, to_int8
 from distilvl.students import DualEncoder
 
 

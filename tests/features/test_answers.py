@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilvl.features import FeatureStore, Manifest, text_key
-from distilvl.features.answers import Answers
+from distilvl.features import FeatureStore, Manifest
+from distilvl.features.pending import Answers
+from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(5)]
 ROWS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import create_atomically, make_folder, only_writer, remove_partials, write_atomically
-from distilvl.features.machine import writer_id
+from distilvl.io.files import create_atomically, make_folder, only_writer, remove_partials, write_atomically, writer_id
 
 
 def test_writes_and_replaces(tmp_path: Path):

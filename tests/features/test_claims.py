@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.features import claims as claims_module
-from distilvl.features.claims import Claims
+from distilvl.io import leases as claims_module
+from distilvl.io.leases import Claims
 
 OTHER = "m000000000000-p17-deadbeef"
 

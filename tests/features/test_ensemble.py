@@ -8,8 +8,11 @@ import pytest
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, Manifest, extract_features, prepare_features, text_key
+from distilvl.extraction.extract import extract_features
+from distilvl.extraction.prepare import prepare_features
+from distilvl.features import FeatureStore, Manifest
 from distilvl.features.ensemble import is_ensemble, is_there
+from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(4)]
 RANDOM = np.random.default_rng(0)

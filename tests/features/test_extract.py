@@ -15,18 +15,13 @@ import torch
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features import (
-    FeatureStore,
-    Manifest,
-    extract_features,
-    image_calls,
-    image_key,
-    prepare_features,
-    text_key,
-)
-from distilvl.features.claims import Claims
-from distilvl.features.extract import Work
-from distilvl.features.filling import caption_trial
+from distilvl.extraction import encode as image_calls
+from distilvl.extraction.blocks import caption_trial
+from distilvl.extraction.extract import Work, extract_features
+from distilvl.extraction.prepare import prepare_features
+from distilvl.features import FeatureStore, Manifest
+from distilvl.io.hashes import image_key, text_key
+from distilvl.io.leases import Claims
 
 
 def files_of(store: Path) -> dict[str, bytes]:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from distilvl.cli import app
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, Manifest, text_key
+from distilvl.features import FeatureStore, Manifest
+from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(4)]
 

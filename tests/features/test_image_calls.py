@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data.items import unique_images
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.errors import BadImageError
-from distilvl.features import image_calls as module
-from distilvl.features.image_calls import image_calls, made_ahead
-from distilvl.features.items import unique_images
+from distilvl.extraction import encode as module
+from distilvl.extraction.encode import image_calls, made_ahead
 
 
 def sources(dataset: PairDataset) -> list[tuple[bytes, ImageSource]]:

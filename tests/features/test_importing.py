@@ -9,7 +9,10 @@ import pytest
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features import image_key, import_arrays, importing, prepare_features, text_key
+from distilvl.extraction import importing
+from distilvl.extraction.importing import import_arrays
+from distilvl.extraction.prepare import prepare_features
+from distilvl.io.hashes import image_key, text_key
 
 
 def files_of(store: Path) -> dict[str, bytes]:

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.features.index import KeyIndex
-from distilvl.features.keys import pack_keys
+from distilvl.features.shards import KeyIndex
+from distilvl.io.hashes import pack_keys
 
 keys16 = st.binary(min_size=16, max_size=16)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distilvl.features import FeatureStore, Manifest, store_info, text_key
-from distilvl.features.answers import Answers
+from distilvl.features import FeatureStore, Manifest, store_info
+from distilvl.features.pending import Answers
+from distilvl.io.hashes import text_key
 
 
 def make(path: Path) -> FeatureStore:

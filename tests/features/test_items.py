@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data.items import unique_captions, unique_images
 from distilvl.data.left_out import MISSING
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError
-from distilvl.features import image_key, unique_captions, unique_images
+from distilvl.io.hashes import image_key
 
 
 def test_unique_images_are_by_content(pictures: PairDataset):

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from distilvl.features.keys import image_key, pack_keys, text_key
+from distilvl.io.hashes import image_key, pack_keys, text_key
 
 
 def test_keys_are_the_first_half_of_sha256():

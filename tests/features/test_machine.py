@@ -3,7 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 
-from distilvl.features.machine import is_dead_here, machine_id, writer_id
+from distilvl.io.files import is_dead_here, machine_id, writer_id
 
 
 def test_this_process_is_alive_and_an_ended_one_is_not():

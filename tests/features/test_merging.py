@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, Manifest, merge_stores, text_key
+from distilvl.features import FeatureStore, Manifest, merge_stores
+from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(20)]
 ROWS = np.random.default_rng(0).normal(size=(20, 3))

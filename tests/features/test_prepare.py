@@ -6,7 +6,8 @@ import pytest
 
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features import extract_features, prepare_features
+from distilvl.extraction.extract import extract_features
+from distilvl.extraction.prepare import prepare_features
 
 TEACHER = """
 import numpy as np

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
-from distilvl.features.ray_cluster import Cluster, Share, connected, share_of
+from distilvl.extraction.ray_engine import Cluster, Share, connected, share_of
 
 
 def test_one_worker_a_machine_without_gpus():

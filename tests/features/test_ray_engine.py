@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from distilvl.errors import DistilvlError
+from distilvl.extraction.extract import Work
+from distilvl.extraction.ray_engine import _complete, _orders
 from distilvl.features import FeatureStore
-from distilvl.features.extract import Work
-from distilvl.features.ray_engine import _complete, _orders
 
 pytest.importorskip("ray.data")
 
@@ -68,7 +68,7 @@ def command(place: Path, store: str, *more: str, pause: float = 0.0) -> subproce
     # Ray lets its workers step back behind all else on the machine, which may be a lot where tests run.
     surroundings = {"ASKED_LOG": str(place / f"{store}.log"), "PAUSE_S": str(pause), "RAY_worker_niceness": "0"}
     return subprocess.Popen(
-        [sys.executable, "-m", "distilvl.cli", "features", *words],
+        [sys.executable, "-m", "distilvl", "features", *words],
         cwd=place,
         env=os.environ | surroundings,
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def test_a_second_run_asks_nothing_but_still_knows_its_teacher(place: Path):
 
 
 def test_a_store_that_was_written_elsewhere(teacher, pictures, tmp_path: Path):
-    from distilvl.features import extract_features
+    from distilvl.extraction.extract import extract_features
 
     work = Work.of(pictures, skip_bad=False, shard_size=4)
     with pytest.raises(DistilvlError, match=r"lacks what they wrote.*all machines"):

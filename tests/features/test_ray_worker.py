@@ -11,9 +11,10 @@ import pytest
 
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import FileImage, PairDataset
-from distilvl.features import FeatureStore, extract_features, image_key
-from distilvl.features.extract import Work
-from distilvl.features.ray_worker import RayWorker, order_of
+from distilvl.extraction.extract import Work, extract_features
+from distilvl.extraction.ray_worker import RayWorker, order_of
+from distilvl.features import FeatureStore
+from distilvl.io.hashes import image_key
 
 pytest.importorskip("pyarrow")
 

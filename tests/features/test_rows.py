@@ -5,7 +5,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.features.manifest import Manifest
-from distilvl.features.rows import storable_rows
+from distilvl.features.shards import storable_rows
 
 UNIT = Manifest(teacher="t", revision="r", dim=3)
 RAW = Manifest(teacher="t", revision="r", dim=3, normalized=False)

@@ -134,7 +134,7 @@ def test_a_killed_writers_block_is_taken_over_by_one_that_waits(folder: Path, tm
 
 
 def test_rows_are_those_of_their_items(folder: Path, tmp_path: Path):
-    from distilvl.features import text_key
+    from distilvl.io.hashes import text_key
 
     for process in start_together(2, folder, tmp_path / "store", tmp_path / "log", 0):
         finish(process)

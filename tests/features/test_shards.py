@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distilvl.features.keys import pack_keys, text_key
 from distilvl.features.shards import Shard
+from distilvl.io.hashes import pack_keys, text_key
 
 KEYS = pack_keys([text_key(str(k)) for k in range(3)])
 ROWS = np.arange(6, dtype=np.float16).reshape(3, 2)

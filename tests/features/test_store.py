@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, Manifest, text_key
+from distilvl.features import FeatureStore, Manifest
 from distilvl.features import store as store_module
+from distilvl.io.hashes import text_key
 
 MANIFEST = Manifest(teacher="t", revision="r", dim=3)
 KEYS = [text_key(str(k)) for k in range(6)]
@@ -115,7 +116,7 @@ def test_a_process_that_may_open_few_files_reads_many_shards(tmp_path: Path):
 import resource, sys
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
-from distilvl.features.keys import text_key
+from distilvl.io.hashes import text_key
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 keys = [text_key(str(number)) for number in range(30)]
 store = FeatureStore.open({str(tmp_path)!r})

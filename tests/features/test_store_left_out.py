@@ -7,10 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from distilvl.data import PairDataset
-from distilvl.data.left_out import MISSING, NO_CAPTION, NOT_DECODED, LeftOut
-from distilvl.data.left_out_file import LEFT_OUT_NAME, read_left_out
-from distilvl.features import FeatureStore, extract_features, image_calls, merge_stores, store_info
-from distilvl.features.prepare import prepare_features
+from distilvl.data.left_out import LEFT_OUT_NAME, MISSING, NO_CAPTION, NOT_DECODED, LeftOut, read_left_out
+from distilvl.extraction import encode as image_calls
+from distilvl.extraction.extract import extract_features
+from distilvl.extraction.prepare import prepare_features
+from distilvl.features import FeatureStore, merge_stores, store_info
 
 
 def _spoil(pictures: PairDataset) -> PairDataset:

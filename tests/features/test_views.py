@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from distilvl.data.crops import GRID, WHOLE, View, Views, parse_views, with_views
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, extract_features, image_key, merge_stores
+from distilvl.extraction.extract import extract_features
+from distilvl.extraction.prepare import prepare_features
+from distilvl.features import FeatureStore, merge_stores
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
-from distilvl.features.prepare import prepare_features
-from distilvl.features.views import GRID, WHOLE, View, Views, parse_views, with_views
+from distilvl.io.hashes import image_key
 
 KEYS = st.binary(min_size=16, max_size=16)
 EXPECTED = [(0, 0, 65536, 65536, False), (677, 2036, 65389, 62958, False), (4769, 205, 64583, 65523, True)]

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from distilvl.cli import app
+from distilvl.data.crops import Views
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
-from distilvl.features.views import Views
 
 TEACHER = """
 import numpy as np

@@ -6,8 +6,7 @@ from torch.nn import functional as F
 
 from distilvl.errors import DistilvlError
 from distilvl.objectives import MultiscaleObjective
-from distilvl.objectives.multiscale import LOSSES
-from distilvl.objectives.widths import Narrow, truncate
+from distilvl.objectives.multiscale import LOSSES, Narrow, truncate
 
 
 def test_truncated_rows_are_unit_rows_of_the_first_columns(unit_rows):

@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 from distilvl.config import StudentConfig
 from distilvl.errors import BadImageError
 from distilvl.pictures import decode_image, upright_rgb
-from distilvl.runtime.pixels import to_pixels
+from distilvl.runtime.inputs import to_pixels
 from distilvl.students import DualEncoder, build_student, load_student, save_student
 from distilvl.teachers.demo_network import pixels_of
 from distilvl.teachers.sentence_transformer import SentenceTransformerTeacher
@@ -169,10 +169,10 @@ def test_the_index_and_the_server_see_what_the_readers_see(tmp_path: Path) -> No
     pytest.importorskip("lancedb")
     pytest.importorskip("fastapi")
     from distilvl.data.records import FileImage, PairDataset, Record
-    from distilvl.features.image_calls import image_calls
-    from distilvl.features.keys import image_key
-    from distilvl.search.pictures import list_files, read_picture
-    from distilvl.serving.pictures import count_pixels, decode_picture
+    from distilvl.extraction.encode import image_calls
+    from distilvl.io.hashes import image_key
+    from distilvl.search.photographs import list_files, read_picture
+    from distilvl.serving.encoded import count_pixels, decode_picture
     from distilvl.serving.spelling import picture_bytes
 
     exif = Image.Exif()
@@ -189,7 +189,7 @@ def test_the_index_and_the_server_see_what_the_readers_see(tmp_path: Path) -> No
     for image in seen:
         np.testing.assert_array_equal(np.asarray(image), expected)
     dataset = PairDataset("one", (Record("a", source, ("a",), "train"),))
-    from distilvl.data.decoding import Decoding
+    from distilvl.data.pixels import Decoding
 
     ((image,),) = Decoding(dataset, False, "reading").blocks()
     np.testing.assert_array_equal(np.asarray(image), expected)

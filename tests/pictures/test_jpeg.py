@@ -11,7 +11,7 @@ from PIL import Image
 
 from distilvl.errors import BadImageError
 from distilvl.pictures import decode_image
-from distilvl.pictures.jpeg import MOST_SCANS, has_too_many_scans
+from distilvl.pictures.containers import MOST_SCANS, has_too_many_scans
 
 from .drawn import encoded
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from distilvl.errors import DistilvlError, TooManyPixelsError
 from distilvl.pictures import decode_image, max_pixels, set_max_pixels
-from distilvl.pixel_limit import pillows_limit_lifted
+from distilvl.pictures.limits import pillows_limit_lifted
 
 from .drawn import drawn, encoded
 
@@ -98,7 +98,7 @@ def test_the_option_holds_for_all_that_follows(tmp_path: Path) -> None:
 
 
 def test_workers_of_a_cluster_have_the_limit_of_the_command(tmp_path: Path) -> None:
-    from distilvl.features.ray_worker import RayWorker
+    from distilvl.extraction.ray_worker import RayWorker
 
     RayWorker("no such teacher", str(tmp_path / "store"), str(Path.cwd()), False, 777)
     assert max_pixels() == 777

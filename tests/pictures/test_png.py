@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from distilvl.errors import BadImageError
 from distilvl.pictures import decode_image, read_header
-from distilvl.pictures.png import _PASSES
+from distilvl.pictures.containers import _PASSES
 
 from .drawn import drawn, encoded, in_mode, srgb_profile, swapped_profile
 

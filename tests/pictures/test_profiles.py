@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
-from distilvl.pictures import decode_image, profiles, upright_rgb
+from distilvl.pictures import colour as profiles
+from distilvl.pictures import decode_image, upright_rgb
 
 from .drawn import drawn, encoded, srgb_profile, swapped_profile
 

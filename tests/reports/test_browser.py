@@ -18,7 +18,7 @@ from PIL import Image
 
 import distilvl
 from distilvl.data.scenes import scenes_dataset
-from distilvl.features.machine import machine_id, writer_id
+from distilvl.io.files import machine_id, writer_id
 from distilvl.pictures import decode_image
 from distilvl.reports.report import build_report, write_report
 

@@ -13,9 +13,8 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PairDataset, Record
 from distilvl.features import FeatureStore, Manifest
 from distilvl.recipes import load_config
-from distilvl.reports.card import usage, write_model_card
-from distilvl.reports.licences import licence_of
 from distilvl.reports.run import read_run
+from distilvl.training.card import licence_of, usage, write_model_card
 
 
 def _dataset(name: str = "photos/train") -> PairDataset:

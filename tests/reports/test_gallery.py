@@ -12,7 +12,7 @@ import yaml
 
 import distilvl.reports.gallery as module
 from distilvl.evaluation.evaluate import evaluate
-from distilvl.evaluation.taught import teacher_features
+from distilvl.evaluation.sources import teacher_features
 from distilvl.reports.html import render_html
 from distilvl.reports.report import build_report
 

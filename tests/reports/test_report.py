@@ -11,8 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from distilvl.cli import app
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import note_left_out
+from distilvl.data.left_out import LeftOut, note_left_out
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
 from distilvl.reports.html import render_html

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distilvl.evaluation.resampling import Comparison
+from distilvl.evaluation.intervals import Comparison
 from distilvl.experiments.published import OTHER_SET
 from distilvl.reports.html import render_html
 from distilvl.reports.markdown import render_markdown

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.features.machine import machine_id, writer_id
+from distilvl.io.files import machine_id, writer_id
 from distilvl.reports.run import read_run, read_runs
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor, ConvNextImageProcessor, MobileViTImageProcessor, ViTImageProcessor
 
 from distilvl.errors import DistilvlError
-from distilvl.runtime.pixels import check_steps, to_pixels
+from distilvl.runtime.inputs import check_steps, to_pixels
 
 SIDES = st.integers(1, 70)
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from distilvl.errors import DistilvlError
-from distilvl.runtime import Runtime, decode_image
+from distilvl.pictures.decode import decode_image
+from distilvl.runtime import Runtime
 from distilvl.teachers.base import Teacher
 
 

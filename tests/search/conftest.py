@@ -13,7 +13,8 @@ from PIL import Image
 
 pytest.importorskip("lancedb")
 
-from distilvl.search import Encoder, Index
+from distilvl.models.encoder import Encoder
+from distilvl.search import Index
 
 NAMES = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "black": (0, 0, 0)}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
 from distilvl.search import ModelInfo
-from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
+from distilvl.search.records import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
 
 _ABOUT = About(ModelInfo("/runs/tiny", "student", "0123456789abcdef", 8), ["/photos"], 7)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.search.ahead import Ahead
+from distilvl.io.prefetch import Ahead
 
 
 def _identity(value: int) -> int:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.search import nearest as nearest_module
+from distilvl.search import table as nearest_module
 from distilvl.search import table as table_module
-from distilvl.search.copies import nearest_pictures
+from distilvl.search.query import nearest_pictures
 from distilvl.search.table import Photo, PhotoTable
 
 _DIM = 16
@@ -80,7 +80,7 @@ def test_different_files_are_not_copies_though_all_that_is_stored_of_them_is_equ
 
 
 def test_a_model_that_gives_one_row_for_everything_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distilvl.search.copies._ENOUGH", 100)
+    monkeypatch.setattr("distilvl.search.query._ENOUGH", 100)
     table = PhotoTable(tmp_path, _DIM)
     table.write([_photo(f"/{k:04}.jpg", k, _QUERY, b"%d" % k) for k in range(2000)], replacing=False)
     looks: list[int] = []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from distilvl.search.exif import capture_time, parse_time
+from distilvl.search.photographs import capture_time, parse_time
 
 
 def _jpeg(kind: str = "JPEG", **times: str) -> bytes:

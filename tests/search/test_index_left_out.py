@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data.left_out import NOT_DECODED, LeftOut
-from distilvl.data.left_out_file import LEFT_OUT_NAME, read_left_out
+from distilvl.data.left_out import LEFT_OUT_NAME, NOT_DECODED, LeftOut, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
-from distilvl.search.left_out import note_folder
+from distilvl.search.filters import note_folder
 from distilvl.search.page import render_page
 
 

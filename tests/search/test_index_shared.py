@@ -10,7 +10,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
-from distilvl.search.about import About
+from distilvl.search.records import About
 from distilvl.search.update import Update
 
 Paint = Callable[..., Path]
@@ -108,7 +108,7 @@ def test_the_row_of_a_file_that_is_undecodable_by_now_leaves_though_the_run_was_
 
 def test_two_first_runs_at_once_keep_the_rows_of_both(photos, tmp_path, encoder, paint, monkeypatch) -> None:
     # The second has found no index, and comes to make it when the first is done.
-    from distilvl.features.atomic import make_folder
+    from distilvl.io.files import make_folder
 
     paint(tmp_path / "other" / "a.png", "red")
     turns = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.features.keys import image_key
+from distilvl.io.hashes import image_key
 from distilvl.search import Index
 
 _FILES, _BLOCK = 60, 8

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from distilvl.search import nearest as nearest_module
+from distilvl.search import table as nearest_module
 from distilvl.search import table as table_module
 from distilvl.search.table import Photo, PhotoTable
 

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from distilvl.data.image_files import UNREADABLE_FOLDER
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.search import Index, index_folder
-from distilvl.search.about import About
+from distilvl.search.records import About
 
 Paint = Callable[..., Path]
 

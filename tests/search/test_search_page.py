@@ -9,7 +9,8 @@ import stat
 from html.parser import HTMLParser
 from pathlib import Path
 
-from distilvl.search import Encoder, Index
+from distilvl.models.encoder import Encoder
+from distilvl.search import Index
 from distilvl.search.page import open_page, render_page
 
 

@@ -21,10 +21,10 @@ pytest.importorskip("prometheus_client")
 uvicorn = pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
-from distilvl.search.encoder import Encoder
+from distilvl.models.encoder import Encoder
 from distilvl.serving.app import create_app
+from distilvl.serving.limits import ServeSettings
 from distilvl.serving.run import server_config
-from distilvl.serving.settings import ServeSettings
 
 
 class Model:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distilvl.search.encoder import Encoder
+from distilvl.models.encoder import Encoder
 from distilvl.serving.batching import BatchedEncoder, Batcher, UnencodableError
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distilvl.models.encoder import Encoder, load_encoder
 from distilvl.recipes import load_config
-from distilvl.search.encoder import Encoder, load_encoder
 from distilvl.students import save_student
 from distilvl.students.build import build_student
-from distilvl.students.widths import save_widths
+from distilvl.students.storage import save_widths
 
 ToUri = Callable[..., str]
 
@@ -251,7 +251,7 @@ def test_features_of_a_served_student_are_stored(
 ) -> None:
     pytest.importorskip("tenacity")
     from distilvl.data import load_dataset
-    from distilvl.features.prepare import prepare_features
+    from distilvl.extraction.prepare import prepare_features
 
     served = serve(api_key="right-key")
     monkeypatch.setenv("OPENAI_API_KEY", "right-key")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distilvl.serving.faults import Fault
-from distilvl.serving.naming import known_names, require_known, unknown
-from distilvl.serving.questions import EmbeddingQuestion, SearchAddress, SearchQuestion
+from distilvl.serving.errors import Fault, known_names, require_known, unknown
+from distilvl.serving.items import EmbeddingQuestion, SearchAddress, SearchQuestion
 
 
 @pytest.mark.parametrize(

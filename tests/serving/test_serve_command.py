@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 httpx = pytest.importorskip("httpx")
 
-COMMAND = [sys.executable, "-m", "distilvl.cli", "serve"]
+COMMAND = [sys.executable, "-m", "distilvl", "serve"]
 TEACHER = '''
 import time
 import numpy as np

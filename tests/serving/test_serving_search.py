@@ -16,7 +16,8 @@ from PIL import Image
 pytest.importorskip("lancedb")
 
 from distilvl.errors import DistilvlError
-from distilvl.search import Encoder, Index
+from distilvl.models.encoder import Encoder
+from distilvl.search import Index
 
 
 @pytest.fixture(scope="module")

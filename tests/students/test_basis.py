@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from distilvl.students.basis import load_basis, principal_basis, save_basis
+from distilvl.students.storage import load_basis, principal_basis, save_basis
 
 
 def _rows(count: int, seed: int) -> torch.Tensor:

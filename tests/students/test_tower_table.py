@@ -21,9 +21,9 @@ from transformers import AutoConfig
 import distilvl
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
-from distilvl.features.prepare import prepare_features
-from distilvl.students.routes import route
-from distilvl.training.inputs import StepInputs
+from distilvl.extraction.prepare import prepare_features
+from distilvl.students.storage import route
+from distilvl.training.batch import StepInputs
 from distilvl.training.trainer import Trainer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "towers.md"

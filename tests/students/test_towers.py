@@ -17,7 +17,7 @@ from transformers.utils import is_timm_available
 import distilvl
 from distilvl.errors import DistilvlError
 from distilvl.students import save_student
-from distilvl.students.routes import route
+from distilvl.students.storage import route
 
 Tower = Callable[[str], Path]
 STUBS = {"image": ("text_",), "text": ("vision_", "visual_", "image_")}

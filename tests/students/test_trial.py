@@ -16,7 +16,7 @@ from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder
 from distilvl.students.build import build_student
-from distilvl.students.routes import route
+from distilvl.students.storage import route
 from distilvl.students.trial import try_gradients, try_student
 
 Tower = Callable[[str], Path]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.arrays import is_array_folder, load_arrays
+from distilvl.extraction.arrays import is_array_folder, load_arrays
 
 
 @pytest.fixture

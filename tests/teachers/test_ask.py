@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.ask import ask
-from distilvl.teachers.checked import checked
+from distilvl.teachers.checks import checked
+from distilvl.teachers.outputs import ask
 
 TEXTS = [f"text {k}" for k in range(20)]
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import Teacher
-from distilvl.teachers.checked import bare, checked
-from distilvl.teachers.piecewise import PiecewiseTeacher
+from distilvl.teachers.base import PiecewiseTeacher, Teacher
+from distilvl.teachers.checks import bare, checked
 
 
 class Mine:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.first_look import look_at_first, module_in_training
+from distilvl.teachers.checks import look_at_first, module_in_training
 
 NAMES = ["a dog", "a cat", "a bird"]
 

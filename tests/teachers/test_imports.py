@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.import_spec import is_import, read_import_spec
-from distilvl.teachers.imports import load_import
+from distilvl.extraction.arrays import is_import, read_import_spec
+from distilvl.extraction.stored import load_import
 
 RANDOM = np.random.default_rng(0)
 IMAGES, TEXTS = (RANDOM.normal(size=(n, 4)).astype(np.float32) for n in (3, 6))

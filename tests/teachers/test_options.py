@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.options import DEFAULTS, RunOptions, split_options
+from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, split_options
 
 
 @pytest.mark.parametrize(

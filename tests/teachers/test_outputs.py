@@ -18,7 +18,7 @@ import scipy.sparse
 import torch
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.checked import checked
+from distilvl.teachers.checks import checked
 from distilvl.teachers.outputs import rows_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "teachers.md"

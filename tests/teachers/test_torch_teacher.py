@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.options import RunOptions
-from distilvl.teachers.torch_teacher import Inputs, TorchTeacher, prepared
+from distilvl.teachers.torch_teacher import Inputs, RunOptions, TorchTeacher, prepared
 
 
 class Lengths(TorchTeacher):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from distilvl.recipes import load_config
-from distilvl.tracking import Tracking, load_trackers
-from distilvl.training.metrics import MetricsLog
+from distilvl.training.run_folder import MetricsLog
+from distilvl.training.tracking import Tracking, load_trackers
 
 Curves = dict[str, list[tuple[int, float]]]
 LINES: list[dict[str, Any]] = [

@@ -12,10 +12,9 @@ import pytest
 import distilvl
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
-from distilvl.tracking import TrackedRun, Tracker, Tracking, load_trackers, loading
-from distilvl.tracking.relay import Relay
-from distilvl.tracking.scalars import flat_scalars
-from distilvl.training.metrics import MetricsLog
+from distilvl.training import tracking as loading
+from distilvl.training.run_folder import MetricsLog
+from distilvl.training.tracking import Relay, TrackedRun, Tracker, Tracking, flat_scalars, load_trackers
 
 
 class Remembering:

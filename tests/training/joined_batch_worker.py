@@ -16,7 +16,6 @@ from distilvl.errors import DistilvlError
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer, GradNormBalancer, PaperBalancer, UncertaintyBalancer
 from distilvl.objectives.multiscale import LOSSES
-from distilvl.training.accumulation import FeaturePass
 from distilvl.training.distributed import (
     gather_random,
     gather_rows,
@@ -29,6 +28,7 @@ from distilvl.training.distributed import (
     share_of,
     start_fabric,
 )
+from distilvl.training.gradcache import FeaturePass
 
 COUNTS = torch.tensor([2, 1, 3, 1, 1, 3, 2])
 """Captions of each image: 13 texts, which two processes do not share evenly."""

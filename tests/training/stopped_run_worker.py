@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 import distilvl
+from distilvl.training.batch import StepInputs
 from distilvl.training.distributed import leave
-from distilvl.training.inputs import StepInputs
 from distilvl.training.trainer import Trainer
 
 data, teacher, student, folder = sys.argv[1:]

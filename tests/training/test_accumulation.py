@@ -13,9 +13,9 @@ from distilvl.config import TrainingConfig
 from distilvl.errors import DistilvlError
 from distilvl.objectives import MultiscaleObjective
 from distilvl.students import DualEncoder
-from distilvl.students.routes import route
-from distilvl.training.accumulation import FeaturePass
-from distilvl.training.readiness import make_ready, rest_idle_weights
+from distilvl.students.storage import route
+from distilvl.training.gradcache import FeaturePass
+from distilvl.training.student import make_ready, rest_idle_weights
 
 COUNTS = torch.tensor([2, 1, 3, 1, 1])
 IMAGE_OF = torch.repeat_interleave(torch.arange(5), COUNTS)

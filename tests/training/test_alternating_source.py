@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.training.inputs import StepInputs
-from distilvl.training.sources.alternating import EXTRA_IDS, AlternatingSource
+from distilvl.training.batch import StepInputs
+from distilvl.training.sources import EXTRA_IDS, AlternatingSource
 
 
 class _Numbers:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from distilvl.training.average import average_of
+from distilvl.training.optimizer import average_of
 
 
 def test_the_mean_follows_the_weights_with_a_decay_that_grows_to_its_value() -> None:

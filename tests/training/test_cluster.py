@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 import distilvl
 from distilvl.errors import DistilvlError
 from distilvl.training.checkpoint import load_tensors
-from distilvl.training.metrics import read_metrics
+from distilvl.training.run_folder import read_metrics
 
 HERE = Path(__file__).parent
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")

@@ -15,7 +15,7 @@ from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.students import load_student
 from distilvl.training.checkpoint import load_tensors
-from distilvl.training.metrics import read_metrics
+from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import AlternatingSource
 from distilvl.training.trainer import Trainer
 
@@ -64,7 +64,7 @@ def test_photographs_without_captions_beside_pairs(
     words = ["--data", str(pairs), "--extra-data", loose, "--teacher", teacher, "--student", str(student_yaml)]
     settings = [word for setting in (*QUICK, "training.extra_share=0.25") for word in ("--set", setting)]
     done = subprocess.run(
-        [sys.executable, "-m", "distilvl.cli", "train", *words, "--out", str(out), "--device", "cpu", *settings],
+        [sys.executable, "-m", "distilvl", "train", *words, "--out", str(out), "--device", "cpu", *settings],
         capture_output=True,
         text=True,
     )

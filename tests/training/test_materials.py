@@ -9,11 +9,12 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from distilvl.data import load_dataset
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
+from distilvl.io.hashes import image_key, text_key
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.batched import Rows
+from distilvl.training.batch import Rows
 from distilvl.training.materials import SharedInputs
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")

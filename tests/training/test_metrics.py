@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from distilvl.features.machine import writer_id
-from distilvl.training.metrics import PROCESS_NAME, Line, MetricsLog, SilentLog, read_metrics
+from distilvl.io.files import writer_id
+from distilvl.training.run_folder import PROCESS_NAME, Line, MetricsLog, SilentLog, read_metrics
 
 
 def test_resuming_drops_lines_that_will_come_again_and_a_cut_one(tmp_path: Path) -> None:

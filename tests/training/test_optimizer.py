@@ -9,7 +9,7 @@ import torch
 import distilvl
 from distilvl.config import OptimizerConfig, ScheduleConfig
 from distilvl.students import DualEncoder
-from distilvl.students.routes import route
+from distilvl.students.storage import route
 from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
 
 

@@ -18,19 +18,19 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from distilvl.config import StudentConfig, TrainingConfig
+from distilvl.data.crops import Views
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.shards import EpochOrder, open_split
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
-from distilvl.features.views import Views
+from distilvl.io.hashes import image_key, text_key
 from distilvl.students import DualEncoder, build_student
+from distilvl.training.batch import StepInputs
 from distilvl.training.distributed import Share
-from distilvl.training.inputs import StepInputs
 from distilvl.training.sources import AlternatingSource
-from distilvl.training.sources.stream import StreamSource, image_ids
-from distilvl.training.sources.stream_parts import join
-from distilvl.training.sources.stream_workers import BatchDecoder, DecodedBatch, decoded_batches, worker_processes
+from distilvl.training.stream import StreamSource, image_ids, join
+from distilvl.training.stream_workers import BatchDecoder, DecodedBatch, decoded_batches, worker_processes
 
 RECORDS = 50
 
@@ -166,7 +166,7 @@ def test_a_stopped_epoch_goes_on_at_the_next_record(opened: Open, tmp_path: Path
 
 
 def test_skipping_decodes_nothing(opened: Open, monkeypatch: pytest.MonkeyPatch):
-    from distilvl.training.sources import stream_workers
+    from distilvl.training import stream_workers
 
     stream, names, decode = opened(), [], stream_workers.decode_image
     monkeypatch.setattr(

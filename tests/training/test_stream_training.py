@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 import distilvl
 from distilvl.data import load_dataset
 from distilvl.data.left_out import NOT_DECODED
-from distilvl.features.prepare import prepare_features
+from distilvl.extraction.prepare import prepare_features
 from distilvl.training.checkpoint import load_tensors
-from distilvl.training.metrics import read_metrics
+from distilvl.training.run_folder import read_metrics
 from distilvl.training.trainer import Trainer
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")

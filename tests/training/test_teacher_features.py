@@ -10,8 +10,9 @@ import torch
 
 from distilvl.data import PairDataset, Record
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, image_key, text_key
+from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
+from distilvl.io.hashes import image_key, text_key
 from distilvl.training import teacher_features
 from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
 

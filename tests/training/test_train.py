@@ -21,17 +21,16 @@ from distilvl.data import load_dataset
 from distilvl.data.batches import Batch
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import score
-from distilvl.features.atomic import only_writer
+from distilvl.io.files import only_writer
+from distilvl.models.encoder import load_encoder
 from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
-from distilvl.search import load_encoder
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.basis import load_basis
 from distilvl.students.build import build_student
-from distilvl.students.routes import route
+from distilvl.students.storage import load_basis, route
+from distilvl.training.batch import StepInputs
 from distilvl.training.checkpoint import load_tensors
-from distilvl.training.inputs import StepInputs
-from distilvl.training.metrics import read_metrics
+from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import PairSource
 from distilvl.training.trainer import Trainer
 

@@ -15,10 +15,10 @@ from distilvl.config import TrainingConfig
 from distilvl.data import UnpairedDataset, load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
-from distilvl.students.token_rows import Ids, TokenRows
-from distilvl.training.inputs import StepInputs
+from distilvl.students.dual_encoder import Ids, TokenRows
+from distilvl.training.batch import StepInputs
 from distilvl.training.materials import Materials
-from distilvl.training.metrics import read_metrics
+from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import UnpairedSource
 from distilvl.training.teacher_features import TeacherFeatures, TeacherRows
 from distilvl.training.trainer import Trainer

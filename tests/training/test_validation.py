@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import distilvl
-from distilvl.training.metrics import read_metrics
+from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import PairSource
 from distilvl.training.trainer import Trainer
 

@@ -11,9 +11,11 @@ from PIL import Image
 import distilvl
 from distilvl.config import TrainingConfig
 from distilvl.data import load_dataset
+from distilvl.data.crops import Views
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, extract_features, image_key
-from distilvl.features.views import Views
+from distilvl.extraction.extract import extract_features
+from distilvl.features import FeatureStore
+from distilvl.io.hashes import image_key
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
 from distilvl.training.assembly import build_objective, fill_queues

@@ -70,7 +70,7 @@ def export(
     allow_pixels(max_pixels)
     from distilvl.browser import web_files, write_bundle
     from distilvl.export import Settings, export_student
-    from distilvl.search.pictures import list_files
+    from distilvl.search.photographs import list_files
 
     settings = Settings(
         split=split,

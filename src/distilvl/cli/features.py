@@ -106,12 +106,12 @@ def features(
     assert data is not None
     assert out is not None
     from distilvl.data import PairDataset, load_any
-    from distilvl.data.left_out_file import source_name
+    from distilvl.data.crops import parse_views
+    from distilvl.data.left_out import source_name
     from distilvl.data.records import ALL
     from distilvl.errors import DistilvlError
-    from distilvl.features.prepare import estimate_features, prepare_features
-    from distilvl.features.ray_cluster import Cluster
-    from distilvl.features.views import parse_views
+    from distilvl.extraction.prepare import estimate_features, prepare_features
+    from distilvl.extraction.ray_engine import Cluster
 
     asked_views = parse_views(views, view_seed, view_scale, view_flip)
     dataset = load_any(data, skip_bad=skip_bad)

@@ -49,10 +49,9 @@ def reproduce(
 ) -> None:
     """Re-run tables or the figure of the paper: all cells, several seeds, beside the published values."""
     allow_pixels(max_pixels)
-    from distilvl.experiments.cells import Base
+    from distilvl.experiments.cells import Base, load_table
     from distilvl.experiments.reproduce import dry_run as plan_only
     from distilvl.experiments.reproduce import reproduce as run_table
-    from distilvl.experiments.spec import load_table
 
     overrides = [*(set_ or ()), *([f"training.epochs={epochs}"] if epochs else [])]
     base = Base(recipe, data, features, student, tuple(overrides), split, skip_bad)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from distilvl.pixel_limit import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, set_max_pixels
+from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, set_max_pixels
 
 if TYPE_CHECKING:
     from distilvl.data.left_out import LeftOut

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.arrow import column_types
-from distilvl.data.columns import NO_CHOICE, Choice, find_columns
-from distilvl.data.faults import Faults
+from distilvl.data.columns import NO_CHOICE, Choice, Row, column_types, find_columns, merge_rows
+from distilvl.data.left_out import Faults
 from distilvl.data.listing import dataset_of, usual_split
-from distilvl.data.merging import Row, merge_rows
-from distilvl.data.optional import require
 from distilvl.data.parquet import table_row
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.optional import require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _BATCH = 1000

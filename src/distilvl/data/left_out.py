@@ -1,18 +1,20 @@
-"""What was passed over: counted by reason, with names, so that nothing is left out in silence.
-
-Readers, extraction, training, scoring, the index and the exporters all fill one of these and hand it on: a dataset has
-one, a feature store, a run, an evaluation and an index save theirs as JSON, and whatever builds on them adds to it.
-"""
+"""What was passed over: counted by reason, with names, kept in `left-out.json`,
+so that nothing is left out in silence."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any, TypeVar
 
-from distilvl.errors import BadImageError
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.files import only_writer, storage_error, write_atomically
 
 NAMED = 10
 """So many names of each reason are printed and saved."""
@@ -125,3 +127,139 @@ class LeftOut:
         """A warning line a reason, `where` being what it was left out of; nothing if there is nothing."""
         for line in self.lines():
             _logger.warning("%s: left out %s", where, line)
+
+
+MALFORMED = "an entry that is not of the list's form"
+
+_T = TypeVar("_T")
+
+
+class BadItemError(DistilvlError):
+    """One row or image that cannot be used, where the rest of its list can.
+
+    Args:
+        problem: what is wrong and where, a sentence without its full stop.
+        remedy: what to do about it, a sentence.
+        name: of the item, as `LeftOut` names it, such as `captions.csv, line 3`.
+        reason: the phrase by which `LeftOut` counts it.
+    """
+
+    def __init__(self, problem: str, remedy: str, *, name: str, reason: str) -> None:
+        super().__init__(f"{problem}.", remedy)
+        self.problem, self.remedy, self.name, self.reason = problem, remedy, name, reason
+
+
+class MissingFileError(BadItemError, BadImageError):
+    """An image whose file is not there."""
+
+
+class Faults:
+    """What a reader found that cannot be used.
+
+    Args:
+        source: how a message calls the data set.
+        skip_bad: whether such items are left out; else `check` raises the first.
+
+    Attributes:
+        left_out: all of them, and what was passed over for other reasons.
+    """
+
+    def __init__(self, source: str, *, skip_bad: bool) -> None:
+        self.source, self.skip_bad = source, skip_bad
+        self.left_out = LeftOut()
+        self._first: BadItemError | None = None
+
+    def add(self, error: BadItemError) -> None:
+        """Take note of an item that cannot be used."""
+        self._first = self._first or error
+        self.left_out.add(error.reason, error.name)
+
+    def attempt(self, make: Callable[[], _T]) -> _T | None:
+        """What `make` gives; nothing, and a note, where it raises a `BadItemError`."""
+        try:
+            return make()
+        except BadItemError as error:
+            self.add(error)
+            return None
+
+    def check(self, images: int = 0) -> None:
+        """Raise the first item that cannot be used, with how many there are of its kind, unless they are left out.
+
+        Args:
+            images: how many there are in all, if that is known.
+
+        Raises:
+            BadImageError: its file is missing.
+            DistilvlError: for any other reason.
+        """
+        first = self._first
+        if first is None or self.skip_bad:
+            return
+        count = self.left_out.counts[first.reason]
+        such = f"{count:,} of {images:,} images of" if images else f"{count:,} such in"
+        kind = BadImageError if isinstance(first, BadImageError) else DistilvlError
+        raise kind(
+            f"{first.problem} ({such} {self.source}).",
+            f"{first.remedy.rstrip('.')}, or pass --skip-bad to leave {'it' if count == 1 else 'them'} out.",
+        ) from first
+
+
+LEFT_OUT_NAME = "left-out.json"
+
+
+Sources = dict[str, LeftOut]
+"""What was left out of each source, by what the command called it."""
+
+
+def source_name(data: str, splits: Sequence[str] = ()) -> str:
+    """What a file calls `data` of which only `splits` were read."""
+    return f"{data} ({', '.join(splits)})" if splits else data
+
+
+def all_left_out(sources: Mapping[str, LeftOut]) -> LeftOut:
+    """What was left out of any of `sources`, each item once."""
+    return reduce(or_, sources.values(), LeftOut())
+
+
+def read_left_out(folder: Path) -> Sources:
+    """What the file in `folder` tells; nothing where there is none, and nothing but a warning of a damaged one."""
+    path = folder / LEFT_OUT_NAME
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): LeftOut.from_dict(one) for name, one in saved["sources"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        _logger.warning("%s is damaged (%s): what was left out before is not known", path, error)
+        return {}
+
+
+def write_left_out(folder: Path, sources: Mapping[str, LeftOut]) -> None:
+    """Make the file say exactly `sources`; where nothing was left out there is none. Nothing new, nothing written.
+
+    Raises:
+        DistilvlError: the disk does not take it.
+    """
+    path = folder / LEFT_OUT_NAME
+    told = {name: one for name, one in sorted(sources.items()) if one}
+    if not told:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(path, error) from error
+    elif told != read_left_out(folder):
+        saved = {"sources": {name: one.as_dict(HELD) for name, one in told.items()}}
+        write_atomically(path, (json.dumps(saved, indent=1) + "\n").encode("ascii"))
+
+
+def note_left_out(folder: Path, source: str, left_out: LeftOut) -> None:
+    """Make the file in `folder` say `left_out` of `source`, and of others what it said; several processes may do so.
+
+    Raises:
+        DistilvlError: the disk does not take it.
+    """
+    known = read_left_out(folder)
+    if known.get(source, LeftOut()) == left_out:
+        return
+    with only_writer(folder):
+        write_left_out(folder, {**read_left_out(folder), source: left_out})

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distilvl.data.coco_captions import read_coco_captions
+from distilvl.data.annotations import read_coco_captions, read_karpathy
+from distilvl.data.benchmarks import BENCHMARKS, read_named
 from distilvl.data.columns import NO_CHOICE
-from distilvl.data.folder import read_folder
+from distilvl.data.folders import read_folder, read_sidecars
 from distilvl.data.hub import is_saved_dataset, read_hub
 from distilvl.data.image_files import image_files, no_images
-from distilvl.data.karpathy import read_karpathy
 from distilvl.data.left_out import LeftOut
-from distilvl.data.named import BENCHMARKS, read_named
 from distilvl.data.parquet import holds_images, parquet_files, read_parquet
 from distilvl.data.records import PairDataset
 from distilvl.data.remote import is_remote, local_only
 from distilvl.data.shards import read_webdataset
-from distilvl.data.sidecars import read_sidecars
 from distilvl.data.specs import LIST, Spec, parse_path, parse_spec
 from distilvl.data.unpaired import UnpairedDataset, read_unpaired
 from distilvl.errors import DistilvlError

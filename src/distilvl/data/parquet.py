@@ -11,15 +11,13 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distilvl.data.arrow import column_types
-from distilvl.data.columns import NO_CHOICE, Choice, Columns, captions_in, find_columns
-from distilvl.data.faults import BadItemError, Faults
+from distilvl.data.columns import NO_CHOICE, Choice, Columns, Row, captions_in, column_types, find_columns, merge_rows
+from distilvl.data.left_out import BadItemError, Faults
 from distilvl.data.listing import dataset_of, image_in, path_in, split_in_path, usual_split
-from distilvl.data.merging import Row, merge_rows
-from distilvl.data.optional import require
 from distilvl.data.records import FileImage, ImageSource, PairDataset
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.optional import require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _GROUPS_HELD = 2  # two threads decode side by side, so that at a border both groups are in use

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilvl.data.faults import Faults
 from distilvl.data.image_files import no_images, scan_folder
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import Faults, LeftOut
 from distilvl.data.listing import clean_caption, missing
 from distilvl.data.records import FileImage, ImageSource
-from distilvl.data.text_files import read_lines
+from distilvl.data.tables import read_lines
 from distilvl.errors import DistilvlError
 
 _logger = logging.getLogger("distilvl")

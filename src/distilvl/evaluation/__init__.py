@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from distilvl.evaluation.agreement import Agreement, agreement
-from distilvl.evaluation.groups import Groups
+from distilvl.evaluation.copies import Groups
+from distilvl.evaluation.intervals import Comparison, compare, intervals
 from distilvl.evaluation.protocols import PROTOCOLS
-from distilvl.evaluation.resampling import Comparison, compare, intervals
 from distilvl.evaluation.score import (
     Ranks,
     Recalls,

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from sentence_transformers import SentenceTransformer
 
-from distilvl.data.content import words_key
-from distilvl.data.decoding import Decoding, only_images
 from distilvl.data.left_out import LeftOut
+from distilvl.data.pixels import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.groups import Groups
-from distilvl.evaluation.truth import right_copies
-from distilvl.lists import list_of_texts
-from distilvl.teachers.ask import ask
+from distilvl.evaluation.copies import Groups
+from distilvl.evaluation.ground_truth import right_copies
+from distilvl.io.hashes import words_key
+from distilvl.io.inputs import list_of_texts
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.checked import bare
+from distilvl.teachers.checks import bare
+from distilvl.teachers.outputs import ask
 from distilvl.teachers.sentence_transformer import as_text
 
 _BATCH = 64

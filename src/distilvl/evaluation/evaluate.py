@@ -11,26 +11,31 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.data import load_dataset
-from distilvl.data.content import words_key
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.coco import GROUND_TRUTHS as OF_COCO
-from distilvl.evaluation.coco import CocoTruth, TruthScore, coco_ids, score_coco
 from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
-from distilvl.evaluation.evaluation import Evaluation
-from distilvl.evaluation.few import few_arrays, few_images
-from distilvl.evaluation.galleries import Retrieval, retrieve
-from distilvl.evaluation.hard_negatives import hard_negative_accuracy
-from distilvl.evaluation.labels import read_labels
-from distilvl.evaluation.protocols import Protocol, find_protocol
-from distilvl.evaluation.resampling import compare as compare_ranks
-from distilvl.evaluation.resampling import intervals
+from distilvl.evaluation.ground_truth import (
+    OF_COCO,
+    CocoTruth,
+    GroundTruth,
+    TruthScore,
+    choose_truth,
+    coco_ids,
+    describe_truth,
+    require_different,
+    right_copies,
+    score_coco,
+)
+from distilvl.evaluation.intervals import compare as compare_ranks
+from distilvl.evaluation.intervals import intervals
+from distilvl.evaluation.protocols import Protocol, Retrieval, find_protocol, retrieve
+from distilvl.evaluation.results import Evaluation, few_arrays, few_images
 from distilvl.evaluation.rows import checked_rows
-from distilvl.evaluation.sources import open_source, read_store, run_of
-from distilvl.evaluation.taught import agreement_with_teacher, teacher_features
-from distilvl.evaluation.truth import GroundTruth, choose_truth, describe_truth, require_different, right_copies
-from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, zero_shot
+from distilvl.evaluation.score import hard_negative_accuracy
+from distilvl.evaluation.sources import agreement_with_teacher, open_source, read_store, run_of, teacher_features
+from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, read_labels, zero_shot
 from distilvl.features import FeatureStore
+from distilvl.io.hashes import words_key
 
 __all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.evaluation.groups import Answers, Groups
+from distilvl.evaluation.copies import Answers, Groups
 from distilvl.evaluation.rows import Floats, Integers, Rows, cosines, in_threads, split, threads
 
 Single = npt.NDArray[np.float32]

@@ -9,10 +9,119 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.evaluation.groups import Groups
-from distilvl.evaluation.hard_negatives import hard_negative_accuracy
-from distilvl.evaluation.ranks import recall_at, retrieval_ranks
-from distilvl.evaluation.rows import Integers, checked_owner, checked_rows
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.copies import Groups
+from distilvl.evaluation.ranks import TIE_TOLERANCE, recall_at, retrieval_ranks
+from distilvl.evaluation.rows import Floats, Integers, Rows, checked_owner, checked_rows, cosines
+
+
+def hard_negative_accuracy(
+    image_features: npt.ArrayLike, text_features: npt.ArrayLike, negative_features: npt.ArrayLike
+) -> float:
+    """Percent of triples (image, true caption, caption wrong in one detail) that are told apart.
+
+    A triple counts when the true caption is strictly more similar to the image than the wrong one.
+
+    Args:
+        image_features, text_features, negative_features: (n, D) each, row i of all three is triple i.
+
+    Raises:
+        DistilvlError: shapes that do not fit, NaN or infinity, a zero row.
+    """
+    # Triples may well be of one image, or have one wrong caption.
+    images = checked_rows(image_features, "image features", different=False)
+    texts = checked_rows(text_features, "text features", different=False)
+    negatives = checked_rows(negative_features, "hard-negative features", different=False)
+    if not images.raw.shape == texts.raw.shape == negatives.raw.shape:
+        raise DistilvlError(
+            f"triples have shapes {images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}.",
+            "Give one image, one caption and one hard negative a row, all of the same width.",
+        )
+    row = np.arange(len(images))
+    gap = cosines(images, texts, row, row) - cosines(images, negatives, row, row)
+    return 100.0 * float(np.mean(gap > TIE_TOLERANCE))
+
+
+_BLOCK = 2**22
+"""Similarities held at a time (32 MiB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """R-Precision and mAP@R of one direction, percent, as ECCV Caption (Chun et al., ECCV 2022) defines them.
+
+    Attributes:
+        r_precision: mean over queries of the share of right answers among the first R, R being their number.
+        map_at_r: mean over queries of 1/R times the sum, over the places k = 1..R that hold a right answer, of the
+            share of right answers among the first k.
+    """
+
+    r_precision: float
+    map_at_r: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositiveRanks:
+    """Where the right answers of each query stand.
+
+    Attributes:
+        ranks: one ascending array a query, 1 for the first place.
+        wanted: R of each query, (q,): how many right answers there are, those that the gallery lacks included.
+    """
+
+    ranks: list[Integers]
+    wanted: Integers
+
+    def recall_at(self, k: int) -> float:
+        """Percent of queries with a right answer among the first `k`."""
+        return 100.0 * float(np.mean([bool(len(ranks)) and bool(ranks[0] <= k) for ranks in self.ranks]))
+
+    def precision(self) -> Precision:
+        """R-Precision and mAP@R."""
+        lengths = np.array([len(ranks) for ranks in self.ranks])
+        query = np.repeat(np.arange(len(lengths)), lengths)
+        ranks = np.concatenate(self.ranks)
+        of_query = 1 + np.arange(len(ranks)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        hit = ranks <= self.wanted[query]  # the first ones of each query
+        shares, sums = (np.bincount(query[hit], weights=weights, minlength=len(lengths)) / self.wanted
+                        for weights in (None, of_query[hit] / ranks[hit]))  # fmt: skip
+        return Precision(100.0 * float(np.mean(shares)), 100.0 * float(np.mean(sums)))
+
+
+def positive_ranks(
+    queries: Rows, items: Rows, positives: Sequence[Integers], wanted: Integers | None = None
+) -> PositiveRanks:
+    """Ranks of all right answers by cosine, in double precision; ties count against the model.
+
+    A wrong item as similar as a right one, or less so by at most `TIE_TOLERANCE`, is placed before it.
+
+    Args:
+        queries: q rows.
+        items: the gallery.
+        positives: for each query the different rows of its right answers in `items`.
+        wanted: R of each query, (q,); the number of its `positives` unless given.
+    """
+    gallery = items.exact(slice(None))
+    rows = max(1, _BLOCK // len(items))
+    ranks: list[Integers] = []
+    for start in range(0, len(queries), rows):
+        similarity = queries.exact(slice(start, start + rows)) @ gallery.T
+        ranks += [_ranks(row, right) for row, right in zip(similarity, positives[start : start + rows], strict=True)]
+    counts = np.array([len(right) for right in positives])
+    return PositiveRanks(ranks, counts if wanted is None else wanted)
+
+
+def _ranks(similarity: Floats, right: Integers) -> Integers:
+    """Ranks of the items `right` in a row of similarities, ascending."""
+    if not len(right):
+        return right.astype(np.int64)
+    own = np.sort(similarity[right])[::-1]
+    similarity[right] = -np.inf
+    # Only wrong items that reach the lowest right one matter; mostly, they are few.
+    rivals = np.sort(similarity[similarity >= own[-1] - TIE_TOLERANCE])
+    ahead = len(rivals) - np.searchsorted(rivals, own - TIE_TOLERANCE, side="left")
+    return np.asarray(ahead + np.arange(1, len(own) + 1), dtype=np.int64)
+
 
 __all__ = [
     "Ranks",

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distilvl.errors import DistilvlError
 from distilvl.experiments.rendering import NONE, csv_text, markdown_table
-from distilvl.lists import list_of_images, list_of_texts
+from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.students.storage import count_parameters
 from distilvl.teachers.sentence_transformer import as_text
 

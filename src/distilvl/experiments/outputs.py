@@ -16,16 +16,15 @@ from distilvl.data import load_dataset
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.encode import encode_dataset
-from distilvl.experiments.cells import Base, Job
+from distilvl.experiments.cells import Base, CellScore, Job, Recalls, TableResult
 from distilvl.experiments.cost import BATCH, CostRow, StudentEncoder, measure_cost, table3_csv, table3_json
 from distilvl.experiments.cost import table3_markdown as cost_markdown
 from distilvl.experiments.figure2 import draw_figure2
 from distilvl.experiments.published import OurRow, load_published, table1_csv, table1_json, table1_markdown
 from distilvl.experiments.rendering import markdown_table, to_csv, to_json, to_markdown
-from distilvl.experiments.results import CellScore, TableResult
-from distilvl.experiments.spec import Recalls
-from distilvl.features import FeatureStore, text_key
-from distilvl.features.atomic import write_atomically
+from distilvl.features import FeatureStore
+from distilvl.io.files import write_atomically
+from distilvl.io.hashes import text_key
 from distilvl.pictures import decode_image
 from distilvl.students import load_student
 from distilvl.teachers import load_teacher

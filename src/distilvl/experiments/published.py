@@ -10,8 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 
+from distilvl.experiments.cells import Recalls
 from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text, markdown_table
-from distilvl.experiments.spec import Recalls
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SUM_TOLERANCE = 0.15

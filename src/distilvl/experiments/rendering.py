@@ -8,9 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distilvl.escaping import plain
-from distilvl.experiments.results import CellScore, TableResult
-from distilvl.experiments.spec import Cell, Claim, PaperRow, Recalls
+from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, Recalls, TableResult
 from distilvl.experiments.statistics import (
     ClaimCheck,
     Comparison,
@@ -20,6 +18,7 @@ from distilvl.experiments.statistics import (
     ranks,
     summarise,
 )
+from distilvl.io.markdown import plain
 
 RECALL_NAMES = tuple(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
 RECALL_KEYS = tuple(f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))

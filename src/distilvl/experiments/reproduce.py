@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import torch
+from lightning_fabric import Fabric
+
+from distilvl.config import Config
 from distilvl.data import load_any
 from distilvl.data.left_out import LeftOut
 from distilvl.data.shards import is_webdataset
-from distilvl.experiments.cells import Base, Job, plan
-from distilvl.experiments.estimate import seconds_a_run
+from distilvl.experiments.cells import Base, Job, TableResult, TableSpec, plan
 from distilvl.experiments.grid import default_workers, run_grid
 from distilvl.experiments.outputs import Finished, write_outputs
-from distilvl.experiments.results import TableResult
-from distilvl.experiments.spec import TableSpec
-from distilvl.features.atomic import make_folder, only_writer
+from distilvl.features import FeatureStore
+from distilvl.io.files import make_folder, only_writer
+from distilvl.students import DualEncoder, build_student
+from distilvl.training.batch import resolve_precision
+from distilvl.training.materials import SharedInputs
+
+_STEPS = 3
+
+
+def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
+    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
+    finished = [job.read_score().seconds for job in jobs if job.done]
+    return median(finished) if finished else _timed(jobs[0].config, accelerator)
+
+
+def _timed(config: Config, accelerator: str) -> float:
+    train = SharedInputs().split(str(config.inputs.data), "train")
+    batch = config.training.batch_size
+    captions = train.captions
+    width = FeatureStore.open(str(config.inputs.features)).manifest.dim
+    fabric = Fabric(
+        accelerator=accelerator, devices=1, precision=resolve_precision(config.training.precision, accelerator)
+    )
+    encoder = DualEncoder(build_student(config.student, width, captions))
+    size = encoder.image_size
+    model = fabric.setup_module(encoder)
+    input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
+    pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
+    times = []
+    for _ in range(_STEPS + 1):
+        started = time.perf_counter()
+        z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))
+        fabric.backward((z_image * z_text).sum())
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return median(times[1:]) * (len(train) // batch) * config.training.epochs
+
 
 logger = logging.getLogger("distilvl")
 

@@ -9,6 +9,6 @@ if _MISSING:
     raise DistilvlError(f"export needs {' and '.join(_MISSING)}.", "Install it: pip install 'distilvl[export]'.")
 
 from distilvl.export.export import Settings, export_student  # noqa: E402
-from distilvl.export.rows import Export, Row  # noqa: E402
+from distilvl.export.measure import Export, Row  # noqa: E402
 
 __all__ = ["Export", "Row", "Settings", "export_student"]

@@ -14,29 +14,24 @@ import torch
 from PIL import Image
 
 from distilvl.data import PairDataset, Record, load_dataset
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import all_left_out, read_left_out
+from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.evaluation.few import few_images
+from distilvl.evaluation.results import few_images
 from distilvl.evaluation.sources import run_of, student_folder
 from distilvl.experiments.cost import Encoder, StudentEncoder
 from distilvl.export.folder import new_folder, write_manifest
 from distilvl.export.graphs import export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
-from distilvl.export.measure import milliseconds, rsums
+from distilvl.export.measure import TEACHER, TORCH, Export, Row, milliseconds, rsums, stored_rsum
 from distilvl.export.precisions import Lowering, check_precisions, split_layers
-from distilvl.export.quantize import is_convolutional
-from distilvl.export.rows import TEACHER, TORCH, Export, Row
-from distilvl.export.sensitivity import Lower, layer_errors
-from distilvl.export.teacher import stored_rsum
+from distilvl.export.quantize import Lower, is_convolutional, layer_errors
 from distilvl.pictures import decode_image
 from distilvl.runtime import Manifest, Runtime
 from distilvl.runtime.manifest import File, Towers, file_hash
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.widths import load_widths
-from distilvl.teachers.base import Teacher
+from distilvl.students.storage import load_widths
+from distilvl.teachers.base import Teacher, folder_hash
 from distilvl.teachers.loading import load_teacher
-from distilvl.teachers.revision import folder_hash
 
 logger = logging.getLogger("distilvl")
 

@@ -11,10 +11,9 @@ from PIL import Image
 
 from distilvl.errors import DistilvlError
 from distilvl.export.graphs import max_length
-from distilvl.runtime.pixels import RESAMPLE, Step, check_steps, to_pixels
-from distilvl.runtime.tokens import TextTokenizer
+from distilvl.runtime.inputs import RESAMPLE, Step, TextTokenizer, check_steps, to_pixels
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.routes import route
+from distilvl.students.storage import route
 
 _REMEDY = "Use a tower whose image processor resizes, crops and normalises only."
 _SIZES = ((97, 61), (40, 130), (33, 33), (7, 9), (300, 200))  # of the pictures on which both are compared
@@ -23,7 +22,7 @@ _TEXTS = ("", "a dog", "A Dog, running!  ", "naïve café — 東京 🐕", "x" 
 
 
 def image_steps(encoder: DualEncoder) -> tuple[Step, ...]:
-    """The resizing and cropping of the student's image processor as steps of `distilvl.runtime.pixels`.
+    """The resizing and cropping of the student's image processor as steps of `distilvl.runtime.inputs`.
 
     Raises:
         DistilvlError: a processor that does something else, or whose pixels or normalisation differ from the steps'.

@@ -1,22 +1,95 @@
-"""What an export costs and loses: RSUM of several encoders on the same pictures, and milliseconds for one item."""
+"""What an export costs and loses: RSUM and milliseconds an item for each precision,
+beside PyTorch's and the teacher's."""
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from PIL import Image
 
 from distilvl.data.left_out import LeftOut
-from distilvl.data.records import PairDataset
+from distilvl.data.records import ALL, PairDataset
+from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.evaluate import evaluate
 from distilvl.evaluation.score import score
 from distilvl.experiments.cost import Encoder
-from distilvl.lists import list_of_images, list_of_texts
+from distilvl.io.inputs import list_of_images, list_of_texts
+
+TORCH = "torch"
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model; what is not known is none.
+
+    Attributes:
+        name: `teacher`, `torch`, or a precision.
+        size: bytes of the two graphs; of the weights where there are no graphs.
+        rsum: 0 to 600.
+        drop: how much of PyTorch's RSUM is lost.
+        image_ms, text_ms: median milliseconds of one picture and of one caption.
+    """
+
+    name: str
+    size: int | None = None
+    rsum: float | None = None
+    drop: float | None = None
+    image_ms: float | None = None
+    text_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` reports.
+
+    Attributes:
+        folder: where the graphs are.
+        student: its name.
+        data: the split that was scored.
+        images, texts: how many it has.
+        threads: that each model was given.
+        rows: teacher, where known, PyTorch, then the precisions.
+        left_out: of the data, when it was scored and calibrated on.
+        run_left_out: what the student's run had left out, and who asked its teacher.
+        note: a warning where the split is so small that its RSUM, and the drop, are coarse.
+    """
+
+    folder: Path
+    student: str
+    data: str
+    images: int
+    texts: int
+    threads: int
+    rows: tuple[Row, ...]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    run_left_out: LeftOut = field(default_factory=LeftOut)
+    note: str | None = None
+
+    def scores(self) -> dict[str, Any]:
+        """What the manifest keeps of all this."""
+        return {key: value for key, value in self.as_dict().items() if key not in ("folder", "student")}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `export --json` prints."""
+        return {
+            **asdict(self),
+            "folder": str(self.folder),
+            "rows": [asdict(row) for row in self.rows],
+            "left_out": self.left_out.as_dict(),
+            "run_left_out": self.run_left_out.as_dict(),
+        }
+
 
 REPEATS = 30
 _WARM_UP = 3
@@ -89,3 +162,40 @@ def _time(encode: Callable[[Sequence[Any]], Any], items: list[Any]) -> float:
     started = time.perf_counter()
     encode(items)
     return 1e3 * (time.perf_counter() - started)
+
+
+logger = logging.getLogger("distilvl")
+
+
+def stored_rsum(
+    features: str | Path | None, run: Path | None, gallery: PairDataset, *, skip_bad: bool = False
+) -> float | None:
+    """RSUM of the features that a store has of one split; none when no store is known.
+
+    Args:
+        features: a store; by default the run's, which need not have this split.
+        run: the student's run folder, if it is in one.
+        gallery: what is scored.
+        skip_bad: leave bad images out.
+
+    Raises:
+        DistilvlError: a store that was named and lacks an item.
+    """
+    store = Path(features) if features is not None else _store_of(run)
+    if store is None:
+        return None
+    try:
+        return evaluate(store, gallery, split=ALL, skip_bad=skip_bad).student.rsum
+    except DistilvlError as error:
+        if features is not None:
+            raise
+        logger.info("no score of the teacher: %s", error)
+        return None
+
+
+def _store_of(run: Path | None) -> Path | None:
+    if run is None:
+        return None
+    inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
+    path = Path(inputs["features"]) if inputs.get("features") else run / "features"
+    return path if path.is_dir() else None

@@ -1,14 +1,14 @@
 """The feature store: write, resume, verify, read. Knows nothing of how features are used."""
 
-from distilvl.features.extract import ExtractReport, extract_features
-from distilvl.features.importing import import_arrays, import_features
-from distilvl.features.info import StoreInfo, store_info
-from distilvl.features.items import unique_captions, unique_images
-from distilvl.features.keys import image_key, text_key
+from distilvl.data.items import unique_captions, unique_images
+from distilvl.extraction.extract import ExtractReport, extract_features
+from distilvl.extraction.importing import import_arrays, import_features
+from distilvl.extraction.prepare import estimate_features, prepare_features
 from distilvl.features.manifest import Manifest
 from distilvl.features.merging import merge_stores
-from distilvl.features.prepare import estimate_features, prepare_features
+from distilvl.features.pending import StoreInfo, store_info
 from distilvl.features.store import FeatureStore, VerifyReport
+from distilvl.io.hashes import image_key, text_key
 
 __all__ = [
     "ExtractReport",

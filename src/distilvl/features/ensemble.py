@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import all_left_out
+from distilvl.data.left_out import LeftOut, all_left_out
 from distilvl.errors import DistilvlError
-from distilvl.features.keys import Keys, unpack_keys
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore, VerifyReport
+from distilvl.io.hashes import Keys, unpack_keys
 
 _SPEC = re.compile(r"(mean|concat):(.+)", re.DOTALL)
 _REMEDY = "Write mean:STORE,STORE or concat:STORE,STORE with the folders of finished stores."

@@ -8,9 +8,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.crops import Views
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import create_atomically, write_atomically
-from distilvl.features.views import Views
+from distilvl.io.files import create_atomically, write_atomically
 from distilvl.teachers.base import Teacher
 
 MANIFEST_NAME = "manifest.json"

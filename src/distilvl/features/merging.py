@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import note_left_out, read_left_out
+from distilvl.data.left_out import LeftOut, note_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.ensemble import is_ensemble
-from distilvl.features.index import KeyIndex
-from distilvl.features.keys import unpack_keys
-from distilvl.features.shards import Modality
+from distilvl.features.shards import KeyIndex, Modality
 from distilvl.features.store import FeatureStore
-from distilvl.progress import Ticker, progress
+from distilvl.io.hashes import unpack_keys
+from distilvl.io.progress import Ticker, progress
 
 SHARD_ROWS = 4096
 _Rows = tuple[npt.NDArray[np.bytes_], npt.NDArray[np.float16]]

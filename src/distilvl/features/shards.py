@@ -1,4 +1,5 @@
-"""One shard: a `.npy` file of (key, feature) rows whose name holds its own checksum."""
+"""One shard: a `.npy` file of (key, feature) rows whose name holds its own checksum; what may be stored,
+and where a key lies."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import hashlib
 import io
 import mmap
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +17,129 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import write_atomically
-from distilvl.features.keys import KEY_BYTES
+from distilvl.features.manifest import Manifest
+from distilvl.io.files import write_atomically
+from distilvl.io.hashes import KEY_BYTES, Keys
+
+Places = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Sorted distinct keys, shape (n,), and their places, shape (n, 2)."""
+
+    keys: Keys
+    places: Places
+
+    @classmethod
+    def of(cls, keys: Keys, places: Places) -> _Run:
+        unique, first = np.unique(keys, return_index=True)
+        return cls(unique, places[first])
+
+    def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Places]:
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return self.keys[at] == keys, self.places[at]
+
+
+class KeyIndex:
+    """Maps keys to (shard, row). Of a key that is stored twice the first one counts.
+
+    Keys are kept in a few sorted runs, each more than twice as long as the next, so that adding n keys shard by shard
+    costs O(n log n) in all, and a search O(log^2 n).
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+
+    def __len__(self) -> int:
+        return sum(len(run.keys) for run in self._runs)
+
+    @classmethod
+    def of_shards(cls, shards: list[Keys]) -> KeyIndex:
+        """Index of several shards' keys at once; row r of `shards[s]` is at place (s, r)."""
+        index = cls()
+        if sum(map(len, shards)):
+            places = [_places_of(shard, len(keys)) for shard, keys in enumerate(shards)]
+            index._runs = [_Run.of(np.concatenate(shards), np.concatenate(places))]
+        return index
+
+    def add(self, keys: Keys, shard: int) -> None:
+        """Take in a new shard's keys, shape (n,); those that are known already stay where they are."""
+        known, _ = self.find(keys)
+        if known.all():
+            return
+        run = _Run.of(keys[~known], _places_of(shard, len(keys))[~known])
+        while self._runs and len(self._runs[-1].keys) <= 2 * len(run.keys):
+            longer = self._runs.pop()
+            run = _Run.of(np.concatenate([longer.keys, run.keys]), np.concatenate([longer.places, run.places]))
+        self._runs.append(run)
+
+    def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Places]:
+        """Which of `keys` are known, shape (n,), and their places, shape (n, 2); (-1, -1) where unknown."""
+        known = np.zeros(len(keys), dtype=np.bool_)
+        places = np.full((len(keys), 2), -1, dtype=np.int32)
+        for run in self._runs:
+            here, at = run.find(keys)
+            places[here] = at[here]
+            known |= here
+        return known, places
+
+
+def _places_of(shard: int, rows: int) -> Places:
+    return np.stack([np.full(rows, shard), np.arange(rows)], axis=1).astype(np.int32)
+
+
+def storable_rows(
+    features: npt.NDArray[Any],
+    count: int,
+    manifest: Manifest,
+    owner: str,
+    names: Sequence[str] | None = None,
+) -> npt.NDArray[np.float16]:
+    """Check `features` and make them float16 rows, of unit length when the manifest says so.
+
+    Args:
+        features: what a teacher returned; should have shape (count, D).
+        count: number of items that were asked.
+        manifest: gives the width D and whether rows are normalised.
+        owner: whose rows these are, for error messages.
+        names: what an error message calls each item; its position if not given.
+
+    Raises:
+        DistilvlError: wrong shape or type, or a row that is not finite or all zero; it names the first one.
+    """
+    if features.ndim != 2 or features.shape[0] != count:
+        raise DistilvlError(
+            f"{owner} was given features of shape {features.shape}, not ({count}, {manifest.dim}).",
+            "A teacher returns one row for each item.",
+        )
+    if features.shape[1] != manifest.dim:
+        raise DistilvlError(
+            f"{owner} has width {manifest.dim}, but the features have width {features.shape[1]}.",
+            "Use the teacher that made the store, or another --out folder.",
+        )
+    if not np.issubdtype(features.dtype, np.floating):
+        raise DistilvlError(
+            f"{owner} was given features of type {features.dtype}.", "Features are floating-point numbers."
+        )
+    wide = features.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    good = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
+    scaled = wide / np.where(good[:, None], lengths, 1) if manifest.normalized else wide
+    # A row of tiny or huge numbers is fine until it is rounded to float16; then the check below finds it.
+    with np.errstate(over="ignore"):
+        rows = scaled.astype(np.float16)
+    good &= np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+    if not good.all():
+        first = int(np.argmin(good))
+        item = repr(names[first]) if names is not None else f"row {first}"
+        what = "all zero" if np.isfinite(rows[first]).all() else "not finite"
+        raise DistilvlError(
+            f"{owner} was given features that are {what} for {item} ({int((~good).sum())} of {count} rows).",
+            "Check that item and the teacher: such features cannot be learned from.",
+        )
+    return rows
+
 
 Modality = Literal["image", "text"]
 _NAME = re.compile(r"(image|text)-(\d{5,})-([0-9a-f]{16})\.npy")

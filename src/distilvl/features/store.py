@@ -12,17 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import all_left_out, read_left_out
+from distilvl.data.crops import Views
+from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
-from distilvl.features.claims import CLAIM_PREFIX, Claims
-from distilvl.features.index import KeyIndex, Places
-from distilvl.features.keys import Keys, pack_keys, unpack_keys
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
-from distilvl.features.rows import storable_rows
-from distilvl.features.shards import Modality, Shard
-from distilvl.features.views import Views
+from distilvl.features.shards import KeyIndex, Modality, Places, Shard, storable_rows
+from distilvl.io.files import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
+from distilvl.io.hashes import Keys, pack_keys, unpack_keys
+from distilvl.io.leases import CLAIM_PREFIX, Claims
 
 _MAPPED_SHARDS = 16_384
 """Shards that stay mapped, at most; Linux allows about four times as many maps."""

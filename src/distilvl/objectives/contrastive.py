@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.objectives.masking import same_image
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import LearnedTemperature, in_full_precision, same_image
 from distilvl.objectives.queue import EMPTY, Negatives
-from distilvl.objectives.temperature import LearnedTemperature
 
 
 class ContrastiveDistillation(nn.Module):

@@ -7,8 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.objectives.masking import in_batch_negatives
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import in_batch_negatives, in_full_precision
 
 
 class HardNegativeDistillation(nn.Module):

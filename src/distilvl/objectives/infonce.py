@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.objectives.masking import in_batch_negatives
-from distilvl.objectives.precision import in_full_precision
-from distilvl.objectives.temperature import LearnedTemperature
+from distilvl.objectives.common import LearnedTemperature, in_batch_negatives, in_full_precision
 
 
 class InfoNCE(nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from distilvl.errors import DistilvlError
 from distilvl.objectives.baselines import (
@@ -27,7 +28,25 @@ from distilvl.objectives.hard_negative import HardNegativeDistillation
 from distilvl.objectives.infonce import InfoNCE
 from distilvl.objectives.queue import Negatives, TeacherQueue
 from distilvl.objectives.similarity import SimilarityDistillation
-from distilvl.objectives.widths import Narrow, truncate
+
+
+def truncate(rows: Tensor, width: int) -> Tensor:
+    """The first `width` columns of rows (N, D), made unit rows: (N, width)."""
+    return F.normalize(rows[:, :width], dim=1)
+
+
+class Narrow:
+    """A queue at a part of its width, as `Negatives`.
+
+    Args:
+        queue: features (K, D) and image ids (K,).
+        width: below D.
+    """
+
+    def __init__(self, queue: Negatives, width: int) -> None:
+        self.features = truncate(queue.features, width)
+        self.ids = queue.ids
+
 
 BASELINES: dict[str, type[nn.Module]] = {
     "kd": SoftTargetDistillation,

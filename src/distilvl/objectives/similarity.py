@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import in_full_precision
 
 
 class SimilarityDistillation(nn.Module):

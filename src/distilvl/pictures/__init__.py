@@ -17,7 +17,7 @@ from distilvl.pictures.decode import (
     supported_formats,
     upright_rgb,
 )
-from distilvl.pixel_limit import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, max_pixels, set_max_pixels
+from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, max_pixels, set_max_pixels
 
 __all__ = [
     "BAD_IMAGE_REMEDY",

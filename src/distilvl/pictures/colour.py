@@ -1,12 +1,81 @@
-"""Any mode of PIL's to 8-bit RGB in sRGB, with transparent parts on white."""
+"""Any mode of PIL's to 8-bit RGB in sRGB: colour profiles, sample depths, and transparent parts on white."""
 
 from __future__ import annotations
 
+import functools
+import io
+import logging
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageCms, ImageFile, features
 
-from distilvl.pictures.profiles import to_srgb
+logger = logging.getLogger("distilvl")
+
+# Relative colorimetric with black point compensation, as photo editors convert by default: colours that both have stay
+# what they are.
+_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+_FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+
+_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+"""Pillow's modes, and what a profile that fits them calls its space."""
+
+_SAME = 2
+"""Of 255: a profile that changes no colour by more is sRGB under another name."""
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """`image` (RGB, L or CMYK) in sRGB: as it is where there is no profile, or it is sRGB's; else RGB.
+
+    A profile that is damaged or made for another kind of picture is ignored, as browsers do.
+    """
+    if not profile or image.mode not in _SPACES:
+        return image
+    transform = _transform(bytes(profile), image.mode)
+    if transform is None:
+        return image
+    converted: Image.Image = transform.apply(image)
+    return converted
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> Any | None:
+    """How a picture with this profile becomes sRGB; None where there is nothing to do. Cameras have few profiles."""
+    if not _has_littlecms():
+        return None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != _SPACES[mode]:
+            return None
+        transform: Any = ImageCms.buildTransform(
+            source, ImageCms.createProfile("sRGB"), mode, "RGB", renderingIntent=_INTENT, flags=_FLAGS
+        )
+        return None if _changes_nothing(transform, mode) else transform
+    # LittleCMS and its wrapper raise anything on profiles that are damaged, or lack what a transform needs.
+    except Exception:
+        return None
+
+
+def _changes_nothing(transform: Any, mode: str) -> bool:
+    if mode == "CMYK":
+        return False
+    steps = np.arange(0, 256, 17, dtype=np.uint8)
+    if mode == "L":
+        probe = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    else:
+        colours = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1)
+        probe = Image.fromarray(np.ascontiguousarray(colours.reshape(16, -1, 3)))
+    before, after = (np.asarray(picture, dtype=np.int16) for picture in (probe.convert("RGB"), transform.apply(probe)))
+    return int(np.abs(before - after).max()) <= _SAME
+
+
+@functools.cache
+def _has_littlecms() -> bool:
+    if features.check("littlecms2"):
+        return True
+    logger.warning("this Pillow was built without LittleCMS: colour profiles of pictures are not applied.")
+    return False
 
 
 class UnknownRangeError(ValueError):
@@ -79,3 +148,56 @@ def _upper_bits(image: Image.Image, values: npt.NDArray[np.integer]) -> Image.Im
     if values.size and (values.min() < 0 or values.max() > 0xFFFF):
         raise UnknownRangeError("32-bit values of unknown range")
     return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR = 258, 259, 262, 284  # TIFF's tags
+_PLAIN, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
+
+# Pillow widens the values of these PNGs to 8 bits, but not the one that is transparent.
+_NARROW = {"L;2": 3, "L;4": 15}
+
+
+def require_whole_samples(image: Image.Image) -> None:
+    """Refuse a TIFF whose colours Pillow would mix.
+
+    Raises:
+        UnknownRangeError: uncompressed planes of 16 bits, whose lower and upper bytes Pillow takes for pixels.
+    """
+    tags = getattr(image, "tag_v2", None)
+    if tags is None or tags.get(_PLANAR) != _SEPARATE or tags.get(_COMPRESSION, _PLAIN) != _PLAIN:
+        return
+    if max(tags.get(_BITS, (1,))) > 8:
+        raise UnknownRangeError("uncompressed planes of 16 bits (PlanarConfiguration 2), which are not read")
+
+
+def widen_transparency(image: Image.Image) -> None:
+    """Make the transparent colour of a PNG that is not loaded yet one of the values that its pixels will have."""
+    key = image.info.get("transparency")
+    if image.format != "PNG" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return
+    kind = image.tile[0].args
+    if kind in _NARROW and isinstance(key, int):
+        most = _NARROW[str(kind)]
+        image.info["transparency"] = (key & most) * (255 // most)
+    elif kind == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def as_meant(image: Image.Image) -> Image.Image:
+    """A loaded picture with its grey values of 12 or 16 bits as its TIFF's tags say: from 0 to 65535, 0 is black."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None or not image.mode.startswith("I;16"):
+        return image
+    values, changed = np.asarray(image), False
+    if max(tags.get(_BITS, (16,))) == 12:
+        values, changed = (values << 4) | (values >> 8), True
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values, changed = 0xFFFF - values, True
+    return _like(image, values.astype(np.uint16)) if changed else image
+
+
+def _like(image: Image.Image, values: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> Image.Image:
+    """Another picture of these values with the orientation, profile and format of `image`."""
+    found = Image.fromarray(values)
+    found.format, found.info = image.format, dict(image.info)
+    return found

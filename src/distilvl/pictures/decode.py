@@ -13,11 +13,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from distilvl.errors import BadImageError, TooManyPixelsError
-from distilvl.pictures import jpeg, png
-from distilvl.pictures.colour import UnknownRangeError, to_rgb
-from distilvl.pictures.depths import as_meant, require_whole_samples, widen_transparency
+from distilvl.pictures import containers as jpeg
+from distilvl.pictures import containers as png
+from distilvl.pictures.colour import UnknownRangeError, as_meant, require_whole_samples, to_rgb, widen_transparency
 from distilvl.pictures.formats import image_suffixes
-from distilvl.pixel_limit import LONGEST, MAX_PIXELS_VARIABLE, max_pixels, pillows_limit_lifted
+from distilvl.pictures.limits import LONGEST, MAX_PIXELS_VARIABLE, max_pixels, pillows_limit_lifted
 
 DECODING_VERSION = 3
 """Another one when the same bytes may give another picture, or one where there was none."""

@@ -14,12 +14,12 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
+from distilvl.evaluation.copies import Answers, Groups
 from distilvl.evaluation.encode import EncodedDataset, encode_dataset
-from distilvl.evaluation.few import few_images
-from distilvl.evaluation.groups import Answers, Groups
+from distilvl.evaluation.ground_truth import GroundTruth, describe_truth
+from distilvl.evaluation.results import few_images
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
-from distilvl.evaluation.taught import Taught, agreement_with_teacher, teacher_features
-from distilvl.evaluation.truth import GroundTruth, describe_truth
+from distilvl.evaluation.sources import Taught, agreement_with_teacher, teacher_features
 from distilvl.reports.run import Run, teacher_name
 from distilvl.students import load_student
 

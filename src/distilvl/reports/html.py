@@ -16,13 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from distilvl._version import __version__
-from distilvl.reports.bars import rsum_bars
 from distilvl.reports.charts import Chart
 from distilvl.reports.examples import EXPLAINED
 from distilvl.reports.report import Report, config_text, environment_rows
 from distilvl.reports.run import Run
 from distilvl.reports.spaces import flat_view, gap_view
-from distilvl.reports.svg import HEIGHT, LEFT, RIGHT, WIDTH, legend, line_chart
+from distilvl.reports.svg import HEIGHT, LEFT, RIGHT, WIDTH, legend, line_chart, rsum_bars
 from distilvl.reports.tables import (
     Table,
     agreement_table,

@@ -17,13 +17,21 @@ from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import Agreement
 from distilvl.experiments.published import PlacedRow, TestSet
-from distilvl.features.atomic import make_folder, write_atomically
+from distilvl.io.files import make_folder, write_atomically
 from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
 from distilvl.reports.gallery import Gallery, build_gallery
-from distilvl.reports.results import Difference, ResultRow, among_published, differences, from_gallery, from_runs
+from distilvl.reports.results import (
+    Difference,
+    ResultRow,
+    Size,
+    among_published,
+    build_sizes,
+    differences,
+    from_gallery,
+    from_runs,
+)
 from distilvl.reports.run import Run, mixed_truths, read_runs
-from distilvl.reports.size import Size, build_sizes
 from distilvl.reports.spaces import Space, build_spaces
 
 

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distilvl.config import Config
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import all_left_out, read_left_out
+from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.data.records import PAIRS
 from distilvl.errors import DistilvlError
-from distilvl.features.machine import is_dead_here
+from distilvl.io.files import is_dead_here
 from distilvl.recipes import load_config
-from distilvl.training.metrics import PROCESS_NAME
-from distilvl.training.run_folder import RunFolder
+from distilvl.training.run_folder import PROCESS_NAME, RunFolder
 
 Kind = Literal["finished", "going", "stopped", "not begun"]
 QUIET_SECONDS = 600.0

@@ -9,8 +9,7 @@ from distilvl.evaluation import Agreement
 from distilvl.experiments.published import OTHER_SET, PlacedRow
 from distilvl.experiments.rendering import NONE, RECALL_NAMES, format_p
 from distilvl.reports.charts import Chart, Series
-from distilvl.reports.results import Difference, ResultRow
-from distilvl.reports.size import Size
+from distilvl.reports.results import Difference, ResultRow, Size
 from distilvl.reports.spaces import Space
 
 SAMPLES = 9

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.errors import DistilvlError
-from distilvl.runtime.pixels import Step, check_steps
+from distilvl.runtime.inputs import Step, check_steps
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "distilvl-export"

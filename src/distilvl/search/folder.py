@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from distilvl.data.composition import on_disk
-from distilvl.data.left_out_file import LEFT_OUT_NAME
+from distilvl.data.left_out import LEFT_OUT_NAME
+from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError
-from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About
 from distilvl.search.index import Index, made_in_python
-from distilvl.search.records import UpdateReport
+from distilvl.search.records import ABOUT_NAME, UNREADABLE_NAME, About, UpdateReport
 from distilvl.search.table import PhotoTable
 from distilvl.teachers.base import Teacher
 

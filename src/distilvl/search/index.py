@@ -8,18 +8,14 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from distilvl.data.composition import on_disk
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import LEFT_OUT_NAME, all_left_out, read_left_out
+from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_left_out
+from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
-from distilvl.features.atomic import make_folder, only_writer
-from distilvl.search.about import ABOUT_NAME, About, Unreadable
-from distilvl.search.copies import nearest_pictures
-from distilvl.search.encoder import Encoder, Rows, is_same_model, load_encoder
-from distilvl.search.filters import below, between, has_id
-from distilvl.search.left_out import note_folder, nothing_to_index
-from distilvl.search.query import ImageQuery, given_row, query_row, require_both, require_types
-from distilvl.search.records import Hit, ModelInfo, UpdateReport
+from distilvl.io.files import make_folder, only_writer
+from distilvl.models.encoder import Encoder, Rows, is_same_model, load_encoder
+from distilvl.search.filters import below, between, has_id, note_folder, nothing_to_index
+from distilvl.search.query import ImageQuery, given_row, nearest_pictures, query_row, require_both, require_types
+from distilvl.search.records import ABOUT_NAME, About, Hit, ModelInfo, Unreadable, UpdateReport
 from distilvl.search.table import PhotoTable
 from distilvl.search.update import Update
 from distilvl.teachers.base import Teacher

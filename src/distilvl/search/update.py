@@ -14,14 +14,12 @@ from pathlib import Path
 
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
-from distilvl.progress import progress
-from distilvl.search.about import Unreadable
-from distilvl.search.ahead import Ahead
-from distilvl.search.encoder import Encoder
-from distilvl.search.filters import prefix
-from distilvl.search.left_out import Unlisted, nothing_to_index, under
-from distilvl.search.pictures import PhotoFile, Picture, list_files, read_picture
-from distilvl.search.records import UpdateReport
+from distilvl.io.prefetch import Ahead
+from distilvl.io.progress import progress
+from distilvl.models.encoder import Encoder
+from distilvl.search.filters import Unlisted, nothing_to_index, prefix, under
+from distilvl.search.photographs import PhotoFile, Picture, list_files, read_picture
+from distilvl.search.records import Unreadable, UpdateReport
 from distilvl.search.table import Photo, PhotoTable
 
 BATCH = 64

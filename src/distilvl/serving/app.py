@@ -14,18 +14,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from distilvl._version import __version__
-from distilvl.search.encoder import Encoder
-from distilvl.serving.access import PAGE, Access
-from distilvl.serving.addresses import Addresses, PageFiles
-from distilvl.serving.bodies import Bodies
-from distilvl.serving.edge import Edge
-from distilvl.serving.embeddings import embedding_routes
-from distilvl.serving.faults import http_fault, validation_fault
-from distilvl.serving.metrics import Metrics
+from distilvl.models.encoder import Encoder
+from distilvl.serving.addresses import PAGE, Access, Addresses, PageFiles
+from distilvl.serving.batching import Metrics
+from distilvl.serving.errors import http_fault, validation_fault
+from distilvl.serving.items import BODIES, QUERIES
+from distilvl.serving.limits import ServeSettings
+from distilvl.serving.middleware import Bodies, Edge
 from distilvl.serving.model import ServedModel
-from distilvl.serving.questions import BODIES, QUERIES
-from distilvl.serving.searching import search_routes
-from distilvl.serving.settings import ServeSettings
+from distilvl.serving.routes import embedding_routes, search_routes
 
 if TYPE_CHECKING:
     from distilvl.search import Index

@@ -1,17 +1,19 @@
-"""Pictures, and data that is surely not words, hidden in a string by whatever stands around or between its letters.
-
-No list of wrappings is complete, so none is kept: every long run of base64, hexadecimal digits or byte numbers in a
-string is looked at for the first bytes of a picture, and a very long one that has nothing of words is no text either.
-"""
+"""Pictures hidden in strings by whatever stands around or between their letters, and their pixels within the limit."""
 
 from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from distilvl.serving.magic import LONGEST, kind_of
+from PIL import Image
+
+from distilvl.errors import BadImageError, TooManyPixelsError
+from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, read_header
+from distilvl.pictures.formats import LONGEST, kind_of
+from distilvl.serving.errors import Fault
 
 _LOOKED_THROUGH = 100_000  # characters; a longer text is refused for its length
 _RUN = re.compile(r"[A-Za-z0-9+/_-]+")
@@ -129,3 +131,37 @@ def _has_bytes(text: str) -> bool:
         if all(-128 <= number < 256 for number in numbers) and kind_of(bytes(n % 256 for n in numbers)) is not None:
             return True
     return False
+
+
+def count_pixels(data: bytes, most: int, param: str) -> int:
+    """Width times height, from the picture's header: nothing is decoded.
+
+    Raises:
+        Fault: 413, more than `most`; 422, not a picture.
+    """
+    try:
+        header = read_header(data, param)
+        pixels = header.width * header.height
+    except TooManyPixelsError:
+        pixels = most + 1
+    except BadImageError as error:
+        kind = kind_of(data)
+        what = f"a {kind} that is damaged or not read here" if kind else "not a picture that can be read"
+        raise Fault(422, f"{param} is {what}.", code="invalid_image", param=param) from error
+    if pixels > most:
+        message = f"{param} has more than {most:,} pixels. Send it smaller."
+        raise Fault(413, message, code="too_many_pixels", param=param)
+    return pixels
+
+
+def decode_picture(data: bytes, param: str) -> Image.Image:
+    """The RGB picture, upright; see `distilvl.pictures.decode_image`. `count_pixels` has found it small enough.
+
+    Raises:
+        Fault: 422, damaged or of a kind that is not read.
+    """
+    try:
+        return decode_image(data, param, most=sys.maxsize)
+    except BadImageError as error:
+        message = str(error).removesuffix(BAD_IMAGE_REMEDY).strip()
+        raise Fault(422, message, code="invalid_image", param=param) from error

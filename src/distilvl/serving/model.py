@@ -12,14 +12,12 @@ import numpy as np
 from anyio import CapacityLimiter, to_thread
 from PIL import Image
 
-from distilvl.search.encoder import Encoder
-from distilvl.serving.batching import BatchedEncoder, Batcher, Modality, Rows, UnencodableError
-from distilvl.serving.faults import Fault
+from distilvl.models.encoder import Encoder
+from distilvl.serving.batching import BatchedEncoder, Batcher, Metrics, Modality, Rows, UnencodableError
+from distilvl.serving.encoded import count_pixels, decode_picture
+from distilvl.serving.errors import Fault
 from distilvl.serving.items import Item
-from distilvl.serving.metrics import Metrics
-from distilvl.serving.pictures import count_pixels, decode_picture
-from distilvl.serving.room import Room
-from distilvl.serving.settings import ServeSettings
+from distilvl.serving.limits import Room, ServeSettings
 from distilvl.serving.spelling import picture_bytes
 
 T = TypeVar("T")

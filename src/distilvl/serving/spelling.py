@@ -13,10 +13,9 @@ import re
 from itertools import islice
 from urllib.parse import unquote, unquote_to_bytes
 
-from distilvl.pictures.formats import IMAGE_SUFFIXES
+from distilvl.pictures.formats import IMAGE_SUFFIXES, LONGEST, kind_of
 from distilvl.serving.encoded import has_words, holds_data
-from distilvl.serving.faults import Fault
-from distilvl.serving.magic import LONGEST, kind_of
+from distilvl.serving.errors import Fault
 
 _AROUND = " \t\r\n\f\v\"'`<>\0\ufeff\u00a0\u200b\u200c\u200d\u202f\u2060\u3000\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _LONGEST_HEAD = 400

@@ -19,9 +19,9 @@ from torch import nn
 
 from distilvl.config import ImageTowerConfig, StudentConfig, TextTowerConfig
 from distilvl.errors import DistilvlError
-from distilvl.students.positions import fit_positions
 from distilvl.students.pretrained import (
     first_line,
+    fit_positions,
     new_model,
     pooling_layer_kwargs,
     pretrained_model,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
-from distilvl.lists import list_of_texts
+from distilvl.io.inputs import list_of_texts
 from distilvl.recipes import load_config
 from distilvl.students.build import build_student as build_from_config
 from distilvl.students.dual_encoder import DualEncoder

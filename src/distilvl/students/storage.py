@@ -1,19 +1,108 @@
-"""Save, load and measure a student; the folder is a plain SentenceTransformer one."""
+"""Save, load and measure a student; its routes,
+its usable dimensions and its basis. The folder is a plain SentenceTransformer one."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
+import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router, Transformer
+from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import give_usual_modes
+from distilvl.io.files import give_usual_modes
 from distilvl.students.pretrained import first_line, quiet_transformers
 from distilvl.students.processors import take_any_mode
-from distilvl.students.routes import MODALITIES, is_student, route
+
+MODALITIES = ("text", "image")
+
+
+def is_student(model: SentenceTransformer) -> bool:
+    """Whether `model` has the shape that `build_student` makes: a text and an image route, each with a tower."""
+    router = model[0]
+    if not isinstance(router, Router) or set(router.sub_modules) != set(MODALITIES):
+        return False
+    return all(isinstance(route(model, modality)[0], Transformer) for modality in MODALITIES)
+
+
+def route(student: SentenceTransformer, modality: str) -> Any:
+    """The modules of one route, tower first, as an `nn.Sequential`."""
+    return cast(Router, student[0]).sub_modules[modality]
+
+
+WIDTHS_NAME = "matryoshka.json"
+
+
+def save_widths(widths: Sequence[int], student: Path) -> None:
+    """Keep in the student's folder at which first columns of its rows every loss was taken too."""
+    (student / WIDTHS_NAME).write_text(json.dumps({"widths": list(widths)}) + "\n", encoding="utf-8")
+
+
+def load_widths(student: Path) -> tuple[int, ...]:
+    """The widths of a student's folder; empty where it was trained at its full width alone.
+
+    Raises:
+        DistilvlError: the file is there and holds something else.
+    """
+    path = student / WIDTHS_NAME
+    if not path.is_file():
+        return ()
+    try:
+        widths = json.loads(path.read_text(encoding="utf-8"))["widths"]
+        if not (isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)):
+            raise ValueError("it holds no list of widths")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
+    return tuple(widths)
+
+
+BASIS_NAME = "teacher_basis.safetensors"
+
+
+def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:
+    """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher's rows.
+
+    Turned rows `u R` have the dot products of `u`: rankings, and every loss at the full width, stay as they are; the
+    first d columns are the d-dimensional space that keeps most of the rows' length. The mean is not taken off,
+    since a cosine counts from the origin. Both modalities weigh the same.
+
+    Args:
+        images: u^v (n, D), some rows at a time.
+        texts: u^t (m, D), likewise.
+    """
+    _, axes = torch.linalg.eigh(_second_moment(images) + _second_moment(texts))
+    axes = axes.flip(1)
+    # The sign of an axis is arbitrary; with its largest entry positive it is the same on every machine.
+    largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
+    basis: Tensor = axes * largest.sign()
+    return basis.float()
+
+
+def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
+    """The mean of u u^T over all rows, (D, D) float64."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for rows in blocks:
+        total, count = total + rows.double().T @ rows.double(), count + len(rows)
+    return total / count
+
+
+def save_basis(basis: Tensor, student: Path) -> None:
+    """Keep R in the student's folder: `u R` is what the student's rows are to be compared with."""
+    save_file({"basis": basis.contiguous()}, student / BASIS_NAME)
+    give_usual_modes(student / BASIS_NAME)
+
+
+def load_basis(student: Path) -> Tensor | None:
+    """R of a student's folder, (D, D); none where the student learnt the teacher's own space."""
+    path = student / BASIS_NAME
+    return load_file(path)["basis"] if path.is_file() else None
 
 
 def save_student(student: SentenceTransformer, path: Path) -> None:

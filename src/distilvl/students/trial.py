@@ -24,8 +24,7 @@ from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.pretrained import first_line, quiet_transformers
 from distilvl.students.processors import output_size
-from distilvl.students.routes import MODALITIES, route
-from distilvl.students.storage import load_student, save_student
+from distilvl.students.storage import MODALITIES, load_student, route, save_student
 from distilvl.students.towers import own_config
 
 logger = logging.getLogger("distilvl")

@@ -1,12 +1,26 @@
-"""What a teacher is: anything that turns images and texts into rows of one shared space."""
+"""What a teacher is: anything that turns images and texts into embeddings in one shared space; its revision;
+partial results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
+
+from distilvl.errors import DistilvlError
+
+ACCEPTED_TEACHERS = (
+    "Accepted are: 'demo'; a feature store or a folder of feature arrays; path/to/file.py:Class; "
+    "a folder of distilvl export; a transformers dual encoder or SentenceTransformer (folder or hub id); "
+    "beit3:base:CHECKPOINT:VOCABULARY; open_clip:MODEL/WEIGHTS; openai+https://HOST/PATH; "
+    "KIND:... of an installed package."
+)
 
 
 @runtime_checkable
@@ -25,3 +39,87 @@ class Teacher(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to float rows, shape (n, dim)."""
+
+
+Arrived = Callable[[Sequence[int], npt.NDArray[Any]], None]
+"""Told the positions of the items that were answered, and their rows, shape (n, dim); called from any thread."""
+
+
+@runtime_checkable
+class PiecewiseTeacher(Protocol):
+    """What a teacher has besides the `Teacher` protocol when every answer costs money.
+
+    An item's answer must not depend on what else is asked. Both methods return when every item has been answered
+    once, or raise when what could be answered has been: `UnansweredError` where single items are at fault.
+    """
+
+    def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
+        """Answer all RGB `images`, in any order."""
+
+    def ask_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
+        """Answer all `texts`, in any order."""
+
+    def estimate(self, images: int, texts: Sequence[str]) -> str:
+        """One line on what asking for so many images and for `texts` will take, in requests, time and money."""
+
+
+class UnansweredError(DistilvlError):
+    """Items that the teacher was asked for and did not answer.
+
+    Args:
+        positions: which ones, of those in the call; at least one.
+        reason: what went wrong, as part of a sentence.
+        remedy: what the user can do about it.
+        refused: the teacher was reached and does not take these items, so that they may be left out as bad ones;
+            False where it could not answer at all.
+    """
+
+    def __init__(self, positions: Sequence[int], reason: str, remedy: str, *, refused: bool = False) -> None:
+        super().__init__(f"{len(positions)} items were not answered: {reason}.", remedy)
+        self.positions, self.reason, self.remedy, self.refused = list(positions), reason, remedy, refused
+
+
+_DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
+
+
+def folder_hash(folder: Path) -> str:
+    """Hash of all files of `folder` that decide a model's output: weights, configuration and vocabulary."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in _DECIDING and path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def weights_hash(weights: Mapping[str, Tensor], *more: bytes) -> str:
+    """Hash of named tensors, in the order of their names, and of `more`; the file they came from plays no part."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    for part in more:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def hub_commit(model_id: str) -> str:
+    """The commit of the snapshot that was just loaded: the name of its folder in the hub's cache.
+
+    Raises:
+        DistilvlError: the cache does not hold the model.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    # Short ids such as `clip-ViT-B-32` stand for models of this organisation.
+    for repository in (model_id, f"sentence-transformers/{model_id}"):
+        for name in ("modules.json", "config.json"):
+            cached = try_to_load_from_cache(repository, name) if repository.count("/") == 1 else None
+            if isinstance(cached, str):
+                return Path(cached).parent.name
+    raise DistilvlError(
+        f"the revision of {model_id} is unknown: it is not in the hub's cache.",
+        "Save the model to a folder and give that folder.",
+    )

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.lists import list_of_images, list_of_texts
+from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 
 WEIGHTS = Path(__file__).with_name("demo_teacher.safetensors")

@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.options import DEFAULTS, RunOptions
-from distilvl.teachers.revision import weights_hash
-from distilvl.teachers.torch_teacher import Inputs, TorchTeacher
+from distilvl.teachers.base import weights_hash
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
 
 _FORMS = (
     "Write open_clip:ViT-B-32/laion2b_s34b_b79k, open_clip:ViT-B-32/path/to/weights.safetensors or "

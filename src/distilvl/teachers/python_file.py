@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.ask import said
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.checked import checked
+from distilvl.teachers.checks import checked
+from distilvl.teachers.outputs import said
 
 
 def teacher_from_file(path: Path, class_name: str) -> Teacher:

@@ -1,4 +1,4 @@
-"""Any SentenceTransformer that takes images and text, as a teacher."""
+"""Any SentenceTransformer that takes images and text, and exported students, as teachers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError
-from distilvl.lists import list_of_images, list_of_texts
+from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.students.widths import load_widths
-from distilvl.teachers.accepted import ACCEPTED_TEACHERS
-from distilvl.teachers.options import DEFAULTS, RunOptions
-from distilvl.teachers.revision import folder_hash, hub_commit
+from distilvl.runtime import Runtime, is_export
+from distilvl.students.storage import load_widths
+from distilvl.teachers.base import ACCEPTED_TEACHERS, Teacher, folder_hash, hub_commit
+from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions
 
 
 class SentenceTransformerTeacher:
@@ -102,3 +102,19 @@ def _load(spec: str, device: str | None) -> SentenceTransformer:
             f"the folder {spec} is not a SentenceTransformer: {type(error).__name__}: {reason[:200]}",
             "Give a folder that SentenceTransformer.save_pretrained wrote.",
         ) from error
+
+
+def exported_teacher(spec: str) -> Teacher | None:
+    """The exported student of `FOLDER` or `FOLDER?precision=fp32`, or None where FOLDER is something else.
+
+    Raises:
+        DistilvlError: another option, a precision that the folder lacks, a file that is missing or damaged.
+    """
+    folder, _, options = spec.partition("?")
+    if not Path(folder).is_dir() or not is_export(folder):
+        return None
+    name, _, precision = options.partition("=")
+    if options and name != "precision":
+        raise DistilvlError(f"an exported student has no option {name!r}.", "Write FOLDER?precision=fp32, or nothing.")
+    # Others decode pictures or answer requests while it encodes.
+    return Runtime.load(folder, precision=precision or None, busy_wait=False)

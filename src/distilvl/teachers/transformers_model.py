@@ -20,9 +20,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BlipForIm
 from transformers.utils.hub import cached_file
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.options import DEFAULTS, RunOptions
-from distilvl.teachers.revision import folder_hash, hub_commit
-from distilvl.teachers.torch_teacher import Inputs, TorchTeacher
+from distilvl.teachers.base import folder_hash, hub_commit
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from distilvl.objectives.baselines import (
     OpenClipDistillation,
     SoftTargetDistillation,
 )
-from distilvl.objectives.temperature import LearnedTemperature
+from distilvl.objectives.common import LearnedTemperature
 from distilvl.training.materials import Materials
-from distilvl.training.sources.stream import StreamSource
+from distilvl.training.stream import StreamSource
 
 QueueStart = Literal["stored", "empty", "random"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distilvl.errors import DistilvlError
-from distilvl.features.atomic import give_usual_modes
+from distilvl.io.files import give_usual_modes
 
 
 def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:

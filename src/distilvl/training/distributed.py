@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from distilvl.errors import DistilvlError
-from distilvl.progress import silence
+from distilvl.io.progress import silence
 
 Precision = Literal["bf16-mixed", "32-true"]
 Result = TypeVar("Result")

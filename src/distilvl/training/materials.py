@@ -16,22 +16,21 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.data import load_any
-from distilvl.data.content import numbered
+from distilvl.data.crops import Views
+from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.pixel_files import cached_pixels
+from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.groups import Groups
-from distilvl.evaluation.truth import right_copies
+from distilvl.evaluation.copies import Groups
+from distilvl.evaluation.ground_truth import right_copies
 from distilvl.features import FeatureStore
-from distilvl.features.items import Items
-from distilvl.features.views import Views
-from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.routes import route
-from distilvl.students.token_rows import TokenRows
-from distilvl.training.batched import Rows, over_rows, over_texts
+from distilvl.io.hashes import numbered
+from distilvl.students.dual_encoder import DualEncoder, TokenRows
+from distilvl.students.storage import route
+from distilvl.training.batch import Rows, over_rows, over_texts
 from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
 
 logger = logging.getLogger("distilvl")

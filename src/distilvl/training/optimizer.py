@@ -1,17 +1,42 @@
-"""AdamW with rates for heads and for each layer of the towers, and the learning rate as a function of the step."""
+"""AdamW with rates for heads and for each layer of the towers, the learning rate by step,
+and the EMA of the weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel
 
 from distilvl.config import OptimizerConfig, ScheduleConfig
 from distilvl.students.dual_encoder import DualEncoder
+
+
+def average_of(encoder: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `encoder` whose weights follow it when `update_parameters(encoder)` is called after each step.
+
+        mean <- d mean + (1 - d) weights        with d = min(decay, (1 + n) / (10 + n)) after n updates
+
+    The smaller d of the first steps lets the mean forget the untrained weights. Buffers are copied.
+
+    Args:
+        encoder: the module that learns.
+        decay: in (0, 1); the mean reaches back about 1 / (1 - decay) steps.
+    """
+    return AveragedModel(encoder, multi_avg_fn=_towards(decay))
+
+
+def _towards(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
+    @torch.no_grad()
+    def update(means: Sequence[Tensor], weights: Sequence[Tensor], count: Any) -> None:
+        n = float(count)
+        torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
 
 
 def build_optimizer(encoder: DualEncoder, config: OptimizerConfig, others: Iterable[nn.Parameter] = ()) -> AdamW:

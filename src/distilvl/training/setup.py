@@ -13,30 +13,29 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from distilvl.config import Config
-from distilvl.data.left_out import LeftOut
-from distilvl.data.left_out_file import Sources, source_name
+from distilvl.data.crops import Views
+from distilvl.data.items import Items, captions_of, images_of
+from distilvl.data.left_out import LeftOut, Sources, source_name
 from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.few import few_images
+from distilvl.evaluation.results import few_images
+from distilvl.extraction.prepare import prepare_features
 from distilvl.features import FeatureStore
-from distilvl.features.items import Items, captions_of, images_of
 from distilvl.features.manifest import MANIFEST_NAME
-from distilvl.features.prepare import prepare_features
-from distilvl.features.views import Views
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.multiscale import require_pairless
 from distilvl.students import DualEncoder
-from distilvl.students.basis import load_basis, principal_basis
+from distilvl.students.storage import load_basis, principal_basis
 from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
-from distilvl.training.head_start import regress_heads
 from distilvl.training.materials import NAME_VAL_DATA, Materials, SharedInputs
-from distilvl.training.readiness import fingerprint
+from distilvl.training.ridge import regress_heads
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.sources import AlternatingSource, BatchSource, PairSource, StreamSource, UnpairedSource
-from distilvl.training.student import DEFAULT_WIDTH, ready_student, try_towers
+from distilvl.training.sources import AlternatingSource, BatchSource, PairSource, UnpairedSource
+from distilvl.training.stream import StreamSource
+from distilvl.training.student import DEFAULT_WIDTH, fingerprint, ready_student, try_towers
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distilvl.data.crops import Views
+from distilvl.data.items import Items
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, text_key
-from distilvl.features.items import Items
-from distilvl.features.keys import Keys, pack_keys
+from distilvl.features import FeatureStore
 from distilvl.features.shards import Modality
-from distilvl.features.views import Views
+from distilvl.io.hashes import Keys, pack_keys, text_key
 
 Rows = npt.NDArray[np.float16]
 _BLOCK = 8192

@@ -13,25 +13,23 @@ from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
-from distilvl.data.left_out_file import all_left_out, write_left_out
+from distilvl.data.left_out import all_left_out, write_left_out
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
-from distilvl.evaluation.truth import describe_truth
-from distilvl.features.atomic import make_folder, only_writer, write_atomically
+from distilvl.io.files import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
-from distilvl.reports.card import write_model_card
 from distilvl.students import count_parameters, load_student, save_student
-from distilvl.students.basis import save_basis
-from distilvl.students.widths import save_widths
-from distilvl.tracking import Tracking, load_trackers
+from distilvl.students.storage import save_basis, save_widths
 from distilvl.training.assembly import build_balancer
+from distilvl.training.batch import resolve_precision
+from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, start_fabric
 from distilvl.training.materials import Materials, SharedInputs
-from distilvl.training.metrics import Listener
-from distilvl.training.precision import resolve_precision
-from distilvl.training.run_folder import RunFolder
+from distilvl.training.run_folder import Listener, RunFolder
 from distilvl.training.setup import Splits, check_inputs, open_splits, set_up, small_val
+from distilvl.training.tracking import Tracking, load_trackers
 from distilvl.training.trainer import Trainer
 from distilvl.training.validation import score_teacher
 

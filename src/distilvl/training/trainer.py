@@ -12,22 +12,19 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.config import Config
-from distilvl.live import RunView, training_view
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.training.accumulation import FeaturePass
-from distilvl.training.average import average_of
+from distilvl.training.batch import StepInputs, drop_tokens
 from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, under, unpack_state
+from distilvl.training.console import RunView, training_view
 from distilvl.training.distributed import gather_random, own_random, require_same_number
-from distilvl.training.inputs import StepInputs
+from distilvl.training.gradcache import FeaturePass
 from distilvl.training.materials import Materials
-from distilvl.training.metrics import Listener, MetricsLog, SilentLog
-from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
-from distilvl.training.readiness import require_same_data
-from distilvl.training.run_folder import RunFolder
+from distilvl.training.optimizer import average_of, build_optimizer, rate_factor, set_rates
+from distilvl.training.run_folder import Listener, MetricsLog, RunFolder, SilentLog
 from distilvl.training.sources import BatchSource
-from distilvl.training.token_dropout import drop_tokens
+from distilvl.training.student import require_same_data
 from distilvl.training.validation import score_student
 
 _SOURCE = "source."

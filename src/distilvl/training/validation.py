@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 
 from distilvl.evaluation.score import Score, score
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.training.batched import Rows, over_rows, over_texts
+from distilvl.training.batch import Rows, over_rows, over_texts
 from distilvl.training.materials import Materials
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from distilvl.cli import app
 from distilvl.data import load_any, load_dataset
 from distilvl.data.inspection import as_dict, as_text, inspect_dataset
-from distilvl.data.inspection.groups import near_groups
+from distilvl.data.inspection.duplicates import near_groups
 from distilvl.data.inspection.report import Copy, Overlap
 from distilvl.errors import DistilvlError
 

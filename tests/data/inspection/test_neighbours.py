@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.data.inspection.neighbours import bit_counts, near_pairs
+from distilvl.data.inspection.duplicates import bit_counts, near_pairs
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50))

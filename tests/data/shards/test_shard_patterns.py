@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.data.left_out import LeftOut
-from distilvl.data.shards.patterns import find_shards
+from distilvl.data.shards.split import find_shards
 from distilvl.data.specs import parse_spec
 from distilvl.errors import DistilvlError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.objectives.balancers import PaperBalancer
-from distilvl.objectives.balancers.terms import FLOOR, MAX_SCALE
+from distilvl.objectives.balancers.base import FLOOR, MAX_SCALE
 
 NAMES = ("cd", "fd", "sd", "hnd")
 HISTORY = [(3.0, 0.03, 0.5, 9.0), (2.0, 0.031, 0.4, 12.0), (2.5, 0.02, 0.2, 1.5)]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from distilvl.search import Index, load_encoder
+from distilvl.models.encoder import load_encoder
+from distilvl.search import Index
 
 pytestmark = pytest.mark.slow
 

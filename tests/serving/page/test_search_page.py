@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from distilvl.data import PairDataset
-from distilvl.search import Index, load_encoder
+from distilvl.models.encoder import load_encoder
+from distilvl.search import Index
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,8 @@ from torch import Tensor
 from distilvl.errors import DistilvlError
 from distilvl.teachers import Teacher, load_teacher
 from distilvl.teachers.beit3 import Beit3Teacher
-from distilvl.teachers.beit3.checkpoint import load_checkpoint
 from distilvl.teachers.beit3.network import Beit3Config, base, large
-from distilvl.teachers.beit3.teacher import size_of
-from distilvl.teachers.beit3.vocabulary import Vocabulary
+from distilvl.teachers.beit3.teacher import Vocabulary, load_checkpoint, size_of
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from distilvl.teachers.http import HttpSettings
-from distilvl.teachers.http.estimate import estimate_line
+from distilvl.teachers.http.settings import estimate_line
 
 BASE = "infinity+http://localhost:7997?model=m&dim=3"
 

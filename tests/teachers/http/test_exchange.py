@@ -8,8 +8,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.teachers.http import HttpSettings
-from distilvl.teachers.http.exchange import Exchange, RefusedError, StoppedError, TransientError, _retry_after
-from distilvl.teachers.http.pace import Pace
+from distilvl.teachers.http.exchange import Exchange, Pace, RefusedError, StoppedError, TransientError, _retry_after
 
 
 def exchange(url: str, stop: threading.Event | None = None, **options: object) -> Exchange:

@@ -13,11 +13,12 @@ import pytest
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.features import FeatureStore, estimate_features, extract_features
+from distilvl.extraction.extract import extract_features
+from distilvl.extraction.prepare import estimate_features
+from distilvl.features import FeatureStore
 from distilvl.pictures import decode_image
-from distilvl.teachers.base import Teacher
+from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError
 from distilvl.teachers.http import DIALECTS, HttpTeacher
-from distilvl.teachers.piecewise import PiecewiseTeacher, UnansweredError
 
 
 def files_of(store: Path) -> dict[str, bytes]:

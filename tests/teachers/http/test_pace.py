@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 
-from distilvl.teachers.http.pace import Pace
+from distilvl.teachers.http.exchange import Pace
 
 
 def waited(pace: Pace, stop: threading.Event) -> float:

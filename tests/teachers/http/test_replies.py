@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.teachers.http.dialects import DIALECTS
-from distilvl.teachers.http.replies import BadReplyError, usable_rows
+from distilvl.teachers.http.dialects import DIALECTS, BadReplyError, usable_rows
 
 OPENAI, COHERE = DIALECTS["openai"], DIALECTS["cohere"]
 

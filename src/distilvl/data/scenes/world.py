@@ -1,14 +1,15 @@
-"""The symbolic world: what a scene is made of, and how one is drawn by lot.
-
-Only `Random.random()` is used, seeded with strings: Python promises the same sequence in every version.
-"""
+"""The symbolic world of `scenes`: what a scene is made of, how one is drawn by lot, and how it looks at any size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import cos, pi, sin
 from random import Random
 from typing import TypeVar
+
+from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "heart", "arrow")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
@@ -121,3 +122,144 @@ def _sample_count(rng: Random) -> int:
         if left < 0:
             return count
     return COUNT_WEIGHTS[-1][0]
+
+
+SUPERSAMPLING = 3
+
+RGB = tuple[int, int, int]
+
+_COLOURS: dict[str, RGB] = {
+    "red": (214, 32, 38),
+    "orange": (255, 136, 0),
+    "yellow": (255, 221, 26),
+    "green": (28, 150, 60),
+    "blue": (32, 84, 214),
+    "purple": (128, 44, 172),
+    "pink": (255, 132, 190),
+    "brown": (126, 76, 36),
+}
+_BACKGROUNDS: dict[str, RGB] = {
+    "white": (255, 255, 255),
+    "grey": (150, 150, 150),
+    "black": (16, 16, 18),
+    "cream": (246, 228, 186),
+    "light blue": (176, 216, 244),
+    "light green": (186, 234, 184),
+}
+# All lengths are in cells of the grid. A large object fills its cell but for a thin gap.
+_RADIUS = {"small": 0.33, "large": 0.47}
+_OUTLINE = 0.045
+_PERIOD = 0.23  # of stripes, dots and checks: three or more of them fit in a small object
+
+
+def radius(thing: SceneObject) -> float:
+    """Half the side of the square the object is drawn in, in cells."""
+    return _RADIUS[thing.size] * thing.stretch
+
+
+def centre(thing: SceneObject) -> tuple[float, float]:
+    """Centre of the object in cells; never nearer to the border of its cell than its radius."""
+    free = 0.5 - radius(thing)
+    return thing.column + 0.5 + thing.jitter[0] * free, thing.row + 0.5 + thing.jitter[1] * free
+
+
+def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
+    """The scene as an RGB image of `size` x `size` pixels."""
+    side = size * SUPERSAMPLING
+    canvas = Image.new("RGB", (side, side), _BACKGROUNDS[scene.background])
+    for thing in scene.objects:
+        _draw_object(canvas, thing, side / GRID)
+    return canvas.reduce(SUPERSAMPLING)
+
+
+def ppm_bytes(image: Image.Image) -> bytes:
+    """The image as binary PPM: a header and the plain pixels, so equal pictures are equal bytes."""
+    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
+
+
+def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
+    across, down = centre(thing)
+    half = radius(thing) * cell
+    side = max(2, int(2 * half))
+    colour = _COLOURS[thing.colour]
+    corner = (int(across * cell - half), int(down * cell - half))
+    canvas.paste(_mix(colour, (0, 0, 0), 0.55), corner, _mask(thing.shape, side, 1.0))
+    inside = _mask(thing.shape, side, 1.0 - _OUTLINE / radius(thing))
+    canvas.paste(_texture(thing.texture, colour, side, cell * _PERIOD), corner, inside)
+
+
+def _mask(shape: str, side: int, scale: float) -> Image.Image:
+    mask = Image.new("1", (side, side))
+    middle = (side - 1) / 2
+    points = [(middle + x * scale * middle, middle + y * scale * middle) for x, y in _outline(shape)]
+    ImageDraw.Draw(mask).polygon(points, fill=1)
+    return mask
+
+
+def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
+    tile = Image.new("RGB", (side, side), colour)
+    pen, second = ImageDraw.Draw(tile), _second_tone(colour)
+    steps = int(side / period / 2) + 1
+    middle, half = side / 2, period / 2
+    if name == "striped":
+        for i in range(-steps, steps + 1):
+            top = middle + i * period - half / 2
+            pen.rectangle((0, top, side, top + half), fill=second)
+    elif name == "dotted":
+        for i in range(-steps, steps + 1):
+            for j in range(-steps, steps + 1):
+                x, y = middle + i * period * 1.15, middle + j * period * 1.15
+                spot = period * 0.36
+                pen.ellipse((x - spot, y - spot, x + spot, y + spot), fill=second)
+    elif name == "checked":
+        # Four checks meet in the middle: one check there would look like a dot on a small object.
+        check = period * 0.72
+        for i in range(-steps - 2, steps + 2):
+            for j in range(-steps - 2, steps + 2):
+                if (i + j) % 2:
+                    x, y = middle + i * check, middle + j * check
+                    pen.rectangle((x, y, x + check, y + check), fill=second)
+    return tile
+
+
+def _second_tone(colour: RGB) -> RGB:
+    luminance = 0.30 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+    return _mix(colour, (0, 0, 0), 0.6) if luminance > 150 else _mix(colour, (255, 255, 255), 0.82)
+
+
+def _mix(a: RGB, b: RGB, share: float) -> RGB:
+    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
+
+
+@cache
+def _outline(shape: str) -> tuple[tuple[float, float], ...]:
+    """Corners of the shape in [-1, 1] x [-1, 1], y downwards."""
+    if shape == "circle":
+        return tuple((cos(k * pi / 24), sin(k * pi / 24)) for k in range(48))
+    if shape == "star":
+        radii = [(1.0, 0.46)[k % 2] for k in range(10)]
+        return tuple((r * sin(k * pi / 5), 0.1 - 1.05 * r * cos(k * pi / 5)) for k, r in enumerate(radii))
+    if shape == "heart":
+        angles = [k * pi / 20 for k in range(40)]
+        return tuple((sin(t) ** 3, -_heart_height(t) / 16) for t in angles)
+    return _POLYGONS[shape]
+
+
+def _heart_height(t: float) -> float:
+    return 13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2
+
+
+_POLYGONS: dict[str, tuple[tuple[float, float], ...]] = {
+    "square": ((-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)),
+    "triangle": ((0.0, -0.95), (1.0, 0.85), (-1.0, 0.85)),
+    "diamond": ((0.0, -1.0), (0.82, 0.0), (0.0, 1.0), (-0.82, 0.0)),
+    "cross": (
+        *((-0.36, -1.0), (0.36, -1.0), (0.36, -0.36), (1.0, -0.36), (1.0, 0.36), (0.36, 0.36)),
+        *((0.36, 1.0), (-0.36, 1.0), (-0.36, 0.36), (-1.0, 0.36), (-1.0, -0.36), (-0.36, -0.36)),
+    ),
+    "arrow": (
+        *((0.0, -1.0), (0.95, 0.0), (0.42, 0.0), (0.42, 1.0)),
+        *((-0.42, 1.0), (-0.42, 0.0), (-0.95, 0.0)),
+    ),
+}

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import PurePosixPath
 
-from distilvl.data.faults import Faults
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import Faults, LeftOut
 from distilvl.data.listing import dataset_of
 from distilvl.data.records import PairDataset, Record
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
-from distilvl.data.shards.captions import captions_of
-from distilvl.data.shards.counts import count_records, left_out_of, no_records
+from distilvl.data.shards.counts import captions_of, count_records, left_out_of, no_records
 from distilvl.data.shards.groups import TEXT_KINDS
-from distilvl.data.shards.patterns import Shard, find_shards
+from distilvl.data.shards.split import Shard, find_shards
 from distilvl.data.shards.tar import samples
 from distilvl.data.specs import Spec
 from distilvl.errors import BadImageError, DistilvlError

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import Balance, Balancer, Step
-from distilvl.objectives.balancers.terms import FLOOR, rates, weights
+from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, rates, weights
 
 
 class DWABalancer(Balancer):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import Balance, Balancer, Step
-from distilvl.objectives.balancers.terms import FLOOR, MAX_SCALE, scales, weights
+from distilvl.objectives.balancers.base import FLOOR, MAX_SCALE, Balance, Balancer, Step, scales, weights
 
 
 class OfficialBalancer(Balancer):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from distilvl.objectives.balancers.base import Balance, Balancer, Step
-from distilvl.objectives.balancers.terms import MAX_SCALE
+from distilvl.objectives.balancers.base import MAX_SCALE, Balance, Balancer, Step
 
 
 class UncertaintyBalancer(Balancer):

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.objectives.baselines.soft_targets import kl_divergence
-from distilvl.objectives.masking import in_batch_negatives
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import in_batch_negatives, in_full_precision, kl_divergence
 
 
 class ClipKdFeature(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import in_full_precision
 
 
 class FlowDistillation(nn.Module):

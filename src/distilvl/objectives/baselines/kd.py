@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from distilvl.objectives.baselines.soft_targets import kl_divergence
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import in_full_precision, kl_divergence
 
 
 class SoftTargetDistillation(nn.Module):

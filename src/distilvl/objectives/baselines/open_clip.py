@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from distilvl.objectives.baselines.soft_targets import cross_entropy
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import cross_entropy, in_full_precision
 
 
 class OpenClipDistillation(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.objectives.precision import in_full_precision
+from distilvl.objectives.common import in_full_precision
 
 COINCIDENT = 1e-6
 """Rows this close count as one point: the floor of the authors' code, and about what float32 resolves."""

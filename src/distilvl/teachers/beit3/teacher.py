@@ -1,22 +1,158 @@
-"""`beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`."""
+"""`beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`: checkpoint, vocabulary and teacher."""
 
 from __future__ import annotations
 
+import pickle
+import zipfile
+from argparse import Namespace
 from collections.abc import Sequence
+from math import isqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.beit3.checkpoint import load_checkpoint
-from distilvl.teachers.beit3.network import Beit3Config, base, large
-from distilvl.teachers.beit3.vocabulary import Vocabulary
-from distilvl.teachers.options import DEFAULTS, RunOptions
-from distilvl.teachers.revision import weights_hash
-from distilvl.teachers.torch_teacher import Inputs, TorchTeacher
+from distilvl.teachers.base import weights_hash
+from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
+
+_REMEDY = "Give a released checkpoint for retrieval (such as beit3_base_itc_patch16_224.pth), or one tuned from it."
+_LAYER = "beit3.encoder.layers."
+_IMAGE_POSITIONS = "beit3.encoder.embed_positions.A.weight"
+
+
+def load_checkpoint(path: Path) -> Beit3Retrieval:
+    """The model in `path`, in float32.
+
+    Args:
+        path: what `torch.save` wrote, with the weights under `model` (or `module`, as DeepSpeed does) or at the
+            top; or a safetensors file.
+
+    Raises:
+        DistilvlError: it cannot be read, holds more than tensors and plain values, or is no BEiT-3 with heads for
+            retrieval.
+    """
+    weights = _weights(path)
+    config = _config(weights, path)
+    with torch.device("meta"):
+        network = Beit3Retrieval(config)
+    wanted = network.state_dict()
+    lacking = [name for name in wanted if name not in weights]
+    if lacking:
+        raise DistilvlError(f"{path} has no {lacking[0]} ({len(lacking)} of {len(wanted)} weights lack).", _REMEDY)
+    # Heads of other tasks may lie beside those for retrieval; within the backbone nothing is left out.
+    strange = [name for name in weights if name.startswith("beit3.") and name not in wanted]
+    misfits = [name for name, tensor in wanted.items() if tensor.shape != weights[name].shape]
+    if strange or misfits:
+        raise DistilvlError(f"{path} is another BEiT-3 than the released ones: see {(strange + misfits)[0]}.", _REMEDY)
+    network.load_state_dict({name: weights[name].float() for name in wanted}, assign=True)
+    return network
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except OSError as error:
+        raise DistilvlError(f"cannot read the checkpoint {path}: {error.strerror or error}.", _REMEDY) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError, ValueError) as error:
+        raise DistilvlError(
+            f"{path} is not a checkpoint of tensors and plain values: {' '.join(str(error).split())[:160]}.", _REMEDY
+        ) from error
+    for key in ("model", "module"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise DistilvlError(f"{path} holds no named weights.", _REMEDY)
+    return loaded
+
+
+def _unpickled(path: Path) -> Any:
+    # Fine-tuning keeps its command line, a Namespace, beside the weights; it is a plain record.
+    with torch.serialization.safe_globals([Namespace]):
+        # Mapped, so that an optimizer's state in the file costs no memory. Files older than zip cannot be.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _config(weights: dict[str, Tensor], path: Path) -> Beit3Config:
+    try:
+        vocabulary, width = weights["beit3.text_embed.weight"].shape
+        patch_size = weights["beit3.vision_embed.proj.weight"].shape[-1]
+        patches = len(weights[_IMAGE_POSITIONS]) - 1 - FIRST_POSITION
+        text_positions = len(weights["beit3.encoder.embed_positions.B.weight"])
+        hidden = len(weights[f"{_LAYER}0.ffn.A.fc1.weight"])
+    except (KeyError, ValueError) as error:
+        raise DistilvlError(f"{path} is not a BEiT-3 checkpoint: it has no {error}.", _REMEDY) from error
+    layers = 1 + max(int(name[len(_LAYER) :].split(".")[0]) for name in weights if name.startswith(_LAYER))
+    side = isqrt(max(patches, 0))
+    if width % HEAD_WIDTH or side * side != patches:
+        raise DistilvlError(f"{path}: a width of {width} and {patches} patches are no BEiT-3's.", _REMEDY)
+    return Beit3Config(width, layers, hidden, side * patch_size, patch_size, vocabulary, text_positions)
+
+
+BOS, PAD, EOS, UNKNOWN = 0, 1, 2, 3
+MAX_LENGTH = 64
+"""Tokens of a text at most, the first and the last one included."""
+
+# Sentencepiece counts <unk>, <s>, </s> as 0, 1, 2 and its first piece as 3; the model has <s>, <pad>, </s>, <unk> and
+# its first piece at 4.
+_SHIFT = 1
+_OWN_SPECIAL = ["<unk>", "<s>", "</s>"]
+
+
+class Vocabulary:
+    """Texts to token numbers.
+
+    Args:
+        path: the sentencepiece model (`beit3.spm`).
+        size: rows of the model's table of tokens.
+
+    Raises:
+        DistilvlError: the package sentencepiece is not installed, or `path` is not the vocabulary of such a model.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        try:
+            import sentencepiece
+        except ModuleNotFoundError as error:
+            raise DistilvlError(
+                "BEiT-3 needs the package 'sentencepiece'.", 'Install it: pip install "distilvl[beit3]".'
+            ) from error
+        if not path.is_file():
+            raise DistilvlError(f"BEiT-3's vocabulary {path} does not exist.", "Give the released beit3.spm.")
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise DistilvlError(f"{path} is not a sentencepiece model.", "Give the released beit3.spm.") from error
+        count = self._pieces.get_piece_size()
+        special = [self._pieces.id_to_piece(k) for k in range(min(3, count))]
+        if special != _OWN_SPECIAL or count + _SHIFT > size:
+            raise DistilvlError(
+                f"{path} ({count:,} pieces, first {', '.join(special)}) is not the vocabulary of a model of {size:,} "
+                "tokens.",
+                "Give the released beit3.spm.",
+            )
+
+    def numbers(self, text: str) -> list[int]:
+        """Token numbers of one text between BOS and EOS, cut to `MAX_LENGTH`."""
+        pieces: list[int] = self._pieces.encode(text)
+        shifted = [UNKNOWN if piece == 0 else piece + _SHIFT for piece in pieces[: MAX_LENGTH - 2]]
+        return [BOS, *shifted, EOS]
+
+    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token numbers, shape (n, L), padded to the longest text, and where they are padding."""
+        rows = [self.numbers(text) for text in texts]
+        tokens = torch.full((len(rows), max(map(len, rows))), PAD)
+        for k, row in enumerate(rows):
+            tokens[k, : len(row)] = torch.tensor(row)
+        lengths = torch.tensor([len(row) for row in rows])
+        return tokens, torch.arange(tokens.shape[1]) >= lengths[:, None]
+
 
 SIZES = {"base": base, "large": large}
 _FORMS = "Write beit3:base:path/to/checkpoint.pth:path/to/beit3.spm, or beit3:FOLDER that holds one of each."

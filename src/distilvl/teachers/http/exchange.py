@@ -1,4 +1,4 @@
-"""One request to an embeddings API, and what every kind of trouble means."""
+"""One request to an embeddings API, the rate limiter in front of it, and what every kind of trouble means."""
 
 from __future__ import annotations
 
@@ -13,10 +13,38 @@ from typing import Any
 import httpx
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.http.dialects import Modality
-from distilvl.teachers.http.pace import Pace
-from distilvl.teachers.http.replies import BadReplyError, Row, usable_rows
+from distilvl.teachers.http.dialects import BadReplyError, Modality, Row, usable_rows
 from distilvl.teachers.http.settings import HttpSettings
+
+
+class Pace:
+    """Shared by all requests to one server, from any thread.
+
+    Args:
+        rpm: requests a minute, at most, evenly spread; None for no limit.
+    """
+
+    def __init__(self, rpm: float | None = None) -> None:
+        self._interval = 60.0 / rpm if rpm else 0.0
+        self._next = self._pause_until = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, stop: threading.Event) -> None:
+        """Return when the next request may start, or as soon as `stop` is set."""
+        with self._lock:
+            start = max(time.monotonic(), self._next)
+            self._next = start + self._interval
+        while not stop.is_set():
+            left = max(start, self._pause_until) - time.monotonic()
+            if left <= 0:
+                return
+            stop.wait(left)
+
+    def pause(self, seconds: float) -> None:
+        """Start no request for so long: the server has asked for it."""
+        with self._lock:
+            self._pause_until = max(self._pause_until, time.monotonic() + seconds)
+
 
 # A server that wants more than this has closed for the day; a person should know.
 LONGEST_PAUSE_S = 900.0

@@ -1,4 +1,4 @@
-"""A model behind an embeddings API as a teacher."""
+"""A model behind an embeddings API as a teacher: batches, several requests at a time, retries."""
 
 from __future__ import annotations
 
@@ -7,19 +7,154 @@ import importlib.util
 import io
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_random_exponential
 
 from distilvl.errors import DistilvlError
-from distilvl.lists import list_of_images, list_of_texts
+from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.teachers.http.dialects import Modality
-from distilvl.teachers.http.estimate import estimate_line
-from distilvl.teachers.http.pace import Pace
-from distilvl.teachers.http.settings import HttpSettings
-from distilvl.teachers.piecewise import Arrived
+from distilvl.teachers.base import Arrived, UnansweredError
+from distilvl.teachers.http.dialects import BadReplyError, Modality, Row
+from distilvl.teachers.http.exchange import Exchange, Pace, RefusedError, StoppedError, TransientError
+from distilvl.teachers.http.settings import HttpSettings, estimate_line
+
+# How often an answer may be unusable before its items are given up: each one may cost money.
+BAD_REPLIES = 3
+# How often a server that never answered is tried before we conclude that it is not there.
+FIRST_TRIES = 3
+# How many items a server that has taken none may refuse before we conclude that it takes none: a few bad ones may come
+# first. As many as are under way at once cost nothing more, and others of them may be answered yet.
+FIRST_REFUSALS = 3
+_LONGEST_BACKOFF_S = 60.0
+_AGAIN = "Run the same command again: what has arrived is stored, and only the rest is asked."
+
+
+class Crew:
+    """Answers one call's items.
+
+    Args:
+        settings: batch size, concurrency, retries.
+        exchange: sends single requests.
+        stop: shared with `exchange`; set here when there is no point in going on.
+        modality: of all items.
+        write: item's position -> what the request holds for it (the text, or the image's data URI).
+        arrived: told of every good answer at once, from the thread that got it.
+        proven: whether this server has answered before.
+    """
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        exchange: Exchange,
+        stop: threading.Event,
+        modality: Modality,
+        write: Callable[[int], str],
+        arrived: Arrived,
+        proven: threading.Event,
+    ) -> None:
+        self._settings, self._exchange, self._stop, self._modality = settings, exchange, stop, modality
+        self._write, self._arrived, self._proven = write, arrived, proven
+        self._lock = threading.Lock()
+        self._refused: dict[int, str] = {}
+        backoff = wait_random_exponential(multiplier=settings.backoff, max=_LONGEST_BACKOFF_S)
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=self._is_hopeless,
+            wait=lambda state: max(backoff(state), _asked_pause(state)),
+            sleep=sleep_using_event(stop),
+            reraise=True,
+        )
+
+    def answer(self, count: int) -> None:
+        """Ask for items 0 to `count` - 1.
+
+        Raises:
+            UnansweredError: items that are refused, or for which there was no usable answer in all tries.
+            DistilvlError: no request to this server can succeed.
+        """
+        most = self._settings.dialect.question(self._modality).most
+        size = min(self._settings.batch or most, most)
+        batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="teacher") as pool:
+            futures = [pool.submit(self._batch, batch) for batch in batches]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                # On failure or Ctrl-C nothing more is sent, but what is on its way is still waited for and kept.
+                if not all(future.done() and future.exception() is None for future in futures):
+                    self._stop.set()
+                    for future in futures:
+                        future.cancel()
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+        if self._refused:
+            first, stopped = min(self._refused), self._stop.is_set()
+            raise UnansweredError(
+                sorted(self._refused),
+                f"the server {'has taken nothing yet' if stopped else 'does not take it'} ({self._refused[first]})",
+                "Check the model's name and the other options of the teacher."
+                if stopped
+                else "Check that item and the options of the teacher; --skip-bad leaves refused images out.",
+                refused=not stopped,
+            )
+
+    def _batch(self, positions: list[int]) -> None:
+        bad = 0
+        while positions:
+            try:
+                rows = self._retrying(self._exchange.ask, self._modality, [self._write(item) for item in positions])
+            except StoppedError:
+                return
+            except RefusedError as error:
+                self._refuse(positions, str(error))
+                return
+            except TransientError as error:
+                raise UnansweredError(positions, f"the server does not answer ({error})", _AGAIN) from error
+            except BadReplyError as error:
+                bad += 1
+                if bad == BAD_REPLIES:
+                    reason = f"the server's answer cannot be used, {bad} times in a row: {error}"
+                    raise UnansweredError(positions, reason, "Check dim=, model= and the dialect.") from error
+                self._stop.wait(self._settings.backoff)
+                continue
+            bad = 0
+            positions = self._take(positions, rows)
+
+    def _take(self, positions: Sequence[int], rows: dict[int, Row]) -> list[int]:
+        """Pass the answers on; returns the positions that are still open."""
+        self._proven.set()
+        self._arrived([positions[row] for row in rows], np.stack(list(rows.values())))
+        return [position for row, position in enumerate(positions) if row not in rows]
+
+    def _refuse(self, positions: list[int], reason: str) -> None:
+        """Find out which items are not taken, by halves; one bad item must not cost its neighbours."""
+        if len(positions) > 1:
+            middle = len(positions) // 2
+            self._batch(positions[:middle])
+            self._batch(positions[middle:])
+            return
+        with self._lock:
+            self._refused[positions[0]] = reason
+            hopeless = len(self._refused) >= max(FIRST_REFUSALS, self._settings.concurrency)
+        if hopeless and not self._proven.is_set():
+            self._stop.set()
+
+    def _is_hopeless(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        unreachable = isinstance(error, TransientError) and error.unreachable and not self._proven.is_set()
+        tries = self._settings.retries + 1
+        return state.attempt_number >= (min(FIRST_TRIES, tries) if unreachable else tries)
+
+
+def _asked_pause(state: RetryCallState) -> float:
+    """Seconds that the server has asked for."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.retry_after if isinstance(error, TransientError) else 0.0
 
 
 class HttpTeacher:
@@ -88,7 +223,6 @@ class HttpTeacher:
         return estimate_line(self.settings, images, texts)
 
     def _ask(self, modality: Modality, count: int, write: Callable[[int], str], arrived: Arrived) -> None:
-        from distilvl.teachers.http.crew import Crew
         from distilvl.teachers.http.exchange import Exchange
 
         stop = threading.Event()

@@ -1,5 +1,0 @@
-"""`python -m distilvl.cli`."""
-
-from distilvl.cli import main
-
-main()

@@ -1,0 +1,212 @@
+"""Views: boxes cut out of an image, perhaps mirrored, that a teacher is asked about beside the whole image.
+
+Which boxes is a pure function of the seed, the image's content key and the view's number; see docs/design/views.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from distilvl.data.records import ImageSource
+from distilvl.errors import DistilvlError
+from distilvl.io.hashes import KEY_BYTES
+
+GRID = 1 << 16
+"""Boxes lie on a grid of so many steps a side, so that a view is a few integers and has one way to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A box of an image, upright as `decode_image` gives it, and whether it is mirrored after it was cut out.
+
+    Attributes:
+        left, top, right, bottom: edges in 65536ths of the image's width and height.
+        flip: left and right change places.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    flip: bool = False
+
+    def key(self, image_key: bytes) -> bytes:
+        """Key of this view of the image with `image_key`; the whole image's is the image's own."""
+        if self == WHOLE:
+            return image_key
+        written = struct.pack(">4I?", self.left, self.top, self.right, self.bottom, self.flip)
+        return hashlib.sha256(b"distilvl view\0" + image_key + written).digest()[:KEY_BYTES]
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """The view in the image's own resolution: edges at the nearest pixel, never empty."""
+        if self == WHOLE:
+            return image
+        left, right = _pixels(self.left, self.right, image.width)
+        top, bottom = _pixels(self.top, self.bottom, image.height)
+        cut = image.crop((left, top, right, bottom))
+        return ImageOps.mirror(cut) if self.flip else cut
+
+
+WHOLE = View(0, 0, GRID, GRID)
+"""View 0 of every image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """How views are drawn; a store's manifest holds it.
+
+    Args:
+        count: K >= 2, number of views of an image, the whole image (view 0) included.
+        seed: >= 0; another seed gives other boxes.
+        scale: smallest and largest share of the image's area in a box, 0 < smallest <= largest <= 1.
+        ratio: >= 1; a box's width over its height is at most so many times the image's, and at least one part in so
+            many of it.
+        flip: mirror each view but the whole image with probability 1/2.
+
+    Raises:
+        DistilvlError: a value out of its range.
+    """
+
+    count: int
+    seed: int = 0
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: float = 4 / 3
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        smallest, largest = self.scale
+        ranges = {
+            f"{self.count} views": self.count >= 2,
+            f"the seed {self.seed}": 0 <= self.seed < 1 << 64,
+            f"the scale {smallest:g},{largest:g}": 0 < smallest <= largest <= 1,
+            f"the ratio {self.ratio:g}": 1 <= self.ratio < math.inf,
+        }
+        for name, good in ranges.items():
+            if not good:
+                raise DistilvlError(
+                    f"{name} of an image cannot be drawn.",
+                    "Ask for 2 views or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0.",
+                )
+
+    def view(self, image_key: bytes, number: int) -> View:
+        """View `number` (0 <= number < K) of the image with `image_key`."""
+        if number == 0:
+            return WHOLE
+        # Of a hash and not of a generator, since stores outlive the generators of a library's version. Only
+        # operations that IEEE 754 rounds in one way on all machines follow: no logarithms, no powers.
+        digest = hashlib.sha256(b"distilvl views\0" + struct.pack(">QI", self.seed, number) + image_key).digest()
+        area, stretch, x, y, tall, flip = (part / 2**32 for part in struct.unpack(">6I", digest[:24]))
+        smallest, largest = self.scale
+        area = smallest + area * (largest - smallest)
+        stretch = 1 + stretch * (min(self.ratio, 1 / area) - 1)
+        long, short = math.sqrt(area * stretch), math.sqrt(area / stretch)
+        width, height = (round(GRID * min(side, 1.0)) for side in ((short, long) if tall < 0.5 else (long, short)))
+        left, top = round(x * (GRID - width)), round(y * (GRID - height))
+        return View(left, top, left + width, top + height, self.flip and flip < 0.5)
+
+    def of(self, image_key: bytes) -> list[View]:
+        """All K views, the whole image first."""
+        return [self.view(image_key, number) for number in range(self.count)]
+
+    def keys(self, image_keys: Sequence[bytes]) -> list[bytes]:
+        """Keys of the views of each image, image by image: length n * K."""
+        return [view.key(key) for key in image_keys for view in self.of(key)]
+
+    def held(self, keys: Iterable[bytes]) -> int:
+        """How many of the distinct `keys` are views of others of them."""
+        all_keys = set(keys)
+        return len({key for whole in all_keys for key in self.keys([whole])[1:]} & all_keys)
+
+    def joined(self, other: Views, owner: str) -> Views:
+        """The larger of two that draw the same boxes; `DistilvlError` that names `owner` when they do not."""
+        mine, others = asdict(self), asdict(other)
+        for name in ("seed", "scale", "ratio", "flip"):
+            if mine[name] != others[name]:
+                raise DistilvlError(
+                    f"{owner} holds views with {name} {mine[name]}, not {others[name]}.",
+                    "Ask for the same views, or choose another --out folder.",
+                )
+        return self if self.count >= other.count else other
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Views:
+        """What a manifest's JSON holds; `ValueError` for anything else."""
+        kinds = {"count": int, "seed": int, "scale": list, "ratio": (int, float), "flip": bool}
+        if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(cls)}:
+            raise ValueError(f"'views' has not the entries {', '.join(kinds)}")
+        for name, kind in kinds.items():
+            value = values[name]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):  # type: ignore[arg-type]
+                raise ValueError(f"{name!r} of its views is {value!r}")
+        scale = values["scale"]
+        if len(scale) != 2 or not all(type(share) in (int, float) for share in scale):
+            raise ValueError(f"'scale' of its views is {scale!r}")
+        try:
+            return cls(**{**values, "scale": (float(scale[0]), float(scale[1])), "ratio": float(values["ratio"])})
+        except DistilvlError as error:
+            raise ValueError(str(error)) from error
+
+
+def parse_views(count: int, seed: int, scale: str, flip: bool) -> Views | None:
+    """The views that a command line asks for, `scale` being `smallest,largest`; nothing for a count of 1.
+
+    Raises:
+        DistilvlError: values out of their range, or a scale that is not two numbers.
+    """
+    if count == 1:
+        return None
+    try:
+        smallest, largest = (float(part) for part in scale.split(","))
+    except ValueError as error:
+        raise DistilvlError(f"the scale {scale!r} of views is not two numbers.", "Write it as 0.5,1.0.") from error
+    return Views(count=count, seed=seed, scale=(smallest, largest), flip=flip)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewedImage:
+    """An image of which a teacher is to see one view.
+
+    Attributes:
+        image: where the whole image comes from.
+        image_key: its key.
+        view: which part.
+    """
+
+    image: ImageSource
+    image_key: bytes
+    view: View
+
+    @property
+    def name(self) -> str:
+        """The image's."""
+        return self.image.name
+
+    def read(self) -> bytes:
+        """Bytes of the whole image."""
+        return self.image.read()
+
+
+def with_views(images: dict[bytes, list[ImageSource]], views: Views) -> dict[bytes, list[ImageSource]]:
+    """What a teacher is asked: key -> sources, all whole images first, then the other views, image by image.
+
+    Whole images come first so that they lie in the same shards as without views.
+    """
+    asked = dict(images)
+    for key, sources in images.items():
+        for view in views.of(key)[1:]:
+            asked.setdefault(view.key(key), [ViewedImage(source, key, view) for source in sources])
+    return asked
+
+
+def _pixels(low: int, high: int, size: int) -> tuple[int, int]:
+    """Grid edges to pixel edges, halves upwards."""
+    first, last = ((2 * edge * size + GRID) // (2 * GRID) for edge in (low, high))
+    first = min(first, size - 1)
+    return first, max(last, first + 1)

@@ -1,0 +1,234 @@
+"""The pixel cache on disk: decoded once for all runs, mapped into memory, shared by all processes that read it.
+
+`pixels-NAME.npy` holds the rows, `pixels-NAME.json` what they are; NAME is a hash of the images' bytes, the
+preprocessing and the views, so a file that changed leads to another name. The JSON is written last: a cache without it
+does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from distilvl.data.crops import Views
+from distilvl.data.items import Items
+from distilvl.data.left_out import NOT_DECODED, LeftOut
+from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.files import PARTIAL_PREFIX, only_writer, remove_partials, writer_id
+from distilvl.io.hashes import KEY_BYTES, image_key
+from distilvl.io.progress import progress
+from distilvl.pictures import DECODING_VERSION, decode_image
+
+FORMAT_VERSION = 1
+_UNREADABLE = bytes(KEY_BYTES)
+_WORKERS = 4
+_BLOCK = 1024  # calls that wait for a thread take memory
+_CHUNK = 1 << 20
+_logger = logging.getLogger("distilvl")
+
+
+def cached_pixels(
+    dataset: Items,
+    resize: Resize,
+    preprocessing: str,
+    folder: Path,
+    *,
+    skip_bad: bool = False,
+    views: Views | None = None,
+    at_least: int | None = None,
+) -> PixelCache:
+    """As `decode_pixels`, with rows that lie in a file in `folder`; made there when it is not there yet.
+
+    Every image is read and hashed each time, which tells whether it is the one that was decoded. Making the cache
+    takes the memory of 64 images. Of several processes that need it one makes it, and the others wait.
+
+    Args:
+        dataset: what to read, paired or not.
+        resize: the student's own preprocessing, images to (n, 3, H, W) uint8.
+        preprocessing: what `resize` does, as text: equal texts, equal pixels.
+        folder: of this and other caches, created if need be.
+        skip_bad: leave undecodable images out and count them, instead of stopping.
+        views: cut these out of each image first.
+        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
+
+    Raises:
+        BadImageError: the first undecodable image, unless `skip_bad`; or all are.
+        DistilvlError: not enough room in `folder`, or it cannot be written.
+    """
+    keys = _image_keys(dataset, skip_bad=skip_bad)
+    drawn = None if views is None else asdict(views)
+    content = json.dumps([FORMAT_VERSION, DECODING_VERSION, preprocessing, at_least, drawn]).encode() + b"".join(keys)
+    path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
+    found = _open(path)
+    if found is None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with only_writer(path.parent):
+                # Another process may have made it while this one waited.
+                found = _open(path) or _make(
+                    path, keys, Decoding(dataset, skip_bad, "decoding images", at_least), resize, views
+                )
+        except OSError as error:
+            raise DistilvlError(
+                f"cannot write the pixel cache {path.parent}: {error.strerror or error}.",
+                "Free space or fix the folder's permissions, or leave --pixel-cache away.",
+            ) from error
+    pixels, bad = found
+    sources = [entry.image for entry in dataset]
+    if bad and not skip_bad:
+        first = sources[min(bad)]
+        decode_image(first.read(), first.name)
+    rows = [row for row in range(len(sources)) if row not in bad]
+    left_out = LeftOut()
+    for row, reason in bad.items():
+        left_out.add(reason, sources[row].name)
+    return PixelCache(only_images(dataset, rows), [keys[row] for row in rows], pixels, left_out)
+
+
+def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
+    """Keys of all images in order; of those that cannot be read, zeros."""
+    sources = [entry.image for entry in dataset]
+
+    def key(row: int) -> bytes:
+        try:
+            return image_key(sources[row].read())
+        except BadImageError:
+            if not skip_bad:
+                raise
+            return _UNREADABLE
+
+    keys = []
+    with ThreadPoolExecutor(_WORKERS) as pool, progress("hashing images", len(sources)) as ticker:
+        for start in range(0, len(sources), _BLOCK):
+            for found in pool.map(key, range(start, min(start + _BLOCK, len(sources)))):
+                keys.append(found)
+                ticker.advance()
+    return keys
+
+
+def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
+    """The rows, mapped, and positions of the bad images with what is wrong; nothing where there is no whole cache."""
+    described = path.with_suffix(".json")
+    if not described.is_file():
+        return None
+    try:
+        about = json.loads(described.read_text(encoding="utf-8"))
+        # Caches that were made before reasons were kept have none.
+        reasons = about.get("reasons", {})
+        bad = {int(row): str(reasons.get(str(row), NOT_DECODED)) for row in about["bad"]}
+        if _checksum(path) != about["sha256"]:
+            raise ValueError("its checksum differs")
+        # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
+        pixels = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        _logger.warning("the pixel cache %s is damaged (%s) and is made again", path, error)
+        return None
+    return pixels, bad
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _make(
+    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Views | None
+) -> tuple[Pixels, dict[int, str]]:
+    """Decode into `path` and describe it; see `_open`."""
+    remove_partials(path.parent)
+    dataset = decoding.dataset
+    blocks = _estimated(pixel_blocks(decoding, resize, views), path, decoding, views)
+    partial = path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        with partial.open("w+b") as file:
+            _write(file, blocks)
+        if [keys[row] for row in decoding.rows] != decoding.keys:
+            raise DistilvlError(
+                f"images of {dataset.name} changed while they were being read.",
+                "Run the command again when they are at rest.",
+            )
+        bad = sorted(set(range(len(dataset))) - set(decoding.rows))
+        known, names = dict(decoding.left_out.items()), [entry.image.name for entry in dataset]
+        about = {
+            "format_version": FORMAT_VERSION,
+            "dataset": dataset.name,
+            "images": len(decoding.rows),
+            "views": None if views is None else asdict(views),
+            "bad": bad,
+            "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
+            "sha256": _checksum(partial),
+        }
+        _replace(partial, path)
+        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        _replace(partial, path.with_suffix(".json"))
+    finally:
+        partial.unlink(missing_ok=True)
+    found = _open(path)
+    if found is None:
+        raise DistilvlError(f"the pixel cache {path} cannot be read back.", "Look at the disk's health.")
+    return found
+
+
+def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: Views | None) -> Iterator[Pixels]:
+    """`blocks`, after a line on what is to come, which the first one tells; or an error when there is no room."""
+    started = time.monotonic()
+    for number, block in enumerate(blocks):
+        if number == 0:
+            images, each = len(decoding.dataset), views_of_each(views)
+            size = images * each * block[0].nbytes
+            seconds = (time.monotonic() - started) * images / max(len(decoding.rows), 1)
+            _logger.info(
+                "pixel cache %s: %d images x %d views of %d x %d, %.2f GB, about %.0f s",
+                path, images, each, *block.shape[2:], size / 1e9, seconds,
+            )  # fmt: skip
+            free = shutil.disk_usage(path.parent).free
+            if size > free:
+                raise DistilvlError(
+                    f"the pixel cache in {path.parent} needs {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free.",
+                    "Choose another --pixel-cache folder, or leave it away.",
+                )
+        yield block
+
+
+def _write(file: BinaryIO, blocks: Iterator[Pixels]) -> None:
+    """One array of all `blocks`; how long it is is known at the end, and NumPy's header leaves room for that."""
+    header, rows = 0, 0
+    shape: tuple[int, ...] = ()
+    for block in blocks:
+        if not shape:
+            shape = block.shape[1:]
+            header = _write_header(file, (0, *shape))
+        file.write(np.ascontiguousarray(block).data)
+        rows += len(block)
+    file.seek(0)
+    assert _write_header(file, (rows, *shape)) == header
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
+    described: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+    return file.tell()
+
+
+def _replace(partial: Path, path: Path) -> None:
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

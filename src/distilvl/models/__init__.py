@@ -1,0 +1,1 @@
+"""Any model of images and texts behind one door."""

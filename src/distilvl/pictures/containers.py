@@ -1,0 +1,260 @@
+"""What is known of a JPEG or a PNG from its bytes alone, before Pillow sees it: scans, long texts,
+ends that are cut off."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+MOST_SCANS = 100
+"""Of one picture: encoders write about 10, and each scan goes over all pixels again."""
+
+_SCAN = b"\xff\xda"
+_END = b"\xff\xd9"
+# Within the pixels' data a byte FF is followed by 00 or by a restart marker.
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_COEFFICIENTS = 64
+
+# Any bits that say something else than the zeros that a decoder puts in the place of what is missing.
+_OTHER_END = b"\x5b\xa7\x35\xc9\x6e\x93\x1d\xb2" * 8
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether the bytes begin as a JPEG's do."""
+    return data.startswith(b"\xff\xd8")
+
+
+def has_too_many_scans(data: bytes) -> bool:
+    """Whether decoding goes over the pixels more than `MOST_SCANS` times."""
+    # The markers of previews in the metadata are counted, too, so that few suffice to know.
+    if data.count(_SCAN) <= MOST_SCANS:
+        return False
+    return sum(marker == 0xDA for marker, _, _ in _segments(data)) > MOST_SCANS
+
+
+def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
+    """A JPEG, ended in two ways at the end of its data; None where it lacks a whole scan.
+
+    What is there decodes alike in both, what is missing differs.
+    """
+    end = len(data)
+    frame: bytes | None = None
+    precision: dict[int, list[int]] = {}
+    progressive = False
+    scans = 0
+    for marker, body, at in _segments(data):
+        if marker == 0xD9:
+            end = at
+        if marker in _FRAMES:
+            frame, progressive = body, marker in _PROGRESSIVE
+        elif marker == 0xDA:
+            scans += 1
+            _refine(precision, body, progressive)
+    components = [] if frame is None or len(frame) < 6 else list(frame[6 : 6 + 3 * frame[5] : 3])
+    whole = [0] * _COEFFICIENTS
+    if not components or not scans or any(precision.get(component) != whole for component in components):
+        return None
+    cut = data[:end].rstrip(b"\xff")
+    return cut + _END, cut + _OTHER_END + _END
+
+
+def missing_share(one: Image.Image, other: Image.Image, block: int) -> float:
+    """The share of the pixels, in reading order, from the first on in which the two differ.
+
+    Args:
+        one: what the first of `with_other_ends` decodes to.
+        other: what the second one does.
+        block: height of a row of blocks, pixels.
+    """
+    differs = (np.asarray(one) != np.asarray(other)).reshape(one.height, one.width, -1).any(axis=2)
+    rows = differs.any(axis=1)
+    if not rows.any():
+        return 0.0
+    top = int(rows.argmax())
+    left = int(differs[top : top + block].any(axis=0).argmax())
+    missing = (one.height - top) * one.width - left * min(block, one.height - top)
+    return missing / (one.width * one.height)
+
+
+def _refine(precision: dict[int, list[int]], scan: bytes, progressive: bool) -> None:
+    """Note how many low bits of each coefficient are still to come after a scan, by component."""
+    if not scan or len(scan) < 1 + 2 * scan[0] + 3:
+        return
+    first, last, bits = scan[1 + 2 * scan[0] : 4 + 2 * scan[0]]
+    if not progressive:
+        first, last, bits = 0, _COEFFICIENTS - 1, 0
+    for component in scan[1 : 1 + 2 * scan[0] : 2]:
+        left = precision.setdefault(component, [99] * _COEFFICIENTS)
+        for k in range(first, min(last, _COEFFICIENTS - 1) + 1):
+            left[k] = bits & 15
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Markers of the first picture in the bytes, each with its body and its place, up to the end of either."""
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker in (0xD8, 0xD9):
+            yield marker, b"", found.start()
+            if marker == 0xD9:
+                return
+            continue
+        length = int.from_bytes(data[at : at + 2], "big")
+        if length < 2 or at + length > len(data):
+            return
+        yield marker, data[at + 2 : at + length], found.start()
+        at += length
+
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# Of all texts, only these say something about how the picture is to be shown: its orientation.
+_NEEDED = frozenset({b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp"})
+_LONGEST_TEXT = 1 << 20
+_LONGEST_PROFILE = 1 << 24
+_PILLOWS_PROFILE = 1 << 20  # Pillow refuses the whole picture for a longer one
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_UP = 2  # the filter under which zeros repeat the row above
+
+
+def is_png(data: bytes) -> bool:
+    """Whether the bytes begin as a PNG's do."""
+    return data.startswith(_SIGNATURE)
+
+
+def without_texts(data: bytes) -> tuple[bytes, bytes | None]:
+    """The same picture without texts, but for the orientation, and its colour profile where Pillow would refuse it.
+
+    A text of some kilobytes may unpack to gigabytes; no more than a megabyte of any is unpacked.
+    """
+    left_out, profile = [], None
+    for kind, start, end in _chunks(data):
+        if kind in _TEXTS:
+            if not _is_needed(kind, data[start + 8 : end - 4]):
+                left_out.append((start, end))
+        elif kind == b"iCCP" and (found := _long_profile(data[start + 8 : end - 4])) is not None:
+            left_out.append((start, end))
+            profile = found
+    if not left_out:
+        return data, None
+    kept, at = [], 0
+    for start, end in left_out:
+        kept.append(data[at:start])
+        at = end
+    return b"".join([*kept, data[at:]]), profile or None
+
+
+def completed(data: bytes, most_missing: float) -> bytes | None:
+    """A PNG that ends early, filled up with copies of its last row; None where it does not, or lacks more than that."""
+    kept, packed, cut_off = [], [], True
+    for kind, start, end in _chunks(data):
+        if kind == b"IEND":
+            cut_off = False
+            break
+        if kind == b"IDAT":
+            packed.append(data[start + 8 : max(start + 8, end - 4) if end <= len(data) else len(data)])
+        elif end <= len(data) and not packed:
+            kept.append(data[start:end])
+    if not kept or not kept[0].startswith(b"\0\0\0\rIHDR"):
+        return None
+    rows = _row_lengths(kept[0][8:21])
+    expected = sum(count * length for count, length in rows)
+    try:
+        raw = zlib.decompressobj().decompress(b"".join(packed), expected)
+    except zlib.error:
+        return None
+    if len(raw) < (1 - most_missing) * expected or (len(raw) == expected and not cut_off):
+        return None
+    body = zlib.compress(_filled(raw, rows), 1)
+    return b"".join([_SIGNATURE, *kept, _chunk(b"IDAT", body), _chunk(b"IEND", b"")])
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether there is data for fewer rows than the header says, though all may be well formed; unpacks all of it."""
+    unpacker = zlib.decompressobj()
+    expected = found = 0
+    try:
+        for kind, start, end in _chunks(data):
+            if kind == b"IHDR":
+                expected = sum(count * length for count, length in _row_lengths(data[start + 8 : start + 21]))
+            elif kind == b"IDAT":
+                packed = data[start + 8 : end - 4]
+                while packed and found < expected:
+                    found += len(unpacker.decompress(packed, 1 << 20))
+                    packed = unpacker.unconsumed_tail
+    except (zlib.error, struct.error):
+        return False
+    return found < expected
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of each chunk; the end of the last one may lie beyond the bytes."""
+    at = len(_SIGNATURE)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, at, at + 12 + length
+        at += 12 + length
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _is_needed(kind: bytes, body: bytes) -> bool:
+    keyword, _, rest = body.partition(b"\0")
+    if keyword not in _NEEDED:
+        return False
+    if kind == b"zTXt":
+        return _unpacked(rest[1:], _LONGEST_TEXT) is not None
+    if kind == b"iTXt" and rest[:1] == b"\1":
+        packed = rest[2:].split(b"\0", 2)
+        return len(packed) == 3 and _unpacked(packed[2], _LONGEST_TEXT) is not None
+    return True
+
+
+def _long_profile(body: bytes) -> bytes | None:
+    """The profile in a chunk, if it is one that Pillow refuses the picture for; empty if it is too long for us, too."""
+    packed = body.partition(b"\0")[2][1:]
+    if len(packed) < _PILLOWS_PROFILE // 1100 or _unpacked(packed, _PILLOWS_PROFILE) is not None:
+        return None
+    return _unpacked(packed, _LONGEST_PROFILE) or b""
+
+
+def _unpacked(packed: bytes, longest: int) -> bytes | None:
+    """What deflated bytes unpack to; None if that is longer. What is damaged is as long as it is."""
+    unpacker = zlib.decompressobj()
+    try:
+        found = unpacker.decompress(packed, longest)
+    except zlib.error:
+        return b""
+    return None if unpacker.unconsumed_tail else found
+
+
+def _row_lengths(header: bytes) -> list[tuple[int, int]]:
+    """How many rows of how many bytes, their filter byte included, each pass over the picture has."""
+    width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS.get(colours, 0)
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in passes]
+    return [(rows, 1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0]
+
+
+def _filled(raw: bytes, rows: list[tuple[int, int]]) -> bytes:
+    out, at = [raw], 0
+    for count, length in rows:
+        for _ in range(count):
+            at += length
+            if at <= len(raw):
+                continue
+            there = max(0, len(raw) - (at - length))
+            out.append(bytes(length - there) if there else bytes([_UP]) + bytes(length - 1))
+    return b"".join(out)

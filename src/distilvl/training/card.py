@@ -1,0 +1,306 @@
+"""The model card: README.md of the student folder, read by people and by model hubs;
+with licences as far as they are known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distilvl._version import __version__
+from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
+from distilvl.data.items import Items
+from distilvl.data.left_out import LeftOut
+from distilvl.data.records import CONTENT, PAIRS
+from distilvl.data.shards import ShardSplit
+from distilvl.data.unpaired import UnpairedDataset
+from distilvl.experiments.rendering import markdown_table
+from distilvl.features import Manifest
+from distilvl.io.files import write_atomically
+from distilvl.io.markdown import code, fenced, plain
+
+UNKNOWN = "unknown"
+_FROM_FILE = (
+    ("Apache-2.0", r"Apache License\s+Version 2\.0"),
+    ("MIT", r"\bMIT License\b|Permission is hereby granted, free of charge"),
+    ("BSD-3-Clause", r"Neither the name of"),
+    ("CC-BY-NC-4.0", r"Attribution-NonCommercial 4\.0"),
+    ("CC-BY-4.0", r"Attribution 4\.0 International"),
+)
+# Stated on the models' own pages or in their repositories; by the beginning of the name, longest first.
+_PUBLISHED = {
+    "google/bert_uncased": "Apache-2.0",
+    "google-bert/bert-base-uncased": "Apache-2.0",
+    "google/vit-": "Apache-2.0",
+    "google/siglip": "Apache-2.0",
+    "openai/clip-": "MIT",
+    "facebook/dinov2": "Apache-2.0",
+    "facebook/deit": "Apache-2.0",
+    "sentence-transformers/all-minilm": "Apache-2.0",
+    "beit3": "MIT",
+    "demo": "Apache-2.0, part of distilvl",
+}
+
+
+def licence_of(model: str | None) -> str:
+    """The licence of a model's folder or public name; `unknown` where nothing here tells.
+
+    A folder is asked for the `license` line of its README.md and for a LICENSE file, in it or right above it.
+    """
+    if not model:
+        return UNKNOWN
+    folder = Path(model)
+    if folder.is_dir():
+        return _of_folder(folder)
+    lowered = model.lower()
+    known = [name for name in _PUBLISHED if lowered.startswith(name)]
+    return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
+
+
+def _of_folder(folder: Path) -> str:
+    stated = _front_matter(folder / "README.md").get("license")
+    if isinstance(stated, str) and stated:
+        return stated
+    for place in (folder, folder.resolve().parent):
+        for path in sorted(place.glob("LICEN[CS]E*")):
+            text = path.read_text(encoding="utf-8", errors="replace")[:4000] if path.is_file() else ""
+            found = next((name for name, pattern in _FROM_FILE if re.search(pattern, text)), None)
+            if found:
+                return found
+    return UNKNOWN
+
+
+def _front_matter(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        values = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
+    except (OSError, IndexError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+_TAGS = [
+    "sentence-transformers",
+    "feature-extraction",
+    "sentence-similarity",
+    "image-text-retrieval",
+    "knowledge-distillation",
+    "distilvl",
+]
+_LIMITS = """\
+- The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
+  data it has never seen before relying on it.
+- It knows the kind of images and the language of the captions it was trained on. What it does beyond them was not
+  measured.
+- It learnt from its teacher and from its data, mistakes and prejudices included. It was not examined for harm or
+  fairness; do not let it judge people.
+- Cosines are for ranking. They are no probabilities, and those of an image and a text are lower than those of two texts
+  that mean the same."""
+
+
+def write_model_card(
+    folder: Path,
+    config: Config,
+    result: Mapping[str, Any],
+    train: Items | ShardSplit,
+    manifest: Manifest | None,
+    *,
+    extra: Items | ShardSplit | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    left_out: LeftOut | None = None,
+) -> Path:
+    """Write `folder/README.md`.
+
+    Args:
+        folder: the student's, as `save_student` wrote it.
+        config: the run's.
+        result: the run's result: `val`, and `teacher` and `retention` where known.
+        train: what it was trained on.
+        manifest: of the teacher's features; none without a teacher.
+        extra: what it was trained on beside that.
+        intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
+        left_out: what was passed over of the data and by the teacher; a section of its own where there is any.
+
+    Returns:
+        The file.
+    """
+    parts = [
+        f"---\n{_front_matter(config)}---",
+        f"# {plain(folder.resolve().parent.name)}: a small image-text model",
+        _task(config, result, manifest),
+        "## How to use it",
+        fenced(usage(folder), "python"),
+        "A string that names an image file is read as an image, and `PIL.Image` objects work, too; images and texts go "
+        "into separate calls. It needs `pip install sentence-transformers pillow`. Pictures of most modes are "
+        "converted, transparent parts of `PIL.Image` objects laid on white. What is not done is to be done first:\n\n"
+        "- an object with an EXIF orientation: `PIL.ImageOps.exif_transpose(image)`\n"
+        "- 16 bits, with `import numpy` and `from PIL import Image`: "
+        '`Image.fromarray((numpy.asarray(image) >> 8).astype("uint8"))`\n'
+        "- a colour profile: `PIL.ImageCms.profileToProfile`\n"
+        "- transparent parts of a file that is given by its path: give `PIL.Image.open(path)` instead\n"
+        '- modes RGBa and La: `image.convert("RGBA")`, `image.convert("LA")`',
+        "## Measured",
+        _scores(result, intervals or {}),
+        "## How it was made",
+        _making(config, result, [train] if extra is None else [train, extra], manifest),
+        *left_out_section(left_out or LeftOut()),
+        "## Limits",
+        _LIMITS,
+        "## Licences",
+        _licences(config, manifest),
+    ]
+    path = folder / "README.md"
+    write_atomically(path, ("\n\n".join(parts) + "\n").encode("utf-8", errors="replace"))
+    return path
+
+
+def left_out_section(left_out: LeftOut) -> list[str]:
+    """Markdown: heading and a line a reason; nothing where nothing was left out."""
+    if not left_out:
+        return []
+    lines = "\n".join(f"- {plain(line)}" for line in left_out.lines())
+    return ["## Left out", f"Not learnt from or not scored on, of the data or when the teacher was asked:\n\n{lines}"]
+
+
+def usage(folder: Path) -> str:
+    """Three lines that rank captions for a picture."""
+    return (
+        "from sentence_transformers import SentenceTransformer\n"
+        f"student = SentenceTransformer({str(folder)!r})\n"
+        'print(student.similarity(student.encode(["photo.jpg"]), student.encode(["a dog on a beach", "a red car"])))'
+    )
+
+
+def _card_front_matter(config: Config) -> str:
+    towers = [tower.model for tower in (config.student.image, config.student.text)]
+    bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
+    fields: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "license": UNKNOWN,
+        "tags": _TAGS,
+    }
+    if bases:
+        fields["base_model"] = bases
+    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+
+
+def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) -> str:
+    width = config.student.width or (manifest.dim if manifest else None)
+    size = f"{result['parameters'] / 1e6:.1f} million parameters"
+    space = f"one space of {width} dimensions" if width else "one space"
+    taught = (
+        f"It was distilled from the stored features of {plain(manifest.teacher)}"
+        if manifest is not None and config.objective.needs_teacher
+        else "It was trained on pairs alone, without a teacher,"
+    )
+    return (
+        f"A dual encoder of {size} that puts images and texts into {space}: for image-text retrieval in both "
+        f"directions, for search among pictures and for sorting by similarity. {taught} with distilvl {__version__}."
+    )
+
+
+def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]]) -> str:
+    header = ["model", *(f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)), "RSUM"]
+    rows = [["**this student**", *_cells(result["val"])]]
+    if intervals:
+        rows.append(["95 % interval", *_interval_cells(intervals)])
+    if "teacher" in result:
+        rows.append(["its teacher", *_cells(result["teacher"])])
+    parts = [
+        f"Recalls in percent on the {plain(str(result.get('split', 'val')))} split of its data; RSUM is their sum."
+        + _counting(result.get("ground_truth")),
+        markdown_table(header, rows),
+    ]
+    if intervals:
+        parts.append("The intervals are bootstrapped over images; they do not cover another training run.")
+    if "note" in result:
+        parts.append(plain(str(result["note"])))
+    if result.get("retention") is not None:
+        parts.append(f"It keeps {100 * result['retention']:.1f} % of its teacher's RSUM.")
+    return "\n\n".join(parts)
+
+
+def _counting(ground_truth: str | None) -> str:
+    """What is right, in words."""
+    known = {
+        PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
+        CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
+        "byte, are each other's right answers.",
+    }
+    return known.get(str(ground_truth), "")
+
+
+def _cells(score: Mapping[str, Any]) -> list[str]:
+    recalls = [score[way][f"r{k}"] for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+    return [f"{value:.1f}" for value in (*recalls, score["rsum"])]
+
+
+def _interval_cells(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+    from distilvl.evaluation.intervals import MEASURES
+
+    found = [intervals.get(name) for name in MEASURES]
+    return ["" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found]
+
+
+def _making(
+    config: Config, result: Mapping[str, Any], data: Sequence[Items | ShardSplit], manifest: Manifest | None
+) -> str:
+    training, student = config.training, config.student
+    teacher = "none"
+    if manifest is not None and config.objective.needs_teacher:
+        teacher = f"{plain(manifest.teacher)}, revision {plain(manifest.revision)}, {manifest.dim} dimensions"
+        if manifest.num_parameters:
+            teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
+    lines = [
+        f"- teacher: {teacher}",
+        f"- data: {'; beside it '.join(map(_counted, data))}",
+        f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
+        f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
+        f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "
+        f"seed {training.seed}, learning rate {config.optimizer.lr:g}, precision {result.get('precision', '?')} on "
+        f"{plain(str(result.get('device', '?')))}, {result.get('seconds', 0) / 60:.1f} minutes",
+    ]
+    if student.folder:
+        lines[2] = f"- started from the student {code(student.folder)}"
+    recipe = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return (
+        "\n".join(lines)
+        + "\n\nThe whole recipe; `distilvl train --recipe FILE --out FOLDER` repeats it:\n\n"
+        + fenced(recipe, "yaml")
+    )
+
+
+def _counted(data: Items | ShardSplit) -> str:
+    unpaired = ", not paired" if isinstance(data, UnpairedDataset) else ""
+    return f"{plain(data.name)}, {len(data)} images with {len(data.captions)} captions{unpaired}"
+
+
+def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
+    if tower.model is None:
+        kind = (tower.config or {}).get("model_type", "transformer")
+        return f"{plain(str(kind))} with new weights"
+    cut = f", first {tower.layers} layers" if tower.layers else ""
+    return code(tower.model) + cut
+
+
+def _licences(config: Config, manifest: Manifest | None) -> str:
+    lines = []
+    if config.student.folder:
+        lines.append(f"- the student it started from: {plain(licence_of(config.student.folder))}")
+    else:
+        for name, tower in (("image", config.student.image), ("text", config.student.text)):
+            known = "new weights, no licence inherited" if tower.model is None else licence_of(tower.model)
+            lines.append(f"- {name} tower: {plain(known)}")
+    if manifest is not None and config.objective.needs_teacher:
+        known = licence_of("demo" if manifest.teacher == "demo-teacher" else config.inputs.teacher or manifest.teacher)
+        lines.append(f"- teacher {plain(manifest.teacher)}: {plain(known)}")
+    lines.append("- data: " + ("made by distilvl, Apache-2.0" if config.inputs.data == "scenes" else UNKNOWN))
+    lines.append(
+        "- this student: unknown, since it depends on those above. Where one is unknown, find it out before passing "
+        "the model on, and then correct the `license` line at the top of this file."
+    )
+    return "\n".join(lines)

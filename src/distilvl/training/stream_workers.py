@@ -1,0 +1,245 @@
+"""What the worker processes of a stream do: read shards, decode, resize, tokenize."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from distilvl.data.crops import WHOLE, Views
+from distilvl.data.left_out import HELD, NOT_DECODED, LeftOut
+from distilvl.data.shards import EpochOrder
+from distilvl.data.shards.counts import captions_of, reason_of
+from distilvl.data.shards.tar import Sample
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.hashes import image_key, text_key
+from distilvl.pictures import decode_image
+from distilvl.students.dual_encoder import DualEncoder
+
+
+class Passed(NamedTuple):
+    """A record that was left out.
+
+    Attributes:
+        reason: by which it is counted.
+        name: of its image.
+        text: what is wrong with it, in a sentence.
+    """
+
+    reason: str
+    name: str
+    text: str
+
+
+class PassedOnce:
+    """The records that were left out so far.
+
+    Attributes:
+        left_out: these, by reason.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = LeftOut()
+        # Hashes, the same in every process: names would take several times the memory.
+        self._seen: set[int] = set()
+
+    def add(self, one: Passed) -> None:
+        """Count a record, unless it was counted before."""
+        digest = hashlib.blake2b(f"{one.reason}\0{one.name}".encode("utf-8", "backslashreplace"), digest_size=8)
+        mark = int.from_bytes(digest.digest(), "big", signed=True)
+        if mark not in self._seen:
+            self._seen.add(mark)
+            self.left_out.add(one.reason, one.name)
+
+    def state(self) -> dict[str, Tensor]:
+        """What `restore` takes; nothing where nothing was left out."""
+        if not self._seen:
+            return {}
+        told = json.dumps(self.left_out.as_dict(HELD)).encode("utf-8")
+        return {
+            "seen": torch.tensor(sorted(self._seen), dtype=torch.int64),
+            "told": torch.frombuffer(bytearray(told), dtype=torch.uint8),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`; an empty one is of a run that had left nothing out, or of an older version."""
+        if state:
+            self._seen = set(state["seen"].tolist())
+            self.left_out = LeftOut.from_dict(json.loads(bytes(state["told"].tolist())))
+
+
+_DRAWS = 2  # the part of a batch's seed that keeps its captions apart from the order of records
+_AT_ONCE = 8  # photographs held at full size
+_MOST_WORKERS = 8
+
+
+class DecodedBatch(NamedTuple):
+    """B images and N captions of them, on the CPU.
+
+    Attributes:
+        pixels: (B, 3, H, W) uint8.
+        tokens: ids of each of the N captions.
+        image_of: position of each caption's image, N of them.
+        image_keys, text_keys: content hashes, B and N.
+        seen_keys: of the views of the images that the student sees, B; without views the images' own.
+        names: of the images, for messages.
+        skipped: the records that were left out.
+    """
+
+    pixels: Tensor
+    tokens: list[list[int]]
+    image_of: list[int]
+    image_keys: list[bytes]
+    text_keys: list[bytes]
+    seen_keys: list[bytes]
+    names: list[str]
+    skipped: list[Passed]
+
+
+@dataclass(frozen=True)
+class BatchDecoder:
+    """Turns samples into a `DecodedBatch`.
+
+    Attributes:
+        encoder: its `resize` and `tokenize` are used.
+        seed: of the run.
+        captions_a_step: different captions of each image that are drawn, or all that it has if those are fewer.
+        skip_bad: leave bad records out instead of raising.
+        views: of which one is drawn for each image; none for whole images.
+        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
+    """
+
+    encoder: DualEncoder
+    seed: int
+    captions_a_step: int
+    skip_bad: bool
+    views: Views | None = None
+    at_least: int | None = None
+
+    def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
+        """The samples of one batch.
+
+        Raises:
+            DistilvlError: a bad record; with `skip_bad`, fewer than two good ones.
+        """
+        draws = np.random.default_rng((self.seed, epoch, _DRAWS, batch)).random((len(samples), 2)).tolist()
+        pixels, keys, seen, names, captions, skipped = [], [], [], [], [], []
+        waiting: list[Image.Image] = []
+        for sample, (draw, view) in zip(samples, draws, strict=True):
+            assert sample.image.data is not None  # the stream read it
+            try:
+                found = captions_of(sample)
+                image = decode_image(sample.image.data, sample.where, self.at_least)
+            except DistilvlError as error:
+                if not self.skip_bad:
+                    raise
+                reason = (error.reason or NOT_DECODED) if isinstance(error, BadImageError) else reason_of(error)
+                skipped.append(Passed(reason, sample.where, str(error)))
+                continue
+            key = image_key(sample.image.data)
+            chosen = WHOLE if self.views is None else self.views.view(key, int(view * self.views.count))
+            waiting.append(chosen.of(image))
+            keys.append(key)
+            seen.append(chosen.key(key))
+            names.append(sample.where)
+            captions.append(drawn_captions(found, draw, self.captions_a_step))
+            if len(waiting) == _AT_ONCE:
+                pixels.append(self.encoder.resize(waiting))
+                waiting = []
+        require_enough(len(keys), skipped)
+        if waiting:
+            pixels.append(self.encoder.resize(waiting))
+        texts = [caption for some in captions for caption in some]
+        return DecodedBatch(
+            pixels=torch.from_numpy(np.concatenate(pixels)),
+            tokens=self.encoder.tokenize(texts),
+            image_of=[row for row, some in enumerate(captions) for _ in some],
+            image_keys=keys,
+            text_keys=[text_key(text) for text in texts],
+            seen_keys=seen,
+            names=names,
+            skipped=skipped,
+        )
+
+
+def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[str]:
+    """`wanted` different ones, or all, in a circle from the one at share `draw` in [0, 1)."""
+    first = int(draw * len(captions))
+    return [captions[(first + k) % len(captions)] for k in range(min(wanted, len(captions)))]
+
+
+def require_enough(good: int, skipped: Sequence[Passed]) -> None:
+    """That a batch has the two records that a loss needs; `DistilvlError` with the first reason otherwise."""
+    if good < 2:
+        raise DistilvlError(
+            f"all records of a batch but {good} are bad, the first: {skipped[0].text.rstrip('.')}.",
+            "Look at the data with `distilvl data inspect`.",
+        )
+
+
+class _Decoding(IterableDataset[DecodedBatch | DistilvlError]):
+    """The batches of one epoch from `first` on; worker k of n takes every n-th, from the k-th on."""
+
+    def __init__(self, order: EpochOrder, decoder: BatchDecoder, epoch: int, first: int) -> None:
+        self._order, self._decoder, self._epoch, self._first = order, decoder, epoch, first
+
+    def __iter__(self) -> Iterator[DecodedBatch | DistilvlError]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        batches = range(self._first + number, self._order.batches, workers)
+        try:
+            for batch, samples in zip(batches, self._order.epoch(self._epoch, batches), strict=True):
+                yield self._decoder.decode(samples, self._epoch, batch)
+        except DistilvlError as error:
+            # Raised here, it would reach the user wrapped in the traces of two processes.
+            yield error
+
+
+def decoded_batches(
+    order: EpochOrder, decoder: BatchDecoder, epoch: int, first: int, workers: int
+) -> Iterator[DecodedBatch]:
+    """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one).
+
+    Raises:
+        DistilvlError: as `BatchDecoder.decode` and the reading of shards.
+    """
+    # A tokenizer that has used threads cannot do so in a fork, and would say so in each.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    loader = DataLoader(
+        _Decoding(order, decoder, epoch, first),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        multiprocessing_context=multiprocessing.get_context("fork") if workers else None,
+        # A loader draws a seed for its workers. From torch's own generator, that would change the run's dropout.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, DistilvlError):
+            raise batch
+        yield batch
+
+
+def worker_processes(lanes: int, most: int | None = None) -> int:
+    """How many processes read and decode: a divisor of `lanes`, at most `most` (if not given, the cores; at most 8).
+
+    None where processes are not forked: the student would have to be sent to each.
+    """
+    if most is None:
+        most = min(_MOST_WORKERS, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 0
+    return max((k for k in range(1, most + 1) if lanes % k == 0), default=0)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
