@@ -27,8 +27,8 @@ from distilvl.config import ObjectiveConfig, ScheduleConfig
 from distilvl.data.batches import PairSampler
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.score import score
-from distilvl.experiments.rendering import markdown_table
 from distilvl.features import FeatureStore
+from distilvl.io.markdown import markdown_table
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.multiscale import BASELINES, LOSSES
 from distilvl.recipes import load_config

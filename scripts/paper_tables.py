@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.experiments.cells import TableSpec, load_table
-from distilvl.experiments.rendering import format_p, markdown_table
+from distilvl.experiments.rendering import format_p
+from distilvl.io.markdown import markdown_table
 
 ORDER = ("table2", "table4", "table5", "table6", "table7", "table8", "table9", "table10", "false-negatives", "towers")
 

@@ -8,7 +8,8 @@ import math
 import pytest
 
 from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, TableResult, TableSpec
-from distilvl.experiments.rendering import format_p, markdown_table, to_csv, to_json, to_markdown
+from distilvl.experiments.rendering import format_p, to_csv, to_json, to_markdown
+from distilvl.io.markdown import markdown_table
 
 
 def run(seed: int, rsum: float) -> CellScore:

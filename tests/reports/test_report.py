@@ -16,8 +16,9 @@ from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
 from distilvl.reports.html import render_html
 from distilvl.reports.markdown import render_markdown
-from distilvl.reports.report import as_dict, build_report, differing_keys, write_report
+from distilvl.reports.report import build_report, differing_keys
 from distilvl.reports.run import read_runs
+from distilvl.reports.write import as_dict, write_report
 
 
 class Page(HTMLParser):

@@ -17,8 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from distilvl.errors import DistilvlError
-from distilvl.experiments.rendering import NONE, csv_text, markdown_table
+from distilvl.experiments.rendering import NONE, csv_text
 from distilvl.io.inputs import list_of_images, list_of_texts
+from distilvl.io.markdown import markdown_table
 from distilvl.students.storage import count_parameters
 from distilvl.teachers.sentence_transformer import as_text
 

@@ -21,10 +21,11 @@ from distilvl.experiments.cost import BATCH, CostRow, StudentEncoder, measure_co
 from distilvl.experiments.cost import table3_markdown as cost_markdown
 from distilvl.experiments.figure2 import draw_figure2
 from distilvl.experiments.published import OurRow, load_published, table1_csv, table1_json, table1_markdown
-from distilvl.experiments.rendering import markdown_table, to_csv, to_json, to_markdown
+from distilvl.experiments.rendering import to_csv, to_json, to_markdown
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.io.hashes import text_key
+from distilvl.io.markdown import markdown_table
 from distilvl.pictures import decode_image
 from distilvl.students import load_student
 from distilvl.teachers import load_teacher

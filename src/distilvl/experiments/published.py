@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 
 from distilvl.experiments.cells import Recalls
-from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text, markdown_table
+from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text
+from distilvl.io.markdown import markdown_table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SUM_TOLERANCE = 0.15

@@ -18,7 +18,7 @@ from distilvl.experiments.statistics import (
     ranks,
     summarise,
 )
-from distilvl.io.markdown import plain
+from distilvl.io.markdown import markdown_table, one_line, plain
 
 RECALL_NAMES = tuple(f"{direction} R@{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
 RECALL_KEYS = tuple(f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
@@ -100,28 +100,11 @@ def to_json(result: TableResult) -> dict[str, Any]:
     }
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:
-    """A Markdown table; pipes and line breaks in the cells are made harmless.
-
-    Args:
-        header: names of the columns.
-        rows: cells.
-        words: columns that hold words and stand left, as the first always does; the others hold numbers.
-    """
-    lines = [header, ["---" if name in (header[0], *words) else "---:" for name in header], *rows]
-    return "\n".join("| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def csv_text(lines: Iterable[Sequence[Any]]) -> str:
     """Lines as CSV text; `None` becomes an empty field."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
-
-
-def one_line(text: str) -> str:
-    """`text` with every run of white space, line breaks included, as one space."""
-    return " ".join(text.split())
 
 
 def format_summary(summary: Summary, sign: bool = False) -> str:

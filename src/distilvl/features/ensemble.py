@@ -151,3 +151,6 @@ def _manifest(kind: str, members: Sequence[Manifest]) -> Manifest:
         # Stores with other views of an image have none in common but the whole one.
         views=members[0].views if len({member.views for member in members}) == 1 else None,
     )
+
+
+FeatureStore._views.append((is_ensemble, open_ensemble))

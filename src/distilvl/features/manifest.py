@@ -6,15 +6,22 @@ import json
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distilvl.data.crops import Views
 from distilvl.errors import DistilvlError
 from distilvl.io.files import create_atomically, write_atomically
-from distilvl.teachers.base import Teacher
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+
+
+class Named(Protocol):
+    """What a store has to know of a teacher."""
+
+    name: str
+    revision: str
+    dim: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     @classmethod
-    def of_teacher(cls, teacher: Teacher) -> Manifest:
+    def of_teacher(cls, teacher: Named) -> Manifest:
         """The manifest of a store that `teacher` fills."""
         parameters = getattr(teacher, "num_parameters", None)
         return cls(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,9 @@ class FeatureStore:
     any number of processes may read and write at the same time. Keys come from `image_key` and `text_key`.
     """
 
+    _views: ClassVar[list[tuple[Callable[[str | Path], bool], Callable[[str | Path], FeatureStore]]]] = []
+    """Specs that name a view of several stores, and what opens them; `distilvl.features.ensemble` adds its own."""
+
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
@@ -71,10 +74,9 @@ class FeatureStore:
         Raises:
             DistilvlError: `path` is not a store, its manifest is broken, or a shard is.
         """
-        from distilvl.features.ensemble import is_ensemble, open_ensemble
-
-        if is_ensemble(path):
-            return open_ensemble(path)
+        for names, open_view in cls._views:
+            if names(path):
+                return open_view(path)
         return cls(Path(path), Manifest.load(Path(path)))
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 _MARKUP = re.compile(r"([\\`*_\[\]#~$!])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -32,3 +33,20 @@ def code(text: str) -> str:
     fence = "`" * (longest + 1)
     pad = " " if one_line.startswith("`") or one_line.endswith("`") else ""
     return f"{fence}{pad}{one_line}{pad}{fence}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:
+    """A Markdown table; pipes and line breaks in the cells are made harmless.
+
+    Args:
+        header: names of the columns.
+        rows: cells.
+        words: columns that hold words and stand left, as the first always does; the others hold numbers.
+    """
+    lines = [header, ["---" if name in (header[0], *words) else "---:" for name in header], *rows]
+    return "\n".join("| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def one_line(text: str) -> str:
+    """`text` with every run of white space, line breaks included, as one space."""
+    return " ".join(text.split())

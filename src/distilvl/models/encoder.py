@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from PIL import Image
 from distilvl.errors import DistilvlError
 from distilvl.runtime import is_export
 from distilvl.runtime.manifest import MANIFEST_NAME
-from distilvl.search.records import ModelInfo
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import checked
 from distilvl.teachers.outputs import who
@@ -126,3 +126,20 @@ def _teacher(spec: str, kept: str) -> Encoder:
     from distilvl.teachers import load_teacher
 
     return Encoder(load_teacher(spec), kept)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model whose rows an index holds.
+
+    Attributes:
+        spec: what `load_encoder` takes; an absolute path where it is a folder.
+        name: the model's.
+        revision: which version of it.
+        dim: width D of its rows.
+    """
+
+    spec: str
+    name: str
+    revision: str
+    dim: int

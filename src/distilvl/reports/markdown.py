@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distilvl.experiments.rendering import markdown_table
-from distilvl.io.markdown import code, fenced, plain
+from distilvl.io.markdown import code, fenced, markdown_table, plain
 from distilvl.reports.examples import EXPLAINED, Example
 from distilvl.reports.report import Report, config_text, environment_rows
 from distilvl.reports.run import Run

@@ -30,9 +30,9 @@ good, and copies of a file share it. `score` is a cosine. Searching is safe from
 another process has added within five seconds. All bad input raises `DistilvlError`; an unknown id too.
 """
 
-from distilvl.models.encoder import Encoder, load_encoder
+from distilvl.models.encoder import Encoder, ModelInfo, load_encoder
 from distilvl.search.folder import index_folder
 from distilvl.search.index import Index
-from distilvl.search.records import Hit, ModelInfo, UpdateReport
+from distilvl.search.records import Hit, UpdateReport
 
 __all__ = ["Encoder", "Hit", "Index", "ModelInfo", "UpdateReport", "index_folder", "load_encoder"]

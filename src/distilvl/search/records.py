@@ -11,24 +11,8 @@ from typing import Any
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.io.files import write_atomically
+from distilvl.models.encoder import ModelInfo
 from distilvl.pictures import DECODING_VERSION, max_pixels
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """The model whose rows an index holds.
-
-    Attributes:
-        spec: what `load_encoder` takes; an absolute path where it is a folder.
-        name: the model's.
-        revision: which version of it.
-        dim: width D of its rows.
-    """
-
-    spec: str
-    name: str
-    revision: str
-    dim: int
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS
 from distilvl.data.shards import ShardSplit
 from distilvl.data.unpaired import UnpairedDataset
-from distilvl.experiments.rendering import markdown_table
 from distilvl.features import Manifest
 from distilvl.io.files import write_atomically
-from distilvl.io.markdown import code, fenced, plain
+from distilvl.io.markdown import code, fenced, markdown_table, plain
 
 UNKNOWN = "unknown"
 _FROM_FILE = (
@@ -128,7 +127,7 @@ def write_model_card(
         The file.
     """
     parts = [
-        f"---\n{_front_matter(config)}---",
+        f"---\n{_card_front_matter(config)}---",
         f"# {plain(folder.resolve().parent.name)}: a small image-text model",
         _task(config, result, manifest),
         "## How to use it",

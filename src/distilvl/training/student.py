@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from distilvl.config import Config, TrainingConfig
 from distilvl.errors import DistilvlError
-from distilvl.students import DualEncoder, build_student, load_student
+from distilvl.students import build_student, load_student
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.storage import MODALITIES, route
 from distilvl.students.trial import try_gradients, try_student
