@@ -16,27 +16,42 @@ from distilvl.errors import DistilvlError
 
 if TYPE_CHECKING:
     from distilvl.data import load_dataset
+    from distilvl.evaluation import score
     from distilvl.evaluation.evaluate import evaluate
+    from distilvl.export import export_student
+    from distilvl.extraction import extract_features
+    from distilvl.features import FeatureStore
+    from distilvl.search import Index
     from distilvl.students.facade import build_student
     from distilvl.teachers import load_teacher
     from distilvl.training.train import train
 
 __all__ = [
     "DistilvlError",
+    "FeatureStore",
+    "Index",
     "__version__",
     "build_student",
     "evaluate",
+    "export_student",
+    "extract_features",
     "load_dataset",
     "load_teacher",
+    "score",
     "train",
 ]
 
 # Names and where they live; imported on first use, since torch takes seconds to load.
 _LAZY = {
+    "FeatureStore": "distilvl.features",
+    "Index": "distilvl.search",
     "build_student": "distilvl.students.facade",
     "evaluate": "distilvl.evaluation.evaluate",
+    "export_student": "distilvl.export",
+    "extract_features": "distilvl.extraction",
     "load_dataset": "distilvl.data",
     "load_teacher": "distilvl.teachers",
+    "score": "distilvl.evaluation",
     "train": "distilvl.training.train",
 }
 
@@ -45,3 +60,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'distilvl' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from distilvl.cli import data, demo, evaluate, export, features, index, report, reproduce, search, serve, train
+from distilvl.cli import data, demo, embed, evaluate, export, features, index, report, reproduce, search, serve, train
 from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 
@@ -14,6 +14,7 @@ __all__ = [
     "app",
     "data",
     "demo",
+    "embed",
     "evaluate",
     "export",
     "features",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ _CLASSES = "Zero-shot classification instead of retrieval"
 @app.command("eval", epilog="Example: distilvl eval runs/demo --data scenes --split test --json")
 def evaluate(
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Argument(
             help="Run folder, student folder, exported folder, any SentenceTransformer of images and text, feature "
             "store, or what --teacher takes elsewhere.",
@@ -33,23 +33,23 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Dataset: a folder, a list of captions, or a name such as scenes."),
     ] = None,
     split: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Split to score on, test by default; all for all of them together.", show_default=False),
     ] = None,
     features: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Store with the teacher's features of the same items; the run's own by default."),
     ] = None,
     protocol: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Check and score as flickr30k-1k, flickr8k-1k, coco-5k or coco-1k; any gallery by default."),
     ] = None,
     ground_truth: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="What is right: pairs (an image's own captions alone, as in published results; the default for "
             "benchmarks and with --protocol), or content (equal captions and equal pictures, too; by default for other "
@@ -58,37 +58,37 @@ def evaluate(
         ),
     ] = None,
     compare: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Another model: is the difference more than chance?"),
     ] = None,
     width: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Score the first so many columns of the features, as of a Matryoshka student."),
     ] = None,
     published: Annotated[bool, typer.Option("--published", help="Show the result among the published ones.")] = False,
     classes: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="Labelled images: a folder with a folder for each class, or a CSV with the columns image and class.",
             rich_help_panel=_CLASSES,
         ),
     ] = None,
     template: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
             help="Prompt with {} in the place of the class name; may be given again.", rich_help_panel=_CLASSES
         ),
     ] = None,
     image_features: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help=".npy with one row an image.", rich_help_panel=_ARRAYS),
     ] = None,
     text_features: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help=".npy with one row a text.", rich_help_panel=_ARRAYS),
     ] = None,
     text_image: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help=".npy with the row of each text's image.", rich_help_panel=_ARRAYS),
     ] = None,
     skip_bad: SkipBad = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -36,30 +36,30 @@ def export(
     data: Data,
     split: Annotated[str, typer.Option(help="Split on which RSUM is measured before and after.")] = "val",
     precision: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="fp32, fp16 or int8; may be given again. fp32 and int8 by default."),
     ] = None,
     max_drop: Annotated[
         float, typer.Option(help="RSUM, of 600, that a precision may lose; else nothing is written.")
     ] = 1.0,
     keep: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="Layer, or module with layers, that stays in fp32; may be given again."),
     ] = None,
     features: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Store with the teacher's features of the split, for its RSUM; the run's own by default."),
     ] = None,
     teacher: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="The teacher itself, to time it, and to score it where no store has its features."),
     ] = None,
     browser: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="PHOTOS", help="Also write OUT/browser: a static folder that searches these photographs."),
     ] = None,
     npm_files: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder with the npm archives for --browser; fetched by default."),
     ] = None,
     skip_bad: SkipBad = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -39,7 +39,7 @@ Stores = Annotated[list[str], typer.Argument(help="Feature stores.", metavar="ST
 def features(
     context: typer.Context,
     teacher: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="Whom to ask: a model's id or folder, file.py:Class, an API's address (openai+https://...), features "
             "to import (a folder of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. "
@@ -48,15 +48,15 @@ def features(
         ),
     ] = None,
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help=f"{Data.__metadata__[0].help} [required]", show_default=False),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Feature store to make or to complete. [required]", show_default=False),
     ] = None,
     split: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="Only these splits; all, as by default, is all of them."),
     ] = None,
     skip_bad: SkipBad = False,
@@ -65,7 +65,7 @@ def features(
         Engine, typer.Option(help="Ask in this process, or in many of a Ray cluster (extra: ray).")
     ] = Engine.LOCAL,
     ray_address: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             help="Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is "
             "started for this command.",
@@ -73,7 +73,7 @@ def features(
         ),
     ] = None,
     ray_workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             min=1,
             help="Processes that load the teacher; one a GPU, or, without GPUs, one a machine.",

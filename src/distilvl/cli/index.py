@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ def index(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs; those in the folders in it belong to it.")],
     out: Annotated[Path, typer.Option(help="Folder of the index; one that is there is brought up to date.")],
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Run, student, exported folder, or whatever --teacher takes; the index's own by default."),
     ] = None,
     rebuild: Annotated[

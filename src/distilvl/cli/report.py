@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,19 +14,19 @@ from distilvl.cli.shared import MaxPixels, SkipBad, allow_pixels, app, clean_std
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, finished or not; several are compared in one page.")],
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Dataset of the examples and spaces; the first run's own by default."),
     ] = None,
     split: Annotated[str, typer.Option(help="Split of it.")] = "val",
-    items: Annotated[Optional[int], typer.Option(min=2, help="Use only so many images of the split.")] = None,  # noqa: UP045
+    items: Annotated[int | None, typer.Option(min=2, help="Use only so many images of the split.")] = None,
     examples: Annotated[int, typer.Option(min=0, help="How many retrievals to show.")] = 12,
     timing: Annotated[bool, typer.Option(help="Measure speed and memory of the students.")] = True,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="The page; report.html in the first run's folder by default."),
     ] = None,
-    markdown: Annotated[Optional[Path], typer.Option(help="Write the same as Markdown here, without pictures.")] = None,  # noqa: UP045
-    as_json: Annotated[Optional[Path], typer.Option("--json", help="Write the same as JSON here.")] = None,  # noqa: UP045
+    markdown: Annotated[Path | None, typer.Option(help="Write the same as Markdown here, without pictures.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the same as JSON here.")] = None,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:

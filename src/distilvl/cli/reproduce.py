@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,21 +24,21 @@ def reproduce(
     data: Data,
     features: Annotated[str, typer.Option(help="A finished feature store of that data.")],
     out: Annotated[Path, typer.Option(help="Folder of runs and tables; the same command continues.")],
-    student: Annotated[Optional[str], typer.Option(help="Preset, YAML file, or a finished student's folder.")] = None,  # noqa: UP045
+    student: Annotated[str | None, typer.Option(help="Preset, YAML file, or a finished student's folder.")] = None,
     recipe: Annotated[str, typer.Option(help="Base recipe of all cells, name or YAML file.")] = "default",
     set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--set", help="Override a value in all cells; a cell's own values win."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a cell, with seeds 0, 1, ...")] = 3,
-    epochs: Annotated[Optional[int], typer.Option(min=1, help="Passes of every run; the recipe's by default.")] = None,  # noqa: UP045
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes of every run; the recipe's by default.")] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "val",
     teacher: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="For table3: a teacher that can be asked, to be timed beside the student."),
     ] = None,
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, help="Processes; one a GPU, or one, by default."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,24 +19,24 @@ _COPIES_NAMED = 3
 @app.command(epilog='Example: distilvl search pictures.index "a dog on a beach" --since 2021 --folder holidays --open')
 def search(
     index: Annotated[Path, typer.Argument(help="Folder that `distilvl index` wrote.")],
-    text: Annotated[Optional[str], typer.Argument(help="What the photographs should show.")] = None,  # noqa: UP045
-    image: Annotated[Optional[Path], typer.Option(help="A picture they should be like.")] = None,  # noqa: UP045
+    text: Annotated[str | None, typer.Argument(help="What the photographs should show.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture they should be like.")] = None,
     weight: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(min=0, max=1, help="Of text and picture together, the text's share; a half if not given."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
     folder: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Only below this folder: absolute, or as seen from the indexed folder."),
     ] = None,
     since: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Only taken in this year, month, day or second (2021, 2021-07, ...) or later."),
     ] = None,
-    until: Annotated[Optional[str], typer.Option(help="Only taken in it or earlier.")] = None,  # noqa: UP045
+    until: Annotated[str | None, typer.Option(help="Only taken in it or earlier.")] = None,
     copies: Annotated[bool, typer.Option("--copies", help="Show each copy of a picture by itself.")] = False,
-    model: Annotated[Optional[str], typer.Option(help="Where the index's model is now, if it has moved.")] = None,  # noqa: UP045
+    model: Annotated[str | None, typer.Option(help="Where the index's model is now, if it has moved.")] = None,
     max_pixels: MaxPixels = None,
     as_json: AsJson = False,
     show: Annotated[bool, typer.Option("--open", help="Show them in the browser: one page, no server.")] = False,

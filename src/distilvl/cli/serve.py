@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,11 +14,11 @@ _HELP = "A run, a student's folder, an exported folder or a teacher; the index's
 
 @app.command(epilog="Example: distilvl serve --model runs/demo --index photos.index")
 def serve(
-    model: Annotated[Optional[str], typer.Option(help=_HELP)] = None,  # noqa: UP045
-    index: Annotated[Optional[Path], typer.Option(help="Index to search, as `distilvl index` made it.")] = None,  # noqa: UP045
+    model: Annotated[str | None, typer.Option(help=_HELP)] = None,
+    index: Annotated[Path | None, typer.Option(help="Index to search, as `distilvl index` made it.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; a public one needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
-    name: Annotated[Optional[str], typer.Option(help="What clients call the model; its own name by default.")] = None,  # noqa: UP045
+    name: Annotated[str | None, typer.Option(help="What clients call the model; its own name by default.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Items that the model encodes at a time.")] = 32,
     max_wait_ms: Annotated[float, typer.Option(help="How long a batch waits for more items.")] = 5.0,
     max_items: Annotated[int, typer.Option(min=1, help="Texts and pictures of one request.")] = 256,
@@ -27,8 +27,8 @@ def serve(
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of one picture.")] = 50_000_000,
     read_timeout: Annotated[float, typer.Option(help="Seconds for a request to arrive.")] = 30.0,
     request_timeout: Annotated[float, typer.Option(help="Seconds for the answer.")] = 60.0,
-    api_key_env: Annotated[Optional[str], typer.Option(help="Environment variable that holds the key.")] = None,  # noqa: UP045
-    api_key_file: Annotated[Optional[Path], typer.Option(help="File that holds the key.")] = None,  # noqa: UP045
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the key.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="File that holds the key.")] = None,
     no_key: Annotated[bool, typer.Option("--no-key", help="Let in whoever reaches the address.")] = False,
 ) -> None:
     """Serve a model as an embeddings API (OpenAI's), and a page that searches an index. Stops at Ctrl-C or SIGTERM."""

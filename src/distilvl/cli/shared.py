@@ -6,10 +6,11 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distilvl._version import __version__
 from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, set_max_pixels
 
 if TYPE_CHECKING:
@@ -17,11 +18,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="distilvl",
-    help="Distil any big vision-language model into a small image-text model of your own.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"distilvl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def distilvl(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Distil any big vision-language model into a small image-text model of your own."""
+    del version
+
 
 Data = Annotated[
     str,
@@ -39,7 +55,7 @@ SkipBad = Annotated[
     ),
 ]
 MaxPixels = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option(
         "--max-pixels",
         min=1,
@@ -63,9 +79,9 @@ def clean_stdout() -> Iterator[None]:
         yield
 
 
-def print_json(value: Any) -> None:
-    """The command's answer, for programs."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """The command's result, for programs."""
+    sys.stdout.write(json.dumps(value, indent=indent) + "\n")
 
 
 def print_left_out(left_out: LeftOut) -> None:

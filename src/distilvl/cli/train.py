@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -18,41 +18,41 @@ from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, c
 def train(
     out: Annotated[Path, typer.Option(help="Run folder; the same command continues a run that was stopped.")],
     data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Dataset with splits train and val, or unpaired:IMAGES,TEXTS with --val-data."),
     ] = None,
     val_data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Dataset whose split val scores the student, if it is not --data."),
     ] = None,
     extra_data: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Dataset to learn beside --data, with pairs or unpaired:IMAGES,TEXTS."),
     ] = None,
-    teacher: Annotated[Optional[str], typer.Option(help="Teacher to ask, as for `features`.")] = None,  # noqa: UP045
-    features: Annotated[Optional[str], typer.Option(help="A finished feature store.")] = None,  # noqa: UP045
+    teacher: Annotated[str | None, typer.Option(help="Teacher to ask, as for `features`.")] = None,
+    features: Annotated[str | None, typer.Option(help="A finished feature store.")] = None,
     student: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Preset (paper, small, tiny, demo), YAML file, or a finished student's folder."),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="Recipe (default, strong, paper, contrastive, demo ...), or a YAML file.")
     ] = "default",
     set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--set", help="Override a value of the recipe, for example balancer.tau=0.5."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     log: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="Send the curves to tensorboard, wandb, mlflow or trackio; may be repeated."),
     ] = None,
     devices: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(min=1, help="Devices of this machine, a process for each; under torchrun it says how many."),
     ] = None,
     pixel_cache: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder that keeps decoded images for later runs, mapped into memory."),
     ] = None,
     skip_bad: SkipBad = False,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,8 @@ from PIL import Image
 from distilvl.data.crops import Views
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.records import ImageSource, PairDataset
-from distilvl.data.unpaired import UnpairedDataset
+from distilvl.data.records import ImageSource, PairDataset, Record
+from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
 from distilvl.io.progress import progress
@@ -25,6 +25,20 @@ from distilvl.pictures import decode_image
 
 _BLOCK = 64
 _WORKERS = 2  # Pillow decodes outside Python's lock
+
+
+class HasImages(Protocol):
+    """Whatever has images: a dataset, paired or not, or files."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    def __len__(self) -> int:
+        """How many images."""
+
+    def __iter__(self) -> Iterator[Record | UnpairedImage]:
+        """Each with its `image`."""
 
 
 @dataclass
@@ -43,7 +57,7 @@ class Decoding:
         left_out: the others, by reason.
     """
 
-    dataset: PairDataset | UnpairedDataset
+    dataset: HasImages
     skip_bad: bool
     description: str
     at_least: int | None = None
