@@ -40,11 +40,11 @@ from distilvl.students import DualEncoder, build_student
 from distilvl.teachers import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.batch import StepInputs, resolve_precision
+from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import build_optimizer
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.sources import PairSource
+from distilvl.training.sources import PairSource, StepInputs
 from distilvl.training.trainer import Trainer
 
 WARMUP = 2

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.training.batch import StepInputs
-from distilvl.training.sources import EXTRA_IDS, AlternatingSource
+from distilvl.training.sources import EXTRA_IDS, AlternatingSource, StepInputs
 
 
 class _Numbers:

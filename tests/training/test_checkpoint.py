@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distilvl.errors import DistilvlError
-from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, unpack_state
+from distilvl.training.run_folder import load_tensors, pack_state, save_tensors, unpack_state
 
 
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 
 import distilvl
 from distilvl.errors import DistilvlError
-from distilvl.training.checkpoint import load_tensors
-from distilvl.training.run_folder import read_metrics
+from distilvl.training.run_folder import load_tensors, read_metrics
 
 HERE = Path(__file__).parent
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -90,7 +89,7 @@ def test_stopped_in_mid_epoch_two_processes_continue_bit_for_bit(given: dict[str
                 "training.captions_per_image=2", "objective.cd.queue=20", "training.log_every=1",
                 "training.head_start=regression"]  # fmt: skip
     with pytest.raises(DistilvlError, match="begun in 2 processes and cannot go on in 1 process"):
-        distilvl.train(**given, out=tmp_path / "stopped", overrides=settings, accelerator="cpu")  # type: ignore[arg-type]
+        distilvl.train(**given, out=tmp_path / "stopped", overrides=settings, device="cpu")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("start", ["torchrun", "--devices"])
@@ -102,7 +101,7 @@ def test_two_processes_end_with_the_score_of_one(given: dict[str, str], tmp_path
     overrides = ["training.batch_size=7", "training.precision=fp32", "training.epochs=2", "training.accumulate=2",
                  "training.captions_per_image=2", "training.log_every=1", "optimizer.lr=1.0e-3",
                  "training.head_start=regression"]  # fmt: skip
-    distilvl.train(**given, out=tmp_path / "one", overrides=overrides, accelerator="cpu")  # type: ignore[arg-type]
+    distilvl.train(**given, out=tmp_path / "one", overrides=overrides, device="cpu")  # type: ignore[arg-type]
     options = [word for key, value in given.items() for word in (f"--{key}", value)]
     options += [word for item in overrides for word in ("--set", item)]
     command = ["-m", "distilvl", "train", *options, "--out", str(tmp_path / "two"), "--device", "cpu", "--json"]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distilvl.training.ridge import ridge_regression
+from distilvl.training.optimizer import ridge_regression
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 99))

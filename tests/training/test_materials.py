@@ -14,8 +14,8 @@ from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.batch import Rows
 from distilvl.training.materials import SharedInputs
+from distilvl.training.student import Embeddings
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 
@@ -117,7 +117,7 @@ def test_the_same_weights_used_in_another_way_are_asked_again(
 ) -> None:
     shared = SharedInputs()
 
-    def pooled(*overrides: str) -> Rows:
+    def pooled(*overrides: str) -> Embeddings:
         torch.manual_seed(0)
         config = load_config("paper", student=str(student_yaml), overrides=overrides)
         encoder = DualEncoder(build_student(config.student, 6, ["grey number"]))

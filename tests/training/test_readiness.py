@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.training.student import require_same_data
+from distilvl.training.trainer import require_same_data
 
 
 def test_changed_data_are_named() -> None:

@@ -13,8 +13,8 @@ from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
-from distilvl.training import teacher_features
-from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
+from distilvl.training import materials
+from distilvl.training.materials import TeacherFeatures, lookup_teacher
 
 
 class _Bytes:
@@ -52,7 +52,7 @@ def _lookup(store: FeatureStore, *, normalized: bool = True, folder: Path | None
 def test_rows_are_the_stored_ones_in_the_asked_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool
 ) -> None:
-    monkeypatch.setattr(teacher_features, "_BLOCK", 3)
+    monkeypatch.setattr(materials, "_BLOCK", 3)
     store = _store(tmp_path / "store")
     found = _lookup(store, folder=tmp_path / "cache" if mapped else None)
     assert not mapped or not list((tmp_path / "cache").iterdir())
@@ -89,7 +89,7 @@ def test_a_caption_without_features_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_read_are_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_features, "_BLOCK", 3)
+    monkeypatch.setattr(materials, "_BLOCK", 3)
     _store(tmp_path / "one")
     _store(tmp_path / "other", sign=-1)
     with pytest.raises(DistilvlError, match="image 'a' cancel out"):

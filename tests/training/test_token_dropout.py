@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from distilvl.training.batch import drop_tokens
+from distilvl.training.trainer import drop_tokens
 
 
 def test_hides_the_stated_share_but_never_the_first_token_nor_padding() -> None:

@@ -28,10 +28,8 @@ from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.build import build_student
 from distilvl.students.storage import load_basis, route
-from distilvl.training.batch import StepInputs
-from distilvl.training.checkpoint import load_tensors
-from distilvl.training.run_folder import read_metrics
-from distilvl.training.sources import PairSource
+from distilvl.training.run_folder import load_tensors, read_metrics
+from distilvl.training.sources import PairSource, StepInputs
 from distilvl.training.trainer import Trainer
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
@@ -77,7 +75,7 @@ def _train(
 ) -> None:
     distilvl.train(
         data=pictures, teacher=teacher, student=student, out=out, recipe=recipe, overrides=[*QUICK, *overrides],
-        accelerator="cpu",
+        device="cpu",
     )  # fmt: skip
 
 
@@ -214,7 +212,7 @@ def test_a_finished_run_whose_data_changed_says_so(
 
 def test_the_saved_config_runs_the_run_again(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
     _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1")
-    distilvl.train(recipe=str(tmp_path / "first" / "config.yaml"), out=tmp_path / "second", accelerator="cpu")
+    distilvl.train(recipe=str(tmp_path / "first" / "config.yaml"), out=tmp_path / "second", device="cpu")
     for name in ("text", "image"):
         path = f"{name}_0_Transformer/model.safetensors"
         first, second = ((tmp_path / run / "student" / path).read_bytes() for run in ("first", "second"))
@@ -256,7 +254,7 @@ def test_bad_images_stop_the_run_or_are_left_out(
         _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
     distilvl.train(
         data=pictures, teacher=teacher, student=student_yaml, out=tmp_path / "run", skip_bad=True,
-        overrides=[*QUICK, "training.epochs=1"], accelerator="cpu",
+        overrides=[*QUICK, "training.epochs=1"], device="cpu",
     )  # fmt: skip
     result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert result["skipped_images"] == 1

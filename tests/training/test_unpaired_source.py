@@ -16,11 +16,9 @@ from distilvl.data import UnpairedDataset, load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import Ids, TokenRows
-from distilvl.training.batch import StepInputs
-from distilvl.training.materials import Materials
+from distilvl.training.materials import Materials, StoredFeatures, TeacherFeatures
 from distilvl.training.run_folder import read_metrics
-from distilvl.training.sources import UnpairedSource
-from distilvl.training.teacher_features import TeacherFeatures, TeacherRows
+from distilvl.training.sources import StepInputs, UnpairedSource
 from distilvl.training.trainer import Trainer
 
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]
@@ -67,7 +65,7 @@ def _rows(batches: list[StepInputs]) -> tuple[list[int], list[int]]:
 def test_each_row_comes_with_its_own_pixels_tokens_and_teacher_rows() -> None:
     """Teacher rows are of value r, too."""
     images, texts = (np.full((rows, 5), np.arange(rows)[:, None], np.float16) for rows in (13, 30))
-    teacher = TeacherFeatures(TeacherRows(images), TeacherRows(texts))
+    teacher = TeacherFeatures(StoredFeatures(images), StoredFeatures(texts))
     for batch in _source(13, 30, texts_an_image=2, teacher=teacher).epoch(0):
         assert batch.image_of is None
         assert (len(batch.ids), len(batch.text_ids)) == (4, 8)
@@ -150,7 +148,7 @@ def val(tmp_path: Path) -> Path:
 def _train(data: str, val: Path | None, teacher: str, student: Path, out: Path, *overrides: str) -> None:
     distilvl.train(
         data=data, val_data=val, teacher=teacher, student=student, out=out, recipe="default",
-        overrides=[*QUICK, "objective.cd.queue=20", *overrides], accelerator="cpu",
+        overrides=[*QUICK, "objective.cd.queue=20", *overrides], device="cpu",
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def _train(pictures: Path, student: Path, out: Path, *overrides: str) -> dict[str, Any]:
     overrides = ("training.batch_size=8", "training.epochs=3", *overrides)
-    distilvl.train(data=pictures, teacher="demo", student=student, out=out, overrides=overrides, accelerator="cpu")
+    distilvl.train(data=pictures, teacher="demo", student=student, out=out, overrides=overrides, device="cpu")
     result: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
     return result
 

@@ -1,8 +1,8 @@
 """One run in several processes, a device each: who encodes which rows, and what all of them must have in common.
 
-Every process draws the same batches and encodes its share of the rows. The features are gathered, so that each holds
+Every process draws the same batches and encodes its share of the rows. The embeddings are gathered, so that each holds
 those of the whole batch, and from there on all compute the same: losses, balancer, queues and the gradients of the
-features. See `accumulation` for the way back into the student.
+embeddings. `gradcache` has the way back into the student.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from distilvl.io.progress import silence
 Precision = Literal["bf16-mixed", "32-true"]
 Result = TypeVar("Result")
 
-PATIENCE = timedelta(days=7)
+LONGEST_WAIT = timedelta(days=7)
 """How long processes wait for each other: a teacher may answer for days. A process that ends ends the others at once,
 through the launcher."""
 
@@ -87,7 +87,7 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
             return Fabric(accelerator=accelerator, devices=1, precision=precision)
         # It reports each step of the start.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        strategy = DDPStrategy(timeout=PATIENCE, **_KEEP_BUFFERS)
+        strategy = DDPStrategy(timeout=LONGEST_WAIT, **_KEEP_BUFFERS)
         nodes = processes // local
         fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, strategy=strategy, precision=precision)
         fabric.launch()
@@ -100,6 +100,21 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
         silence()
         logging.getLogger("distilvl").setLevel(logging.ERROR)
     return fabric
+
+
+def resolve_precision(wanted: str, accelerator: str = "auto") -> Precision:
+    """Fabric's name for `auto`, `bf16` or `fp32`; `auto` takes bf16 where the device multiplies it natively."""
+    if wanted == "auto":
+        wanted = "bf16" if _has_bf16(accelerator) else "fp32"
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
+
+
+def _has_bf16(accelerator: str) -> bool:
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Older releases of torch do not tell what the processor can do; they get fp32.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _launched() -> tuple[int | None, int | None]:
@@ -146,6 +161,13 @@ def _gather(own: Tensor, processes: int) -> list[Tensor]:
     return found
 
 
+def gather_objects(own: Any) -> list[Any]:
+    """`own` of every process, in order."""
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, own)
+    return found
+
+
 def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
     """`prepare()` in process 0, and in the others when it is done there and what it wrote can be read.
 
@@ -153,7 +175,7 @@ def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
     """
     if fabric.world_size == 1:
         return prepare()
-    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
     failed = torch.ones((), dtype=torch.int64)
     try:
         if fabric.global_rank > 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, distributed
+from torch import Tensor
 
 from distilvl.config import TrainingConfig
 from distilvl.data.crops import Views
@@ -23,20 +23,20 @@ from distilvl.features.shards import Modality
 from distilvl.io.hashes import image_key, text_key
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
 from distilvl.students.storage import route
-from distilvl.training.batch import StepInputs, over_rows, over_texts
-from distilvl.training.distributed import Share, share_of
-from distilvl.training.sources import BatchSource
+from distilvl.training.distributed import Share, gather_objects, share_of
+from distilvl.training.materials import StoredFeatures, TeacherFeatures, read_features
+from distilvl.training.sources import BatchSource, StepInputs
 from distilvl.training.stream_workers import (
+    BadRecord,
     BatchDecoder,
     DecodedBatch,
-    Passed,
-    PassedOnce,
+    LeftOutOnce,
     decoded_batches,
     drawn_captions,
     require_enough,
     worker_processes,
 )
-from distilvl.training.teacher_features import TeacherFeatures, TeacherRows, stored_rows
+from distilvl.training.student import encode_images_of, encode_texts_of
 
 
 def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
@@ -75,13 +75,6 @@ def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) 
         names=_flat(names),
         skipped=batch.skipped,
     )
-
-
-def gather_objects(own: Any) -> list[Any]:
-    """`own` of every process, in order."""
-    found: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, own)
-    return found
 
 
 def _flat(parts: list[list[Any]]) -> list[Any]:
@@ -136,25 +129,25 @@ class StreamSource(BatchSource):
         at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
         self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, views, at_least)
         self._basis: Tensor | None = None
-        self._passed = PassedOnce()
+        self._bad = LeftOutOnce()
 
     @property
     def skipped(self) -> int:
         """How many different records were left out, in all epochs so far."""
-        return len(self._passed.left_out)
+        return len(self._bad.left_out)
 
     @property
     def left_out(self) -> LeftOut:
         """These by reason, and what was left out when the shards were counted."""
-        return self._split.left_out | self._passed.left_out
+        return self._split.left_out | self._bad.left_out
 
     def state(self) -> dict[str, Tensor]:
         """What was left out so far."""
-        return self._passed.state()
+        return self._bad.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        self._passed.restore(state)
+        self._bad.restore(state)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -175,7 +168,7 @@ class StreamSource(BatchSource):
                 count += len(kept.skipped)
                 for one in kept.skipped:
                     first = first or one.text
-                    self._passed.add(one)
+                    self._bad.add(one)
                 yield self._inputs(join(kept, self._share, gather_objects))
         finally:
             # Whoever stops in mid epoch, or after the last batch without asking for one more, is told as well.
@@ -236,7 +229,7 @@ class StreamSource(BatchSource):
         lacking = {*self._store.missing("image", images), *self._store.missing("text", texts)}
         rows = [row for row in range(len(images)) if row not in lacking][:size]
         images, texts = [images[row] for row in rows], [texts[row] for row in rows]
-        known = (self._rows("image", images), self._rows("text", texts))
+        known = (self._features("image", images), self._features("text", texts))
         return TeacherFeatures(*known), image_ids(images)
 
     def _with_features(self, batch: DecodedBatch) -> DecodedBatch:
@@ -249,7 +242,7 @@ class StreamSource(BatchSource):
         if not lacking:
             return batch
         problems = [
-            Passed(
+            BadRecord(
                 NO_FEATURES,
                 batch.names[row],
                 f"{batch.names[row]}: the store {self._store.path} lacks its {'image' if row in images else 'caption'}",
@@ -271,9 +264,9 @@ class StreamSource(BatchSource):
         image_of = torch.tensor(batch.image_of, device=device)
         images, mask = batch.pixels, None
         if "image" in encoder.frozen:
-            images = torch.from_numpy(over_rows(self._fabric, encoder.pool_images, batch.pixels.numpy()))
+            images = torch.from_numpy(encode_images_of(self._fabric, encoder.pool_images, batch.pixels.numpy()))
         if "text" in encoder.frozen:
-            texts = torch.from_numpy(over_texts(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
+            texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
         with_teacher = self._store is not None
@@ -284,13 +277,13 @@ class StreamSource(BatchSource):
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=self._rows("image", batch.seen_keys).on(device, _ALL) if with_teacher else None,
-            u_text=self._rows("text", batch.text_keys).on(device, _ALL) if with_teacher else None,
+            u_image=self._features("image", batch.seen_keys).on(device, _ALL) if with_teacher else None,
+            u_text=self._features("text", batch.text_keys).on(device, _ALL) if with_teacher else None,
         )
 
-    def _rows(self, modality: Modality, keys: list[bytes]) -> TeacherRows:
+    def _features(self, modality: Modality, keys: list[bytes]) -> StoredFeatures:
         assert self._store is not None
-        return TeacherRows(stored_rows(self._store, modality, keys, self._encoder.normalized), self._basis)
+        return StoredFeatures(read_features(self._store, modality, keys, self._encoder.normalized), self._basis)
 
 
 def _add_to(store: FeatureStore) -> str:
@@ -302,7 +295,7 @@ def image_ids(keys: list[bytes]) -> Tensor:
     return torch.tensor([int.from_bytes(key[:8], "big") >> 2 for key in keys], dtype=torch.int64)
 
 
-def _without(batch: DecodedBatch, lacking: set[int], problems: list[Passed]) -> DecodedBatch:
+def _without(batch: DecodedBatch, lacking: set[int], problems: list[BadRecord]) -> DecodedBatch:
     images = [row for row in range(len(batch.names)) if row not in lacking]
     texts = [row for row, image in enumerate(batch.image_of) if image not in lacking]
     place = {row: k for k, row in enumerate(images)}
