@@ -37,20 +37,13 @@ through the launcher."""
 
 # Buffers of a student are constants, so there is nothing to broadcast in each step. Older releases of torch have
 # another name for it.
-_NAMES = inspect.signature(DistributedDataParallel).parameters
-_KEEP_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
-}
+_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False}
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a batch one of several processes encodes.
-
-    Attributes:
-        rank: of the process, from 0.
-        processes: N, how many there are.
-    """
+    """Which rows of a batch one of several processes encodes: its number from 0, and how many there are."""
 
     rank: int = 0
     processes: int = 1
@@ -63,13 +56,8 @@ class Share:
 def start_fabric(accelerator: str, precision: Precision, devices: int | None = None) -> Fabric:
     """Fabric for this process, once all processes of the run have found each other.
 
-    Under `torchrun` or `fabric run` the processes are there already; otherwise this starts `devices - 1` more, which
-    run the same script. Only the first process reports progress.
-
-    Args:
-        accelerator: `auto`, `cpu`, `cuda` or `mps`.
-        precision: Fabric's name of it.
-        devices: of this machine; none takes as many as the launcher started processes, 1 without a launcher.
+    Under `torchrun` or `fabric run` the processes are there already, and `devices` is not needed; otherwise this starts
+    `devices - 1` more, which run the same script. Only the first process reports progress.
 
     Raises:
         DistilvlError: not the number that the launcher started, no such device, or more devices than there are.
@@ -135,11 +123,7 @@ def share_of(fabric: Fabric) -> Share:
 
 
 def gather_rows(fabric: Fabric, own: Tensor, total: int) -> Tensor:
-    """All `total` rows of a batch (total, D), in order and without a graph, from the rows of each process's `Share`.
-
-    Raises:
-        DistilvlError: `own` has another number of rows than the share, so the source gave no share.
-    """
+    """All `total` rows of a batch (total, D), in order and without a graph, from the rows of each process's `Share`."""
     share = share_of(fabric)
     if share.processes == 1:
         return own
@@ -204,11 +188,7 @@ def leave() -> None:
 
 
 def require_agreement(fabric: Fabric, **facts: str) -> None:
-    """That all processes start from the same: each fact, by what it is about, is compared with process 0's.
-
-    Raises:
-        DistilvlError: in a process that differs.
-    """
+    """That all processes start from the same: `DistilvlError` in one of which a fact differs from process 0's."""
     first = fabric.broadcast(facts)
     for name, fact in facts.items():
         if first[name] != fact:
@@ -225,11 +205,7 @@ def seed_process(fabric: Fabric, seed: int) -> None:
 
 
 def require_same_number(stored: int, fabric: Fabric) -> None:
-    """That a checkpoint of `stored` processes is continued by as many: each has its own random state.
-
-    Raises:
-        DistilvlError: another number.
-    """
+    """That a checkpoint of `stored` processes is continued by as many, since each has its own random state."""
     if stored != fabric.world_size:
         raise DistilvlError(
             f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}.",

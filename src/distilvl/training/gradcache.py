@@ -39,12 +39,8 @@ class ChunkedEncoder:
     """Encodes this process's share of a batch, and takes the losses' gradients back to the student's weights.
 
     With one chunk the student runs once, graph and all. With more it runs twice, with the same dropout both times.
-    Chunks cut images and texts separately; the losses alone know which belong together.
-
-    Args:
-        fabric: device, precision and processes.
-        model: the student as `fabric.setup` returned it.
-        chunks: K >= 1; fewer when the share has fewer images or texts.
+    Chunks cut images and texts separately; the losses alone know which belong together. There are fewer than `chunks`
+    when the share has fewer images or texts. `model` is the student as `fabric.setup` returned it.
     """
 
     def __init__(self, fabric: Fabric, model: _FabricModule, chunks: int = 1) -> None:
@@ -55,12 +51,9 @@ class ChunkedEncoder:
     def encode(
         self, images: Tensor, texts: Tensor, attention_mask: Tensor | None, total: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """z^v (B, D) and z^t (N, D) of the whole batch, leaves of a new graph.
+        """z^v (B, D) and z^t (N, D) of the whole batch, leaves of a new graph, from this process's share of it.
 
-        Args:
-            images: this process's share of the B images, as the student takes them.
-            texts, attention_mask: its share of the N texts.
-            total: B and N.
+        `total` is B and N.
         """
         self._parts = self._cut(images, texts, attention_mask)
         encoded = [self._first(part) for part in self._parts]

@@ -32,11 +32,7 @@ GIVEN = "object:"
 
 
 class Inputs:
-    """Datasets and teachers by name, each read once; objects that a program gave have names, too.
-
-    Args:
-        skip_bad: leave bad images out instead of stopping.
-    """
+    """Datasets and teachers by name, each read once; objects that a program gave have names, too."""
 
     def __init__(self, skip_bad: bool = False) -> None:
         self.skip_bad = skip_bad
@@ -45,11 +41,7 @@ class Inputs:
         self._teachers: dict[str, Teacher] = {}
 
     def name_data(self, data: object, argument: str) -> str | None:
-        """The name for a run's config of what `train` was given as `argument`; a dataset is kept under it.
-
-        Raises:
-            DistilvlError: neither a name nor a dataset, or another dataset of a name that is taken.
-        """
+        """The name for a run's config of what `train` was given as `argument`; a dataset is kept under it."""
         if data is None or isinstance(data, str | Path):
             return None if data is None else str(data)
         if not isinstance(data, PairDataset | UnpairedDataset):
@@ -63,11 +55,7 @@ class Inputs:
         return name
 
     def name_teacher(self, teacher: object) -> tuple[str | None, str | None]:
-        """The names for a run's config, as `teacher` and as `features`, of what `train` was given as a teacher.
-
-        Raises:
-            DistilvlError: neither a name, nor a store, nor a teacher.
-        """
+        """The names for a run's config, as `teacher` and as `features`, of what `train` was given as a teacher."""
         if teacher is None or isinstance(teacher, str | Path):
             return (None if teacher is None else str(teacher)), None
         if isinstance(teacher, FeatureStore):
@@ -93,11 +81,7 @@ class Inputs:
         return isinstance(self._datasets.get(source), UnpairedDataset) or is_unpaired(source)
 
     def split(self, source: str, name: str) -> Items:
-        """One split of it; data without pairs is its own `train`, and has no other.
-
-        Raises:
-            DistilvlError: an empty split, or one to be scored on without pairs.
-        """
+        """One split of it, not empty; data without pairs is its own `train`, and has no other."""
         if (source, name) not in self._splits:
             data = self.dataset(source)
             if isinstance(data, PairDataset):
@@ -109,11 +93,7 @@ class Inputs:
         return self._splits[source, name]
 
     def check(self, config: Config) -> None:
-        """That `config` names data, a teacher where its losses need one, and pairs to be scored on.
-
-        Raises:
-            DistilvlError: it does not.
-        """
+        """That `config` names data, a teacher where its losses need one, and pairs to be scored on."""
         inputs = config.inputs
         if inputs.data is None:
             raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")

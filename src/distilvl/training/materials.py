@@ -113,8 +113,7 @@ def lookup_teacher(
     With `views`, of these crops of each image, the whole one first. They lie in a file without a name in `folder`, or
     in memory. If `normalized`, the features of a store that kept their lengths are L2-normalised (eq. 1-2).
 
-    Raises:
-        DistilvlError: an item that the store lacks, features that cannot be read, or no room in `folder`.
+    Raises `DistilvlError` for an item that the store lacks, features that cannot be read, or a `folder` without space.
     """
     captions, names = dataset.captions, [entry.image.name for entry in dataset]
     if views is not None:
@@ -232,10 +231,8 @@ class Materials:
 class SharedInputs(Inputs):
     """Datasets, pixels and teacher features for all runs of one process: each is read once, however many runs use it.
 
-    Args:
-        skip_bad: leave bad images out instead of stopping.
-        pixel_cache: a folder that keeps decoded images for later processes; without it they are decoded anew in each,
-            and kept in memory, as the teacher's features are. With it both are mapped from files there.
+    With `pixel_cache`, a folder, decoded images are kept there for later processes, and pixels and teacher features are
+    mapped from files there; without it each process decodes anew, and both are in memory.
     """
 
     def __init__(self, skip_bad: bool = False, pixel_cache: str | Path | None = None) -> None:

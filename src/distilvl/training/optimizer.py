@@ -77,11 +77,8 @@ def average_of(encoder: nn.Module, decay: float) -> AveragedModel:
 
         mean <- d mean + (1 - d) weights        with d = min(decay, (1 + n) / (10 + n)) after n updates
 
-    The smaller d of the first steps lets the mean forget the untrained weights. Buffers are copied.
-
-    Args:
-        encoder: the module that learns.
-        decay: in (0, 1); the mean reaches back about 1 / (1 - decay) steps.
+    The smaller d of the first steps lets the mean forget the untrained weights. The mean reaches back about
+    1 / (1 - decay) steps. Buffers are copied.
     """
     return AveragedModel(encoder, multi_avg_fn=_towards(decay))
 
@@ -111,10 +108,7 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
     layer each and their targets are stored, so the fit has a closed form: one forward pass over a sample, no backward
     pass. See docs/design/head-start.md.
 
-    Args:
-        encoder: the student, with linear heads.
-        source: its batches; those with which the first epoch begins are taken.
-        fabric: where the towers compute; of several processes each encodes its share.
+    The sample is what the first epoch begins with; of several processes each encodes its share.
 
     Raises:
         DistilvlError: the batches have no teacher features, or those of another dimension than the student's.
@@ -163,14 +157,10 @@ def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[T
 
 
 def ridge_regression(rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """W (D, p) and b (D,) that minimise mean |x W^T + b - u|^2 + l |W|^2, in float64.
+    """W (D, p) and b (D,) that minimise mean |x W^T + b - u|^2 + l |W|^2, in float64, for x (n, p) and u (n, D).
 
     l is the one of a few multiples of the rows' mean variance whose predictions have the largest mean cosine with the
     targets on every fourth row, when fitted on the others; the answer is then fitted on all.
-
-    Args:
-        rows: x, (n, p).
-        targets: u, (n, D).
     """
     x, u = rows.double(), targets.double()
     held_out = torch.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1

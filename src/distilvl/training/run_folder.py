@@ -7,7 +7,6 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -33,11 +32,25 @@ Line = dict[str, Any]
 """`step` and `epoch`, and either a training step's readings or `val`, a validation's score."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Paths inside one run's folder; opening it makes it, or checks that it belongs to the same run."""
+    """Paths inside one run's folder; opening it makes it, or checks that it belongs to the same run.
 
-    path: Path
+    Attributes:
+        config: the resolved configuration.
+        environment: versions, processor and device.
+        metrics: one JSON object a line.
+        last: a checkpoint, everything that a resume needs.
+        best: weights of the epoch with the highest validation RSUM.
+        student: the finished student, a SentenceTransformer folder.
+        result: scores and time of the finished run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.environment = path / "config.yaml", path / "environment.json"
+        self.metrics, self.result, self.student = path / "metrics.jsonl", path / "result.json", path / "student"
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
 
     @classmethod
     def open(cls, path: Path, config: Config) -> RunFolder:
@@ -60,41 +73,6 @@ class RunFolder:
                 f"cannot write run folder {path}: {error.strerror}.", "Choose another --out."
             ) from error
         return run
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, processor and device."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def last(self) -> Path:
-        """Everything that a resume needs."""
-        return self.path / "checkpoints" / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """Weights of the epoch with the highest validation RSUM."""
-        return self.path / "checkpoints" / "best.safetensors"
-
-    @property
-    def student(self) -> Path:
-        """The finished student, a SentenceTransformer folder."""
-        return self.path / "student"
-
-    @property
-    def result(self) -> Path:
-        """Scores and time of the finished run."""
-        return self.path / "result.json"
 
     def _check_same(self, config: Config) -> None:
         # Through the model, so that keys which a newer version added have their defaults on both sides.
@@ -141,10 +119,7 @@ class Listener(Protocol):
 class MetricsLog:
     """Appends to `path`; lines of steps after `resume_step` are dropped first, since they will come again.
 
-    Args:
-        path: the JSONL file; made if absent.
-        resume_step: steps that the run has behind it.
-        listeners: told of all lines while the log is entered as a context.
+    `listeners` are told of all lines while the log is entered as a context.
     """
 
     def __init__(self, path: Path, resume_step: int, listeners: Sequence[Listener] = ()) -> None:

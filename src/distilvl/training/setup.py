@@ -37,14 +37,11 @@ class Setup:
     """All that a `Trainer` needs, and what is said of it afterwards.
 
     Attributes:
-        store: the teacher's features, where there is a teacher.
-        model: the student.
-        encoder: the same for training.
+        store: the teacher features, where there is a teacher.
+        model, encoder: the student, and the same for training.
         objective: losses and filled queues.
-        train: the training split in memory, or its stream.
-        extra: what is learnt beside it, likewise, if anything.
-        source: batches of both.
-        val: the validation split.
+        train, extra: the training split in memory, or its stream; what is learnt beside it, likewise, if anything.
+        source, val: batches of both, and the validation split.
         basis: axes that the teacher features were turned to (D, D), for a student of several widths or one that goes
             on from such a student.
         fingerprints: of the data that is learnt from.

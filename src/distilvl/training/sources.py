@@ -95,15 +95,7 @@ _TEXTS, _VIEWS = 1, 2
 
 
 class _MemorySource(BatchSource):
-    """Puts rows of `train` on the device.
-
-    Args:
-        train: the training split, made ready.
-        encoder: the student that will read the batches; it pads its token ids.
-        config: batch size, texts an image, seed and sampling.
-        device: where the batches go.
-        share: which rows of a batch this process encodes.
-    """
+    """Puts rows of `train` on the device, padded by `encoder`; images and texts of the process's `share` alone."""
 
     def __init__(
         self,

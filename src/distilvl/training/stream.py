@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -38,50 +39,6 @@ from distilvl.training.stream_workers import (
 )
 from distilvl.training.student import encode_images_of, encode_texts_of
 
-
-def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
-    """The whole batch, with the pixels of this process's share of it, from the parts of all processes.
-
-    Args:
-        batch: the part of this process.
-        share: of this process.
-        gather: the parts of all processes, in order, from that of each.
-
-    Raises:
-        DistilvlError: records were left out, so that the parts are not the shares of what is left.
-    """
-    if share.processes == 1:
-        return batch
-    parts = gather([*batch[1:]])
-    tokens, image_of, image_keys, text_keys, seen_keys, names, skipped = (
-        list(column) for column in zip(*parts, strict=True)
-    )
-    starts = [sum(map(len, names[:part])) for part in range(share.processes)]
-    total = sum(map(len, names))
-    own = share.rows(total)
-    if (own.start, own.stop - own.start) != (starts[share.rank], len(batch.names)):
-        left_out = [problem for some in skipped for problem in some]
-        raise DistilvlError(
-            f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
-            "Take the bad records out of the shards, or train in one process.",
-        )
-    return DecodedBatch(
-        pixels=batch.pixels,
-        tokens=_flat(tokens),
-        image_of=[start + place for start, some in zip(starts, image_of, strict=True) for place in some],
-        image_keys=_flat(image_keys),
-        text_keys=_flat(text_keys),
-        seen_keys=_flat(seen_keys),
-        names=_flat(names),
-        skipped=batch.skipped,
-    )
-
-
-def _flat(parts: list[list[Any]]) -> list[Any]:
-    return [one for part in parts for one in part]
-
-
-_ALL = slice(None)
 _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
 
@@ -94,11 +51,9 @@ class StreamSource(BatchSource):
 
     Args:
         split: of a WebDataset.
-        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers are asked.
-        config: batch size, captions an image and seed.
-        store: where the teacher's features are; none without a teacher.
-        views: of which the student sees one of each image, drawn anew each epoch; none for whole images.
-        fabric: device and precision.
+        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers encode.
+        config, store, fabric: batch size, captions an image and seed; teacher features, if any; device and precision.
+        views: crops of which the student sees one of each image, drawn anew each epoch; none for whole images.
         workers: how many processes at most decode, 0 for this one; a number that the cores suggest if not given. It
             makes no difference to the batches.
 
@@ -142,7 +97,7 @@ class StreamSource(BatchSource):
         return self._split.left_out | self._bad.left_out
 
     def state(self) -> dict[str, Tensor]:
-        """What was left out so far."""
+        """As `BatchSource.state`: what was left out so far."""
         return self._bad.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -177,7 +132,7 @@ class StreamSource(BatchSource):
 
     @property
     def teacher(self) -> TeacherFeatures | None:
-        """A sample of the teacher's rows, where known, from which its principal axes can be found.
+        """A sample of the teacher features, where known, from which their principal axes can be found.
 
         Raises:
             DistilvlError: the store has none of the sampled records.
@@ -193,7 +148,7 @@ class StreamSource(BatchSource):
         return known[0]
 
     def turned(self, basis: Tensor) -> StreamSource:
-        """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
+        """The same with the teacher features in other axes, `basis` (D, D) orthogonal."""
         other = copy(self)
         other._basis = basis
         return other
@@ -205,7 +160,7 @@ class StreamSource(BatchSource):
         return hashlib.sha256(str(facts).encode()).hexdigest()
 
     def sample(self, size: int) -> tuple[TeacherFeatures, Tensor] | None:
-        """Teacher rows of `size` records that are spread over the shards, or of all, and the images' ids, (n,).
+        """Teacher features of `size` records spread over the shards, or of all, and the images' ids, (n,).
 
         Of one caption of each record, and always the same ones; none without a teacher. Nothing is decoded. The order
         is that of an epoch after the last.
@@ -250,16 +205,13 @@ class StreamSource(BatchSource):
             for row in lacking
         ]
         if not self._split.skip_bad:
-            raise DistilvlError(
-                f"{problems[0].text} ({len(problems)} such in this batch).",
-                _add_to(self._store),
-            )
+            raise DistilvlError(f"{problems[0].text} ({len(problems)} such in this batch).", _add_to(self._store))
         require_enough(len(batch.names) - len(lacking), problems)
         return _without(batch, set(lacking), problems)
 
     def _inputs(self, batch: DecodedBatch) -> StepInputs:
-        device, encoder, share = self._fabric.device, self._encoder, self._share
-        own = batch.tokens[share.rows(len(batch.tokens))]
+        device, encoder = self._fabric.device, self._encoder
+        own = batch.tokens[self._share.rows(len(batch.tokens))]
         ids = image_ids(batch.image_keys).to(device)
         image_of = torch.tensor(batch.image_of, device=device)
         images, mask = batch.pixels, None
@@ -269,7 +221,7 @@ class StreamSource(BatchSource):
             texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
-        with_teacher = self._store is not None
+        known = self._store is not None
         return StepInputs(
             images=images.to(device),
             texts=texts.to(device),
@@ -277,13 +229,37 @@ class StreamSource(BatchSource):
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=self._features("image", batch.seen_keys).on(device, _ALL) if with_teacher else None,
-            u_text=self._features("text", batch.text_keys).on(device, _ALL) if with_teacher else None,
+            u_image=self._features("image", batch.seen_keys).on(device, slice(None)) if known else None,
+            u_text=self._features("text", batch.text_keys).on(device, slice(None)) if known else None,
         )
 
     def _features(self, modality: Modality, keys: list[bytes]) -> StoredFeatures:
         assert self._store is not None
         return StoredFeatures(read_features(self._store, modality, keys, self._encoder.normalized), self._basis)
+
+
+def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
+    """The whole batch, with the pixels of this process's share of it, from the parts that `gather` gets of each.
+
+    Raises:
+        DistilvlError: records were left out, so that the parts are not the shares of what is left.
+    """
+    if share.processes == 1:
+        return batch
+    parts = gather([*batch[1:]])
+    tokens, image_of, image_keys, text_keys, seen_keys, names, skipped = map(list, zip(*parts, strict=True))
+    starts = [sum(map(len, names[:part])) for part in range(share.processes)]
+    total = sum(map(len, names))
+    own = share.rows(total)
+    if (own.start, own.stop - own.start) != (starts[share.rank], len(batch.names)):
+        left_out = [problem for some in skipped for problem in some]
+        raise DistilvlError(
+            f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
+            "Take the bad records out of the shards, or train in one process.",
+        )
+    columns = (list(chain(*column)) for column in (image_keys, text_keys, seen_keys, names))
+    owners = [start + place for start, some in zip(starts, image_of, strict=True) for place in some]
+    return DecodedBatch(batch.pixels, list(chain(*tokens)), owners, *columns, batch.skipped)
 
 
 def _add_to(store: FeatureStore) -> str:
@@ -300,12 +276,12 @@ def _without(batch: DecodedBatch, lacking: set[int], problems: list[BadRecord]) 
     texts = [row for row, image in enumerate(batch.image_of) if image not in lacking]
     place = {row: k for k, row in enumerate(images)}
     return DecodedBatch(
-        pixels=batch.pixels[images],
-        tokens=[batch.tokens[row] for row in texts],
-        image_of=[place[batch.image_of[row]] for row in texts],
-        image_keys=[batch.image_keys[row] for row in images],
-        seen_keys=[batch.seen_keys[row] for row in images],
-        text_keys=[batch.text_keys[row] for row in texts],
-        names=[batch.names[row] for row in images],
-        skipped=[*batch.skipped, *problems],
+        batch.pixels[images],
+        [batch.tokens[row] for row in texts],
+        [place[batch.image_of[row]] for row in texts],
+        [batch.image_keys[row] for row in images],
+        [batch.text_keys[row] for row in texts],
+        [batch.seen_keys[row] for row in images],
+        [batch.names[row] for row in images],
+        [*batch.skipped, *problems],
     )

@@ -101,8 +101,7 @@ class BatchDecoder:
     """Turns samples into a `DecodedBatch`.
 
     Attributes:
-        encoder: its `resize` and `tokenize` are used.
-        seed: of the run.
+        encoder, seed: the student, whose `resize` and `tokenize` are used, and the run's seed.
         captions_a_step: different captions of each image that are drawn, or all that it has if those are fewer.
         skip_bad: leave bad records out instead of raising.
         views: crops of which one is drawn for each image; none for whole images.
@@ -117,11 +116,7 @@ class BatchDecoder:
     at_least: int | None = None
 
     def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
-        """The samples of one batch.
-
-        Raises:
-            DistilvlError: a bad record; with `skip_bad`, fewer than two good ones.
-        """
+        """The samples of one batch; `DistilvlError` at a bad record or, with `skip_bad`, fewer than two good ones."""
         draws = np.random.default_rng((self.seed, epoch, _DRAWS, batch)).random((len(samples), 2)).tolist()
         pixels, keys, seen, names, captions, skipped = [], [], [], [], [], []
         waiting: list[Image.Image] = []
@@ -151,14 +146,14 @@ class BatchDecoder:
             pixels.append(self.encoder.resize(waiting))
         texts = [caption for some in captions for caption in some]
         return DecodedBatch(
-            pixels=torch.from_numpy(np.concatenate(pixels)),
-            tokens=self.encoder.tokenize(texts),
-            image_of=[row for row, some in enumerate(captions) for _ in some],
-            image_keys=keys,
-            text_keys=[text_key(text) for text in texts],
-            seen_keys=seen,
-            names=names,
-            skipped=skipped,
+            torch.from_numpy(np.concatenate(pixels)),
+            self.encoder.tokenize(texts),
+            [row for row, some in enumerate(captions) for _ in some],
+            keys,
+            [text_key(text) for text in texts],
+            seen,
+            names,
+            skipped,
         )
 
 
@@ -200,8 +195,7 @@ def decoded_batches(
 ) -> Iterator[DecodedBatch]:
     """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one).
 
-    Raises:
-        DistilvlError: as `BatchDecoder.decode` and the reading of shards.
+    Raises as `BatchDecoder.decode` and the reading of shards.
     """
     # A tokenizer that has used threads cannot do so in a fork, and would say so in each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -28,16 +28,12 @@ _BATCH = 250
 
 
 def ready_student(config: Config, dim: int, captions: Collection[str], fabric: Fabric) -> DualEncoder:
-    """The student on `fabric`'s device, its towers frozen or not; the random numbers are those after building it.
+    """The student of D = `dim` on `fabric`'s device, its towers frozen or not; random numbers go on from there.
 
-    Args:
-        config: of the run.
-        dim: D.
-        captions: of all that is learnt from; without effect on a student whose tokenizer is given.
-        fabric: device, precision and processes.
+    `captions` are of all that is learnt from; without effect on a student whose tokenizer is given.
 
     Raises:
-        DistilvlError: a tower that cannot be loaded, or that cannot do what the run will ask of it.
+        DistilvlError: a tower that cannot be loaded, or that cannot do what the run will need of it.
     """
     seed_everything(config.training.seed, verbose=False)
     given = config.student.folder or config.student.text.model
@@ -58,11 +54,7 @@ def try_towers(config: Config, fabric: Fabric) -> None:
 
 
 def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> None:
-    """Have `encoder`, its towers frozen or not, train as `config` says in so many processes.
-
-    Raises:
-        DistilvlError: a tower that cannot.
-    """
+    """Have `encoder`, its towers frozen or not, train as `config` says in so many processes, if its towers can."""
     if config.batch_size < processes:
         raise DistilvlError(
             f"a batch of {config.batch_size} has no row for some of the {processes} processes.",

@@ -39,13 +39,7 @@ logger = logging.getLogger("distilvl")
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run.
-
-    Attributes:
-        name: the run folder's name.
-        folder: the run folder.
-        config: the resolved configuration, nested; JSON values only.
-    """
+    """What a tracker is told of a run: its folder, the folder's name, and the resolved configuration (JSON values)."""
 
     name: str
     folder: Path
@@ -61,11 +55,7 @@ class Tracker(Protocol):
     """One service that draws curves. Any exception it raises ends its part in the run, and nothing else."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """Open the run.
-
-        Args:
-            run: the run.
-            known: what `start` returned when this run began; the same curves are continued. None for a new run.
+        """Open the run, or continue it where `known` is what `start` returned when the run began.
 
         Returns:
             What the tracker needs in order to find the run again; kept in the run folder, so no secret.
@@ -99,12 +89,8 @@ class Tracking:
     """A listener of the metrics log that passes each line on to the trackers.
 
     `tracking.json` in the run folder keeps under which name each tracker knows the run. A tracker that knows it is not
-    sent again what it was sent before; one that does not is sent what the run has behind it first.
-
-    Args:
-        trackers: by name, not started.
-        folder: the run folder.
-        config: resolved.
+    sent again what it was sent before; one that does not is sent what the run has behind it first. `trackers` are by
+    name, not started.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], folder: Path, config: Config) -> None:
@@ -216,11 +202,10 @@ def _load(name: str) -> Tracker:
     return TRACKERS[name]()
 
 
-class TensorBoardTracker:
+class _TensorBoard:
     """Writes `RUN/tensorboard/`; a run that resumes adds a file there, which is read as one with the first."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """As `Tracker.start`; returns the folder's name."""
         from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
         self._logger = TensorBoardLogger(run.folder, name="", version=FOLDER, default_hp_metric=False)
@@ -230,23 +215,20 @@ class TensorBoardTracker:
         return FOLDER
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """As `Tracker.log`; flushed, so that a killed run keeps its last point."""
         self._logger.log_metrics(scalars, step)
-        self._logger.save()
+        self._logger.save()  # so that a killed run keeps its last point
 
     def finish(self, failed: bool) -> None:
-        """As `Tracker.finish`; TensorBoard has no failed runs."""
         self._logger.finalize("failed" if failed else "success")
 
 
-class WandbTracker:
-    """One run of W&B for each run folder, continued by its id."""
+class _Wandb:
+    """One run of W&B for each run folder, continued by its id.
+
+    Only the configuration and the curves are sent: neither what the process prints, nor its command line.
+    """
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """As `Tracker.start`; returns the id of the run.
-
-        Only the configuration and the curves are sent: neither what the process prints, nor its command line.
-        """
         import wandb
 
         settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
@@ -263,19 +245,16 @@ class WandbTracker:
         return str(self._run.id)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """As `Tracker.log`."""
         self._run.log(dict(scalars), step=step)
 
     def finish(self, failed: bool) -> None:
-        """As `Tracker.finish`."""
         self._run.finish(exit_code=int(failed))
 
 
-class MlflowTracker:
+class _Mlflow:
     """One run of MLflow for each run folder, continued by its id. The library's active run is left alone."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """As `Tracker.start`; returns the id of the run."""
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
@@ -294,22 +273,19 @@ class MlflowTracker:
         return self._id
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """As `Tracker.log`."""
         from mlflow.entities import Metric
 
         now = round(time.time() * 1000)
         self._client.log_batch(self._id, metrics=[Metric(key, value, now, step) for key, value in scalars.items()])
 
     def finish(self, failed: bool) -> None:
-        """As `Tracker.finish`."""
         self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
 
 
-class TrackioTracker:
+class _Trackio:
     """One run of Trackio for each run folder, continued by its name, to which a few digits are added: names are ids."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """As `Tracker.start`; returns the name of the run."""
         import trackio
 
         name = known or f"{run.name}-{uuid.uuid4().hex[:6]}"
@@ -325,18 +301,16 @@ class TrackioTracker:
         return name
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """As `Tracker.log`."""
         self._run.log(dict(scalars), step=step)
 
     def finish(self, _failed: bool) -> None:
-        """As `Tracker.finish`; Trackio has no failed runs."""
         self._run.finish()
 
 
 TRACKERS: dict[str, type[Tracker]] = {
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
-    "mlflow": MlflowTracker,
-    "trackio": TrackioTracker,
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
+    "mlflow": _Mlflow,
+    "trackio": _Trackio,
 }
 """Each by the name that is also that of its library and of its extra."""

@@ -54,13 +54,10 @@ class Trainer:
     """Trains `encoder` on what `source` brings, scoring `val` after each epoch.
 
     Args:
-        fabric: device, precision and processes.
-        config: the resolved configuration.
+        fabric, config: device, dtype of computations and processes; the resolved configuration.
         encoder: the student; its weights change in place.
-        objective: the losses and their queues.
-        balancer: their weights.
-        source: where the batches come from.
-        val: the validation split.
+        objective, balancer: the losses with their queues, and the losses' weights.
+        source, val: where the batches come from, and the validation split.
         folder: where metrics and checkpoints go; a checkpoint found there is continued.
         fingerprints: of what the batches are drawn from; a checkpoint of a run with others is refused.
     """
@@ -133,8 +130,7 @@ class Trainer:
     def fit(self, listeners: Sequence[Listener] = ()) -> Progress:
         """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights.
 
-        Args:
-            listeners: told of all readings, in the first process.
+        In the first process the `listeners` are told of all readings.
         """
         self._resume()
         first = self.fabric.is_global_zero
@@ -240,14 +236,9 @@ def drop_tokens(attention_mask: Tensor, share: float) -> Tensor:
 
 
 def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """That a checkpoint's run goes on with the data that it began with.
+    """That a run continues with the data that it began with: the fingerprints in its checkpoint are those of `now`.
 
-    Args:
-        stored: the checkpoint's fingerprints by what they are of; older ones have none and are not checked.
-        now: likewise.
-
-    Raises:
-        DistilvlError: one that differs.
+    Older checkpoints have none and are not checked.
     """
     for name, fact in stored.items():
         if now.get(name) != fact:
