@@ -269,8 +269,8 @@ def test_same_image_is_never_a_negative_in_training(
     def check_ids(self: PairSource, batch: Batch) -> StepInputs:
         inputs = gather(self, batch)
         keys = self.train.dataset.caption_image
-        assert [keys[row] for row in batch.captions] == inputs.of_pairs.ids.tolist()
-        seen.append(inputs.of_pairs.ids)
+        assert [keys[row] for row in batch.captions] == inputs.text_ids.tolist()
+        seen.append(inputs.text_ids)
         return inputs
 
     def check_queue(self: Trainer, inputs: StepInputs) -> object:
@@ -341,7 +341,7 @@ def test_captions_in_order_bring_rows_of_one_image_into_a_batch(
 
     def spy(self: PairSource, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
-        seen.append((out.of_pairs.ids.tolist(), len(out.images)))
+        seen.append((out.text_ids.tolist(), len(out.images)))
         return out
 
     monkeypatch.setattr(PairSource, "gather", spy)
@@ -387,7 +387,7 @@ def test_several_captions_of_an_image_share_its_one_encoding(
     def spy(self: PairSource, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
         assert self.train.teacher is not None
-        assert torch.equal(out.of_pairs.u_image, self.train.teacher.images[out.of_pairs.ids].float())
+        assert torch.equal(out.u_image[out.image_of], self.train.teacher.images[out.text_ids].float())
         seen.append((len(out.images), len(out.texts)))
         return out
 

@@ -38,7 +38,9 @@ through the launcher."""
 # Buffers of a student are constants, so there is nothing to broadcast in each step. Older releases of torch have
 # another name for it.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
-_KEEP_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False}
+_KEEP_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False
+}
 
 
 @dataclass(frozen=True)

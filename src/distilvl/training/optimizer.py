@@ -108,10 +108,8 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
     layer each and their targets are stored, so the fit has a closed form: one forward pass over a sample, no backward
     pass. See docs/design/head-start.md.
 
-    The sample is what the first epoch begins with; of several processes each encodes its share.
-
-    Raises:
-        DistilvlError: the batches have no teacher features, or those of another dimension than the student's.
+    The sample is what the first epoch begins with; of several processes each encodes its share. `DistilvlError` where
+    the batches have no teacher features, or those of another dimension than the student's.
     """
     images: list[tuple[Tensor, Tensor]] = []
     texts: list[tuple[Tensor, Tensor]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -81,11 +80,7 @@ class Setup:
 
 
 def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric) -> Setup:
-    """Try the student, extract features that are not stored yet, and make both splits ready.
-
-    Raises:
-        DistilvlError: anything wrong with the input; the message says what to do.
-    """
+    """Try the student, extract features that are not stored yet, and make both splits ready."""
     if config.inputs.features is None and config.inputs.teacher is not None:
         # The student proper needs the teacher's dimension.
         try_towers(config, fabric)
@@ -94,9 +89,15 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     dim = _shared_dim(config, store)
     encoder = ready_student(config, dim, splits.captions, fabric)
 
-    ready = partial(_training_items, config, encoder=encoder, store=store, shared=shared, fabric=fabric)
-    train = ready(str(config.inputs.data), splits.train)
-    extra = None if splits.extra is None else ready(str(config.inputs.extra_data), splits.extra)
+    views, reduced = _views(config, store), config.training.reduced_jpeg
+
+    def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
+        if isinstance(split, ShardSplit):
+            return StreamSource(split, encoder, config.training, store, fabric, views)
+        return shared.materials(str(data), "train", encoder, store, fabric, views, reduced_jpeg=reduced)
+
+    train = ready(config.inputs.data, splits.train)
+    extra = None if splits.extra is None else ready(config.inputs.extra_data, splits.extra)
     val = shared.materials(val_data(config), "val", encoder, store, fabric, scored=True)
     fingerprints = {"data": train.fingerprint(), "extra_data": "" if extra is None else extra.fingerprint()}
     require_agreement(fabric, **fingerprints)
@@ -115,22 +116,6 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         initialise_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
     return Setup(store, encoder.student, encoder, objective, train, extra, source, val, basis, fingerprints)
-
-
-def _training_items(
-    config: Config,
-    data: str,
-    train: Items | ShardSplit,
-    encoder: DualEncoder,
-    store: FeatureStore | None,
-    shared: SharedInputs,
-    fabric: Fabric,
-) -> Materials | StreamSource:
-    """The training split of `data` in memory, or its stream."""
-    views = _views(config, store)
-    if isinstance(train, ShardSplit):
-        return StreamSource(train, encoder, config.training, store, fabric, views)
-    return shared.materials(data, "train", encoder, store, fabric, views, reduced_jpeg=config.training.reduced_jpeg)
 
 
 def _source(

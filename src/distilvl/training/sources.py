@@ -22,15 +22,6 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Teacher features u^v and u^t (N, D), where known, and image ids (N,), one row a pair."""
-
-    u_image: Tensor | None
-    u_text: Tensor | None
-    ids: Tensor
-
-
-@dataclass(frozen=True)
 class StepInputs:
     """A batch of B images and N texts on the device.
 
@@ -55,14 +46,6 @@ class StepInputs:
     image_of: Tensor | None
     u_image: Tensor | None
     u_text: Tensor | None
-
-    @property
-    def of_pairs(self) -> Pairs:
-        """One row a pair: an image stands beside each of its captions."""
-        if self.image_of is None:
-            raise ValueError("images and texts of this batch are no pairs")
-        u_image = None if self.u_image is None else self.u_image[self.image_of]
-        return Pairs(u_image, self.u_text, self.text_ids)
 
 
 class BatchSource(Protocol):
@@ -142,11 +125,7 @@ class _MemorySource(BatchSource):
 
 
 class PairSource(_MemorySource):
-    """Draws images with their captions, as `config.sampling` says.
-
-    Raises:
-        DistilvlError: fewer images than one batch holds.
-    """
+    """Draws images with their captions, as `config.sampling` says; of no fewer images than one batch holds."""
 
     def _begin(self, config: TrainingConfig) -> None:
         counts = np.bincount(self.train.caption_image).tolist()
@@ -174,10 +153,8 @@ class UnpairedSource(_MemorySource):
 
     An epoch has each image once, less a last batch that would be shorter. Texts come from an endless stream of all of
     them, shuffled anew when all had their turn: every text is seen equally often, however many there are. A step has
-    `captions_per_image` times as many texts as images.
-
-    Raises:
-        DistilvlError: fewer images or texts than one batch holds, or a sampling that goes by pairs.
+    `captions_per_image` times as many texts as images. `DistilvlError` for fewer images or texts than one batch holds,
+    or a sampling that goes by pairs.
     """
 
     def _begin(self, config: TrainingConfig) -> None:
@@ -228,13 +205,9 @@ EXTRA_IDS = 1 << 40
 class AlternatingSource(BatchSource):
     """An epoch of `main` with steps of `extra` spread evenly between its own.
 
-    The extra steps of all epochs are one stream that goes through `extra`'s own epochs, one after another, however long
-    these are. Each is again a function of the seed and its number, so a stopped run continues exactly.
-
-    Args:
-        main: what an epoch is of.
-        extra: what is learnt beside it.
-        share: of all steps, in (0, 1), that are `extra`'s; at least one an epoch.
+    Of all steps `share`, in (0, 1), are `extra`'s; at least one an epoch. The extra steps of all epochs are one stream
+    that goes through `extra`'s own epochs, one after another, however long these are. Each is again a function of the
+    seed and its number, so a stopped run continues exactly.
     """
 
     def __init__(self, main: BatchSource, extra: BatchSource, share: float) -> None:

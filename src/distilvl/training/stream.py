@@ -112,9 +112,8 @@ class StreamSource(BatchSource):
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`.
 
-        Raises:
-            DistilvlError: a bad record, or one without features, named by shard and member, unless the split was
-                opened with `skip_bad`; then they are counted, and the batch is shorter.
+        A bad record, or one without features, is a `DistilvlError` that names shard and member; where the split was
+        opened with `skip_bad`, it is counted, and the batch is shorter.
         """
         count, first = 0, ""
         try:
@@ -132,11 +131,7 @@ class StreamSource(BatchSource):
 
     @property
     def teacher(self) -> TeacherFeatures | None:
-        """A sample of the teacher features, where known, from which their principal axes can be found.
-
-        Raises:
-            DistilvlError: the store has none of the sampled records.
-        """
+        """A sample of the teacher features, where known, from which their principal axes can be found."""
         known = self.sample(_SAMPLE)
         if known is None or self._store is None:
             return None
@@ -241,8 +236,7 @@ class StreamSource(BatchSource):
 def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
     """The whole batch, with the pixels of this process's share of it, from the parts that `gather` gets of each.
 
-    Raises:
-        DistilvlError: records were left out, so that the parts are not the shares of what is left.
+    `DistilvlError` where records were left out, so that the parts are not the shares of what is left.
     """
     if share.processes == 1:
         return batch
@@ -257,9 +251,11 @@ def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) 
             f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
             "Take the bad records out of the shards, or train in one process.",
         )
-    columns = (list(chain(*column)) for column in (image_keys, text_keys, seen_keys, names))
+    image_keys, text_keys, seen_keys, names = (list(chain(*keys)) for keys in (image_keys, text_keys, seen_keys, names))
     owners = [start + place for start, some in zip(starts, image_of, strict=True) for place in some]
-    return DecodedBatch(batch.pixels, list(chain(*tokens)), owners, *columns, batch.skipped)
+    return DecodedBatch(
+        batch.pixels, list(chain(*tokens)), owners, image_keys, text_keys, seen_keys, names, batch.skipped
+    )
 
 
 def _add_to(store: FeatureStore) -> str:

@@ -30,10 +30,8 @@ _BATCH = 250
 def ready_student(config: Config, dim: int, captions: Collection[str], fabric: Fabric) -> DualEncoder:
     """The student of D = `dim` on `fabric`'s device, its towers frozen or not; random numbers go on from there.
 
-    `captions` are of all that is learnt from; without effect on a student whose tokenizer is given.
-
-    Raises:
-        DistilvlError: a tower that cannot be loaded, or that cannot do what the run will need of it.
+    `captions` are of all that is learnt from; without effect on a student whose tokenizer is given. `DistilvlError` for
+    a tower that cannot be loaded, or that cannot do what the run will need of it.
     """
     seed_everything(config.training.seed, verbose=False)
     given = config.student.folder or config.student.text.model

@@ -181,12 +181,7 @@ def _warn_dropped(name: str, error: Exception) -> None:
 
 
 def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
-    """Trackers, not started; a name given twice counts once.
-
-    Raises:
-        NotAListError: one name instead of a list.
-        DistilvlError: an unknown name, or a library that is not installed.
-    """
+    """Trackers, not started; `DistilvlError` for an unknown name, or a library that is not installed."""
     return {name: _load(name) for name in dict.fromkeys(list_of_texts(names))}
 
 

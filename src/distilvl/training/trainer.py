@@ -94,7 +94,9 @@ class Trainer:
         """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
         set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
         total = len(inputs.ids), len(inputs.text_ids)
-        z_image, z_text = self.chunked.encode(inputs.images, inputs.texts, self._visible(inputs), total)
+        share, mask = self.config.training.token_dropout, inputs.attention_mask
+        visible = drop_tokens(mask, share) if share and mask is not None else mask
+        z_image, z_text = self.chunked.encode(inputs.images, inputs.texts, visible, total)
         losses = self._losses(z_image, z_text, inputs)
         weights = self.balancer(losses, (z_image, z_text))
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
@@ -113,19 +115,13 @@ class Trainer:
             self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, inputs.text_ids)
         return {"loss": loss, "losses": losses, "grad_norm": norm}
 
-    def _visible(self, inputs: StepInputs) -> Tensor | None:
-        """The attention mask, with some tokens hidden where the config says so."""
-        share, mask = self.config.training.token_dropout, inputs.attention_mask
-        return drop_tokens(mask, share) if share and mask is not None else mask
-
     def _losses(self, z_image: Tensor, z_text: Tensor, inputs: StepInputs) -> dict[str, Tensor]:
         """The raw losses; from here on an image stands beside each of its captions, one row a pair."""
-        if inputs.image_of is None:
-            u_image, u_text = inputs.u_image, inputs.u_text
-            return self.objective(z_image, z_text, u_image, u_text, inputs.ids, inputs.text_ids)  # type: ignore[no-any-return]
-        pairs = inputs.of_pairs
-        z_image = z_image[inputs.image_of]
-        return self.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)  # type: ignore[no-any-return]
+        image_of, u_image = inputs.image_of, inputs.u_image
+        if image_of is None:
+            return self.objective(z_image, z_text, u_image, inputs.u_text, inputs.ids, inputs.text_ids)  # type: ignore[no-any-return]
+        u_image = None if u_image is None else u_image[image_of]
+        return self.objective(z_image[image_of], z_text, u_image, inputs.u_text, inputs.text_ids)  # type: ignore[no-any-return]
 
     def fit(self, listeners: Sequence[Listener] = ()) -> Progress:
         """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights.
