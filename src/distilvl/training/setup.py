@@ -1,4 +1,4 @@
-"""From a configuration to what the loop works on: teacher features, the student, its batches and its losses."""
+"""From a configuration to a `Trainer`: teacher features, the student, its batches and its losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_fabric import Fabric
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from distilvl.config import Config
@@ -17,10 +16,9 @@ from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
-from distilvl.objectives import MultiscaleObjective
 from distilvl.students import DualEncoder
 from distilvl.students.storage import load_basis, principal_basis
-from distilvl.training.assembly import build_objective, fill_queues
+from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
 from distilvl.training.inputs import Splits, prepare_store, val_data
 from distilvl.training.materials import Materials, SharedInputs
@@ -29,33 +27,28 @@ from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import AlternatingSource, BatchSource, PairSource, UnpairedSource
 from distilvl.training.stream import StreamSource
 from distilvl.training.student import DEFAULT_DIM, ready_student, try_towers
+from distilvl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a `Trainer` needs, and what is said of it afterwards.
+    """A run that is ready for `trainer.fit`, and what is said of it afterwards.
 
     Attributes:
+        trainer: has the student, its batches and its losses.
         store: the teacher features, where there is a teacher.
-        model, encoder: the student, and the same for training.
-        objective: losses and filled queues.
         train, extra: the training split in memory, or its stream; what is learnt beside it, likewise, if anything.
-        source, val: batches of both, and the validation split.
+        val: the validation split.
         basis: axes that the teacher features were turned to (D, D), for a student of several widths or one that goes
             on from such a student.
-        fingerprints: of the data that is learnt from.
     """
 
+    trainer: Trainer
     store: FeatureStore | None
-    model: SentenceTransformer
-    encoder: DualEncoder
-    objective: MultiscaleObjective
     train: Materials | StreamSource
     extra: Materials | StreamSource | None
-    source: BatchSource
     val: Materials
     basis: Tensor | None
-    fingerprints: dict[str, str]
 
     @property
     def skipped_images(self) -> int:
@@ -80,7 +73,7 @@ class Setup:
 
 
 def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric) -> Setup:
-    """Try the student, extract features that are not stored yet, and make both splits ready."""
+    """Try the student, extract features that are not stored yet, and make splits, batches and losses ready."""
     if config.inputs.features is None and config.inputs.teacher is not None:
         # The student proper needs the teacher's dimension.
         try_towers(config, fabric)
@@ -115,7 +108,9 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     if config.training.head_start == "regression" and not folder.last.is_file():
         initialise_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
-    return Setup(store, encoder.student, encoder, objective, train, extra, source, val, basis, fingerprints)
+    balancer = build_balancer(config.balancer)
+    trainer = Trainer(fabric, config, encoder, objective, balancer, source, val, folder, fingerprints)
+    return Setup(trainer, store, train, extra, val, basis)
 
 
 def _source(

@@ -27,7 +27,6 @@ from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.storage import save_basis, save_widths
 from distilvl.teachers import Teacher
-from distilvl.training.assembly import build_balancer
 from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
 from distilvl.training.inputs import Splits, open_splits, small_val
@@ -35,7 +34,7 @@ from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.run_folder import Listener, RunFolder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
-from distilvl.training.trainer import Trainer, score_teacher
+from distilvl.training.trainer import score_teacher
 
 logger = logging.getLogger("distilvl")
 
@@ -193,18 +192,15 @@ def _run(
     if note is not None and fabric.is_global_zero:
         logger.warning("%s", note)
     setup = set_up(config, splits, folder, shared, fabric)
-    balancer = build_balancer(config.balancer)
-    trainer = Trainer(
-        fabric, config, setup.encoder, setup.objective, balancer, setup.source, setup.val, folder, setup.fingerprints
-    )
+    model = setup.trainer.encoder.student
     if fabric.is_global_zero and not folder.last.is_file():
         # For whoever looks at the run before its end; a stream knows more then.
         write_left_out(folder.path, setup.left_out(config))
-    progress = trainer.fit(listeners)
+    progress = setup.trainer.fit(listeners)
     if fabric.is_global_zero:
         left_out = setup.left_out(config)
         write_left_out(folder.path, left_out)
-        save_student(setup.model, folder.student)
+        save_student(model, folder.student)
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
         if config.objective.widths:
@@ -215,7 +211,7 @@ def _run(
             "epochs": config.training.epochs,
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
-            "parameters": count_parameters(setup.model),
+            "parameters": count_parameters(model),
             "device": str(fabric.device),
             "processes": fabric.world_size,
             "precision": precision,
@@ -230,7 +226,7 @@ def _run(
         )
         write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     fabric.barrier()
-    return setup.model
+    return model
 
 
 def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:

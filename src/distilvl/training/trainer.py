@@ -245,7 +245,7 @@ def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None
 
 
 def score_student(fabric: Fabric, encoder: DualEncoder, split: Materials) -> Score:
-    """Retrieval score of the student on `split`, in full precision whatever training computes in.
+    """Retrieval score of the student on `split`, in fp32 whatever training computes in.
 
     It is the score that `distilvl eval` finds for the saved student. The student is left in the mode it was in.
     """
