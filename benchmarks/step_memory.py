@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel
 
 from distilvl.objectives import InfoNCE
-from distilvl.training.gradcache import FeaturePass
+from distilvl.training.gradcache import ChunkedEncoder
 
 WAYS = {"whole": (1, False), "accumulate=8": (8, False), "checkpoint_activations": (1, True), "both": (8, True)}
 SIZE, WIDTH, TEXT_WIDTH = 112, 192, 8
@@ -56,7 +56,7 @@ def measure(chunks: int, checkpointed: bool, batch: int) -> dict[str, float]:
         enable = getattr(towers.image, "activation_checkpointing_enable", towers.image.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
     fabric = Fabric(accelerator="cpu", devices=1)
-    passes = FeaturePass(fabric, fabric.setup(towers), chunks)
+    passes = ChunkedEncoder(fabric, fabric.setup(towers), chunks)
     images, texts = torch.randn(batch, 3, SIZE, SIZE), torch.randn(batch, TEXT_WIDTH)
     before, started = peak(), time.process_time()
     z_image, z_text = passes.encode(images, texts, None, (batch, batch))

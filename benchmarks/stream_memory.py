@@ -31,7 +31,7 @@ from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.batch import StepInputs
+from distilvl.training.sources import StepInputs
 from distilvl.training.stream import StreamSource, image_ids
 
 SHARD, WIDTH, BATCH, SIZE = 1000, 64, 64, 32

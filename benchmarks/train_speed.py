@@ -40,11 +40,11 @@ from distilvl.students import DualEncoder, build_student
 from distilvl.teachers import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.batch import StepInputs, resolve_precision
+from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import build_optimizer
 from distilvl.training.run_folder import RunFolder
-from distilvl.training.sources import PairSource
+from distilvl.training.sources import PairSource, StepInputs
 from distilvl.training.trainer import Trainer
 
 WARMUP = 2
@@ -101,21 +101,22 @@ class Ways:
         pixels = torch.from_numpy(trainer.encoder.resize(images)).to(trainer.fabric.device)
         missing = PUBLISHED_TOKENS - ready.texts.shape[1]
         padded = [torch.nn.functional.pad(x, (0, max(0, missing))) for x in (ready.texts, ready.attention_mask)]
-        pairs = ready.of_pairs
-        self.trainer.update(replace(ready, images=pixels, texts=padded[0], attention_mask=padded[1], ids=pairs.ids,
-                             image_of=torch.arange(len(pairs.ids)), u_image=pairs.u_image))  # fmt: skip
+        assert ready.u_image is not None
+        owners, rows = torch.arange(len(ready.text_ids)), ready.u_image[ready.image_of]
+        self.trainer.update(replace(ready, images=pixels, texts=padded[0], attention_mask=padded[1],
+                                    ids=ready.text_ids, image_of=owners, u_image=rows))  # fmt: skip
 
     def objective(self, ready: StepInputs) -> None:
         """Losses, balancer, their backward pass down to the features, and the queue; no towers."""
-        trainer, pairs = self.trainer, ready.of_pairs
+        trainer = self.trainer
         assert ready.u_image is not None
-        assert pairs.u_text is not None
-        assert pairs.u_image is not None
-        z_image, z_text = (x.clone().requires_grad_() for x in (pairs.u_image, pairs.u_text))
-        losses = trainer.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)
+        assert ready.u_text is not None
+        u_image, u_text, ids = ready.u_image[ready.image_of], ready.u_text, ready.text_ids
+        z_image, z_text = (x.clone().requires_grad_() for x in (u_image, u_text))
+        losses = trainer.objective(z_image, z_text, u_image, u_text, ids)
         weights = trainer.balancer(losses, (z_image, z_text))
         torch.stack([weights[name] * value for name, value in losses.items()]).sum().backward()
-        trainer.objective.fill(ready.u_image, ready.ids, pairs.u_text, pairs.ids)
+        trainer.objective.fill(ready.u_image, ready.ids, u_text, ids)
 
     @property
     def captions(self) -> list[str]:

@@ -38,7 +38,8 @@ from distilvl.students.storage import route
 from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import rate_factor
-from distilvl.training.validation import Rows, encode_split
+from distilvl.training.student import Embeddings
+from distilvl.training.trainer import encode_split
 
 BESIDE = {"kd": (0.3, 1, 3), "fsp": (1, 5, 25), "dcd": (1, 3), "crd": (0.25, 0.8, 2.5), "openclip": (0.3, 1, 3)}
 CLIP_KD = "infonce=1,clipkd_relation=1,clipkd_interactive=1,clipkd_feature="
@@ -98,7 +99,7 @@ class Bench:
         fill_queues(objective, config.cd.start, self.train, seed=0)
         return objective
 
-    def project(self, images: Rows, texts: Rows) -> tuple[Tensor, Tensor]:
+    def project(self, images: Embeddings, texts: Embeddings) -> tuple[Tensor, Tensor]:
         """z^v and z^t of towers' outputs: unit rows."""
         heads = (self.heads[:2], self.heads[2:])
         rows = (F.linear(torch.from_numpy(x), *head) for x, head in zip((images, texts), heads, strict=True))

@@ -18,7 +18,7 @@ from distilvl.io.files import give_usual_modes, write_atomically
 from distilvl.students import save_student
 from distilvl.students.facade import build_student
 from distilvl.students.storage import save_basis
-from distilvl.training.checkpoint import save_tensors
+from distilvl.training.run_folder import save_tensors
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 UMASKS = (0o022, 0o027, 0o077)

@@ -59,7 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Pat
             out=folder / name,
             recipe=recipe,
             overrides=[*quick, "training.epochs=3", "optimizer.lr=5e-3"],
-            accelerator="cpu",
+            device="cpu",
         )
     return folder / "distilled", folder / "pairs only"
 

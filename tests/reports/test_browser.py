@@ -187,7 +187,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append(json.dumps({"image": f"{split}{k}.png", "captions": record.captions, "split": split}))
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     distilvl.train(
-        data=folder, teacher="demo", student="demo", recipe="demo", out=folder / "run", accelerator="cpu",
+        data=folder, teacher="demo", student="demo", recipe="demo", out=folder / "run", device="cpu",
         overrides=["training.epochs=1", "training.log_every=1", "training.batch_size=16"],
     )  # fmt: skip
     return folder / "run"

@@ -23,7 +23,7 @@ from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.extraction.prepare import prepare_features
 from distilvl.students.storage import route
-from distilvl.training.batch import StepInputs
+from distilvl.training.sources import StepInputs
 from distilvl.training.trainer import Trainer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "towers.md"

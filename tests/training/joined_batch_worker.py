@@ -28,7 +28,7 @@ from distilvl.training.distributed import (
     share_of,
     start_fabric,
 )
-from distilvl.training.gradcache import FeaturePass
+from distilvl.training.gradcache import ChunkedEncoder
 
 COUNTS = torch.tensor([2, 1, 3, 1, 1, 3, 2])
 """Captions of each image: 13 texts, which two processes do not share evenly."""
@@ -60,7 +60,7 @@ def compare(losses: tuple[str, ...], make_balancer: Callable[[], Balancer], chun
     for objective in objectives:
         objective.fill(start[0], torch.arange(100, 120), start[1], torch.arange(100, 120))
     balancers = [make_balancer(), make_balancer()]
-    passes = FeaturePass(FABRIC, fabric_model, chunks)
+    passes = ChunkedEncoder(FABRIC, fabric_model, chunks)
     share = share_of(FABRIC)
     for step in range(STEPS):
         images, texts = torch.randn(len(COUNTS), 5), torch.randn(len(IMAGE_OF), 4)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 import distilvl
-from distilvl.training.batch import StepInputs
 from distilvl.training.distributed import leave
+from distilvl.training.sources import StepInputs
 from distilvl.training.trainer import Trainer
 
 data, teacher, student, folder = sys.argv[1:]
@@ -22,7 +22,7 @@ OVERRIDES = ["training.batch_size=7", "training.precision=fp32", "training.check
 
 def run(name: str) -> None:
     distilvl.train(
-        data=data, teacher=teacher, student=student, out=Path(folder, name), overrides=OVERRIDES, accelerator="cpu"
+        data=data, teacher=teacher, student=student, out=Path(folder, name), overrides=OVERRIDES, device="cpu"
     )
 
 

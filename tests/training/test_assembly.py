@@ -17,15 +17,14 @@ from distilvl.objectives.balancers import (
 )
 from distilvl.students.dual_encoder import TokenRows
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
-from distilvl.training.materials import Materials
-from distilvl.training.teacher_features import TeacherFeatures, TeacherRows
+from distilvl.training.materials import Materials, StoredFeatures, TeacherFeatures
 
 
 @pytest.fixture
 def train() -> Materials:
     """Six images of two captions each, known by their features alone."""
     random = np.random.default_rng(0)
-    images, texts = (TeacherRows(random.standard_normal((rows, 4)).astype(np.float16)) for rows in (6, 12))
+    images, texts = (StoredFeatures(random.standard_normal((rows, 4)).astype(np.float16)) for rows in (6, 12))
     return Materials(
         dataset=None,  # type: ignore[arg-type]
         pixels=np.zeros((6, 3, 2, 2), np.uint8),

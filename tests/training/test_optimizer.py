@@ -3,14 +3,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
 import distilvl
 from distilvl.config import OptimizerConfig, ScheduleConfig
 from distilvl.students import DualEncoder
 from distilvl.students.storage import route
-from distilvl.training.optimizer import build_optimizer, rate_factor, set_rates
+from distilvl.training.optimizer import average_of, build_optimizer, rate_factor, ridge_regression, set_rates
 
 
 def test_papers_schedule_drops_to_a_tenth_at_half_time() -> None:
@@ -62,3 +66,65 @@ def test_heads_have_a_rate_of_their_own(student_yaml: Path) -> None:
     assert (towers["lr"], heads["lr"]) == (5e-5, 5e-3)
     same = build_optimizer(encoder, OptimizerConfig(lr=1e-4))
     assert same.param_groups[1]["lr"] == 1e-4
+
+
+def test_the_mean_follows_the_weights_with_a_decay_that_grows_to_its_value() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    average = average_of(layer, 0.5)
+    expected = None
+    for count, value in enumerate((1.0, 3.0, -2.0, 5.0, 0.5, 7.0, 7.5, 1.0, 2.0, 4.0, 8.0, 1.0)):
+        nn.init.constant_(layer.weight, value)
+        average.update_parameters(layer)
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        torch.testing.assert_close(average.module.weight, torch.full((1, 2), expected))
+    assert layer.weight.unique().item() == 1.0  # the weights themselves are not touched
+
+
+def test_its_state_continues_where_it_was() -> None:
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    one, other = average_of(first, 0.9), average_of(second, 0.9)
+    for _ in range(4):
+        nn.init.normal_(first.weight)
+        one.update_parameters(first)
+    other.load_state_dict(one.state_dict())
+    for average in (one, other):
+        average.update_parameters(second)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_linear_map_is_found_again(p: int, d: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x = torch.from_numpy(random.normal(size=(80, p)))
+    weight, bias = torch.from_numpy(random.normal(size=(d, p))), torch.from_numpy(random.normal(size=d))
+    found_weight, found_bias = ridge_regression(x, x @ weight.T + bias)
+    torch.testing.assert_close(found_weight, weight, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found_bias, bias, rtol=0, atol=1e-3)
+
+
+def test_by_hand_in_one_dimension() -> None:
+    x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    weight, bias = ridge_regression(x, torch.tensor([[1.0], [5.0]], dtype=torch.float64))
+    # Two rows hold none out, so the smallest ridge is taken: l = 1e-5 of a variance of 1.
+    assert weight.item() == pytest.approx(2 / (1 + 1e-5), rel=1e-12)
+    assert bias.item() == pytest.approx(3, rel=1e-12)
+
+
+def test_rows_that_it_did_not_see_are_foretold_better_than_by_least_squares() -> None:
+    random = np.random.default_rng(0)
+    truth = torch.from_numpy(random.normal(size=(40, 3)))
+    x, fresh = (torch.from_numpy(random.normal(size=(60, 40))) for _ in range(2))
+    u = x @ truth + 6 * torch.from_numpy(random.normal(size=(60, 3)))
+    weight, bias = ridge_regression(x, u)
+    free = torch.linalg.lstsq(x, u).solution
+    assert (fresh @ weight.T + bias - fresh @ truth).norm() < 0.8 * (fresh @ free - fresh @ truth).norm()
+
+
+def test_rows_that_are_all_the_same_give_the_mean() -> None:
+    u = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    weight, bias = ridge_regression(torch.ones(4, 3), u)
+    assert weight.isfinite().all()
+    torch.testing.assert_close(weight @ torch.ones(3, dtype=torch.float64) + bias, u.double().mean(dim=0))

@@ -28,10 +28,8 @@ from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.build import build_student
 from distilvl.students.storage import load_basis, route
-from distilvl.training.batch import StepInputs
-from distilvl.training.checkpoint import load_tensors
-from distilvl.training.run_folder import read_metrics
-from distilvl.training.sources import PairSource
+from distilvl.training.run_folder import load_tensors, read_metrics
+from distilvl.training.sources import PairSource, StepInputs
 from distilvl.training.trainer import Trainer
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
@@ -77,7 +75,7 @@ def _train(
 ) -> None:
     distilvl.train(
         data=pictures, teacher=teacher, student=student, out=out, recipe=recipe, overrides=[*QUICK, *overrides],
-        accelerator="cpu",
+        device="cpu",
     )  # fmt: skip
 
 
@@ -214,7 +212,7 @@ def test_a_finished_run_whose_data_changed_says_so(
 
 def test_the_saved_config_runs_the_run_again(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
     _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1")
-    distilvl.train(recipe=str(tmp_path / "first" / "config.yaml"), out=tmp_path / "second", accelerator="cpu")
+    distilvl.train(recipe=str(tmp_path / "first" / "config.yaml"), out=tmp_path / "second", device="cpu")
     for name in ("text", "image"):
         path = f"{name}_0_Transformer/model.safetensors"
         first, second = ((tmp_path / run / "student" / path).read_bytes() for run in ("first", "second"))
@@ -256,7 +254,7 @@ def test_bad_images_stop_the_run_or_are_left_out(
         _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
     distilvl.train(
         data=pictures, teacher=teacher, student=student_yaml, out=tmp_path / "run", skip_bad=True,
-        overrides=[*QUICK, "training.epochs=1"], accelerator="cpu",
+        overrides=[*QUICK, "training.epochs=1"], device="cpu",
     )  # fmt: skip
     result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert result["skipped_images"] == 1
@@ -271,8 +269,8 @@ def test_same_image_is_never_a_negative_in_training(
     def check_ids(self: PairSource, batch: Batch) -> StepInputs:
         inputs = gather(self, batch)
         keys = self.train.dataset.caption_image
-        assert [keys[row] for row in batch.captions] == inputs.of_pairs.ids.tolist()
-        seen.append(inputs.of_pairs.ids)
+        assert [keys[row] for row in batch.captions] == inputs.text_ids.tolist()
+        seen.append(inputs.text_ids)
         return inputs
 
     def check_queue(self: Trainer, inputs: StepInputs) -> object:
@@ -343,7 +341,7 @@ def test_captions_in_order_bring_rows_of_one_image_into_a_batch(
 
     def spy(self: PairSource, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
-        seen.append((out.of_pairs.ids.tolist(), len(out.images)))
+        seen.append((out.text_ids.tolist(), len(out.images)))
         return out
 
     monkeypatch.setattr(PairSource, "gather", spy)
@@ -389,7 +387,7 @@ def test_several_captions_of_an_image_share_its_one_encoding(
     def spy(self: PairSource, batch: object) -> object:
         out = original(self, batch)  # type: ignore[arg-type]
         assert self.train.teacher is not None
-        assert torch.equal(out.of_pairs.u_image, self.train.teacher.images[out.of_pairs.ids].float())
+        assert torch.equal(out.u_image[out.image_of], self.train.teacher.images[out.text_ids].float())
         seen.append((len(out.images), len(out.texts)))
         return out
 

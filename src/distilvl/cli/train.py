@@ -79,7 +79,7 @@ def train(
             overrides=set_ or (),
             skip_bad=skip_bad,
             pixel_cache=pixel_cache,
-            accelerator=device,
+            device=device,
             log=log or (),
             devices=devices,
         )

@@ -29,11 +29,11 @@ from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.io.progress import progress
 from distilvl.students import DualEncoder
-from distilvl.training.batch import resolve_precision
+from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.student import try_towers
 from distilvl.training.train import train_config
-from distilvl.training.validation import score_student, score_teacher
+from distilvl.training.trainer import score_student, score_teacher
 
 
 @dataclass(frozen=True, slots=True)

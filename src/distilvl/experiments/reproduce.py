@@ -25,7 +25,7 @@ from distilvl.experiments.outputs import Finished, write_outputs
 from distilvl.features import FeatureStore
 from distilvl.io.files import make_folder, only_writer
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.batch import resolve_precision
+from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 
 _STEPS = 3

@@ -1,1 +1,1 @@
-"""The training loop, schedules and checkpoints."""
+"""Training. Read `trainer.py` first, the loop; then `setup.py`, what it works on, and `train.py`, the way in."""

@@ -1,5 +1,4 @@
-"""The model card: README.md of the student folder, read by people and by model hubs;
-with licences as far as they are known."""
+"""The model card: README.md of the student's folder, for people and model hubs; with the licences that are known."""
 
 from __future__ import annotations
 
@@ -17,78 +16,26 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS
 from distilvl.data.shards import ShardSplit
 from distilvl.data.unpaired import UnpairedDataset
+from distilvl.evaluation.intervals import MEASURES
 from distilvl.features import Manifest
 from distilvl.io.files import write_atomically
 from distilvl.io.markdown import code, fenced, markdown_table, plain
 
 UNKNOWN = "unknown"
-_FROM_FILE = (
-    ("Apache-2.0", r"Apache License\s+Version 2\.0"),
-    ("MIT", r"\bMIT License\b|Permission is hereby granted, free of charge"),
-    ("BSD-3-Clause", r"Neither the name of"),
-    ("CC-BY-NC-4.0", r"Attribution-NonCommercial 4\.0"),
-    ("CC-BY-4.0", r"Attribution 4\.0 International"),
-)
-# Stated on the models' own pages or in their repositories; by the beginning of the name, longest first.
-_PUBLISHED = {
-    "google/bert_uncased": "Apache-2.0",
-    "google-bert/bert-base-uncased": "Apache-2.0",
-    "google/vit-": "Apache-2.0",
-    "google/siglip": "Apache-2.0",
-    "openai/clip-": "MIT",
-    "facebook/dinov2": "Apache-2.0",
-    "facebook/deit": "Apache-2.0",
-    "sentence-transformers/all-minilm": "Apache-2.0",
-    "beit3": "MIT",
-    "demo": "Apache-2.0, part of distilvl",
+_FRONT_MATTER = {
+    "library_name": "sentence-transformers",
+    "pipeline_tag": "sentence-similarity",
+    "license": UNKNOWN,
+    "tags": [
+        "sentence-transformers", "feature-extraction", "sentence-similarity", "image-text-retrieval",
+        "knowledge-distillation", "distilvl",
+    ],
+}  # fmt: skip
+_COUNTING = {
+    PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
+    CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
+    "byte, are each other's right answers.",
 }
-
-
-def licence_of(model: str | None) -> str:
-    """The licence of a model's folder or public name; `unknown` where nothing here tells.
-
-    A folder is asked for the `license` line of its README.md and for a LICENSE file, in it or right above it.
-    """
-    if not model:
-        return UNKNOWN
-    folder = Path(model)
-    if folder.is_dir():
-        return _of_folder(folder)
-    lowered = model.lower()
-    known = [name for name in _PUBLISHED if lowered.startswith(name)]
-    return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
-
-
-def _of_folder(folder: Path) -> str:
-    stated = _front_matter(folder / "README.md").get("license")
-    if isinstance(stated, str) and stated:
-        return stated
-    for place in (folder, folder.resolve().parent):
-        for path in sorted(place.glob("LICEN[CS]E*")):
-            text = path.read_text(encoding="utf-8", errors="replace")[:4000] if path.is_file() else ""
-            found = next((name for name, pattern in _FROM_FILE if re.search(pattern, text)), None)
-            if found:
-                return found
-    return UNKNOWN
-
-
-def _front_matter(path: Path) -> dict[str, object]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        values = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
-    except (OSError, IndexError, yaml.YAMLError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-_TAGS = [
-    "sentence-transformers",
-    "feature-extraction",
-    "sentence-similarity",
-    "image-text-retrieval",
-    "knowledge-distillation",
-    "distilvl",
-]
 _LIMITS = """\
 - The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
   data it has never seen before relying on it.
@@ -111,20 +58,15 @@ def write_model_card(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     left_out: LeftOut | None = None,
 ) -> Path:
-    """Write `folder/README.md`.
+    """Write `folder/README.md`, and return its path.
 
     Args:
         folder: the student's, as `save_student` wrote it.
-        config: the run's.
-        result: the run's result: `val`, and `teacher` and `retention` where known.
-        train: what it was trained on.
-        manifest: of the teacher's features; none without a teacher.
-        extra: what it was trained on beside that.
+        config, result: the run's; the result has `val`, and `teacher` and `retention` where known.
+        train, extra: what it was trained on, and beside that.
+        manifest: of the teacher features; none without a teacher.
         intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
-        left_out: what was passed over of the data and by the teacher; a section of its own where there is any.
-
-    Returns:
-        The file.
+        left_out: of the data and in the extraction of features; a section of its own where there is any.
     """
     parts = [
         f"---\n{_card_front_matter(config)}---",
@@ -176,14 +118,7 @@ def usage(folder: Path) -> str:
 def _card_front_matter(config: Config) -> str:
     towers = [tower.model for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
-    fields: dict[str, Any] = {
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "license": UNKNOWN,
-        "tags": _TAGS,
-    }
-    if bases:
-        fields["base_model"] = bases
+    fields = {**_FRONT_MATTER, "base_model": bases} if bases else _FRONT_MATTER
     return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
 
@@ -206,12 +141,13 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     header = ["model", *(f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)), "RSUM"]
     rows = [["**this student**", *_cells(result["val"])]]
     if intervals:
-        rows.append(["95 % interval", *_interval_cells(intervals)])
+        found = [intervals.get(name) for name in MEASURES]
+        rows.append(["95 % interval", *("" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found)])
     if "teacher" in result:
         rows.append(["its teacher", *_cells(result["teacher"])])
     parts = [
         f"Recalls in percent on the {plain(str(result.get('split', 'val')))} split of its data; RSUM is their sum."
-        + _counting(result.get("ground_truth")),
+        + _COUNTING.get(str(result.get("ground_truth")), ""),
         markdown_table(header, rows),
     ]
     if intervals:
@@ -223,26 +159,9 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     return "\n\n".join(parts)
 
 
-def _counting(ground_truth: str | None) -> str:
-    """What is right, in words."""
-    known = {
-        PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
-        CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
-        "byte, are each other's right answers.",
-    }
-    return known.get(str(ground_truth), "")
-
-
 def _cells(score: Mapping[str, Any]) -> list[str]:
     recalls = [score[way][f"r{k}"] for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     return [f"{value:.1f}" for value in (*recalls, score["rsum"])]
-
-
-def _interval_cells(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
-    from distilvl.evaluation.intervals import MEASURES
-
-    found = [intervals.get(name) for name in MEASURES]
-    return ["" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found]
 
 
 def _making(
@@ -254,9 +173,14 @@ def _making(
         teacher = f"{plain(manifest.teacher)}, revision {plain(manifest.revision)}, {manifest.dim} dimensions"
         if manifest.num_parameters:
             teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
+    counted = [
+        f"{plain(part.name)}, {len(part)} images with {len(part.captions)} captions"
+        + (", not paired" if isinstance(part, UnpairedDataset) else "")
+        for part in data
+    ]
     lines = [
         f"- teacher: {teacher}",
-        f"- data: {'; beside it '.join(map(_counted, data))}",
+        f"- data: {'; beside it '.join(counted)}",
         f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
         f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
         f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "
@@ -271,11 +195,6 @@ def _making(
         + "\n\nThe whole recipe; `distilvl train --recipe FILE --out FOLDER` repeats it:\n\n"
         + fenced(recipe, "yaml")
     )
-
-
-def _counted(data: Items | ShardSplit) -> str:
-    unpaired = ", not paired" if isinstance(data, UnpairedDataset) else ""
-    return f"{plain(data.name)}, {len(data)} images with {len(data.captions)} captions{unpaired}"
 
 
 def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
@@ -303,3 +222,60 @@ def _licences(config: Config, manifest: Manifest | None) -> str:
         "the model on, and then correct the `license` line at the top of this file."
     )
     return "\n".join(lines)
+
+
+_FROM_FILE = (
+    ("Apache-2.0", r"Apache License\s+Version 2\.0"),
+    ("MIT", r"\bMIT License\b|Permission is hereby granted, free of charge"),
+    ("BSD-3-Clause", r"Neither the name of"),
+    ("CC-BY-NC-4.0", r"Attribution-NonCommercial 4\.0"),
+    ("CC-BY-4.0", r"Attribution 4\.0 International"),
+)
+# Stated on the models' own pages or in their repositories; by the beginning of the name, longest first.
+_APACHE = (
+    "google/bert_uncased", "google-bert/bert-base-uncased", "google/vit-", "google/siglip", "facebook/dinov2",
+    "facebook/deit", "sentence-transformers/all-minilm",
+)  # fmt: skip
+_PUBLISHED = {
+    **dict.fromkeys(_APACHE, "Apache-2.0"),
+    "openai/clip-": "MIT",
+    "beit3": "MIT",
+    "demo": "Apache-2.0, part of distilvl",
+}
+
+
+def licence_of(model: str | None) -> str:
+    """The licence of a model's folder or public name; `unknown` where nothing here tells.
+
+    Of a folder it is the `license` line of its README.md, or the LICENSE file in it or right above it.
+    """
+    if not model:
+        return UNKNOWN
+    folder = Path(model)
+    if folder.is_dir():
+        return _of_folder(folder)
+    lowered = model.lower()
+    known = [name for name in _PUBLISHED if lowered.startswith(name)]
+    return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
+
+
+def _of_folder(folder: Path) -> str:
+    stated = _front_matter(folder / "README.md").get("license")
+    if isinstance(stated, str) and stated:
+        return stated
+    for place in (folder, folder.resolve().parent):
+        for path in sorted(place.glob("LICEN[CS]E*")):
+            text = path.read_text(encoding="utf-8", errors="replace")[:4000] if path.is_file() else ""
+            found = next((name for name, pattern in _FROM_FILE if re.search(pattern, text)), None)
+            if found:
+                return found
+    return UNKNOWN
+
+
+def _front_matter(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        values = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
+    except (OSError, IndexError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}

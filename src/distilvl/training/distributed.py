@@ -1,8 +1,8 @@
 """One run in several processes, a device each: who encodes which rows, and what all of them must have in common.
 
-Every process draws the same batches and encodes its share of the rows. The features are gathered, so that each holds
+Every process draws the same batches and encodes its share of the rows. The embeddings are gathered, so that each holds
 those of the whole batch, and from there on all compute the same: losses, balancer, queues and the gradients of the
-features. See `accumulation` for the way back into the student.
+embeddings. `gradcache` has the way back into the student.
 """
 
 from __future__ import annotations
@@ -30,27 +30,22 @@ from distilvl.io.progress import silence
 Precision = Literal["bf16-mixed", "32-true"]
 Result = TypeVar("Result")
 
-PATIENCE = timedelta(days=7)
+LONGEST_WAIT = timedelta(days=7)
 """How long processes wait for each other: a teacher may answer for days. A process that ends ends the others at once,
 through the launcher."""
 
 
 # Buffers of a student are constants, so there is nothing to broadcast in each step. Older releases of torch have
 # another name for it.
-_NAMES = inspect.signature(DistributedDataParallel).parameters
+_OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _KEEP_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False
 }
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a batch one of several processes encodes.
-
-    Attributes:
-        rank: of the process, from 0.
-        processes: N, how many there are.
-    """
+    """Which rows of a batch one of several processes encodes: its number from 0, and how many there are."""
 
     rank: int = 0
     processes: int = 1
@@ -63,13 +58,8 @@ class Share:
 def start_fabric(accelerator: str, precision: Precision, devices: int | None = None) -> Fabric:
     """Fabric for this process, once all processes of the run have found each other.
 
-    Under `torchrun` or `fabric run` the processes are there already; otherwise this starts `devices - 1` more, which
-    run the same script. Only the first process reports progress.
-
-    Args:
-        accelerator: `auto`, `cpu`, `cuda` or `mps`.
-        precision: Fabric's name of it.
-        devices: of this machine; none takes as many as the launcher started processes, 1 without a launcher.
+    Under `torchrun` or `fabric run` the processes are there already, and `devices` is not needed; otherwise this starts
+    `devices - 1` more, which run the same script. Only the first process reports progress.
 
     Raises:
         DistilvlError: not the number that the launcher started, no such device, or more devices than there are.
@@ -87,7 +77,7 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
             return Fabric(accelerator=accelerator, devices=1, precision=precision)
         # It reports each step of the start.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        strategy = DDPStrategy(timeout=PATIENCE, **_KEEP_BUFFERS)
+        strategy = DDPStrategy(timeout=LONGEST_WAIT, **_KEEP_BUFFERS)
         nodes = processes // local
         fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, strategy=strategy, precision=precision)
         fabric.launch()
@@ -100,6 +90,21 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
         silence()
         logging.getLogger("distilvl").setLevel(logging.ERROR)
     return fabric
+
+
+def resolve_precision(wanted: str, accelerator: str = "auto") -> Precision:
+    """Fabric's name for `auto`, `bf16` or `fp32`; `auto` takes bf16 where the device multiplies it natively."""
+    if wanted == "auto":
+        wanted = "bf16" if _has_bf16(accelerator) else "fp32"
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
+
+
+def _has_bf16(accelerator: str) -> bool:
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Older releases of torch do not tell what the processor can do; they get fp32.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _launched() -> tuple[int | None, int | None]:
@@ -120,11 +125,7 @@ def share_of(fabric: Fabric) -> Share:
 
 
 def gather_rows(fabric: Fabric, own: Tensor, total: int) -> Tensor:
-    """All `total` rows of a batch (total, D), in order and without a graph, from the rows of each process's `Share`.
-
-    Raises:
-        DistilvlError: `own` has another number of rows than the share, so the source gave no share.
-    """
+    """All `total` rows of a batch (total, D), in order and without a graph, from the rows of each process's `Share`."""
     share = share_of(fabric)
     if share.processes == 1:
         return own
@@ -146,6 +147,13 @@ def _gather(own: Tensor, processes: int) -> list[Tensor]:
     return found
 
 
+def gather_objects(own: Any) -> list[Any]:
+    """`own` of every process, in order."""
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, own)
+    return found
+
+
 def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
     """`prepare()` in process 0, and in the others when it is done there and what it wrote can be read.
 
@@ -153,7 +161,7 @@ def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
     """
     if fabric.world_size == 1:
         return prepare()
-    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
     failed = torch.ones((), dtype=torch.int64)
     try:
         if fabric.global_rank > 0:
@@ -182,11 +190,7 @@ def leave() -> None:
 
 
 def require_agreement(fabric: Fabric, **facts: str) -> None:
-    """That all processes start from the same: each fact, by what it is about, is compared with process 0's.
-
-    Raises:
-        DistilvlError: in a process that differs.
-    """
+    """That all processes start from the same: `DistilvlError` in one of which a fact differs from process 0's."""
     first = fabric.broadcast(facts)
     for name, fact in facts.items():
         if first[name] != fact:
@@ -203,11 +207,7 @@ def seed_process(fabric: Fabric, seed: int) -> None:
 
 
 def require_same_number(stored: int, fabric: Fabric) -> None:
-    """That a checkpoint of `stored` processes is continued by as many: each has its own random state.
-
-    Raises:
-        DistilvlError: another number.
-    """
+    """That a checkpoint of `stored` processes is continued by as many, since each has its own random state."""
     if stored != fabric.world_size:
         raise DistilvlError(
             f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}.",

@@ -1,10 +1,10 @@
 """A batch through the student and back: in one go or in chunks, in one process or in several, with the same result.
 
-The losses look at all rows at once: negatives, the teacher's ranking, the queue. So a batch cannot be cut into smaller
-batches. What can be cut is the encoding (GradCache: Gao, Zhang, Han, Callan, RepL4NLP 2021):
+The losses compare all rows of a batch: negatives, the teacher's ranking, the queue. So a batch cannot be cut into
+smaller batches. What can be cut is the encoding (GradCache: Gao, Zhang, Han, Callan, RepL4NLP 2021):
 
 1. encode the rows, chunk by chunk, without a graph;
-2. compute the losses of the whole batch and their gradients G with respect to the features z;
+2. compute the losses of the whole batch and their gradients G with respect to the embeddings z;
 3. encode each chunk again, with a graph, and let its rows of G flow into the weights.
 
 By the chain rule the weights' gradients are those of the whole batch. The graph of one chunk is all that is in memory.
@@ -26,7 +26,7 @@ RandomState = list[Tensor]
 
 @dataclass
 class _Chunk:
-    """Rows to encode, with their features when they are encoded once, or what it takes to encode them again."""
+    """Rows to encode; with their embeddings if they are encoded once, or else with what it takes to do it again."""
 
     images: Tensor
     texts: Tensor
@@ -35,32 +35,25 @@ class _Chunk:
     random: RandomState | None = None
 
 
-class FeaturePass:
+class ChunkedEncoder:
     """Encodes this process's share of a batch, and takes the losses' gradients back to the student's weights.
 
     With one chunk the student runs once, graph and all. With more it runs twice, with the same dropout both times.
-    Chunks cut images and texts separately; the losses alone know which belong together.
-
-    Args:
-        fabric: device, precision and processes.
-        model: the student as `fabric.setup` returned it.
-        chunks: K >= 1; fewer when the share has fewer images or texts.
+    Chunks cut images and texts separately; the losses alone know which belong together. There are fewer than `chunks`
+    when the share has fewer images or texts. `model` is the student as `fabric.setup` returned it.
     """
 
     def __init__(self, fabric: Fabric, model: _FabricModule, chunks: int = 1) -> None:
         self._fabric, self._model, self._chunks = fabric, model, chunks
         self._parts: list[_Chunk] = []
-        self._features: tuple[Tensor, Tensor] | None = None
+        self._embeddings: tuple[Tensor, Tensor] | None = None
 
     def encode(
         self, images: Tensor, texts: Tensor, attention_mask: Tensor | None, total: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """z^v (B, D) and z^t (N, D) of the whole batch, leaves of a new graph.
+        """z^v (B, D) and z^t (N, D) of the whole batch, leaves of a new graph, from this process's share of it.
 
-        Args:
-            images: this process's share of the B images, as the student takes them.
-            texts, attention_mask: its share of the N texts.
-            total: B and N.
+        `total` is B and N.
         """
         self._parts = self._cut(images, texts, attention_mask)
         encoded = [self._first(part) for part in self._parts]
@@ -68,7 +61,7 @@ class FeaturePass:
         z_image, z_text = (
             gather_rows(self._fabric, rows, count).requires_grad_() for rows, count in zip(own, total, strict=True)
         )
-        self._features = z_image, z_text
+        self._embeddings = z_image, z_text
         return z_image, z_text
 
     def backward(self, loss: Tensor) -> None:
@@ -78,21 +71,21 @@ class FeaturePass:
         processes is wanted, while DDP takes the mean: hence the factor N. A loss's own weights (a temperature) get
         their whole gradient in every process and are not reduced.
         """
-        assert self._features is not None, "encode comes first"
+        assert self._embeddings is not None, "encode comes first"
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [self._own_rows(rows) for rows in self._features]
+        gradients = [self._own_rows(rows) for rows in self._embeddings]
         by_part = zip(*(rows.tensor_split(len(self._parts)) for rows in gradients), strict=True)
         after = random_state(self._fabric.device)
         for number, (part, rows) in enumerate(zip(self._parts, by_part, strict=True), start=1):
-            # DDP waits for the others in the last pass only, when the gradients of all chunks are there.
+            # DDP waits for the others with the last chunk only, when the gradients of all chunks are there.
             with self._fabric.no_backward_sync(self._model, enabled=number < len(self._parts)):
                 encoded = part.encoded or self._again(part)
-                # One scalar whose gradient with respect to the features is G.
+                # One scalar whose gradient with respect to the embeddings is G.
                 pairs = zip(encoded, rows, strict=True)
                 self._fabric.backward(torch.stack([(z * gradient).sum() for z, gradient in pairs]).sum())
             part.encoded = None
         set_random_state(after, self._fabric.device)
-        self._parts, self._features = [], None
+        self._parts, self._embeddings = [], None
 
     def _cut(self, images: Tensor, texts: Tensor, attention_mask: Tensor | None) -> list[_Chunk]:
         count = max(1, min(self._chunks, len(images), len(texts)))
@@ -121,11 +114,11 @@ class FeaturePass:
         z_image, z_text = self._model(images, part.texts, part.attention_mask)
         return (z_image if count else z_image[:0]), z_text
 
-    def _own_rows(self, features: Tensor) -> Tensor:
+    def _own_rows(self, embeddings: Tensor) -> Tensor:
         """The share's rows of G, times N."""
         share = share_of(self._fabric)
-        gradient = torch.zeros_like(features) if features.grad is None else features.grad
-        return gradient[share.rows(len(features))] * share.processes
+        gradient = torch.zeros_like(embeddings) if embeddings.grad is None else embeddings.grad
+        return gradient[share.rows(len(embeddings))] * share.processes
 
 
 def random_state(device: torch.device) -> RandomState:

@@ -1,10 +1,11 @@
-"""Splits made ready for the loop: pixels, tokens and the teacher's features, each prepared once."""
+"""A split made ready for training: its pixels, token ids and teacher features, each read or computed once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.nn import functional as F
 
-from distilvl.data import load_any
 from distilvl.data.crops import Views
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
@@ -27,15 +29,131 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.copies import Groups
 from distilvl.evaluation.ground_truth import right_copies
 from distilvl.features import FeatureStore
-from distilvl.io.hashes import numbered
+from distilvl.features.shards import Modality
+from distilvl.io.hashes import Keys, numbered, pack_keys, text_key
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
-from distilvl.students.storage import route
-from distilvl.training.batch import Rows, over_rows, over_texts
-from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
+from distilvl.training.inputs import Inputs
+from distilvl.training.student import Embeddings, encode_images_of, encode_texts_of, tokens_hash, tower_identity
 
 logger = logging.getLogger("distilvl")
 
-NAME_VAL_DATA = "Name a dataset of pairs with a split val: --val-data."
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """The teacher's features of n images or of n texts: u^v or u^t.
+
+    Attributes:
+        stored: (n, D) float16 as the store gave them, perhaps mapped from a file.
+        basis: other axes for them, (D, D) orthogonal.
+    """
+
+    stored: npt.NDArray[np.float16]
+    basis: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
+        """These rows, float32 with the precision of fp16, in which they are stored."""
+        return self.on(torch.device("cpu"), rows)
+
+    def on(self, device: torch.device, rows: npt.NDArray[np.int64] | slice) -> Tensor:
+        """These rows on `device`, where they are made float32 and turned: half the bytes travel."""
+        found = torch.from_numpy(self.stored[rows]).to(device).float()
+        return found if self.basis is None else (found @ self.basis.to(device)).half().float()
+
+    def all(self) -> Tensor:
+        """(n, D) float32 in memory."""
+        return self[slice(None)]
+
+    def blocks(self) -> Iterator[Tensor]:
+        """All rows in order, some thousands at a time."""
+        return (self[slice(start, start + _BLOCK)] for start in range(0, len(self), _BLOCK))
+
+
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """The teacher's features of the images and of the texts of a split, captions in the dataset's order."""
+
+    images: StoredFeatures
+    texts: StoredFeatures
+
+    def turned(self, basis: Tensor) -> TeacherFeatures:
+        """The same features in other axes, `basis` (D, D) orthogonal."""
+        return TeacherFeatures(replace(self.images, basis=basis), replace(self.texts, basis=basis))
+
+
+def read_features(
+    store: FeatureStore,
+    modality: Modality,
+    keys: Sequence[bytes] | Keys,
+    normalized: bool,
+    names: Sequence[str] | None = None,
+) -> npt.NDArray[np.float16]:
+    """u of the items with these n keys, (n, D); if `normalized`, L2-normalised even where the store kept lengths."""
+    rows = store.images(keys, names) if modality == "image" else store.texts(keys, names)
+    if normalized and not store.manifest.normalized:
+        rows = F.normalize(torch.from_numpy(rows).float(), dim=1).half().numpy()
+    return rows
+
+
+def lookup_teacher(
+    store: FeatureStore,
+    dataset: Items,
+    image_keys: list[bytes],
+    *,
+    normalized: bool = True,
+    views: Views | None = None,
+    folder: Path | None = None,
+) -> TeacherFeatures:
+    """The stored features of every image and caption of `dataset`.
+
+    With `views`, of these crops of each image, the whole one first. They lie in a file without a name in `folder`, or
+    in memory. If `normalized`, the features of a store that kept their lengths are L2-normalised (eq. 1-2).
+
+    Raises `DistilvlError` for an item that the store lacks, features that cannot be read, or a `folder` without space.
+    """
+    captions, names = dataset.captions, [entry.image.name for entry in dataset]
+    if views is not None:
+        image_keys = views.keys(image_keys)
+        names = [name for name in names for _ in range(views.count)]
+    starts = range(0, len(captions), _BLOCK)
+    text_keys = np.concatenate([pack_keys([text_key(one) for one in captions[at : at + _BLOCK]]) for at in starts])
+
+    def lookup(modality: Modality, keys: Keys, names: Sequence[str]) -> StoredFeatures:
+        store.require(modality, keys, names)
+        parts = [slice(start, start + _BLOCK) for start in range(0, len(keys), _BLOCK)]
+        blocks = (read_features(store, modality, keys[part], normalized, names[part]) for part in parts)
+        shape = (len(keys), store.manifest.dim)
+        if folder is not None:
+            return StoredFeatures(_in_file(blocks, shape, folder))
+        found = np.empty(shape, dtype=np.float16)
+        for part, block in zip(parts, blocks, strict=True):
+            found[part] = block
+        return StoredFeatures(found)
+
+    return TeacherFeatures(lookup("image", pack_keys(image_keys), names), lookup("text", text_keys, captions))
+
+
+def _in_file(
+    blocks: Iterator[npt.NDArray[np.float16]], shape: tuple[int, int], folder: Path
+) -> npt.NDArray[np.float16]:
+    """Mapped from a file in `folder` that has no name, so that it goes with the last process that maps it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block).data)
+            file.flush()
+            # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
+            return np.asarray(np.memmap(file, dtype=np.float16, mode="c", shape=shape))
+    except OSError as error:
+        raise DistilvlError(
+            f"cannot write {np.prod(shape) * 2 / 1e9:.2f} GB of features to {folder}: {error.strerror or error}.",
+            "Free space or fix the folder's permissions, or leave --pixel-cache away.",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -44,13 +162,13 @@ class Materials:
 
     Attributes:
         dataset: the images that could be decoded, paired or not.
-        pixels: (n * K, 3, H, W) uint8; row i * K + v is view v of image i, view 0 the whole one.
+        pixels: (n * K, 3, H, W) uint8; row i * K + v is crop v of image i, crop 0 the whole one.
         tokens: token ids of each of the m captions.
         pooled_images: (n * K, width), what a frozen image tower gives its head; none for one that learns.
         pooled_texts: (m, width), the same of a frozen text tower.
         caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
         teacher: features of the same items, when known.
-        left_out: images that could not be decoded; `dataset.left_out` is what its reader passed over.
+        left_out: images that could not be decoded; `dataset.left_out` is what its reader left out.
         views: K, 1 where there are only whole images.
         keys: content hash of each of the n images.
     """
@@ -58,8 +176,8 @@ class Materials:
     dataset: Items
     pixels: npt.NDArray[np.uint8]
     tokens: TokenRows
-    pooled_images: Rows | None
-    pooled_texts: Rows | None
+    pooled_images: Embeddings | None
+    pooled_texts: Embeddings | None
     caption_image: npt.NDArray[np.int64]
     teacher: TeacherFeatures | None
     left_out: LeftOut
@@ -93,55 +211,36 @@ class Materials:
         """The copies that are right answers in scoring, by the dataset's own ground truth."""
         return right_copies(self.copies, self.dataset.ground_truth) if isinstance(self.dataset, PairDataset) else None
 
-    def turned(self, basis: Tensor) -> Materials:
-        """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
-        return self if self.teacher is None else replace(self, teacher=self.teacher.turned(basis))
-
     @property
     def images(self) -> npt.NDArray[Any]:
-        """What the student is given of each image: pixels, or a frozen tower's rows."""
+        """What the student is given of each image: pixels, or a frozen tower's outputs."""
         return self.pixels if self.pooled_images is None else self.pooled_images
 
+    def turned(self, basis: Tensor) -> Materials:
+        """The same with the teacher's features in other axes, `basis` (D, D) orthogonal."""
+        return self if self.teacher is None else replace(self, teacher=self.teacher.turned(basis))
 
-class SharedInputs:
+    def fingerprint(self) -> str:
+        """A hash of what a batch is drawn from: images' shape, owners of captions, token ids."""
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        digest.update(self.caption_image.tobytes())
+        digest.update(tokens_hash(self.tokens).encode())
+        return digest.hexdigest()
+
+
+class SharedInputs(Inputs):
     """Datasets, pixels and teacher features for all runs of one process: each is read once, however many runs use it.
 
-    Args:
-        skip_bad: leave bad images out instead of stopping.
-        pixel_cache: a folder that keeps decoded images for later processes; without it they are decoded anew in each,
-            and kept in memory, as the teacher's rows are. With it both are mapped from files there.
+    With `pixel_cache`, a folder, decoded images are kept there for later processes, and pixels and teacher features are
+    mapped from files there; without it each process decodes anew, and both are in memory.
     """
 
     def __init__(self, skip_bad: bool = False, pixel_cache: str | Path | None = None) -> None:
-        self.skip_bad = skip_bad
+        super().__init__(skip_bad)
         self.pixel_cache = None if pixel_cache is None else Path(pixel_cache)
-        self._datasets: dict[str, Items] = {}
-        self._splits: dict[tuple[str, str], Items] = {}
-        self._pixels: dict[tuple[str, str, str, Views | None, int | None], PixelCache] = {}
-        self._teachers: dict[tuple[str, str, str, bool, Views | None], TeacherFeatures] = {}
-        self._pooled: dict[tuple[str | int | Views | None, ...], Rows] = {}
-
-    def dataset(self, source: str) -> Items:
-        """The dataset that `source` names."""
-        if source not in self._datasets:
-            self._datasets[source] = load_any(source, skip_bad=self.skip_bad)
-        return self._datasets[source]
-
-    def split(self, source: str, name: str) -> Items:
-        """One split of it; data without pairs is its own `train`, and has no other.
-
-        Raises:
-            DistilvlError: an empty split, or one to be scored on without pairs.
-        """
-        if (source, name) not in self._splits:
-            data = self.dataset(source)
-            if isinstance(data, PairDataset):
-                self._splits[source, name] = data.split(name)
-            elif name == "train":
-                self._splits[source, name] = data
-            else:
-                raise DistilvlError(f"{data.name} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
-        return self._splits[source, name]
+        self._pixels: dict[tuple[Any, ...], PixelCache] = {}
+        self._features: dict[tuple[Any, ...], TeacherFeatures] = {}
+        self._pooled: dict[tuple[Any, ...], Embeddings] = {}
 
     def materials(
         self,
@@ -154,15 +253,12 @@ class SharedInputs:
         reduced_jpeg: bool = False,
         scored: bool = False,
     ) -> Materials:
-        """That split, made ready for `encoder`; frozen towers are asked here, on `fabric`'s device, and never again.
+        """That split, made ready for `encoder`; frozen towers encode it here, on `fabric`'s device, and never again.
 
         Args:
-            source: the dataset.
-            split: its split.
-            encoder: the student.
-            store: the teacher's features.
-            fabric: where frozen towers are asked.
-            views: which views of each image to have, beside the whole one.
+            source, split: the dataset and its split.
+            encoder, store, fabric: the student, the teacher's features, and where frozen towers compute.
+            views: which crops of each image to have, beside the whole one.
             reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
             scored: the student is scored on it, so frozen towers, too, compute in full precision.
 
@@ -173,84 +269,56 @@ class SharedInputs:
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
         key = (source, split, encoder.preprocessing, views, at_least)
         if key not in self._pixels:
-            self._pixels[key] = self._decoded(self.split(source, split), encoder, views, at_least)
+            items = self.split(source, split)
+            how: dict[str, Any] = {"skip_bad": self.skip_bad, "views": views, "at_least": at_least}
+            if self.pixel_cache is None:
+                self._pixels[key] = decode_pixels(items, encoder.resize, **how)
+            else:
+                self._pixels[key] = cached_pixels(items, encoder.resize, encoder.preprocessing, self.pixel_cache, **how)
         cache = self._pixels[key]
-        tokens = encoder.tokenize_all(cache.dataset.captions)
+        data = cache.dataset
+        teacher = None
+        if store is not None:
+            of = (source, split, str(store.path), encoder.normalized, views)
+            if of not in self._features:
+                self._features[of] = lookup_teacher(
+                    store, data, cache.keys, normalized=encoder.normalized, views=views, folder=self.pixel_cache
+                )
+            teacher = self._features[of]
+        tokens = encoder.tokenize_all(data.captions)
+        owners = data.caption_image if isinstance(data, PairDataset) else range(len(data.texts))
         pool = partial(self._pool, (source, split, views, at_least), encoder, fabric, scored)
+        encode_images = partial(encode_images_of, fabric, encoder.pool_images, cache.pixels, full=scored)
+        encode_texts = partial(encode_texts_of, fabric, encoder, encoder.pool_texts, tokens, full=scored)
         return Materials(
-            dataset=cache.dataset,
+            dataset=data,
             pixels=cache.pixels,
             tokens=tokens,
-            pooled_images=pool("image", lambda: over_rows(fabric, encoder.pool_images, cache.pixels, full=scored)),
-            pooled_texts=pool(
-                "text", lambda: over_texts(fabric, encoder, encoder.pool_texts, tokens, full=scored), tokens
-            ),
-            caption_image=_owners(cache.dataset),
-            teacher=None if store is None else self._teacher(source, split, store, cache, encoder.normalized, views),
+            pooled_images=pool("image", encoder.preprocessing, encode_images),
+            pooled_texts=pool("text", tokens_hash(tokens), encode_texts),
+            caption_image=np.array(owners, dtype=np.int64),
+            teacher=teacher,
             left_out=cache.left_out,
             views=1 if views is None else views.count,
             keys=cache.keys,
         )
 
-    def _decoded(self, items: Items, encoder: DualEncoder, views: Views | None, at_least: int | None) -> PixelCache:
-        resize, skip_bad = encoder.resize, self.skip_bad
-        if self.pixel_cache is None:
-            return decode_pixels(items, resize, skip_bad=skip_bad, views=views, at_least=at_least)
-        does, folder = encoder.preprocessing, self.pixel_cache
-        return cached_pixels(items, resize, does, folder, skip_bad=skip_bad, views=views, at_least=at_least)
-
     def _pool(
         self,
-        of: tuple[str, str, Views | None, int | None],
+        of: tuple[Any, ...],
         encoder: DualEncoder,
         fabric: Fabric,
         scored: bool,
         modality: str,
-        rows: Callable[[], Rows],
-        tokens: TokenRows | None = None,
-    ) -> Rows | None:
-        """`rows()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
+        given: str,
+        encode: Callable[[], Embeddings],
+    ) -> Embeddings | None:
+        """`encode()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
         if modality not in encoder.frozen:
             return None
         precision = "full" if scored else type(fabric.strategy.precision).__name__
-        given = encoder.preprocessing if tokens is None else tokens_hash(tokens)
-        key = (*of, modality, precision, given, _architecture(encoder, modality), encoder.tower_fingerprint(modality))
+        key = (*of, modality, precision, given, tower_identity(encoder, modality))
         if key not in self._pooled:
-            logger.info("asking the frozen %s tower about %s", modality, f"{of[0]}/{of[1]}")
-            self._pooled[key] = rows()
+            logger.info("encoding %s/%s with the frozen %s tower", of[0], of[1], modality)
+            self._pooled[key] = encode()
         return self._pooled[key]
-
-    def _teacher(
-        self,
-        source: str,
-        split: str,
-        store: FeatureStore,
-        cache: PixelCache,
-        normalized: bool,
-        views: Views | None,
-    ) -> TeacherFeatures:
-        key = (source, split, str(store.path), normalized, views)
-        if key not in self._teachers:
-            self._teachers[key] = lookup_teacher(
-                store, cache.dataset, cache.keys, normalized=normalized, views=views, folder=self.pixel_cache
-            )
-        return self._teachers[key]
-
-
-def tokens_hash(tokens: TokenRows) -> str:
-    """Equal for equal rows."""
-    digest = hashlib.sha256(tokens.lengths.tobytes())
-    digest.update(tokens.ids.data)
-    return digest.hexdigest()
-
-
-def _architecture(encoder: DualEncoder, modality: str) -> str:
-    """What a tower computes with its weights, down to the pooling: the same weights may be used in several ways."""
-    before_head = route(encoder.student, modality)[:-1]
-    return f"{before_head[0].model.config.to_json_string()} {before_head}"
-
-
-def _owners(dataset: Items) -> npt.NDArray[np.int64]:
-    if isinstance(dataset, UnpairedDataset):
-        return np.arange(len(dataset.texts))
-    return np.repeat(np.arange(len(dataset)), [len(record.captions) for record in dataset])

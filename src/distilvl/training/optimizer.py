@@ -1,5 +1,4 @@
-"""AdamW with rates for heads and for each layer of the towers, the learning rate by step,
-and the EMA of the weights."""
+"""How the weights begin and learn: ridge initialisation of the heads, AdamW and its rates, the running mean (EMA)."""
 
 from __future__ import annotations
 
@@ -8,35 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
 from distilvl.config import OptimizerConfig, ScheduleConfig
+from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
-
-
-def average_of(encoder: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `encoder` whose weights follow it when `update_parameters(encoder)` is called after each step.
-
-        mean <- d mean + (1 - d) weights        with d = min(decay, (1 + n) / (10 + n)) after n updates
-
-    The smaller d of the first steps lets the mean forget the untrained weights. Buffers are copied.
-
-    Args:
-        encoder: the module that learns.
-        decay: in (0, 1); the mean reaches back about 1 / (1 - decay) steps.
-    """
-    return AveragedModel(encoder, multi_avg_fn=_towards(decay))
-
-
-def _towards(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
-    @torch.no_grad()
-    def update(means: Sequence[Tensor], weights: Sequence[Tensor], count: Any) -> None:
-        n = float(count)
-        torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
+from distilvl.training.distributed import gather_rows
+from distilvl.training.sources import BatchSource, StepInputs
 
 
 def build_optimizer(encoder: DualEncoder, config: OptimizerConfig, others: Iterable[nn.Parameter] = ()) -> AdamW:
@@ -89,3 +70,110 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's rate to its base rate times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def average_of(encoder: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `encoder` whose weights follow it when `update_parameters(encoder)` is called after each step.
+
+        mean <- d mean + (1 - d) weights        with d = min(decay, (1 + n) / (10 + n)) after n updates
+
+    The smaller d of the first steps lets the mean forget the untrained weights. The mean reaches back about
+    1 / (1 - decay) steps. Buffers are copied.
+    """
+    return AveragedModel(encoder, multi_avg_fn=_towards(decay))
+
+
+def _towards(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
+    @torch.no_grad()
+    def update(means: Sequence[Tensor], weights: Sequence[Tensor], count: Any) -> None:
+        n = float(count)
+        torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+SAMPLE = 2048
+"""Images, and at least as many texts, that ridge initialisation encodes once more."""
+
+_HELD_OUT = 4  # one row in so many chooses the ridge
+_RIDGES = tuple(10.0**power for power in range(-5, 2))
+
+
+@torch.no_grad()
+def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) -> None:
+    """Ridge initialisation: set FC_v and FC_t to the ridge regressions of teacher features on the towers' outputs.
+
+    Training towers and new heads together distorts pretrained towers, since the first gradients come through heads
+    that mean nothing; heads that were fitted first avoid that (Kumar et al., ICLR 2022, LP-FT). Ours are a linear
+    layer each and their targets are stored, so the fit has a closed form: one forward pass over a sample, no backward
+    pass. See docs/design/head-start.md.
+
+    The sample is what the first epoch begins with; of several processes each encodes its share. `DistilvlError` where
+    the batches have no teacher features, or those of another dimension than the student's.
+    """
+    images: list[tuple[Tensor, Tensor]] = []
+    texts: list[tuple[Tensor, Tensor]] = []
+    for inputs in source.epoch(0):
+        if inputs.u_image is None or inputs.u_text is None:
+            raise DistilvlError(
+                "training.head_start: regression fits the heads to a teacher, and none is named.",
+                "Pass --teacher or --features, or set training.head_start=random.",
+            )
+        have, width = inputs.u_image.shape[1], encoder.head("image").out_features
+        if have != width:
+            raise DistilvlError(
+                f"training.head_start: regression fits heads of width {width} to a teacher of width {have}.",
+                "Leave student.width unset, or set training.head_start=random.",
+            )
+        pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
+        images.append((pooled_images, inputs.u_image))
+        texts.append((pooled_texts, inputs.u_text))
+        if sum(len(rows) for rows, _ in images) >= SAMPLE:
+            break
+    for modality, known in (("image", images), ("text", texts)):
+        weight, bias = ridge_regression(*(torch.cat(rows).cpu() for rows in zip(*known, strict=True)))
+        linear = encoder.head(modality)
+        # Of several processes all take the first one's: sums may be rounded differently elsewhere.
+        linear.weight.copy_(fabric.broadcast(weight.to(linear.weight)))
+        linear.bias.copy_(fabric.broadcast(bias.to(linear.bias)))
+
+
+def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """What the towers give their heads for the whole batch, float32: (B, p) and (N, q)."""
+    images, texts = inputs.images, inputs.texts
+    with fabric.autocast():
+        if not images.is_floating_point():
+            images = encoder.pool_images(images)
+        if not texts.is_floating_point():
+            assert inputs.attention_mask is not None  # it comes with token ids
+            texts = encoder.pool_texts(texts, inputs.attention_mask)
+    counts = len(inputs.ids), len(inputs.text_ids)
+    image_rows, text_rows = (
+        gather_rows(fabric, rows.float(), n) for rows, n in zip((images, texts), counts, strict=True)
+    )
+    return image_rows, text_rows
+
+
+def ridge_regression(rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """W (D, p) and b (D,) that minimise mean |x W^T + b - u|^2 + l |W|^2, in float64, for x (n, p) and u (n, D).
+
+    l is the one of a few multiples of the rows' mean variance whose predictions have the largest mean cosine with the
+    targets on every fourth row, when fitted on the others; the answer is then fitted on all.
+    """
+    x, u = rows.double(), targets.double()
+    held_out = torch.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1
+    ridge = _RIDGES[0]
+    if held_out.any():
+        fits = [_solve(x[~held_out], u[~held_out], ridge) for ridge in _RIDGES]
+        cosines = [F.cosine_similarity(x[held_out] @ w.T + b, u[held_out]).mean() for w, b in fits]
+        ridge = _RIDGES[int(torch.stack(cosines).argmax())]
+    return _solve(x, u, ridge)
+
+
+def _solve(x: Tensor, u: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    mean_x, mean_u = x.mean(dim=0), u.mean(dim=0)
+    centred = x - mean_x
+    covariance = centred.T @ centred / len(x)
+    covariance.diagonal().add_(ridge * covariance.diagonal().mean().clamp(min=1e-12))
+    weight = torch.linalg.solve(covariance, centred.T @ (u - mean_u) / len(x)).T
+    return weight, mean_u - weight @ mean_x

@@ -1,34 +1,110 @@
-"""The run folder: config, environment, metrics.jsonl, checkpoints, the student and the result."""
+"""What a run keeps in its folder: config, environment, metrics.jsonl, checkpoints, the student and the result."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
-from distilvl.io.files import writer_id
+from distilvl.io.files import give_usual_modes, write_atomically, writer_id
 from distilvl.recipes import load_config, save_config
 
 PROCESS_NAME = "process.json"
 """Beside the log while a process writes it: `writer`, that process; once it has failed, `error`, the reason."""
 LONGEST_REASON = 1000
+_PACKAGES = ("distilvl", "torch", "transformers", "sentence-transformers", "lightning-fabric", "numpy", "pillow")
 
 Line = dict[str, Any]
 """`step` and `epoch`, and either a training step's readings or `val`, a validation's score."""
 
 
+class RunFolder:
+    """Paths inside one run's folder; opening it makes it, or checks that it belongs to the same run.
+
+    Attributes:
+        config: the resolved configuration.
+        environment: versions, processor and device.
+        metrics: one JSON object a line.
+        last: a checkpoint, everything that a resume needs.
+        best: weights of the epoch with the highest validation RSUM.
+        student: the finished student, a SentenceTransformer folder.
+        result: scores and time of the finished run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.environment = path / "config.yaml", path / "environment.json"
+        self.metrics, self.result, self.student = path / "metrics.jsonl", path / "result.json", path / "student"
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
+
+    @classmethod
+    def open(cls, path: Path, config: Config) -> RunFolder:
+        """Make the folder, or continue the run in it. A run that has no checkpoint yet may still change its config.
+
+        Raises:
+            DistilvlError: the folder holds a run of another configuration, or cannot be written.
+        """
+        run = cls(path)
+        if run.config.is_file() and (run.last.is_file() or run.result.is_file()):
+            run._check_same(config)
+            return run
+        try:
+            run.last.parent.mkdir(parents=True, exist_ok=True)
+            run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+            # Last, since a folder with a config is taken for a whole one.
+            save_config(config, run.config)
+        except OSError as error:
+            raise DistilvlError(
+                f"cannot write run folder {path}: {error.strerror}.", "Choose another --out."
+            ) from error
+        return run
+
+    def _check_same(self, config: Config) -> None:
+        # Through the model, so that keys which a newer version added have their defaults on both sides.
+        have = load_config(str(self.config))
+        differing = _differences(have.model_dump(mode="json"), config.model_dump(mode="json"))
+        if differing:
+            key, old, new = differing[0]
+            raise DistilvlError(
+                f"{self.path} holds a run with {key} = {old!r}, not {new!r}.",
+                "Choose another --out, or repeat the command that began this run.",
+            )
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{prefix}.{key}".lstrip("."))]
+    return [] if old == new else [(prefix, old, new)]
+
+
 class Listener(Protocol):
-    """Told of every line: the live view, and the trackers."""
+    """Told of every line: what the terminal shows, and the trackers."""
 
     def begin(self, kept: Sequence[Line], dropped: Sequence[Line], /) -> None:
         """Before the first line: what the file held, split into what stays and what will come again."""
@@ -43,10 +119,7 @@ class Listener(Protocol):
 class MetricsLog:
     """Appends to `path`; lines of steps after `resume_step` are dropped first, since they will come again.
 
-    Args:
-        path: the JSONL file; made if absent.
-        resume_step: steps that the run has behind it.
-        listeners: told of all lines while the log is entered as a context.
+    `listeners` are told of all lines while the log is entered as a context.
     """
 
     def __init__(self, path: Path, resume_step: int, listeners: Sequence[Listener] = ()) -> None:
@@ -54,9 +127,7 @@ class MetricsLog:
         have = read_metrics(path)
         self._kept = [line for line in have if line["step"] <= resume_step]
         self._dropped = [line for line in have if line["step"] > resume_step]
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in self._kept), encoding="utf-8")
-        temporary.replace(path)
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in self._kept).encode())
 
     def __enter__(self) -> MetricsLog:
         self._tell({"writer": writer_id()})
@@ -111,109 +182,99 @@ def read_metrics(path: Path) -> list[Line]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-_PACKAGES = (
-    "distilvl",
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "lightning-fabric",
-    "numpy",
-    "pillow",
-)
+def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, `tensors` and JSON-able `metadata`, to `path`: whole or not at all.
+
+    Tied weights (T5's embeddings go by two names) are written once.
+
+    Raises:
+        DistilvlError: the disk refuses; what was at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tied = _tied(tensors)
+    try:
+        save_file(
+            _apart({name: tensor for name, tensor in tensors.items() if name not in tied}),
+            temporary,
+            metadata={"json": json.dumps(metadata), **({"tied": json.dumps(tied)} if tied else {})},
+        )
+        give_usual_modes(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DistilvlError(
+            f"cannot write checkpoint {path}: {reason}.",
+            "Free space and run the same command again: it continues from the last whole checkpoint.",
+        ) from error
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Paths inside one run's folder; opening it makes it, or checks that it belongs to the same run."""
-
-    path: Path
-
-    @classmethod
-    def open(cls, path: Path, config: Config) -> RunFolder:
-        """Make the folder, or continue the run in it. A run that has no checkpoint yet may still change its config.
-
-        Raises:
-            DistilvlError: the folder holds a run of another configuration, or cannot be written.
-        """
-        run = cls(path)
-        if run.config.is_file() and (run.last.is_file() or run.result.is_file()):
-            run._check_same(config)
-            return run
-        try:
-            run.checkpoints.mkdir(parents=True, exist_ok=True)
-            run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
-            # Last, since a folder with a config is taken for a whole one.
-            save_config(config, run.config)
-        except OSError as error:
-            raise DistilvlError(
-                f"cannot write run folder {path}: {error.strerror}.", "Choose another --out."
-            ) from error
-        return run
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, processor and device."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of `last` and `best`."""
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        """Everything that a resume needs."""
-        return self.checkpoints / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """Weights of the epoch with the highest validation RSUM."""
-        return self.checkpoints / "best.safetensors"
-
-    @property
-    def student(self) -> Path:
-        """The finished student, a SentenceTransformer folder."""
-        return self.path / "student"
-
-    @property
-    def result(self) -> Path:
-        """Scores and time of the finished run."""
-        return self.path / "result.json"
-
-    def _check_same(self, config: Config) -> None:
-        # Through the model, so that keys which a newer version added have their defaults on both sides.
-        have = load_config(str(self.config))
-        differing = _differences(have.model_dump(mode="json"), config.model_dump(mode="json"))
-        if differing:
-            key, old, new = differing[0]
-            raise DistilvlError(
-                f"{self.path} holds a run with {key} = {old!r}, not {new!r}.",
-                "Choose another --out, or repeat the command that began this run.",
-            )
+def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The names that stand for the same memory in the same shape as an earlier one, with that one."""
+    first: dict[tuple[Any, ...], str] = {}
+    tied = {}
+    for name, tensor in tensors.items():
+        view = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and first.setdefault(view, name) != name:
+            tied[name] = first[view]
+    return tied
 
 
-def _environment() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each in memory of its own, as a file takes them: parts of others are copied."""
+    used: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in used else tensor
+        used.add(memory)
+    return apart
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file that `save_tensors` wrote; `DistilvlError` when it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            written = file.metadata() or {}
+            metadata, tied = json.loads(written["json"]), json.loads(written.get("tied", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {**tensors, **{name: tensors[other] for name, other in tied.items()}}, metadata
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise DistilvlError(
+            f"{path} is not a checkpoint of this program: {error}.", "Delete it to start the run anew."
+        ) from error
+
+
+def pack_state(modules: dict[str, nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:
+    """State of all modules (under their names), of the optimizer and of torch's random generators."""
+    packed = {
+        f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()
     }
+    for index, state in optimizer.state_dict()["state"].items():
+        packed.update({f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()})
+    packed["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        packed["random.cuda"] = torch.cuda.get_rng_state()
+    return packed
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*old, *new])
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{prefix}.{key}".lstrip("."))]
-    return [] if old == new else [(prefix, old, new)]
+def unpack_state(packed: dict[str, Tensor], modules: dict[str, nn.Module], optimizer: Optimizer) -> None:
+    """Put what `pack_state` returned back into the same modules, optimizer and random generators, in place."""
+    for name, module in modules.items():
+        module.load_state_dict(under(packed, f"{name}."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in under(packed, "optimizer.").items():
+        index, field = key.split(".", 1)
+        state.setdefault(int(index), {})[field] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(packed["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in packed:
+        torch.cuda.set_rng_state(packed["random.cuda"])
+
+
+def under(packed: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, named by the rest."""
+    return {key[len(prefix) :]: tensor for key, tensor in packed.items() if key.startswith(prefix)}

@@ -1,9 +1,9 @@
-"""Where the batches of a run come from: materials in memory, paired or not, and two sources in turn."""
+"""Where the batches of a run come from: items in memory, paired or not, and two sources in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +15,37 @@ from distilvl.config import TrainingConfig
 from distilvl.data.batches import Batch, PairSampler
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.training.batch import StepInputs
 from distilvl.training.distributed import Share
 from distilvl.training.materials import Materials
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """A batch of B images and N texts on the device.
+
+    In several processes, `images`, `texts` and `attention_mask` are the process's share of these rows only; the rest
+    is the whole batch's in each of them.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 pixels, or (B, width) outputs of a frozen tower.
+        texts: (N, L) token ids, or (N, width) outputs of a frozen tower.
+        attention_mask: (N, L) int64, with token ids.
+        ids: row of each image in the training split, or of the first one with the same bytes, (B,).
+        text_ids: what the texts belong to, (N,): rows of images for captions; numbers of their own without pairs.
+        image_of: position of each caption's image, (N,); none when images and texts are no pairs.
+        u_image, u_text: teacher features (B, D) and (N, D), where known.
+    """
+
+    images: Tensor
+    texts: Tensor
+    attention_mask: Tensor | None
+    ids: Tensor
+    text_ids: Tensor
+    image_of: Tensor | None
+    u_image: Tensor | None
+    u_text: Tensor | None
 
 
 class BatchSource(Protocol):
@@ -44,59 +72,13 @@ class BatchSource(Protocol):
         return
 
 
-Rows = npt.NDArray[np.int64]
-# Part of the views' seed, beside the run's: the order of an epoch's images comes from the seed and the epoch alone.
-_VIEWS = 2
+# Second parts of seeds, after the run's. The order of an epoch's images comes from the seed and the epoch alone. With
+# one seed for both sides, equally many images and texts would get the same permutation, and so be made pairs.
+_TEXTS, _VIEWS = 1, 2
 
 
-def drawn_views(train: Materials, seed: int, epoch: int) -> Rows | None:
-    """Which view stands for each image in this epoch, (n,); nothing where there are only whole images."""
-    if train.views == 1:
-        return None
-    return np.random.default_rng((seed, _VIEWS, epoch)).integers(0, train.views, train.count)
-
-
-def gather_images(
-    train: Materials, images: Rows, views: Rows | None, device: torch.device, share: Share
-) -> tuple[Tensor, Tensor | None]:
-    """What the student is given of the share of these n images, and the teacher's rows of all, (n, D), where known.
-
-    Of each image it is the view in `views`, (n,), or the whole one without.
-    """
-    rows = images * train.views if views is None else images * train.views + views
-    u_image = None if train.teacher is None else train.teacher.images.on(device, rows)
-    return torch.from_numpy(train.images[rows[share.rows(len(rows))]]).to(device), u_image
-
-
-def gather_texts(
-    train: Materials, encoder: DualEncoder, rows: Rows, device: torch.device, share: Share
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Of the share of these n rows: token ids, padded by `encoder`, or a frozen tower's rows; the mask of token ids.
-
-    And the teacher's of all, (n, D), where known.
-    """
-    mask, own = None, rows[share.rows(len(rows))]
-    if train.pooled_texts is None:
-        texts, mask = encoder.pad([train.tokens[row] for row in own])
-    else:
-        texts = torch.from_numpy(train.pooled_texts[own])
-    u_text = None if train.teacher is None else train.teacher.texts.on(device, rows)
-    return texts.to(device), None if mask is None else mask.to(device), u_text
-
-
-class PairSource(BatchSource):
-    """Draws rows of `train` and puts them on the device.
-
-    Args:
-        train: the training split, made ready.
-        encoder: the student that will read the batches; it pads its token ids.
-        config: batch size, seed and sampling.
-        device: where the batches go.
-        share: which rows of a batch this process encodes.
-
-    Raises:
-        DistilvlError: fewer images than one batch holds.
-    """
+class _MemorySource(BatchSource):
+    """Puts rows of `train` on the device, padded by `encoder`; images and texts of the process's `share` alone."""
 
     def __init__(
         self,
@@ -106,13 +88,48 @@ class PairSource(BatchSource):
         device: torch.device,
         share: Share = Share(),  # noqa: B008 (frozen)
     ) -> None:
-        self.share = share
-        self.train, self.encoder, self.device, self.seed = train, encoder, device, config.seed
-        self.pictures = train.pictures
-        counts = np.bincount(train.caption_image)
-        self.sampler = PairSampler(
-            counts.tolist(), config.batch_size, config.seed, config.sampling, config.captions_per_image
+        self.train, self.encoder, self.device, self.share = train, encoder, device, share
+        self.seed, self.pictures = config.seed, train.pictures
+        self._begin(config)
+
+    def _begin(self, config: TrainingConfig) -> None:
+        """What is made once, before the first epoch; `DistilvlError` where `config` asks for what cannot be."""
+        raise NotImplementedError
+
+    def _drawn_views(self, epoch: int) -> Rows | None:
+        """Which crop stands for each image in this epoch, (n,); nothing where there are only whole images."""
+        if self.train.views == 1:
+            return None
+        return np.random.default_rng((self.seed, _VIEWS, epoch)).integers(0, self.train.views, self.train.count)
+
+    def _inputs(self, images: Rows, views: Rows | None, texts: Rows, image_of: Tensor | None) -> StepInputs:
+        """The share of these B images, in the crops `views` (B,) or whole, and N texts; teacher features of all."""
+        train, device = self.train, self.device
+        rows = images * train.views if views is None else images * train.views + views
+        ids = torch.from_numpy(self.pictures[images]).to(device)
+        own, mask = texts[self.share.rows(len(texts))], None
+        if train.pooled_texts is None:
+            text_rows, mask = self.encoder.pad([train.tokens[row] for row in own])
+        else:
+            text_rows = torch.from_numpy(train.pooled_texts[own])
+        return StepInputs(
+            images=torch.from_numpy(train.images[rows[self.share.rows(len(rows))]]).to(device),
+            texts=text_rows.to(device),
+            attention_mask=None if mask is None else mask.to(device),
+            ids=ids,
+            text_ids=torch.from_numpy(texts).to(device) if image_of is None else ids[image_of],
+            image_of=image_of,
+            u_image=None if train.teacher is None else train.teacher.images.on(device, rows),
+            u_text=None if train.teacher is None else train.teacher.texts.on(device, texts),
         )
+
+
+class PairSource(_MemorySource):
+    """Draws images with their captions, as `config.sampling` says; of no fewer images than one batch holds."""
+
+    def _begin(self, config: TrainingConfig) -> None:
+        counts = np.bincount(self.train.caption_image).tolist()
+        self.sampler = PairSampler(counts, config.batch_size, config.seed, config.sampling, config.captions_per_image)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -121,27 +138,64 @@ class PairSource(BatchSource):
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
-        views = drawn_views(self.train, self.seed, number)
+        views = self._drawn_views(number)
         for batch in self.sampler.epoch(number, skip=skip):
             yield self.gather(batch if views is None else replace(batch, views=views[batch.images]))
 
     def gather(self, batch: Batch) -> StepInputs:
         """The batch on the device."""
-        ids, image_of = (
-            torch.from_numpy(rows).to(self.device) for rows in (self.pictures[batch.images], batch.image_of)
-        )
-        images, u_image = gather_images(self.train, batch.images, batch.views, self.device, self.share)
-        texts, attention_mask, u_text = gather_texts(self.train, self.encoder, batch.captions, self.device, self.share)
-        return StepInputs(
-            images=images,
-            texts=texts,
-            attention_mask=attention_mask,
-            ids=ids,
-            text_ids=ids[image_of],
-            image_of=image_of,
-            u_image=u_image,
-            u_text=u_text,
-        )
+        image_of = torch.from_numpy(batch.image_of).to(self.device)
+        return self._inputs(batch.images, batch.views, batch.captions, image_of)
+
+
+class UnpairedSource(_MemorySource):
+    """Draws images and texts independently of each other.
+
+    An epoch has each image once, less a last batch that would be shorter. Texts come from an endless stream of all of
+    them, shuffled anew when all had their turn: every text is seen equally often, however many there are. A step has
+    `captions_per_image` times as many texts as images. `DistilvlError` for fewer images or texts than one batch holds,
+    or a sampling that goes by pairs.
+    """
+
+    def _begin(self, config: TrainingConfig) -> None:
+        self.images_a_step, self.texts_a_step = config.batch_size, config.batch_size * config.captions_per_image
+        if config.sampling != "distinct_images":
+            raise DistilvlError(
+                f"training.sampling is {config.sampling}, which draws pairs, and there are none.",
+                "Leave it at distinct_images.",
+            )
+        texts = len(self.train.tokens)
+        sides = (("images", self.train.count, self.images_a_step), ("texts", texts, self.texts_a_step))
+        for what, have, need in sides:
+            if have < need:
+                raise DistilvlError(
+                    f"{have} training {what} are fewer than the {need} of a batch.",
+                    f"Use a smaller training.batch_size or more {what}.",
+                )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        return self.train.count // self.images_a_step
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
+        """Batches of epoch `number` (from 0), without the first `skip`."""
+        images = np.random.default_rng((self.seed, number)).permutation(self.train.count)
+        views = self._drawn_views(number)
+        texts = self._texts(number)
+        for step in range(skip, self.batches_per_epoch):
+            rows = images[step * self.images_a_step :][: self.images_a_step]
+            text_rows = texts[step * self.texts_a_step :][: self.texts_a_step]
+            yield self._inputs(rows, None if views is None else views[rows], text_rows, None)
+
+    def _texts(self, number: int) -> Rows:
+        """The text rows of epoch `number`, a stretch of the stream."""
+        total, drawn = len(self.train.tokens), self.batches_per_epoch * self.texts_a_step
+        turns, places = np.divmod(np.arange(number * drawn, (number + 1) * drawn), total)
+        orders = {
+            turn: np.random.default_rng((self.seed, _TEXTS, turn)).permutation(total) for turn in np.unique(turns)
+        }
+        return np.concatenate([orders[turn][places[turns == turn]] for turn in orders])
 
 
 EXTRA_IDS = 1 << 40
@@ -151,13 +205,9 @@ EXTRA_IDS = 1 << 40
 class AlternatingSource(BatchSource):
     """An epoch of `main` with steps of `extra` spread evenly between its own.
 
-    The extra steps of all epochs are one stream that goes through `extra`'s own epochs, one after another, however long
-    these are. Each is again a function of the seed and its number, so a stopped run continues exactly.
-
-    Args:
-        main: what an epoch is of.
-        extra: what is learnt beside it.
-        share: of all steps, in (0, 1), that are `extra`'s; at least one an epoch.
+    Of all steps `share`, in (0, 1), are `extra`'s; at least one an epoch. The extra steps of all epochs are one stream
+    that goes through `extra`'s own epochs, one after another, however long these are. Each is again a function of the
+    seed and its number, so a stopped run continues exactly.
     """
 
     def __init__(self, main: BatchSource, extra: BatchSource, share: float) -> None:
@@ -198,94 +248,3 @@ class AlternatingSource(BatchSource):
             for inputs in self.extra.epoch(epoch, skip=skip):
                 yield replace(inputs, ids=inputs.ids + EXTRA_IDS, text_ids=inputs.text_ids + EXTRA_IDS)
             epoch, skip = epoch + 1, 0
-
-
-# The second part of a text stream's seed, after the run's: one seed for both sides would give equally many images and
-# texts the same permutation, and so make pairs of them.
-_TEXTS = 1
-
-
-class UnpairedSource(BatchSource):
-    """Draws images and texts of `train` independently of each other, and puts them on the device.
-
-    An epoch has each image once, less a last batch that would be shorter. Texts come from an endless stream of all of
-    them, shuffled anew when all had their turn: every text is seen equally often, however many there are. A step has
-    `captions_per_image` times as many texts as images.
-
-    Args:
-        train: images and texts, made ready.
-        encoder: the student that will read the batches; it pads its token ids.
-        config: batch size, texts an image and seed.
-        device: where the batches go.
-        share: which rows of a batch this process encodes.
-
-    Raises:
-        DistilvlError: fewer images or texts than one batch holds, or a sampling that goes by pairs.
-    """
-
-    def __init__(
-        self,
-        train: Materials,
-        encoder: DualEncoder,
-        config: TrainingConfig,
-        device: torch.device,
-        share: Share = Share(),  # noqa: B008 (frozen)
-    ) -> None:
-        self.share = share
-        self.train, self.encoder, self.device, self.seed = train, encoder, device, config.seed
-        self.pictures = train.pictures
-        self.images_a_step, self.texts_a_step = config.batch_size, config.batch_size * config.captions_per_image
-        if config.sampling != "distinct_images":
-            raise DistilvlError(
-                f"training.sampling is {config.sampling}, which draws pairs, and there are none.",
-                "Leave it at distinct_images.",
-            )
-        sides = (("images", train.count, self.images_a_step), ("texts", len(train.tokens), self.texts_a_step))
-        for what, have, need in sides:
-            if have < need:
-                raise DistilvlError(
-                    f"{have} training {what} are fewer than the {need} of a batch.",
-                    f"Use a smaller training.batch_size or more {what}.",
-                )
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self.train.count // self.images_a_step
-
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
-        """Batches of epoch `number` (from 0), without the first `skip`."""
-        images = np.random.default_rng((self.seed, number)).permutation(self.train.count)
-        views = drawn_views(self.train, self.seed, number)
-        texts = self._texts(number)
-        for step in range(skip, self.batches_per_epoch):
-            rows = _part(images, step, self.images_a_step)
-            shown = None if views is None else views[rows]
-            yield self._gather(rows, shown, _part(texts, step, self.texts_a_step))
-
-    def _texts(self, number: int) -> Rows:
-        """The text rows of epoch `number`, a stretch of the stream."""
-        total, drawn = len(self.train.tokens), self.batches_per_epoch * self.texts_a_step
-        turns, places = np.divmod(np.arange(number * drawn, (number + 1) * drawn), total)
-        orders = {
-            turn: np.random.default_rng((self.seed, _TEXTS, turn)).permutation(total) for turn in np.unique(turns)
-        }
-        return np.concatenate([orders[turn][places[turns == turn]] for turn in orders])
-
-    def _gather(self, image_rows: Rows, views: Rows | None, text_rows: Rows) -> StepInputs:
-        images, u_image = gather_images(self.train, image_rows, views, self.device, self.share)
-        texts, attention_mask, u_text = gather_texts(self.train, self.encoder, text_rows, self.device, self.share)
-        return StepInputs(
-            images=images,
-            texts=texts,
-            attention_mask=attention_mask,
-            ids=torch.from_numpy(self.pictures[image_rows]).to(self.device),
-            text_ids=torch.from_numpy(text_rows).to(self.device),
-            image_of=None,
-            u_image=u_image,
-            u_text=u_text,
-        )
-
-
-def _part(rows: Rows, step: int, size: int) -> Rows:
-    return rows[step * size : (step + 1) * size]

@@ -6,11 +6,12 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from itertools import chain
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, distributed
+from torch import Tensor
 
 from distilvl.config import TrainingConfig
 from distilvl.data.crops import Views
@@ -23,72 +24,21 @@ from distilvl.features.shards import Modality
 from distilvl.io.hashes import image_key, text_key
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
 from distilvl.students.storage import route
-from distilvl.training.batch import StepInputs, over_rows, over_texts
-from distilvl.training.distributed import Share, share_of
-from distilvl.training.sources import BatchSource
+from distilvl.training.distributed import Share, gather_objects, share_of
+from distilvl.training.materials import StoredFeatures, TeacherFeatures, read_features
+from distilvl.training.sources import BatchSource, StepInputs
 from distilvl.training.stream_workers import (
+    BadRecord,
     BatchDecoder,
     DecodedBatch,
-    Passed,
-    PassedOnce,
+    LeftOutOnce,
     decoded_batches,
     drawn_captions,
     require_enough,
     worker_processes,
 )
-from distilvl.training.teacher_features import TeacherFeatures, TeacherRows, stored_rows
+from distilvl.training.student import encode_images_of, encode_texts_of
 
-
-def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
-    """The whole batch, with the pixels of this process's share of it, from the parts of all processes.
-
-    Args:
-        batch: the part of this process.
-        share: of this process.
-        gather: the parts of all processes, in order, from that of each.
-
-    Raises:
-        DistilvlError: records were left out, so that the parts are not the shares of what is left.
-    """
-    if share.processes == 1:
-        return batch
-    parts = gather([*batch[1:]])
-    tokens, image_of, image_keys, text_keys, seen_keys, names, skipped = (
-        list(column) for column in zip(*parts, strict=True)
-    )
-    starts = [sum(map(len, names[:part])) for part in range(share.processes)]
-    total = sum(map(len, names))
-    own = share.rows(total)
-    if (own.start, own.stop - own.start) != (starts[share.rank], len(batch.names)):
-        left_out = [problem for some in skipped for problem in some]
-        raise DistilvlError(
-            f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
-            "Take the bad records out of the shards, or train in one process.",
-        )
-    return DecodedBatch(
-        pixels=batch.pixels,
-        tokens=_flat(tokens),
-        image_of=[start + place for start, some in zip(starts, image_of, strict=True) for place in some],
-        image_keys=_flat(image_keys),
-        text_keys=_flat(text_keys),
-        seen_keys=_flat(seen_keys),
-        names=_flat(names),
-        skipped=batch.skipped,
-    )
-
-
-def gather_objects(own: Any) -> list[Any]:
-    """`own` of every process, in order."""
-    found: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, own)
-    return found
-
-
-def _flat(parts: list[list[Any]]) -> list[Any]:
-    return [one for part in parts for one in part]
-
-
-_ALL = slice(None)
 _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
 
@@ -101,11 +51,9 @@ class StreamSource(BatchSource):
 
     Args:
         split: of a WebDataset.
-        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers are asked.
-        config: batch size, captions an image and seed.
-        store: where the teacher's features are; none without a teacher.
-        views: of which the student sees one of each image, drawn anew each epoch; none for whole images.
-        fabric: device and precision.
+        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers encode.
+        config, store, fabric: batch size, captions an image and seed; teacher features, if any; device and precision.
+        views: crops of which the student sees one of each image, drawn anew each epoch; none for whole images.
         workers: how many processes at most decode, 0 for this one; a number that the cores suggest if not given. It
             makes no difference to the batches.
 
@@ -136,25 +84,25 @@ class StreamSource(BatchSource):
         at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
         self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, views, at_least)
         self._basis: Tensor | None = None
-        self._passed = PassedOnce()
+        self._bad = LeftOutOnce()
 
     @property
     def skipped(self) -> int:
         """How many different records were left out, in all epochs so far."""
-        return len(self._passed.left_out)
+        return len(self._bad.left_out)
 
     @property
     def left_out(self) -> LeftOut:
         """These by reason, and what was left out when the shards were counted."""
-        return self._split.left_out | self._passed.left_out
+        return self._split.left_out | self._bad.left_out
 
     def state(self) -> dict[str, Tensor]:
-        """What was left out so far."""
-        return self._passed.state()
+        """As `BatchSource.state`: what was left out so far."""
+        return self._bad.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        self._passed.restore(state)
+        self._bad.restore(state)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -164,9 +112,8 @@ class StreamSource(BatchSource):
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`.
 
-        Raises:
-            DistilvlError: a bad record, or one without features, named by shard and member, unless the split was
-                opened with `skip_bad`; then they are counted, and the batch is shorter.
+        A bad record, or one without features, is a `DistilvlError` that names shard and member; where the split was
+        opened with `skip_bad`, it is counted, and the batch is shorter.
         """
         count, first = 0, ""
         try:
@@ -175,7 +122,7 @@ class StreamSource(BatchSource):
                 count += len(kept.skipped)
                 for one in kept.skipped:
                     first = first or one.text
-                    self._passed.add(one)
+                    self._bad.add(one)
                 yield self._inputs(join(kept, self._share, gather_objects))
         finally:
             # Whoever stops in mid epoch, or after the last batch without asking for one more, is told as well.
@@ -184,11 +131,7 @@ class StreamSource(BatchSource):
 
     @property
     def teacher(self) -> TeacherFeatures | None:
-        """A sample of the teacher's rows, where known, from which its principal axes can be found.
-
-        Raises:
-            DistilvlError: the store has none of the sampled records.
-        """
+        """A sample of the teacher features, where known, from which their principal axes can be found."""
         known = self.sample(_SAMPLE)
         if known is None or self._store is None:
             return None
@@ -200,7 +143,7 @@ class StreamSource(BatchSource):
         return known[0]
 
     def turned(self, basis: Tensor) -> StreamSource:
-        """The same with the teacher's rows in other axes, `basis` (D, D) orthogonal."""
+        """The same with the teacher features in other axes, `basis` (D, D) orthogonal."""
         other = copy(self)
         other._basis = basis
         return other
@@ -212,7 +155,7 @@ class StreamSource(BatchSource):
         return hashlib.sha256(str(facts).encode()).hexdigest()
 
     def sample(self, size: int) -> tuple[TeacherFeatures, Tensor] | None:
-        """Teacher rows of `size` records that are spread over the shards, or of all, and the images' ids, (n,).
+        """Teacher features of `size` records spread over the shards, or of all, and the images' ids, (n,).
 
         Of one caption of each record, and always the same ones; none without a teacher. Nothing is decoded. The order
         is that of an epoch after the last.
@@ -236,7 +179,7 @@ class StreamSource(BatchSource):
         lacking = {*self._store.missing("image", images), *self._store.missing("text", texts)}
         rows = [row for row in range(len(images)) if row not in lacking][:size]
         images, texts = [images[row] for row in rows], [texts[row] for row in rows]
-        known = (self._rows("image", images), self._rows("text", texts))
+        known = (self._features("image", images), self._features("text", texts))
         return TeacherFeatures(*known), image_ids(images)
 
     def _with_features(self, batch: DecodedBatch) -> DecodedBatch:
@@ -249,7 +192,7 @@ class StreamSource(BatchSource):
         if not lacking:
             return batch
         problems = [
-            Passed(
+            BadRecord(
                 NO_FEATURES,
                 batch.names[row],
                 f"{batch.names[row]}: the store {self._store.path} lacks its {'image' if row in images else 'caption'}",
@@ -257,26 +200,23 @@ class StreamSource(BatchSource):
             for row in lacking
         ]
         if not self._split.skip_bad:
-            raise DistilvlError(
-                f"{problems[0].text} ({len(problems)} such in this batch).",
-                _add_to(self._store),
-            )
+            raise DistilvlError(f"{problems[0].text} ({len(problems)} such in this batch).", _add_to(self._store))
         require_enough(len(batch.names) - len(lacking), problems)
         return _without(batch, set(lacking), problems)
 
     def _inputs(self, batch: DecodedBatch) -> StepInputs:
-        device, encoder, share = self._fabric.device, self._encoder, self._share
-        own = batch.tokens[share.rows(len(batch.tokens))]
+        device, encoder = self._fabric.device, self._encoder
+        own = batch.tokens[self._share.rows(len(batch.tokens))]
         ids = image_ids(batch.image_keys).to(device)
         image_of = torch.tensor(batch.image_of, device=device)
         images, mask = batch.pixels, None
         if "image" in encoder.frozen:
-            images = torch.from_numpy(over_rows(self._fabric, encoder.pool_images, batch.pixels.numpy()))
+            images = torch.from_numpy(encode_images_of(self._fabric, encoder.pool_images, batch.pixels.numpy()))
         if "text" in encoder.frozen:
-            texts = torch.from_numpy(over_texts(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
+            texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
-        with_teacher = self._store is not None
+        known = self._store is not None
         return StepInputs(
             images=images.to(device),
             texts=texts.to(device),
@@ -284,13 +224,38 @@ class StreamSource(BatchSource):
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=self._rows("image", batch.seen_keys).on(device, _ALL) if with_teacher else None,
-            u_text=self._rows("text", batch.text_keys).on(device, _ALL) if with_teacher else None,
+            u_image=self._features("image", batch.seen_keys).on(device, slice(None)) if known else None,
+            u_text=self._features("text", batch.text_keys).on(device, slice(None)) if known else None,
         )
 
-    def _rows(self, modality: Modality, keys: list[bytes]) -> TeacherRows:
+    def _features(self, modality: Modality, keys: list[bytes]) -> StoredFeatures:
         assert self._store is not None
-        return TeacherRows(stored_rows(self._store, modality, keys, self._encoder.normalized), self._basis)
+        return StoredFeatures(read_features(self._store, modality, keys, self._encoder.normalized), self._basis)
+
+
+def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
+    """The whole batch, with the pixels of this process's share of it, from the parts that `gather` gets of each.
+
+    `DistilvlError` where records were left out, so that the parts are not the shares of what is left.
+    """
+    if share.processes == 1:
+        return batch
+    parts = gather([*batch[1:]])
+    tokens, image_of, image_keys, text_keys, seen_keys, names, skipped = map(list, zip(*parts, strict=True))
+    starts = [sum(map(len, names[:part])) for part in range(share.processes)]
+    total = sum(map(len, names))
+    own = share.rows(total)
+    if (own.start, own.stop - own.start) != (starts[share.rank], len(batch.names)):
+        left_out = [problem for some in skipped for problem in some]
+        raise DistilvlError(
+            f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
+            "Take the bad records out of the shards, or train in one process.",
+        )
+    image_keys, text_keys, seen_keys, names = (list(chain(*keys)) for keys in (image_keys, text_keys, seen_keys, names))
+    owners = [start + place for start, some in zip(starts, image_of, strict=True) for place in some]
+    return DecodedBatch(
+        batch.pixels, list(chain(*tokens)), owners, image_keys, text_keys, seen_keys, names, batch.skipped
+    )
 
 
 def _add_to(store: FeatureStore) -> str:
@@ -302,17 +267,17 @@ def image_ids(keys: list[bytes]) -> Tensor:
     return torch.tensor([int.from_bytes(key[:8], "big") >> 2 for key in keys], dtype=torch.int64)
 
 
-def _without(batch: DecodedBatch, lacking: set[int], problems: list[Passed]) -> DecodedBatch:
+def _without(batch: DecodedBatch, lacking: set[int], problems: list[BadRecord]) -> DecodedBatch:
     images = [row for row in range(len(batch.names)) if row not in lacking]
     texts = [row for row, image in enumerate(batch.image_of) if image not in lacking]
     place = {row: k for k, row in enumerate(images)}
     return DecodedBatch(
-        pixels=batch.pixels[images],
-        tokens=[batch.tokens[row] for row in texts],
-        image_of=[place[batch.image_of[row]] for row in texts],
-        image_keys=[batch.image_keys[row] for row in images],
-        seen_keys=[batch.seen_keys[row] for row in images],
-        text_keys=[batch.text_keys[row] for row in texts],
-        names=[batch.names[row] for row in images],
-        skipped=[*batch.skipped, *problems],
+        batch.pixels[images],
+        [batch.tokens[row] for row in texts],
+        [place[batch.image_of[row]] for row in texts],
+        [batch.image_keys[row] for row in images],
+        [batch.text_keys[row] for row in texts],
+        [batch.seen_keys[row] for row in images],
+        [batch.names[row] for row in images],
+        [*batch.skipped, *problems],
     )

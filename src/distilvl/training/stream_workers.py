@@ -28,33 +28,23 @@ from distilvl.pictures import decode_image
 from distilvl.students.dual_encoder import DualEncoder
 
 
-class Passed(NamedTuple):
-    """A record that was left out.
-
-    Attributes:
-        reason: by which it is counted.
-        name: of its image.
-        text: what is wrong with it, in a sentence.
-    """
+class BadRecord(NamedTuple):
+    """A record that is left out: the reason by which it is counted, its image's name, and what is wrong in words."""
 
     reason: str
     name: str
     text: str
 
 
-class PassedOnce:
-    """The records that were left out so far.
-
-    Attributes:
-        left_out: these, by reason.
-    """
+class LeftOutOnce:
+    """The records that were left out so far, by reason (`left_out`), each counted once however many epochs meet it."""
 
     def __init__(self) -> None:
         self.left_out = LeftOut()
         # Hashes, the same in every process: names would take several times the memory.
         self._seen: set[int] = set()
 
-    def add(self, one: Passed) -> None:
+    def add(self, one: BadRecord) -> None:
         """Count a record, unless it was counted before."""
         digest = hashlib.blake2b(f"{one.reason}\0{one.name}".encode("utf-8", "backslashreplace"), digest_size=8)
         mark = int.from_bytes(digest.digest(), "big", signed=True)
@@ -73,7 +63,7 @@ class PassedOnce:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`; an empty one is of a run that had left nothing out, or of an older version."""
+        """Continue from `state`; an empty one is of a run that had left nothing out, or of an older version."""
         if state:
             self._seen = set(state["seen"].tolist())
             self.left_out = LeftOut.from_dict(json.loads(bytes(state["told"].tolist())))
@@ -89,10 +79,9 @@ class DecodedBatch(NamedTuple):
 
     Attributes:
         pixels: (B, 3, H, W) uint8.
-        tokens: ids of each of the N captions.
-        image_of: position of each caption's image, N of them.
+        tokens, image_of: ids of each of the N captions, and the position of its image.
         image_keys, text_keys: content hashes, B and N.
-        seen_keys: of the views of the images that the student sees, B; without views the images' own.
+        seen_keys: of the crops of the images that the student sees, B; without crops the images' own.
         names: of the images, for messages.
         skipped: the records that were left out.
     """
@@ -104,7 +93,7 @@ class DecodedBatch(NamedTuple):
     text_keys: list[bytes]
     seen_keys: list[bytes]
     names: list[str]
-    skipped: list[Passed]
+    skipped: list[BadRecord]
 
 
 @dataclass(frozen=True)
@@ -112,11 +101,10 @@ class BatchDecoder:
     """Turns samples into a `DecodedBatch`.
 
     Attributes:
-        encoder: its `resize` and `tokenize` are used.
-        seed: of the run.
+        encoder, seed: the student, whose `resize` and `tokenize` are used, and the run's seed.
         captions_a_step: different captions of each image that are drawn, or all that it has if those are fewer.
         skip_bad: leave bad records out instead of raising.
-        views: of which one is drawn for each image; none for whole images.
+        views: crops of which one is drawn for each image; none for whole images.
         at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
     """
 
@@ -128,11 +116,7 @@ class BatchDecoder:
     at_least: int | None = None
 
     def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
-        """The samples of one batch.
-
-        Raises:
-            DistilvlError: a bad record; with `skip_bad`, fewer than two good ones.
-        """
+        """The samples of one batch; `DistilvlError` at a bad record or, with `skip_bad`, fewer than two good ones."""
         draws = np.random.default_rng((self.seed, epoch, _DRAWS, batch)).random((len(samples), 2)).tolist()
         pixels, keys, seen, names, captions, skipped = [], [], [], [], [], []
         waiting: list[Image.Image] = []
@@ -145,7 +129,7 @@ class BatchDecoder:
                 if not self.skip_bad:
                     raise
                 reason = (error.reason or NOT_DECODED) if isinstance(error, BadImageError) else reason_of(error)
-                skipped.append(Passed(reason, sample.where, str(error)))
+                skipped.append(BadRecord(reason, sample.where, str(error)))
                 continue
             key = image_key(sample.image.data)
             chosen = WHOLE if self.views is None else self.views.view(key, int(view * self.views.count))
@@ -162,14 +146,14 @@ class BatchDecoder:
             pixels.append(self.encoder.resize(waiting))
         texts = [caption for some in captions for caption in some]
         return DecodedBatch(
-            pixels=torch.from_numpy(np.concatenate(pixels)),
-            tokens=self.encoder.tokenize(texts),
-            image_of=[row for row, some in enumerate(captions) for _ in some],
-            image_keys=keys,
-            text_keys=[text_key(text) for text in texts],
-            seen_keys=seen,
-            names=names,
-            skipped=skipped,
+            torch.from_numpy(np.concatenate(pixels)),
+            self.encoder.tokenize(texts),
+            [row for row, some in enumerate(captions) for _ in some],
+            keys,
+            [text_key(text) for text in texts],
+            seen,
+            names,
+            skipped,
         )
 
 
@@ -179,7 +163,7 @@ def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[st
     return [captions[(first + k) % len(captions)] for k in range(min(wanted, len(captions)))]
 
 
-def require_enough(good: int, skipped: Sequence[Passed]) -> None:
+def require_enough(good: int, skipped: Sequence[BadRecord]) -> None:
     """That a batch has the two records that a loss needs; `DistilvlError` with the first reason otherwise."""
     if good < 2:
         raise DistilvlError(
@@ -211,8 +195,7 @@ def decoded_batches(
 ) -> Iterator[DecodedBatch]:
     """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one).
 
-    Raises:
-        DistilvlError: as `BatchDecoder.decode` and the reading of shards.
+    Raises as `BatchDecoder.decode` and the reading of shards.
     """
     # A tokenizer that has used threads cannot do so in a fork, and would say so in each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

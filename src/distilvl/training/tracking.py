@@ -1,13 +1,19 @@
-"""Curves of a run sent to trackers that people already use; a run never waits for one and never ends because of it."""
+"""Curves of a run sent to TensorBoard, Weights & Biases, MLflow, Trackio, or a tracker of another package.
+
+A run never waits for a tracker and never ends because of one.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
-from collections.abc import Mapping, Sequence
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,17 +27,19 @@ from distilvl.training.run_folder import Line
 
 PROJECT = "distilvl"
 """Project (experiment) of the runs, unless the tracker's own environment variable names another."""
+GROUP = "distilvl.trackers"
+"""Entry points of other packages: the name for `--log`, and a class that is made without arguments."""
+FINISH_S = 60.0
+"""How long the end of a run waits for a tracker to take what is left."""
+FOLDER = "tensorboard"
+PARAMS_A_CALL, LONGEST_VALUE = 100, 6000  # both MLflow's own limits
+
+logger = logging.getLogger("distilvl")
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run.
-
-    Attributes:
-        name: the run folder's name.
-        folder: the run folder.
-        config: the resolved configuration, nested; JSON values only.
-    """
+    """What a tracker is told of a run: its folder, the folder's name, and the resolved configuration (JSON values)."""
 
     name: str
     folder: Path
@@ -40,18 +48,14 @@ class TrackedRun:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration flat: `{"optimizer.lr": 1e-4}`; lists as they are."""
-        return dict(_flat(self.config, ""))
+        return dict(_flat(self.config, "."))
 
 
 class Tracker(Protocol):
     """One service that draws curves. Any exception it raises ends its part in the run, and nothing else."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """Open the run.
-
-        Args:
-            run: the run.
-            known: what `start` returned when this run began; the same curves are continued. None for a new run.
+        """Open the run, or continue it where `known` is what `start` returned when the run began.
 
         Returns:
             What the tracker needs in order to find the run again; kept in the run folder, so no secret.
@@ -64,11 +68,12 @@ class Tracker(Protocol):
         """Send what is left and close the run, as failed where it did not reach its end."""
 
 
-def _flat(value: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _flat(value: Mapping[str, Any], between: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in value.items():
-        found += _flat(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else [(f"{prefix}{key}", inner)]
-    return found
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, between, f"{prefix}{key}{between}")
+        else:
+            yield f"{prefix}{key}", inner
 
 
 def flat_scalars(line: Mapping[str, Any]) -> dict[str, float]:
@@ -76,110 +81,16 @@ def flat_scalars(line: Mapping[str, Any]) -> dict[str, float]:
 
     `step` is left out, and so is whatever is no number.
     """
-    return {name: value for name, value in _scalars_flat(line, "") if name != "step"}
-
-
-def _scalars_flat(line: Mapping[str, Any], prefix: str) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for key, value in line.items():
-        if isinstance(value, Mapping):
-            found += _scalars_flat(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((f"{prefix}{key}", float(value)))
-    return found
-
-
-FINISH_S = 60.0
-"""How long the end of a run waits for a tracker to take what is left."""
-
-logger = logging.getLogger("distilvl")
-
-
-class Relay:
-    """Hands points to a started tracker from a thread of its own, until the tracker fails or the run ends.
-
-    Args:
-        name: the tracker's, for warnings.
-        tracker: started.
-        finish_s: as `FINISH_S`.
-    """
-
-    def __init__(self, name: str, tracker: Tracker, finish_s: float = FINISH_S) -> None:
-        self._name, self._tracker, self._finish_s = name, tracker, finish_s
-        self._points: SimpleQueue[tuple[int, Mapping[str, float]] | None] = SimpleQueue()
-        self._failed = False
-        # A daemon, so that a server which never answers cannot keep the process from ending.
-        self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
-        self._thread.start()
-
-    def send(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Queue one point of each curve; returns at once."""
-        if scalars and self._thread.is_alive():
-            self._points.put((step, scalars))
-
-    def finish(self, failed: bool) -> None:
-        """Let the tracker take what is queued and close the run."""
-        self._failed = failed
-        self._points.put(None)
-        self._thread.join(self._finish_s)
-        if self._thread.is_alive():
-            logger.warning("%s has not taken everything within %.0f s; the rest is lost", self._name, self._finish_s)
-
-    def _work(self) -> None:
-        try:
-            while (point := self._points.get()) is not None:
-                self._tracker.log(*point)
-            self._tracker.finish(self._failed)
-        except Exception as error:
-            warn_dropped(self._name, error)
-
-
-def warn_dropped(name: str, error: Exception) -> None:
-    """The one line that a user sees of a tracker's failure."""
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    logger.warning("the run goes on without %s, which failed (%s)", name, reason)
-
-
-TRACKERS = {
-    "tensorboard": "TensorBoardTracker",
-    "wandb": "WandbTracker",
-    "mlflow": "MlflowTracker",
-    "trackio": "TrackioTracker",
-}
-"""Class of each tracker; its name is also that of its module here, of its library and of its extra."""
-
-
-def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
-    """Trackers, not started; a name given twice counts once.
-
-    Raises:
-        NotAListError: one name instead of a list.
-        DistilvlError: an unknown name, or a library that is not installed.
-    """
-    names = list_of_texts(names)
-    unknown = [name for name in names if name not in TRACKERS]
-    if unknown:
-        raise DistilvlError(f"there is no tracker {unknown[0]!r}.", f"Choose from {', '.join(TRACKERS)}.")
-    return {name: _load(name) for name in dict.fromkeys(names)}
-
-
-def _load(name: str) -> Tracker:
-    if find_spec(name) is None:
-        raise DistilvlError(f"--log {name} needs the package {name}.", f"Install it: pip install 'distilvl[{name}]'.")
-    return cast(Tracker, getattr(import_module(f"distilvl.tracking.{name}"), TRACKERS[name])())
+    numbers = {k: v for k, v in _flat(line, "/") if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {name: float(value) for name, value in numbers.items() if name != "step"}
 
 
 class Tracking:
     """A listener of the metrics log that passes each line on to the trackers.
 
     `tracking.json` in the run folder keeps under which name each tracker knows the run. A tracker that knows it is not
-    sent again what it was sent before; one that does not is sent what the run has behind it first.
-
-    Args:
-        trackers: by name, not started.
-        folder: the run folder.
-        config: resolved.
+    sent again what it was sent before; one that does not is sent what the run has behind it first. `trackers` are by
+    name, not started.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], folder: Path, config: Config) -> None:
@@ -197,7 +108,7 @@ class Tracking:
             try:
                 ids[name] = tracker.start(self._run, known.get(name))
             except Exception as error:
-                warn_dropped(name, error)
+                _warn_dropped(name, error)
                 continue
             self._relays[name] = Relay(name, tracker)
             self._sent[name] = again if name in known else set()
@@ -227,3 +138,174 @@ class Tracking:
         except (OSError, ValueError):
             return {}
         return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+class Relay:
+    """Hands points to a started tracker from a thread of its own, until the tracker fails or the run ends."""
+
+    def __init__(self, name: str, tracker: Tracker, finish_s: float = FINISH_S) -> None:
+        self._name, self._tracker, self._finish_s = name, tracker, finish_s
+        self._points: SimpleQueue[tuple[int, Mapping[str, float]] | None] = SimpleQueue()
+        self._failed = False
+        # A daemon, so that a server which never answers cannot keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
+        self._thread.start()
+
+    def send(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Queue one point of each curve; returns at once."""
+        if scalars and self._thread.is_alive():
+            self._points.put((step, scalars))
+
+    def finish(self, failed: bool) -> None:
+        """Let the tracker take what is queued and close the run."""
+        self._failed = failed
+        self._points.put(None)
+        self._thread.join(self._finish_s)
+        if self._thread.is_alive():
+            logger.warning("%s has not taken everything within %.0f s; the rest is lost", self._name, self._finish_s)
+
+    def _work(self) -> None:
+        try:
+            while (point := self._points.get()) is not None:
+                self._tracker.log(*point)
+            self._tracker.finish(self._failed)
+        except Exception as error:
+            _warn_dropped(self._name, error)
+
+
+def _warn_dropped(name: str, error: Exception) -> None:
+    """The one line that a user sees of a tracker's failure."""
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    logger.warning("the run goes on without %s, which failed (%s)", name, reason)
+
+
+def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
+    """Trackers, not started; `DistilvlError` for an unknown name, or a library that is not installed."""
+    return {name: _load(name) for name in dict.fromkeys(list_of_texts(names))}
+
+
+def _load(name: str) -> Tracker:
+    if name not in TRACKERS:
+        others = {point.name: point for point in entry_points(group=GROUP)}
+        if name not in others:
+            known = ", ".join([*TRACKERS, *others])
+            raise DistilvlError(f"there is no tracker {name!r}.", f"Choose from {known}.")
+        return cast(Tracker, others[name].load()())
+    if find_spec(name) is None:
+        raise DistilvlError(f"--log {name} needs the package {name}.", f"Install it: pip install 'distilvl[{name}]'.")
+    return TRACKERS[name]()
+
+
+class _TensorBoard:
+    """Writes `RUN/tensorboard/`; a run that resumes adds a file there, which is read as one with the first."""
+
+    def start(self, run: TrackedRun, known: str | None) -> str:
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+        self._logger = TensorBoardLogger(run.folder, name="", version=FOLDER, default_hp_metric=False)
+        if known is None:
+            text = "\n".join(f"    {key}: {value}" for key, value in run.settings.items())
+            self._logger.experiment.add_text("config", text)
+        return FOLDER
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._logger.log_metrics(scalars, step)
+        self._logger.save()  # so that a killed run keeps its last point
+
+    def finish(self, failed: bool) -> None:
+        self._logger.finalize("failed" if failed else "success")
+
+
+class _Wandb:
+    """One run of W&B for each run folder, continued by its id.
+
+    Only the configuration and the curves are sent: neither what the process prints, nor its command line.
+    """
+
+    def start(self, run: TrackedRun, known: str | None) -> str:
+        import wandb
+
+        settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=run.name,
+            id=known or uuid.uuid4().hex[:8],
+            resume="allow",
+            dir=run.folder,
+            config=dict(run.config),
+            settings=settings,
+        )
+        self._run.define_metric("val/rsum", summary="max")
+        return str(self._run.id)
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._run.log(dict(scalars), step=step)
+
+    def finish(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+class _Mlflow:
+    """One run of MLflow for each run folder, continued by its id. The library's active run is left alone."""
+
+    def start(self, run: TrackedRun, known: str | None) -> str:
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client = MlflowClient()
+        if known is not None:
+            self._client.update_run(known, status="RUNNING")
+            self._id = known
+            return known
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        found = self._client.get_experiment_by_name(experiment)
+        number = str(found.experiment_id if found else self._client.create_experiment(experiment))
+        self._id = self._client.create_run(number, run_name=run.name).info.run_id
+        params = [Param(key, str(value)[:LONGEST_VALUE]) for key, value in run.settings.items()]
+        for start in range(0, len(params), PARAMS_A_CALL):
+            self._client.log_batch(self._id, params=params[start : start + PARAMS_A_CALL])
+        return self._id
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        self._client.log_batch(self._id, metrics=[Metric(key, value, now, step) for key, value in scalars.items()])
+
+    def finish(self, failed: bool) -> None:
+        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
+
+
+class _Trackio:
+    """One run of Trackio for each run folder, continued by its name, to which a few digits are added: names are ids."""
+
+    def start(self, run: TrackedRun, known: str | None) -> str:
+        import trackio
+
+        name = known or f"{run.name}-{uuid.uuid4().hex[:6]}"
+        self._run: Any = trackio.init(
+            project=PROJECT,
+            name=name,
+            config=dict(run.settings),
+            resume="must" if known else "never",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+        return name
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._run.log(dict(scalars), step=step)
+
+    def finish(self, _failed: bool) -> None:
+        self._run.finish()
+
+
+TRACKERS: dict[str, type[Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _Wandb,
+    "mlflow": _Mlflow,
+    "trackio": _Trackio,
+}
+"""Each by the name that is also that of its library and of its extra."""

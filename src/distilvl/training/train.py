@@ -4,76 +4,85 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
+from distilvl.data.items import Items
 from distilvl.data.left_out import all_left_out, write_left_out
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
+from distilvl.features import FeatureStore
 from distilvl.io.files import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.storage import save_basis, save_widths
-from distilvl.training.assembly import build_balancer
-from distilvl.training.batch import resolve_precision
+from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
-from distilvl.training.distributed import rank_zero_first, require_agreement, start_fabric
+from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
+from distilvl.training.inputs import Splits, open_splits, small_val
 from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.run_folder import Listener, RunFolder
-from distilvl.training.setup import Splits, check_inputs, open_splits, set_up, small_val
+from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
-from distilvl.training.trainer import Trainer
-from distilvl.training.validation import score_teacher
+from distilvl.training.trainer import score_teacher
 
 logger = logging.getLogger("distilvl")
 
 
 def train(
     *,
-    data: str | Path | None = None,
-    val_data: str | Path | None = None,
-    extra_data: str | Path | None = None,
+    data: str | Path | Items | None = None,
+    val_data: str | Path | Items | None = None,
+    extra_data: str | Path | Items | None = None,
     out: str | Path,
-    teacher: str | None = None,
-    features: str | Path | None = None,
+    teacher: str | Path | FeatureStore | Teacher | None = None,
+    features: str | Path | FeatureStore | None = None,
     student: str | Path | None = None,
     recipe: str = "default",
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     skip_bad: bool = False,
     pixel_cache: str | Path | None = None,
-    accelerator: str = "auto",
+    device: str = "auto",
     devices: int | None = None,
     log: Sequence[str] = (),
     shared: SharedInputs | None = None,
+    accelerator: str | None = None,
 ) -> SentenceTransformer:
     """Distil a teacher into a student, or continue the run in `out`.
 
+    A dataset or teacher that is an object stands in the run's config as `object:NAME`: to continue the run, give an
+    equal one again.
+
     Args:
-        data: a dataset's folder, file or name, with a split `train`, or images and texts without pairs.
+        data: a dataset's folder, file or name, or the dataset, with a split `train`; or images and texts without pairs.
         val_data: the dataset whose split `val` scores the student, if it is not `data`.
         extra_data: a dataset that is learnt beside `data`: its split `train`, or images and texts without pairs;
             `training.extra_share` of the steps are its.
         out: the run folder; the finished student is its subfolder `student`.
-        teacher: whom to ask for features (they go to `out/features`); not with `features`.
+        teacher: whose features to extract, into `out/features`: what `load_teacher` takes, or an object with
+            `encode_images` and `encode_texts`. Or a finished feature store. Not with `features`.
         features: a finished feature store.
         student: preset, YAML file or the folder of a finished student; the recipe's otherwise.
         recipe: name or YAML file; the `config.yaml` of another run repeats that run.
-        overrides: `section.key=value` items.
+        overrides: `section.key=value` items, or a dict, nested or with keys `section.key`.
         skip_bad: leave bad images out instead of stopping.
         pixel_cache: a folder that keeps decoded images for later runs; see `cached_pixels`.
-        accelerator: `auto`, `cpu`, `cuda` or `mps`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         devices: processes on this machine, one a device: the script that calls this is run by each. None: as many as
             `torchrun` started, otherwise 1. See docs/cluster.md.
         log: trackers to send the curves to: `tensorboard`, `wandb`, `mlflow`, `trackio`. See docs/tracking.md.
         shared: what earlier runs of this process read and decoded already.
+        accelerator: the old name of `device`.
 
     Returns:
         The student with the weights of the epoch with the best validation RSUM.
@@ -81,17 +90,48 @@ def train(
     Raises:
         DistilvlError: anything wrong with the input; the message says what to do.
     """
-    if not isinstance(teacher, str | Path | None) or not isinstance(features, str | Path | None):
-        raise DistilvlError(
-            "an object was given as the teacher or its features, and a run names both in its config.yaml.",
-            "Write teacher='path/to/file.py:Class'; or store its features with distilvl.features.extract_features and "
-            "give that folder as features.",
-        )
-    given = {"data": data, "val_data": val_data, "extra_data": extra_data, "teacher": teacher, "features": features}
-    inputs = {key: None if value is None else str(value) for key, value in given.items()}
-    config = load_config(recipe, student=None if student is None else str(student), overrides=overrides, inputs=inputs)
+    if accelerator is not None:
+        warnings.warn("accelerator= is now device=", DeprecationWarning, stacklevel=2)
+        device = accelerator
     shared = shared or SharedInputs(skip_bad, pixel_cache)
-    return train_config(config, Path(out), shared, accelerator=accelerator, devices=devices, log=log)
+    if not isinstance(features, str | Path | FeatureStore | None):
+        raise DistilvlError(
+            f"features is of the type {type(features).__name__}.", "Give the path of a FeatureStore, or one."
+        )
+    teacher_name, store = shared.name_teacher(teacher)
+    if features is not None and store is not None:
+        raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
+    stored = features.path if isinstance(features, FeatureStore) else features
+    inputs = {
+        "data": shared.name_data(data, "data"),
+        "val_data": shared.name_data(val_data, "val_data"),
+        "extra_data": shared.name_data(extra_data, "extra_data"),
+        "teacher": teacher_name,
+        "features": store if stored is None else str(stored),
+    }
+    preset = None if student is None else str(student)
+    config = load_config(recipe, student=preset, overrides=_settings(overrides), inputs=inputs)
+    return train_config(config, Path(out), shared, accelerator=device, devices=devices, log=log)
+
+
+def _settings(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
+    """A dict, nested or with dotted keys, as `section.key=value` items; a list as it is."""
+    if not isinstance(overrides, Mapping):
+        return overrides
+    items: list[str] = []
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and value:
+            items += _settings(value, f"{prefix}{key}.")
+            continue
+        try:
+            text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+        except yaml.YAMLError as error:
+            raise DistilvlError(
+                f"the override {prefix}{key} is of the type {type(value).__name__}.",
+                "Give numbers, texts, lists, dicts or None.",
+            ) from error
+        items.append(f"{prefix}{key}={text}")
+    return items
 
 
 def train_config(
@@ -104,7 +144,7 @@ def train_config(
     log: Sequence[str] = (),
 ) -> SentenceTransformer:
     """Run, or continue, exactly what `config` says; as `train`."""
-    check_inputs(config)
+    shared.check(config)
     trackers = load_trackers(log)
     precision = resolve_precision(config.training.precision, accelerator)
     fabric = start_fabric(accelerator, precision, devices)
@@ -152,18 +192,15 @@ def _run(
     if note is not None and fabric.is_global_zero:
         logger.warning("%s", note)
     setup = set_up(config, splits, folder, shared, fabric)
-    balancer = build_balancer(config.balancer)
-    trainer = Trainer(
-        fabric, config, setup.encoder, setup.objective, balancer, setup.source, setup.val, folder, setup.fingerprints
-    )
+    model = setup.trainer.encoder.student
     if fabric.is_global_zero and not folder.last.is_file():
         # For whoever looks at the run before its end; a stream knows more then.
         write_left_out(folder.path, setup.left_out(config))
-    progress = trainer.fit(listeners)
+    progress = setup.trainer.fit(listeners)
     if fabric.is_global_zero:
         left_out = setup.left_out(config)
         write_left_out(folder.path, left_out)
-        save_student(setup.model, folder.student)
+        save_student(model, folder.student)
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
         if config.objective.widths:
@@ -174,7 +211,7 @@ def _run(
             "epochs": config.training.epochs,
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),
-            "parameters": count_parameters(setup.model),
+            "parameters": count_parameters(model),
             "device": str(fabric.device),
             "processes": fabric.world_size,
             "precision": precision,
@@ -189,12 +226,12 @@ def _run(
         )
         write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     fabric.barrier()
-    return setup.model
+    return model
 
 
 def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
     """Validation score of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
-    assert isinstance(val.dataset, PairDataset)  # `check_inputs` has seen to it
+    assert isinstance(val.dataset, PairDataset)  # `SharedInputs.check` has seen to it
     found = {"split": "val", "val": student, **describe_truth(val.dataset, val.copies).as_dict()}
     teacher = score_teacher(val)
     if teacher is None:

@@ -12,20 +12,29 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.config import Config
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.score import Score, score
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.training.batch import StepInputs, drop_tokens
-from distilvl.training.checkpoint import load_tensors, pack_state, save_tensors, under, unpack_state
 from distilvl.training.console import RunView, training_view
 from distilvl.training.distributed import gather_random, own_random, require_same_number
-from distilvl.training.gradcache import FeaturePass
+from distilvl.training.gradcache import ChunkedEncoder
 from distilvl.training.materials import Materials
 from distilvl.training.optimizer import average_of, build_optimizer, rate_factor, set_rates
-from distilvl.training.run_folder import Listener, MetricsLog, RunFolder, SilentLog
-from distilvl.training.sources import BatchSource
-from distilvl.training.student import require_same_data
-from distilvl.training.validation import score_student
+from distilvl.training.run_folder import (
+    Listener,
+    MetricsLog,
+    RunFolder,
+    SilentLog,
+    load_tensors,
+    pack_state,
+    save_tensors,
+    under,
+    unpack_state,
+)
+from distilvl.training.sources import BatchSource, StepInputs
+from distilvl.training.student import Embeddings, encode_images_of, encode_texts_of
 
 _SOURCE = "source."
 
@@ -45,13 +54,10 @@ class Trainer:
     """Trains `encoder` on what `source` brings, scoring `val` after each epoch.
 
     Args:
-        fabric: device, precision and processes.
-        config: the resolved configuration.
+        fabric, config: device, dtype of computations and processes; the resolved configuration.
         encoder: the student; its weights change in place.
-        objective: the losses and their queues.
-        balancer: their weights.
-        source: where the batches come from.
-        val: the validation split.
+        objective, balancer: the losses with their queues, and the losses' weights.
+        source, val: where the batches come from, and the validation split.
         folder: where metrics and checkpoints go; a checkpoint found there is continued.
         fingerprints: of what the batches are drawn from; a checkpoint of a run with others is refused.
     """
@@ -78,17 +84,49 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(
             encoder, build_optimizer(encoder, config.optimizer, self.objective.parameters())
         )
-        self.features = FeaturePass(fabric, self.model, config.training.accumulate)
+        self.chunked = ChunkedEncoder(fabric, self.model, config.training.accumulate)
         # The running mean of the weights, where there is one, is what is scored and kept.
         self.average = average_of(encoder, config.training.ema) if config.training.ema else None
         self.kept = cast(DualEncoder, self.average.module) if self.average else encoder
         self.progress = Progress()
 
+    def update(self, inputs: StepInputs) -> dict[str, Any]:
+        """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
+        set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
+        total = len(inputs.ids), len(inputs.text_ids)
+        share, mask = self.config.training.token_dropout, inputs.attention_mask
+        visible = drop_tokens(mask, share) if share and mask is not None else mask
+        z_image, z_text = self.chunked.encode(inputs.images, inputs.texts, visible, total)
+        losses = self._losses(z_image, z_text, inputs)
+        weights = self.balancer(losses, (z_image, z_text))
+        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+
+        self.chunked.backward(loss)
+        norm = None
+        if self.config.optimizer.clip_norm:
+            norm = self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=self.config.optimizer.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.encoder)
+        if inputs.u_image is not None and inputs.u_text is not None:
+            self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, inputs.text_ids)
+        return {"loss": loss, "losses": losses, "grad_norm": norm}
+
+    def _losses(self, z_image: Tensor, z_text: Tensor, inputs: StepInputs) -> dict[str, Tensor]:
+        """The raw losses; from here on an image stands beside each of its captions, one row a pair."""
+        image_of, u_image = inputs.image_of, inputs.u_image
+        if image_of is None:
+            return self.objective(z_image, z_text, u_image, inputs.u_text, inputs.ids, inputs.text_ids)  # type: ignore[no-any-return]
+        u_image = None if u_image is None else u_image[image_of]
+        return self.objective(z_image[image_of], z_text, u_image, inputs.u_text, inputs.text_ids)  # type: ignore[no-any-return]
+
     def fit(self, listeners: Sequence[Listener] = ()) -> Progress:
         """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights.
 
-        Args:
-            listeners: told of all readings, in the first process.
+        In the first process the `listeners` are told of all readings.
         """
         self._resume()
         first = self.fabric.is_global_zero
@@ -106,17 +144,17 @@ class Trainer:
         return self.progress
 
     def _epoch(self, epoch: int, done: int, log: MetricsLog, view: RunView) -> None:
-        meter = _Meter()
-        started = time.monotonic()
+        pairs, counted, started = 0, time.monotonic(), time.monotonic()
         for inputs in self.source.epoch(epoch, skip=done):
             metrics = self.update(inputs)
             self.progress.step += 1
-            meter.count(len(inputs.text_ids))
+            pairs += len(inputs.text_ids)
             step = self.progress.step
             last_of_epoch = step % self.source.batches_per_epoch == 0
             if step % self.config.training.log_every == 0 or last_of_epoch:
-                line = {"step": step, "epoch": epoch, **self._readings(metrics), "pairs_per_s": meter.read()}
-                log.write(line)
+                readings = self._readings(metrics)
+                pairs_per_s, pairs, counted = pairs / max(time.monotonic() - counted, 1e-9), 0, time.monotonic()
+                log.write({"step": step, "epoch": epoch, **readings, "pairs_per_s": round(pairs_per_s, 2)})
             if step % self.config.training.checkpoint_every == 0 and not last_of_epoch:
                 started = self._add_time(started)
                 self._save_last()
@@ -127,56 +165,19 @@ class Trainer:
         self._add_time(started)
         self._save_last()
 
-    def update(self, inputs: StepInputs) -> dict[str, Any]:
-        """The method on one screen: z, u -> L_m -> w_m s_m -> L -> step -> queue."""
-        set_rates(self.optimizer, rate_factor(self.progress.step, self.total_steps, self.config.schedule))
-        z_image, z_text = self.features.encode(
-            inputs.images,
-            inputs.texts,
-            self._visible(inputs.attention_mask),
-            (len(inputs.ids), len(inputs.text_ids)),
-        )
-        losses = self._losses(z_image, z_text, inputs)
-        weights = self.balancer(losses, (z_image, z_text))
-        loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-
-        self.features.backward(loss)
-        norm = None
-        if self.config.optimizer.clip_norm:
-            norm = self.fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=self.config.optimizer.clip_norm, error_if_nonfinite=False
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update_parameters(self.encoder)
-        if inputs.u_image is not None and inputs.u_text is not None:
-            self.objective.fill(inputs.u_image, inputs.ids, inputs.u_text, inputs.text_ids)
-        return {"loss": loss, "losses": losses, "grad_norm": norm}
-
-    def _losses(self, z_image: Tensor, z_text: Tensor, inputs: StepInputs) -> dict[str, Tensor]:
-        """The raw losses; from here on an image stands beside each of its captions, one row a pair."""
-        if inputs.image_of is None:
-            u_image, u_text = inputs.u_image, inputs.u_text
-            return self.objective(z_image, z_text, u_image, u_text, inputs.ids, inputs.text_ids)  # type: ignore[no-any-return]
-        pairs = inputs.of_pairs
-        z_image = z_image[inputs.image_of]
-        return self.objective(z_image, z_text, pairs.u_image, pairs.u_text, pairs.ids)  # type: ignore[no-any-return]
-
-    def _visible(self, attention_mask: Tensor | None) -> Tensor | None:
-        share = self.config.training.token_dropout
-        return drop_tokens(attention_mask, share) if share and attention_mask is not None else attention_mask
+    def _add_time(self, started: float) -> float:
+        now = time.monotonic()
+        self.progress.seconds += now - started
+        return now
 
     def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Plain numbers for the log."""
-        losses = {name: float(value.detach()) for name, value in metrics["losses"].items()}
-        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         norm = metrics["grad_norm"]
         return {
             "loss": float(metrics["loss"].detach()),
-            "losses": losses,
+            "losses": {name: float(value.detach()) for name, value in metrics["losses"].items()},
             **self.balancer.report,
-            "lr": rates,
+            "lr": {group["name"]: group["lr"] for group in self.optimizer.param_groups},
             "grad_norm": None if norm is None else float(norm),
         }
 
@@ -208,32 +209,66 @@ class Trainer:
         save_tensors(packed, metadata, self.folder.last)
 
     def _resume(self) -> None:
-        if self.folder.last.is_file():
-            packed, metadata = load_tensors(self.folder.last)
-            require_same_number(metadata.get("processes", 1), self.fabric)
-            require_same_data(metadata.get("fingerprints", {}), self.fingerprints)
-            unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
-            self.source.restore(under(packed, _SOURCE))
-            self.balancer.load_state_dict(metadata["balancer"])
-            self.progress = Progress(**metadata["progress"])
-
-    def _add_time(self, started: float) -> float:
-        now = time.monotonic()
-        self.progress.seconds += now - started
-        return now
+        if not self.folder.last.is_file():
+            return
+        packed, metadata = load_tensors(self.folder.last)
+        require_same_number(metadata.get("processes", 1), self.fabric)
+        require_same_data(metadata.get("fingerprints", {}), self.fingerprints)
+        unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
+        self.source.restore(under(packed, _SOURCE))
+        self.balancer.load_state_dict(metadata["balancer"])
+        self.progress = Progress(**metadata["progress"])
 
 
-class _Meter:
-    """Pairs a second since the last reading."""
+def drop_tokens(attention_mask: Tensor, share: float) -> Tensor:
+    """A mask (N, L) in which each token but the first was hidden with probability `share`, in [0, 1).
 
-    def __init__(self) -> None:
-        self._pairs, self._since = 0, time.monotonic()
+    The first one is what `cls` and `pooler` pooling read. Draws from torch's generator of the mask's device, whose
+    state checkpoints carry.
+    """
+    kept = torch.rand(attention_mask.shape, device=attention_mask.device) >= share
+    kept[:, 0] = True
+    return attention_mask * kept
 
-    def count(self, pairs: int) -> None:
-        self._pairs += pairs
 
-    def read(self) -> float:
-        now = time.monotonic()
-        rate = self._pairs / max(now - self._since, 1e-9)
-        self._pairs, self._since = 0, now
-        return round(rate, 2)
+def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """That a run continues with the data that it began with: the fingerprints in its checkpoint are those of `now`.
+
+    Older checkpoints have none and are not checked.
+    """
+    for name, fact in stored.items():
+        if now.get(name) != fact:
+            raise DistilvlError(
+                f"the {name.replace('_', ' ')} changed since this run began: other images, captions or vocabulary.",
+                "Choose another --out, or put the old data back and repeat the command.",
+            )
+
+
+def score_student(fabric: Fabric, encoder: DualEncoder, split: Materials) -> Score:
+    """Retrieval score of the student on `split`, in fp32 whatever training computes in.
+
+    It is the score that `distilvl eval` finds for the saved student. The student is left in the mode it was in.
+    """
+    images, texts = encode_split(fabric, encoder, split)
+    return score(images, texts, split.caption_image, split.groups)
+
+
+def score_teacher(split: Materials) -> Score | None:
+    """Retrieval score of the teacher's stored features of the same items."""
+    if split.teacher is None:
+        return None
+    images, texts = (features.all().numpy() for features in (split.teacher.images, split.teacher.texts))
+    return score(images, texts, split.caption_image, split.groups)
+
+
+def encode_split(fabric: Fabric, encoder: DualEncoder, split: Materials) -> tuple[Embeddings, Embeddings]:
+    """The student's embeddings of all images (n, D) and captions (m, D); each is encoded once."""
+    was_training = encoder.training
+    encoder.eval()
+    images = encode_images_of(fabric, encoder.encode_images, split.images, full=True)
+    if split.pooled_texts is None:
+        texts = encode_texts_of(fabric, encoder, encoder.encode_texts, split.tokens, full=True)
+    else:
+        texts = encode_images_of(fabric, encoder.encode_texts, split.pooled_texts, full=True)
+    encoder.train(was_training)
+    return images, texts

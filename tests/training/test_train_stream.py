@@ -15,8 +15,7 @@ import distilvl
 from distilvl.data import load_dataset
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.extraction.prepare import prepare_features
-from distilvl.training.checkpoint import load_tensors
-from distilvl.training.run_folder import read_metrics
+from distilvl.training.run_folder import load_tensors, read_metrics
 from distilvl.training.trainer import Trainer
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
@@ -49,7 +48,7 @@ def data(tmp_path: Path) -> str:
 
 
 def run(data: str, student: Path, out: Path, *overrides: str, **inputs: str) -> None:
-    distilvl.train(data=data, student=student, out=out, overrides=[*QUICK, *overrides], accelerator="cpu", **inputs)
+    distilvl.train(data=data, student=student, out=out, overrides=[*QUICK, *overrides], device="cpu", **inputs)
 
 
 def test_a_run_from_shards_stopped_and_continued(
@@ -123,7 +122,7 @@ def test_records_left_out_reach_the_run_whichever_way_it_was_stopped(
 
     def go(out: Path) -> None:
         features = str(tmp_path / "good" / "features")
-        distilvl.train(data=data, student=student_yaml, out=out, overrides=[*QUICK, *overrides], accelerator="cpu",
+        distilvl.train(data=data, student=student_yaml, out=out, overrides=[*QUICK, *overrides], device="cpu",
                        features=features, skip_bad=True)  # fmt: skip
 
     go(tmp_path / "whole")

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import distilvl
+from distilvl.errors import DistilvlError
 from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import PairSource
-from distilvl.training.trainer import Trainer
+from distilvl.training.trainer import Trainer, drop_tokens, require_same_data
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def _train(pictures: Path, student: Path, out: Path, *overrides: str) -> dict[str, Any]:
     overrides = ("training.batch_size=8", "training.epochs=3", *overrides)
-    distilvl.train(data=pictures, teacher="demo", student=student, out=out, overrides=overrides, accelerator="cpu")
+    distilvl.train(data=pictures, teacher="demo", student=student, out=out, overrides=overrides, device="cpu")
     result: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
     return result
 
@@ -81,3 +83,33 @@ def test_equal_pictures_are_never_negatives_in_training(
     _train(pictures, student_yaml, tmp_path / "run", "training.precision=fp32", "training.epochs=1")
     assert 4 in seen
     assert 5 not in seen
+
+
+def test_changed_data_are_named() -> None:
+    begun = {"data": "a", "extra_data": "b"}
+    require_same_data(begun, begun)
+    with pytest.raises(DistilvlError, match=r"^the data changed since this run began.*another --out"):
+        require_same_data(begun, {**begun, "data": "c"})
+    with pytest.raises(DistilvlError, match=r"^the extra data changed since"):
+        require_same_data(begun, {**begun, "extra_data": ""})
+
+
+def test_a_checkpoint_that_does_not_say_is_continued() -> None:
+    require_same_data({}, {"data": "a", "extra_data": ""})
+
+
+def test_hides_the_stated_share_but_never_the_first_token_nor_padding() -> None:
+    torch.manual_seed(0)
+    mask = torch.ones(400, 50, dtype=torch.long)
+    mask[:, 30:] = 0
+    visible = drop_tokens(mask, 0.3)
+    assert visible.dtype == torch.long
+    assert (visible[:, 0] == 1).all()
+    assert (visible[:, 30:] == 0).all()
+    assert abs(visible[:, 1:30].float().mean() - 0.7) < 0.01
+    assert mask[:, :30].all()  # the batch itself stays as it was
+
+
+def test_no_share_hides_nothing() -> None:
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert torch.equal(drop_tokens(mask, 0.0), mask)

@@ -14,8 +14,7 @@ import distilvl
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.students import load_student
-from distilvl.training.checkpoint import load_tensors
-from distilvl.training.run_folder import read_metrics
+from distilvl.training.run_folder import load_tensors, read_metrics
 from distilvl.training.sources import AlternatingSource
 from distilvl.training.trainer import Trainer
 
@@ -52,7 +51,7 @@ def loose(tmp_path: Path) -> str:
 def _train(pairs: Path, extra: str | Path, teacher: str, student: Path, out: Path, *overrides: str) -> None:
     distilvl.train(
         data=pairs, extra_data=extra, teacher=teacher, student=student, out=out, recipe="strong",
-        overrides=[*QUICK, *overrides], accelerator="cpu",
+        overrides=[*QUICK, *overrides], device="cpu",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from distilvl.errors import DistilvlError
 from distilvl.objectives import MultiscaleObjective
 from distilvl.students import DualEncoder
 from distilvl.students.storage import route
-from distilvl.training.gradcache import FeaturePass
+from distilvl.training.gradcache import ChunkedEncoder
 from distilvl.training.student import make_ready, rest_idle_weights
 
 COUNTS = torch.tensor([2, 1, 3, 1, 1])
@@ -54,7 +54,7 @@ def _run(chunks: int, dropout: float) -> tuple[Towers, float, list[Tensor], Tens
     model = fabric.setup(towers)
     images, texts, mask = torch.randn(5, 4), torch.randn(8, 3), torch.ones(8, 3)
     mask[:, 2] = 0
-    passes = FeaturePass(fabric, model, chunks)
+    passes = ChunkedEncoder(fabric, model, chunks)
     loss = _loss(*passes.encode(images, texts, mask, (5, 8)))
     passes.backward(loss)
     return (
@@ -171,7 +171,7 @@ def test_weights_that_no_feature_depends_on_rest(encoder: DualEncoder) -> None:
 def test_a_share_without_images_passes_through_the_towers(encoder: DualEncoder) -> None:
     """Fewer distinct images than processes: one of them encodes none, and its image tower's gradients are 0."""
     fabric = Fabric(accelerator="cpu", devices=1)
-    passes = FeaturePass(fabric, fabric.setup(encoder))
+    passes = ChunkedEncoder(fabric, fabric.setup(encoder))
     ids, mask = encoder.pad(encoder.tokenize(["a dog"]))
     z_image, z_text = passes.encode(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), ids, mask, (0, 1))
     assert (z_image.shape, z_text.shape) == ((0, 12), (1, 12))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,14 @@ def test_an_unknown_tracker_and_a_missing_library_are_named(monkeypatch: pytest.
     with pytest.raises(DistilvlError, match=r"needs the package wandb.*distilvl\[wandb\]"):
         load_trackers(["wandb"])
     assert load_trackers([]) == {}
+
+
+def test_a_tracker_of_another_package_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("mine", "collections:OrderedDict", loading.GROUP)
+    monkeypatch.setattr(loading, "entry_points", lambda group: [point] if group == loading.GROUP else [])
+    assert type(load_trackers(["mine"])["mine"]) is OrderedDict
+    with pytest.raises(DistilvlError, match=r"no tracker 'other'.*trackio, mine"):
+        load_trackers(["other"])
 
 
 def test_train_refuses_a_tracker_it_lacks_before_it_does_anything(tmp_path: Path) -> None:

@@ -26,9 +26,8 @@ from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.batch import StepInputs
 from distilvl.training.distributed import Share
-from distilvl.training.sources import AlternatingSource
+from distilvl.training.sources import AlternatingSource, StepInputs
 from distilvl.training.stream import StreamSource, image_ids, join
 from distilvl.training.stream_workers import BatchDecoder, DecodedBatch, decoded_batches, worker_processes
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -16,11 +17,9 @@ from distilvl.data import UnpairedDataset, load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import Ids, TokenRows
-from distilvl.training.batch import StepInputs
-from distilvl.training.materials import Materials
+from distilvl.training.materials import Materials, StoredFeatures, TeacherFeatures
 from distilvl.training.run_folder import read_metrics
-from distilvl.training.sources import UnpairedSource
-from distilvl.training.teacher_features import TeacherFeatures, TeacherRows
+from distilvl.training.sources import EXTRA_IDS, AlternatingSource, StepInputs, UnpairedSource
 from distilvl.training.trainer import Trainer
 
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]
@@ -67,7 +66,7 @@ def _rows(batches: list[StepInputs]) -> tuple[list[int], list[int]]:
 def test_each_row_comes_with_its_own_pixels_tokens_and_teacher_rows() -> None:
     """Teacher rows are of value r, too."""
     images, texts = (np.full((rows, 5), np.arange(rows)[:, None], np.float16) for rows in (13, 30))
-    teacher = TeacherFeatures(TeacherRows(images), TeacherRows(texts))
+    teacher = TeacherFeatures(StoredFeatures(images), StoredFeatures(texts))
     for batch in _source(13, 30, texts_an_image=2, teacher=teacher).epoch(0):
         assert batch.image_of is None
         assert (len(batch.ids), len(batch.text_ids)) == (4, 8)
@@ -150,7 +149,7 @@ def val(tmp_path: Path) -> Path:
 def _train(data: str, val: Path | None, teacher: str, student: Path, out: Path, *overrides: str) -> None:
     distilvl.train(
         data=data, val_data=val, teacher=teacher, student=student, out=out, recipe="default",
-        overrides=[*QUICK, "objective.cd.queue=20", *overrides], accelerator="cpu",
+        overrides=[*QUICK, "objective.cd.queue=20", *overrides], device="cpu",
     )  # fmt: skip
 
 
@@ -227,3 +226,50 @@ def test_what_cannot_be_is_said_before_anything_is_read(
     with pytest.raises(DistilvlError, match="loss 'kd' needs images with their captions"):
         _train(loose, val, teacher, student_yaml, out, 'objective.losses=["cd","kd"]')
     assert not out.exists()
+
+
+class _Numbers:
+    """Batches of one row whose id says the epoch and the step."""
+
+    def __init__(self, batches_per_epoch: int) -> None:
+        self.batches_per_epoch = batches_per_epoch
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
+        for step in range(skip, self.batches_per_epoch):
+            ids = torch.tensor([number * self.batches_per_epoch + step])
+            rows = torch.zeros(1, 2)
+            yield StepInputs(rows, rows, None, ids, ids, None, None, None)
+
+
+def _ids(batches: Iterator[StepInputs]) -> list[int]:
+    return [int(batch.ids) for batch in batches]
+
+
+SOURCES = st.builds(
+    lambda main, extra, share: AlternatingSource(_Numbers(main), _Numbers(extra), share),
+    st.integers(1, 20), st.integers(1, 20), st.floats(0.05, 0.9),
+)  # fmt: skip
+
+
+@given(SOURCES)
+def test_both_are_gone_through_in_order_whatever_their_lengths(source: AlternatingSource) -> None:
+    ids = [one for epoch in range(3) for one in _ids(source.epoch(epoch))]
+    main, extra = [one for one in ids if one < EXTRA_IDS], [one - EXTRA_IDS for one in ids if one >= EXTRA_IDS]
+    assert len(ids) == 3 * source.batches_per_epoch
+    assert main == list(range(3 * source.main.batches_per_epoch))
+    assert extra == list(range(len(extra)))
+
+
+@given(SOURCES, st.integers(0, 3), st.data())
+def test_an_epoch_continues_where_it_was_left(source: AlternatingSource, epoch: int, data: st.DataObject) -> None:
+    skip = data.draw(st.integers(0, source.batches_per_epoch))
+    assert _ids(source.epoch(epoch, skip=skip)) == _ids(islice(source.epoch(epoch), skip, None))
+
+
+@pytest.mark.parametrize(("share", "order"), [(0.5, "emem" * 3), (0.25, "mmme" * 2), (1 / 7, "mmmmmme")])
+def test_extra_steps_lie_evenly_between_the_others(share: float, order: str) -> None:
+    source = AlternatingSource(_Numbers(order.count("m")), _Numbers(3), share)
+    found = "".join("e" if one >= EXTRA_IDS else "m" for one in _ids(source.epoch(0)))
+    assert sorted(found) == sorted(order)
+    gaps = [len(run) for run in found.split("e")[:-1]]
+    assert max(gaps) - min(gaps) <= 1

@@ -1,0 +1,212 @@
+"""What a run is made from: data, teacher and features, named or given as objects; checked, and opened by split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilvl.config import Config
+from distilvl.data import load_any
+from distilvl.data.crops import Views
+from distilvl.data.items import Items, captions_of, images_of
+from distilvl.data.left_out import source_name
+from distilvl.data.loading import is_unpaired, load_dataset
+from distilvl.data.records import PairDataset
+from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
+from distilvl.data.unpaired import UnpairedDataset
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.results import few_images
+from distilvl.extraction.extract import extract_features
+from distilvl.extraction.prepare import prepare_features
+from distilvl.features import FeatureStore
+from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.objectives.multiscale import require_pairless
+from distilvl.teachers.base import Teacher
+from distilvl.teachers.checks import checked
+
+NAME_VAL_DATA = "Name a dataset of pairs with a split val: --val-data."
+GIVEN = "object:"
+"""How the name of an object begins in a run's `config.yaml`; to continue the run, the program gives it again."""
+
+
+class Inputs:
+    """Datasets and teachers by name, each read once; objects that a program gave have names, too."""
+
+    def __init__(self, skip_bad: bool = False) -> None:
+        self.skip_bad = skip_bad
+        self._datasets: dict[str, Items] = {}
+        self._splits: dict[tuple[str, str], Items] = {}
+        self._teachers: dict[str, Teacher] = {}
+
+    def name_data(self, data: object, argument: str) -> str | None:
+        """The name for a run's config of what `train` was given as `argument`; a dataset is kept under it."""
+        if data is None or isinstance(data, str | Path):
+            return None if data is None else str(data)
+        if not isinstance(data, PairDataset | UnpairedDataset):
+            raise DistilvlError(
+                f"{argument} is of the type {type(data).__name__}.",
+                "Give a name or specification (text), a path, a PairDataset or an UnpairedDataset.",
+            )
+        name = f"{GIVEN}{data.name}"
+        if self._datasets.setdefault(name, data) is not data:
+            raise DistilvlError(f"two different datasets are named {data.name!r}.", "Give each a name of its own.")
+        return name
+
+    def name_teacher(self, teacher: object) -> tuple[str | None, str | None]:
+        """The names for a run's config, as `teacher` and as `features`, of what `train` was given as a teacher."""
+        if teacher is None or isinstance(teacher, str | Path):
+            return (None if teacher is None else str(teacher)), None
+        if isinstance(teacher, FeatureStore):
+            return None, str(teacher.path)
+        if not (hasattr(teacher, "encode_images") and hasattr(teacher, "encode_texts")):
+            raise DistilvlError(
+                f"teacher is of the type {type(teacher).__name__}.",
+                "Give a specification (text), a path, a FeatureStore, or an object with encode_images, encode_texts.",
+            )
+        found = checked(teacher)
+        self._teachers[f"{GIVEN}{found.name}"] = found
+        return f"{GIVEN}{found.name}", None
+
+    def dataset(self, source: str) -> Items:
+        """The dataset that `source` names."""
+        if source not in self._datasets:
+            _require_named(source, "data")
+            self._datasets[source] = load_any(source, skip_bad=self.skip_bad)
+        return self._datasets[source]
+
+    def is_unpaired(self, source: str) -> bool:
+        """Whether it has images and texts without pairs; reads nothing."""
+        return isinstance(self._datasets.get(source), UnpairedDataset) or is_unpaired(source)
+
+    def split(self, source: str, name: str) -> Items:
+        """One split of it, not empty; data without pairs is its own `train`, and has no other."""
+        if (source, name) not in self._splits:
+            data = self.dataset(source)
+            if isinstance(data, PairDataset):
+                self._splits[source, name] = data.split(name)
+            elif name == "train":
+                self._splits[source, name] = data
+            else:
+                raise DistilvlError(f"{data.name} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
+        return self._splits[source, name]
+
+    def check(self, config: Config) -> None:
+        """That `config` names data, a teacher where its losses need one, and pairs to be scored on."""
+        inputs = config.inputs
+        if inputs.data is None:
+            raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
+        if self.is_unpaired(inputs.data) or self.is_unpaired(inputs.extra_data or ""):
+            require_pairless(config.objective.losses)
+        if self.is_unpaired(str(inputs.scored_data)):
+            raise DistilvlError(f"{inputs.scored_data} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
+        if inputs.teacher is not None and inputs.features is not None:
+            raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
+        if inputs.teacher is not None and inputs.teacher not in self._teachers:
+            _require_named(inputs.teacher, "teacher")
+        if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
+            losses = ", ".join(config.objective.losses)
+            raise DistilvlError(
+                f"the losses {losses} need a teacher, and none is named.",
+                "Pass --teacher or --features, or --recipe contrastive to train without one.",
+            )
+
+    def extract(self, teacher: str, items: Items, out: Path, views: Views | None, source: str) -> FeatureStore:
+        """A store with the teacher's features of `items`, in `out` unless `teacher` names a finished store."""
+        if teacher in self._teachers:
+            given = self._teachers[teacher]
+            return extract_features(given, items, out, skip_bad=self.skip_bad, views=views, source=source).store
+        return prepare_features(teacher, items, out, skip_bad=self.skip_bad, views=views, source=source).store
+
+
+def _require_named(source: str, argument: str) -> None:
+    if source.startswith(GIVEN):
+        raise DistilvlError(
+            f"the {argument} {source.removeprefix(GIVEN)!r} of this run is an object that a program gave.",
+            f"Give it again: distilvl.train({argument}=...).",
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run learns from and what it is scored on; perhaps other data that it learns beside."""
+
+    train: Items | ShardSplit
+    val: Items
+    extra: Items | ShardSplit | None = None
+
+    @property
+    def captions(self) -> Collection[str]:
+        """Of all that is learnt from."""
+        return self.train.captions if self.extra is None else [*self.train.captions, *self.extra.captions]
+
+    @property
+    def listing(self) -> str:
+        """A hash of names and captions of all images that are held in memory; their pixels are not read."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.val, self.extra):
+            if part is not None and not isinstance(part, ShardSplit):
+                for text in (*(name for name, _ in images_of(part)), "", *captions_of(part), ""):
+                    digest.update(f"{len(text)} {text}".encode())
+        return digest.hexdigest()
+
+
+def val_data(config: Config) -> str:
+    """The dataset whose split `val` scores the run."""
+    return one_split(str(config.inputs.scored_data), "val")
+
+
+def open_splits(config: Config, inputs: Inputs) -> Splits:
+    """The splits that `config` names; of shards no more than their numbers of records."""
+    val = inputs.split(val_data(config), "val")
+    extra = config.inputs.extra_data
+    return Splits(
+        _open_train(str(config.inputs.data), inputs), val, None if extra is None else _open_train(extra, inputs)
+    )
+
+
+def _open_train(data: str, inputs: Inputs) -> Items | ShardSplit:
+    if is_webdataset(data):
+        return open_split(data, "train", skip_bad=inputs.skip_bad)
+    return inputs.split(data, "train")
+
+
+def small_val(config: Config, inputs: Inputs) -> str | None:
+    """A warning where the split that chooses the best epoch is small."""
+    data = inputs.dataset(val_data(config))
+    if not isinstance(data, PairDataset):
+        return None
+    return few_images(data, "val", remedy="It chooses the best epoch; --val-data names another dataset.")
+
+
+def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, first: bool) -> FeatureStore | None:
+    """The store named by the config, or the one in `out`, filled by the teacher in the first of several processes."""
+    named = config.inputs
+    if named.features is not None:
+        return FeatureStore.open(Path(named.features))
+    if named.teacher is None:
+        return None
+    if not first:
+        return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else named.teacher)
+    views = Views(count=config.training.views) if config.training.views > 1 else None
+    learnt, scored = str(named.data), str(named.scored_data)
+    if splits.extra is not None:
+        extra = _items(splits.extra, str(named.extra_data), inputs)
+        inputs.extract(named.teacher, extra, out, views, str(named.extra_data))
+    train, val = _items(splits.train, learnt, inputs), splits.val
+    together = train is splits.train and named.val_data is None and views is None
+    if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
+        left_out = train.left_out | val.left_out
+        both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records, left_out)
+        return inputs.extract(named.teacher, both, out, None, learnt)
+    # Ids of two datasets may be the same, and scoring needs no crops, so features of each are extracted by itself.
+    inputs.extract(named.teacher, train, out, views, source_name(learnt, ["train"]))
+    return inputs.extract(named.teacher, val, out, None, source_name(scored, ["val"]))
+
+
+def _items(split: Items | ShardSplit, data: str, inputs: Inputs) -> Items:
+    """Those of shards are in memory during extraction: `distilvl features` in parts avoids that."""
+    if isinstance(split, ShardSplit):
+        return load_dataset(one_split(data, "train"), skip_bad=inputs.skip_bad)
+    return split
