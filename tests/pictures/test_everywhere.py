@@ -172,8 +172,7 @@ def test_the_index_and_the_server_see_what_the_readers_see(tmp_path: Path) -> No
     from distilvl.extraction.encode import image_calls
     from distilvl.io.hashes import image_key
     from distilvl.search.photographs import list_files, read_picture
-    from distilvl.serving.encoded import count_pixels, decode_picture
-    from distilvl.serving.spelling import picture_bytes
+    from distilvl.serving.picture_strings import count_pixels, decode_picture, picture_bytes
 
     exif = Image.Exif()
     exif[0x0112] = 6
