@@ -31,6 +31,7 @@ from distilvl.serving.middleware import PAGE, AccessMiddleware, BodyMiddleware, 
 from distilvl.serving.model import Embeddings, ServedModel, UnencodableError, shortened
 from distilvl.serving.picture_strings import Likeness, likeness
 from distilvl.serving.requests import (
+    EMBEDDINGS,
     SEARCH,
     CheckedRoute,
     EmbeddingRequest,
@@ -46,15 +47,16 @@ from distilvl.serving.settings import ServeSettings
 if TYPE_CHECKING:
     from distilvl.search import Index
 
-OpenIndex = Callable[[Encoder], "Index"]
-"""Opens an index for the given encoder."""
-
 _FEW_NUMBERS = 4096
 T = TypeVar("T")
 
 
 def create_app(
-    encoder: Encoder, settings: ServeSettings, *, name: str | None = None, open_index: OpenIndex | None = None
+    encoder: Encoder,
+    settings: ServeSettings,
+    *,
+    name: str | None = None,
+    open_index: Callable[[Encoder], Index] | None = None,
 ) -> FastAPI:
     """An ASGI application that serves `encoder`; its lifespan must run, as every ASGI server sees to.
 
@@ -138,7 +140,7 @@ def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -
             message = f"This server has one model, {model.name!r}."
             raise RequestError(404, message, code="model_not_found", param="model")
 
-    @app.post("/v1/embeddings")
+    @app.post(EMBEDDINGS)
     async def embeddings(request: EmbeddingRequest) -> Response:
         """Embeddings of texts and pictures."""
         check_name(request.model)

@@ -104,12 +104,7 @@ class ConcurrencyLimit:
 
 
 class ResponseMiddleware:
-    """ASGI middleware, the outermost: headers of every response, errors as JSON, HEAD as GET, the count of requests.
-
-    Args:
-        app: what answers; gets GET for HEAD, as the server itself leaves out the body of a response to HEAD.
-        metrics: counts every request.
-    """
+    """ASGI middleware, the outermost: headers of every response, errors as JSON, HEAD as GET, the count of requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -121,6 +116,7 @@ class ResponseMiddleware:
             return
         start = time.perf_counter()
         exchange = _Exchange(scope, receive, send)
+        # The server itself leaves out the body of a response to HEAD.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             await self._app(inner, exchange.receive, exchange.send)
@@ -196,10 +192,6 @@ class AccessMiddleware:
 
     Without a key everyone gets the page itself, which holds nothing and asks for the key, and `/healthz`.
     Starlette's `TrustedHostMiddleware` answers with 400 in plain text, and knows no IPv6 addresses.
-
-    Args:
-        app: what answers.
-        settings: key and names.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
@@ -237,10 +229,7 @@ class BodyMiddleware:
     """ASGI middleware: 413 as soon as a body is known to be too large, declared or not; 408 when it does not come.
 
     A body of very many lists or objects is refused before it is parsed, with 422, and so is any body of GET or HEAD.
-
-    Args:
-        app: gets the body in one message.
-        settings: limits.
+    The application gets the body in one message.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:

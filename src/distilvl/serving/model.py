@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ from distilvl.serving.settings import ServeSettings
 logger = logging.getLogger("distilvl")
 
 Embeddings = npt.NDArray[np.float32]
-Observe = Callable[[Modality, int, float], None]
 T = TypeVar("T")
 
 # Decoded pictures of four of the largest, or of many small ones, wait at a time.
@@ -38,14 +37,7 @@ _LARGEST_HELD = 4
 
 
 class ServedModel:
-    """An encoder behind a batcher, for the event loop.
-
-    Args:
-        encoder: the model.
-        name: what clients call it.
-        settings: limits.
-        metrics: counts batches and what waits.
-    """
+    """An encoder behind a batcher, for the event loop; `name` is what clients call it."""
 
     def __init__(self, encoder: Encoder, name: str, settings: ServeSettings, metrics: Metrics) -> None:
         self.name, self.dim, self.revision, self.widths = name, encoder.dim, encoder.revision, encoder.widths
@@ -130,8 +122,7 @@ class _Job:
     future: Future[Embeddings] = field(default_factory=Future)
 
 
-@dataclass(frozen=True, eq=False)
-class _Entry:
+class _Entry(NamedTuple):
     """One item of a job."""
 
     job: _Job
@@ -154,7 +145,9 @@ class Batcher:
         observe: told of every batch that was encoded: modality, items, seconds.
     """
 
-    def __init__(self, encoder: Encoder, max_batch: int, max_wait: float, observe: Observe) -> None:
+    def __init__(
+        self, encoder: Encoder, max_batch: int, max_wait: float, observe: Callable[[Modality, int, float], None]
+    ) -> None:
         self._encoder, self._max_batch, self._max_wait, self._observe = encoder, max_batch, max_wait, observe
         self._waiting: dict[Modality, deque[_Entry]] = {"image": deque(), "text": deque()}
         self._changed = threading.Condition()
@@ -257,12 +250,7 @@ class Batcher:
 
 
 class BatchedEncoder(Encoder):
-    """A batcher's model for other threads, such as an index's searches: any number of calls at a time.
-
-    Args:
-        encoder: the model, for its name, revision and dimension.
-        batcher: what encodes.
-    """
+    """`encoder`, called through a batcher: from any number of threads, such as those of an index's searches."""
 
     def __init__(self, encoder: Encoder, batcher: Batcher) -> None:
         super().__init__(encoder, encoder.spec)

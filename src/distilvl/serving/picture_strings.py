@@ -73,7 +73,7 @@ _NOT_HEX = re.compile(r"\\x|0x|[^0-9a-f]", re.I)
 _NUMBERS = re.compile(r"(?<!\d)(?:(?:[\"']\d{1,3}[\"']:\s?)?-?\d{1,3}\b[\s,;]{0,3}){12,80}")
 _NUMBER = re.compile(r"-?\d+(?!\d*[\"'])")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\\\\[rnt]|\\\\(?=/)")
-_FEWEST_GROUPED = 100  # characters of base64 in groups of one length
+_FEWEST_GROUPED, _LEAST_GROUP = 100, 4  # characters of base64 in pieces of one length, and of each piece
 _FEWEST_ESCAPED = 100  # characters; a shorter text tells of the first bytes of pictures
 _MOST_SKIPPED = 8
 
@@ -186,12 +186,22 @@ def _written_out(text: str) -> Iterator[bytes]:
 
 
 def _runs(text: str) -> Iterator[str]:
-    """Runs of the letters of base64 longer than any word; groups of one length with blanks between them are one run."""
-    pieces = text.split()
-    if len(pieces) > 1 and len({len(piece) for piece in pieces[:-1]}) == 1 and len(pieces[0]) >= 4:
-        joined = "".join(pieces)
-        text = joined if len(joined) >= _FEWEST_GROUPED else text
-    return (found[0] for found in _BASE64.finditer(text) if len(found[0]) >= _WORD)
+    """Runs of the letters of base64 longer than any word; pieces of one length with blanks between them are one run."""
+    run, size, end = "", 0, 0
+    for found in _BASE64.finditer(text):
+        goes_on = run and len(run) % size == 0 and len(found[0]) <= size and not text[end : found.start()].strip()
+        if not goes_on:
+            if _is_long(run, size):
+                yield run
+            run, size = "", len(found[0])
+        run += found[0]
+        end = found.end()
+    if _is_long(run, size):
+        yield run
+
+
+def _is_long(run: str, size: int) -> bool:
+    return len(run) >= _WORD if len(run) == size else len(run) >= _FEWEST_GROUPED and size >= _LEAST_GROUP
 
 
 def _is_data(run: str, nested: int) -> bool:

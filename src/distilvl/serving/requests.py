@@ -21,7 +21,7 @@ from distilvl.serving.errors import RequestError, unknown
 from distilvl.serving.picture_strings import Likeness, likeness
 
 Modality = Literal["image", "text"]
-SEARCH = "/search"
+SEARCH, EMBEDDINGS = "/search", "/v1/embeddings"
 MOST_HITS = 200
 # Far above what any text tower reads; the tokenizer would still go through all of it.
 LONGEST_TEXT = 100_000
@@ -123,6 +123,8 @@ class SearchParameters(_Search):
         return SearchRequest(text=self.q, **self.model_dump(exclude={"q"}))
 
 
+# Fields that POST to an address takes, for the advice to send them there.
+_BODIES = {SEARCH: known_names(SearchRequest), EMBEDDINGS: known_names(EmbeddingRequest)}
 # The page reads its own address, to show the query again.
 _PARAMETERS = {SEARCH: known_names(SearchParameters), "/": ("like", "folder", "since", "until", "q", "copies")}
 
@@ -135,8 +137,7 @@ class CheckedRoute(APIRoute):
         handle = super().get_route_handler()
         takes_body = "POST" in (self.methods or ())
         known = () if takes_body else _PARAMETERS.get(self.path, ())
-        # Fields that POST to the same address takes, for the advice to send them there.
-        in_body = known_names(SearchRequest) if self.path == SEARCH else ()
+        in_body = _BODIES.get(self.path, ())
 
         async def checked(request: Request) -> Response:
             check_parameters(request.scope["query_string"], known, in_body)
@@ -191,13 +192,7 @@ _TYPES = {"text": ("text", "input_text"), "image": _IMAGE_TYPES, "image_url": _I
 
 @dataclass(frozen=True)
 class Item:
-    """A text or a picture that is to be encoded.
-
-    Attributes:
-        modality: which of the two.
-        value: the text, or the data URI or base64 of the picture.
-        param: where it stood in the request.
-    """
+    """A text, or a picture's data URI or base64, that is to be encoded; `param` is where it stood in the request."""
 
     modality: Modality
     value: str
