@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from distilvl.search import table as nearest_module
 from distilvl.search import table as table_module
 from distilvl.search.table import Photo, PhotoTable
 
@@ -34,8 +33,7 @@ def _photos(vectors: Rows, start: int = 0) -> list[Photo]:
 @pytest.fixture(params=[32, 20], ids=lambda dim: f"width {dim}")
 def large(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PhotoTable, Rows]:
     """A table that counts as large; widths that are and are not a multiple of eight."""
-    for module in (nearest_module, table_module):
-        monkeypatch.setattr(module, "EXACT_ROWS", _EXACT)
+    monkeypatch.setattr(table_module, "EXACT_ROWS", _EXACT)
     table, vectors = PhotoTable(tmp_path, request.param), _vectors(_ROWS, request.param, 0)
     table.write(_photos(vectors), replacing=False)
     assert table.train(0) == _ROWS
