@@ -52,11 +52,7 @@ class About:
 
     @classmethod
     def load(cls, index: Path) -> About:
-        """Read it.
-
-        Raises:
-            DistilvlError: not an index, a broken one, or one of a newer format.
-        """
+        """Read it; `DistilvlError` if it is not an index, a broken one, or one of a newer format."""
         path = index / ABOUT_NAME
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -163,9 +159,6 @@ def note_folder(index: Path, folder: str, found: LeftOut) -> None:
     """Make the index say that `found` was left out of `folder`, and no more of the folders in it.
 
     Names are absolute paths, so that a folder within another is told of once. What it said of others stays.
-
-    Raises:
-        DistilvlError: the disk does not take it.
     """
     inside = prefix(folder)
     kept = {known: _outside(one, inside) for known, one in read_left_out(index).items()

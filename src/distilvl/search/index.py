@@ -82,8 +82,7 @@ class Index:
             # Looked for again: another process may have made it since.
             if not about.is_file() and any(folder.iterdir()):
                 raise taken
-            goes_on = _is_unfinished(folder, encoder.info) if rebuild else about.is_file()
-            if not goes_on:
+            if not (_is_unfinished(folder, encoder.info) if rebuild else about.is_file()):
                 # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
                 _empty(folder)
                 About(encoder.info, rebuilding=rebuild).save(folder)
@@ -106,11 +105,7 @@ class Index:
 
     @property
     def encoder(self) -> Encoder:
-        """The model, loaded on first use.
-
-        Raises:
-            DistilvlError: it cannot be loaded, or is not the one the index was made with.
-        """
+        """The model, loaded on first use; `DistilvlError` if that fails, or it is not the one of the index."""
         with self._loading:
             if self._encoder is not None:
                 return self._encoder
@@ -134,10 +129,7 @@ class Index:
 
         Photographs of other folders stay. Stopped or killed at any moment, the next update continues. Only one
         process at a time does this; a second waits. What is left out is told by the report, and by `left_out`.
-
-        Args:
-            folder: the photographs.
-            include_hidden: read hidden folders too, and those of a NAS or a waste bin.
+        With `include_hidden` hidden folders are read too, and those of a NAS or a waste bin.
 
         Raises:
             DistilvlError: no such folder; nothing in it that can be indexed; none of the pictures that it had; a full
@@ -145,10 +137,8 @@ class Index:
         """
         place = on_disk(Path(folder)).resolve()
         with only_writer(self.path):
-            self._about = self._load_about()
-            return update_table(
-                self.path, self._about, self._table, lambda: self.encoder, place, include_hidden=include_hidden
-            )
+            self._about = about = self._load_about()
+            return update_table(about, self._table, lambda: self.encoder, place, include_hidden=include_hidden)
 
     def search(
         self,

@@ -56,14 +56,9 @@ class PhotoFile:
 class Picture:
     """A file that was read.
 
-    Attributes:
-        file: which.
-        id: content hash, 32 hex digits; empty when the disk did not give the bytes.
-        image: its pixels; none when the content was known already, so that it need not be decoded.
-        thumbnail: JPEG; empty without `image`.
-        taken: capture time, if the file has one.
-        reason: why it cannot be decoded, in a sentence; empty when it can.
-        kind: the same as a phrase, by which such files are counted.
+    `id` is its content hash, 32 hex digits, empty when the disk did not give the bytes. `image` is None when the
+    content was known already, so that it need not be decoded; the JPEG `thumbnail` is then empty. `reason` says why it
+    cannot be decoded, in a sentence, and `kind` in a phrase by which such files are counted; both are empty when it can.
     """
 
     file: PhotoFile

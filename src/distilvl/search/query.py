@@ -78,17 +78,12 @@ def query_embedding(
     vector: Embeddings | None,
     weight: float | None,
 ) -> Embeddings:
-    """The L2-normalised embedding (D,) of a query.
+    """The L2-normalised embedding (D,) of a query, whose parts are those of `Index.search`.
 
     Args:
         encoder: gives the model; called only if something must be encoded.
         embedding_of: gives the embedding of an id.
-        text: what photographs should show.
-        image: a picture they should be like.
-        like: the same, by its id; not together with `image`.
-        vector: an embedding (D,) instead of all these.
-        weight: of text and picture together, the text's share (a half if None): the query is the weighted sum of their
-            embeddings.
+        text, image, like, vector, weight: see `Index.search`; they have passed `check_query`.
 
     Raises:
         DistilvlError: nothing to search for, an unknown id, a bad picture.

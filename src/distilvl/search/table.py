@@ -110,11 +110,7 @@ class Photo:
 
 
 def quoted(text: str) -> str:
-    """`text` as a string of SQL.
-
-    Raises:
-        OptionError: a NUL, or half of a surrogate pair, which no stored text has.
-    """
+    """`text` as a string of SQL; `OptionError` for a NUL or half of a surrogate pair, which no stored text has."""
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise OptionError("folder", f"{text[:100]!r} is not text that can be searched for.", "Check the name.")
     return "'" + text.replace("'", "''") + "'"
@@ -141,7 +137,7 @@ class PhotoTable:
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
-        self._folder, self._dim = folder, dim
+        self.folder, self._dim = folder, dim
         try:
             import lancedb
         except ImportError as error:
@@ -274,6 +270,6 @@ class PhotoTable:
         except (OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:300]
             raise DistilvlError(
-                f"cannot {doing} the index {self._folder}: {text}",
+                f"cannot {doing} the index {self.folder}: {text}",
                 "Check the disk's space and permissions and run the command again; if the index is damaged, --rebuild.",
             ) from error

@@ -37,9 +37,10 @@ _NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
 
 
 def update_table(
-    index: Path, about: About, table: PhotoTable, load: Callable[[], Encoder], folder: Path, *, include_hidden: bool
+    about: About, table: PhotoTable, load: Callable[[], Encoder], folder: Path, *, include_hidden: bool
 ) -> UpdateReport:
     """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
+    index = table.folder
     update = Update(folder, table, Unreadable(index), load, include_hidden=include_hidden)
     update.compare()
     # Before the first row: what is found in the folder is to be found by its name too.
@@ -60,14 +61,9 @@ def update_table(
 
 
 class Update:
-    """One pass over a folder: `compare`, then `run`, each once.
+    """One update of a table from a folder (absolute and resolved): `compare`, then `run`, each once.
 
-    Args:
-        folder: absolute and resolved.
-        table: to be brought up to date.
-        unreadable: files that are not to be tried again.
-        load: gives the model; called only if a file must be read.
-        include_hidden: read hidden folders too.
+    Files in `unreadable` are not tried again. `load` gives the model; it is called only if a file must be read.
     """
 
     def __init__(
@@ -92,8 +88,7 @@ class Update:
     def compare(self) -> None:
         """Compare the folder with the table; nothing is written.
 
-        Raises:
-            DistilvlError: no such folder; it cannot be listed; it has no picture, or none left of those in the table.
+        `DistilvlError`: it cannot be listed; it has no picture, or none left of those in the table.
         """
         scan = LeftOut()
         files = self._files = list_files(self._folder, include_hidden=self._include_hidden, left_out=scan)
@@ -114,11 +109,7 @@ class Update:
         self._report.unchanged = len(files) - len(self._todo) - self._report.remembered
 
     def run(self) -> UpdateReport:
-        """Do what `compare` found.
-
-        Raises:
-            DistilvlError: a model that fails; a full disk.
-        """
+        """Do what `compare` found; `DistilvlError` for a model that fails, or a full disk."""
         if self._todo:
             self._take_in(self._todo)
         self._let_go({file.path for file in self._files})

@@ -69,10 +69,7 @@ class Metrics:
 class ConcurrencyLimit:
     """Counts what all requests hold at once, and turns away what exceeds a limit; for use in the event loop only.
 
-    Args:
-        what: name of what is counted, for the message.
-        limit: how much may be held.
-        observe: told of the total each time it changes.
+    `what` names it in the message; `observe` is told of the total each time it changes.
     """
 
     def __init__(self, what: str, limit: int, observe: Callable[[int], None] = lambda _: None) -> None:
@@ -80,11 +77,7 @@ class ConcurrencyLimit:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Callable[[int], None]]:
-        """A function that adds to what is held; all that it added is given back at the end.
-
-        Raises:
-            RequestError: 503 with Retry-After, when adding would exceed the limit.
-        """
+        """A function that adds to what is held, or raises 503 with Retry-After; at the end all of it is given back."""
         own = 0
 
         def add(amount: int) -> None:

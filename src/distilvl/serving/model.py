@@ -70,8 +70,7 @@ class ServedModel:
     async def admitted(self, items: Sequence[Item]) -> AsyncIterator[list[Any]]:
         """`items` within the concurrency limits: texts as they are, pictures decoded once all are known to fit.
 
-        Raises:
-            RequestError: as `encode`, but for the model.
+        Raises `RequestError` as `encode`.
         """
         with self._items.hold() as add_items, self._pixels.hold() as add_pixels:
             add_items(len(items))

@@ -238,15 +238,7 @@ def _from_base64(run: str) -> bytes:
 
 
 def picture_bytes(value: str, param: str) -> bytes:
-    """The encoded picture in a data URL or in bare base64.
-
-    Args:
-        value: the string.
-        param: the field that holds it, for messages.
-
-    Raises:
-        RequestError: 422, an address, or not base64.
-    """
+    """The encoded picture in a data URL or in bare base64; `RequestError` (422) if `value` is neither."""
     bare = _bare(value)
     head = _data_head(bare)
     if head is None and not _begins_as_picture(bare):
@@ -263,11 +255,7 @@ def picture_bytes(value: str, param: str) -> bytes:
 
 
 def count_pixels(data: bytes, limit: int, param: str) -> int:
-    """Width times height, from the picture's header: nothing is decoded.
-
-    Raises:
-        RequestError: 413, more than `limit`; 422, not a picture.
-    """
+    """Width times height, from the picture's header; `RequestError` if above `limit` (413) or no picture (422)."""
     try:
         header = read_header(data, param)
         pixels = header.width * header.height
@@ -284,11 +272,7 @@ def count_pixels(data: bytes, limit: int, param: str) -> int:
 
 
 def decode_picture(data: bytes, param: str) -> Image.Image:
-    """The RGB picture, upright; see `distilvl.pictures.decode_image`. `count_pixels` has found it small enough.
-
-    Raises:
-        RequestError: 422, damaged or of a kind that is not read.
-    """
+    """The RGB picture, upright, whatever its size (see `count_pixels`); `RequestError` (422) if it is damaged."""
     try:
         return decode_image(data, param, most=sys.maxsize)
     except BadImageError as error:

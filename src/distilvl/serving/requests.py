@@ -68,10 +68,7 @@ def _number(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
-"""A whole number of JSON."""
-
 Fraction = Annotated[float, BeforeValidator(_number)]
-"""A number of JSON."""
 
 
 class EmbeddingRequest(_Fields):
@@ -200,11 +197,7 @@ class Item:
 
 
 def read_items(request: EmbeddingRequest, most: int) -> list[Item]:
-    """The items of a request, in order; 1 to `most`.
-
-    Raises:
-        RequestError: 422, naming the entry that is not understood.
-    """
+    """The items of a request, in order; 1 to `most`. `RequestError` (422) names the entry that is not understood."""
     if (request.input is None) == (request.messages is None):
         raise RequestError(422, "Give either input or messages.", code="invalid_value", param="input")
     if request.messages is not None:
@@ -218,11 +211,7 @@ def read_items(request: EmbeddingRequest, most: int) -> list[Item]:
 
 
 def checked_text(text: str, param: str) -> str:
-    """`text`, if a tokenizer can take it.
-
-    Raises:
-        RequestError: 422, too long or not text.
-    """
+    """`text`, if a tokenizer can take it; `RequestError` (422) if it is too long or no Unicode."""
     if len(text) > LONGEST_TEXT:
         message = f"{param} has {len(text):,} characters; at most {LONGEST_TEXT:,} are read."
         raise RequestError(422, message, code="text_too_long", param=param)
