@@ -58,7 +58,7 @@ class Picture:
 
     `id` is its content hash, 32 hex digits, empty when the disk did not give the bytes. `image` is None when the
     content was known already, so that it need not be decoded; the JPEG `thumbnail` is then empty. `reason` says why it
-    cannot be decoded, in a sentence, and `kind` in a phrase by which such files are counted; both are empty when it can.
+    cannot be decoded, in a sentence, and `kind` in a phrase by which such files are counted; else they are empty.
     """
 
     file: PhotoFile
