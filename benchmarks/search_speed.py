@@ -37,7 +37,7 @@ from PIL import Image
 from distilvl.models.encoder import Encoder, load_encoder
 from distilvl.pictures import decode_image
 from distilvl.search import index_folder
-from distilvl.search import table as nearest_module
+from distilvl.search import table as table_module
 from distilvl.search.photographs import list_files
 from distilvl.search.table import Photo, PhotoTable
 from distilvl.search.update import BATCH
@@ -96,10 +96,10 @@ def measure_search(rows: int, dim: int, queries: int, work: Path) -> dict[str, A
     best = {"all": _best(scores), "half": _best(np.where(allowed, scores, -9))}
     result["exact"] = _ask(table, asked, best)
     started = time.perf_counter()
-    nearest_module.EXACT_ROWS, limit = 0, nearest_module.EXACT_ROWS
+    table_module.EXACT_ROWS, limit = 0, table_module.EXACT_ROWS
     trained = table.train(0)
     result["build_s"] = time.perf_counter() - started if trained else None
-    nearest_module.EXACT_ROWS = limit
+    table_module.EXACT_ROWS = limit
     if trained:
         result["index"] = _ask(table, asked, best)
     return result

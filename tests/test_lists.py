@@ -20,7 +20,7 @@ from distilvl.export.precisions import check_precisions
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.models.encoder import Encoder
 from distilvl.recipes import apply_overrides
-from distilvl.serving.batching import BatchedEncoder, Batcher
+from distilvl.serving.model import BatchedEncoder, Batcher
 from distilvl.students import DualEncoder, save_student
 from distilvl.students.facade import build_student
 from distilvl.teachers import load_teacher

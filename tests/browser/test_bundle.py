@@ -32,7 +32,7 @@ AWKWARD = ("A Dog, running!  ", "naïve café — 東京 🐕", "x" * 300, " ".j
 @pytest.fixture
 def no_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {name: b"" for package in PACKAGES for name in package.files.values()}
-    monkeypatch.setattr("distilvl.browser.bundle.web_files", lambda folder: names)
+    monkeypatch.setattr("distilvl.browser.web_files", lambda folder: names)
 
 
 @pytest.mark.usefixtures("no_libraries")
@@ -189,7 +189,7 @@ def test_the_page_has_the_students_tokens_and_rows(
     ids, rows = chromium.execute_async_script(
         """const [texts, done] = arguments;
         (async () => {
-          const model = await (await import("./model.js")).Model.open();
+          const model = await (await import("./text_tower.js")).TextTower.open();
           const rows = await Promise.all(texts.map((text) => model.encode(text)));
           done([texts.map((text) => model.ids(text)), rows.map((row) => Array.from(row))]);
         })().catch((error) => done([String(error), []]));""",

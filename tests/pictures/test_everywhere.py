@@ -75,7 +75,7 @@ def student(saved: Path) -> SentenceTransformer:
 
 def consumers(student: SentenceTransformer, saved: Path) -> dict[str, Callable[[Image.Image], Pixels]]:
     """What each makes of a PIL image."""
-    from distilvl.search.query import query_row
+    from distilvl.search.query import query_embedding
 
     encoder, teacher = DualEncoder(student), SentenceTransformerTeacher(str(saved))
 
@@ -88,7 +88,7 @@ def consumers(student: SentenceTransformer, saved: Path) -> dict[str, Callable[[
     return {
         "training": lambda image: encoder.resize([image]),
         "runtime": lambda image: to_pixels([image], STEPS, (32, 32)),
-        "search by picture": lambda image: query_row(Looks, lambda _: None, None, image, None, 0.5),  # type: ignore[arg-type, return-value]
+        "search by picture": lambda image: query_embedding(Looks, lambda _: None, None, image, None, None, None),  # type: ignore[arg-type, return-value]
         "the demo's teacher": lambda image: pixels_of([image]).numpy(),
         "a SentenceTransformer as teacher": lambda image: teacher.encode_images([image]),
     }
@@ -172,8 +172,7 @@ def test_the_index_and_the_server_see_what_the_readers_see(tmp_path: Path) -> No
     from distilvl.extraction.encode import image_calls
     from distilvl.io.hashes import image_key
     from distilvl.search.photographs import list_files, read_picture
-    from distilvl.serving.encoded import count_pixels, decode_picture
-    from distilvl.serving.spelling import picture_bytes
+    from distilvl.serving.picture_strings import count_pixels, decode_picture, picture_bytes
 
     exif = Image.Exif()
     exif[0x0112] = 6

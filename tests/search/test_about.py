@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
 from distilvl.search import ModelInfo
-from distilvl.search.records import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
+from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
 
 _ABOUT = About(ModelInfo("/runs/tiny", "student", "0123456789abcdef", 8), ["/photos"], 7)
 
@@ -65,15 +65,15 @@ def test_no_indexed_folder_lies_in_another(folders: list[str]) -> None:
 
 def test_files_that_could_not_be_decoded_are_remembered(tmp_path: Path) -> None:
     first = Unreadable(tmp_path)
-    first.add("/a", (1, 2), "broken")
-    first.add("/b", (3, 4), "empty")
-    first.forget({"/b", "/c"})
+    first["/a"] = (1, 2, "broken", "cannot be decoded")
+    first["/b"] = (3, 4, "empty", "cannot be decoded")
     first.save()
-    second = Unreadable(tmp_path)
-    assert (second.paths(), second.stamp("/a"), second.stamp("/b")) == (["/a"], (1, 2), None)
+    del first["/b"]
+    first.save()
+    assert Unreadable(tmp_path) == {"/a": (1, 2, "broken", "cannot be decoded")}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"/a": 3}', '{"/a": ["x", 1, ""]}', "null"])
 def test_a_damaged_list_of_them_is_begun_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / UNREADABLE_NAME).write_text(text)
-    assert Unreadable(tmp_path).paths() == []
+    assert Unreadable(tmp_path) == {}

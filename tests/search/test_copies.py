@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.search import table as nearest_module
 from distilvl.search import table as table_module
 from distilvl.search.query import nearest_pictures
 from distilvl.search.table import Photo, PhotoTable
@@ -35,8 +34,7 @@ def table(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     photos += [replace(photos[1], path=f"/top/two/second{k:04}.jpg") for k in range(39)]
     made.write(photos, replacing=False)
     if request.param == "vector index":
-        for module in (nearest_module, table_module):
-            monkeypatch.setattr(module, "EXACT_ROWS", 100)
+        monkeypatch.setattr(table_module, "EXACT_ROWS", 100)
         assert made.train(0) == 4039
     return made
 

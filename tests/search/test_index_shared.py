@@ -10,7 +10,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
-from distilvl.search.records import About
+from distilvl.search.about import About
 from distilvl.search.update import Update
 
 Paint = Callable[..., Path]

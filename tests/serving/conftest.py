@@ -23,8 +23,8 @@ httpx = pytest.importorskip("httpx")
 
 from distilvl.models.encoder import Encoder
 from distilvl.serving.app import create_app
-from distilvl.serving.limits import ServeSettings
-from distilvl.serving.run import server_config
+from distilvl.serving.connection import server_config
+from distilvl.serving.settings import ServeSettings
 
 
 class Model:

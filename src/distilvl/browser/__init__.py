@@ -5,7 +5,178 @@ from distilvl.browser import write_bundle
 write_bundle("exported", "photos", "site")
 """
 
-from distilvl.browser.bundle import Bundle, write_bundle
-from distilvl.browser.npm import web_files
+from __future__ import annotations
 
-__all__ = ["Bundle", "web_files", "write_bundle"]
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.browser.npm import web_files
+from distilvl.data.left_out import LeftOut
+from distilvl.errors import DistilvlError
+from distilvl.io.progress import progress
+from distilvl.models.encoder import Encoder
+from distilvl.pictures import full_size
+from distilvl.runtime import Runtime
+from distilvl.search.photographs import Picture, list_files, read_picture
+
+__all__ = ["Bundle", "web_files", "write_bundle", "write_pictures"]
+
+_BATCH = 32
+_MOST_PIXELS = 100_000_000  # of a batch, give or take one picture
+_SHARED = ("search.css", "tiles.js", "icon.svg")
+"""Of the page of `distilvl serve`."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What was written: a folder for any web server, of `size` bytes, and how many pictures are in its index."""
+
+    folder: Path
+    pictures: int
+    left_out: LeftOut
+    size: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        left_out = self.left_out.as_dict()
+        return {"folder": str(self.folder), "pictures": self.pictures, "left_out": left_out, "size": self.size}
+
+
+def write_bundle(
+    exported: str | Path, photos: str | Path, out: str | Path, npm_files: str | Path | None = None
+) -> Bundle:
+    """Write page, libraries, the student's text tower and an index of `photos`; the folder appears whole or not at all.
+
+    Args:
+        exported: a folder that `distilvl export` wrote; its smallest dtype is used, for the index too.
+        photos: a folder of pictures.
+        out: new folder.
+        npm_files: a folder with the npm archives, for machines without network; see `web_files`.
+
+    Raises:
+        DistilvlError: `out` is there, not an exported student, no pictures, no npm packages, or a full disk.
+    """
+    exported, out = Path(exported), Path(out)
+    if out.exists():
+        raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
+    student = Runtime.load(exported)
+    libraries = web_files(npm_files)
+    staging = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        (staging / "npm").mkdir(parents=True)
+        pictures, left_out = write_pictures(Path(photos), student, staging)
+        _write_page(staging)
+        for name, content in libraries.items():
+            (staging / "npm" / name).write_bytes(content)
+        _write_model(exported, student, staging)
+        staging.replace(out)
+    except OSError as error:
+        raise DistilvlError(
+            f"cannot write {out}: {error.strerror or error}.", "Free space or choose another folder, and run again."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return Bundle(out, pictures, left_out, size)
+
+
+def _write_page(folder: Path) -> None:
+    for source in files("distilvl.browser").joinpath("page").iterdir():
+        (folder / source.name).write_bytes(source.read_bytes())
+    served = files("distilvl").joinpath("serving", "page")
+    for name in _SHARED:
+        text = served.joinpath(name).read_text(encoding="utf-8")
+        # A static folder may lie anywhere below its host's root.
+        (folder / name).write_text(text.replace('"/page/', '"./'), encoding="utf-8")
+
+
+def _write_model(exported: Path, student: Runtime, folder: Path) -> None:
+    manifest = student.manifest
+    _, text = manifest.graphs(student.precision)
+    shutil.copyfile(exported / text, folder / "text.onnx")
+    shutil.copyfile(exported / manifest.tokenizer, folder / "tokenizer.json")
+    about = {"name": manifest.name, "precision": student.precision, "width": manifest.width,
+             "max_length": manifest.max_length}  # fmt: skip
+    (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, LeftOut]:
+    """Encode the pictures of a folder: `thumbnails/ID.jpg`, `vectors.bin` and `index.json` in `folder`, which is there.
+
+    `vectors.bin` has an L2-normalised embedding a picture, D little-endian float16, in the order of `index.json`. Paths
+    in it are relative to `photos`. Copies of a picture (of its bytes, or of its pixels) are one entry, with the `paths`
+    of all. How many files were left out, and why, is in `index.json`, too.
+
+    Returns:
+        How many pictures are in the index, and what was left out, with paths relative to `photos`.
+
+    Raises:
+        DistilvlError: no such folder, or no picture in it that can be decoded.
+    """
+    encoder, root, left_out = Encoder(student), photos.resolve(), LeftOut()
+    (folder / "thumbnails").mkdir()
+    embeddings: list[npt.NDArray[np.float16]] = []
+    entries: list[dict[str, Any]] = []
+    copies: dict[str, list[str]] = {}
+    for batch in _batches(root, left_out, copies):
+        embeddings.append(encoder.encode_images([picture.image for picture in batch if picture.image]).astype("<f2"))
+        for picture in batch:
+            (folder / "thumbnails" / f"{picture.id}.jpg").write_bytes(picture.thumbnail)
+            assert picture.image is not None
+            path, date = Path(picture.file.path).relative_to(root), picture.taken or picture.file.modified
+            width, height = full_size(picture.image)
+            entries.append({"id": picture.id, "path": path.as_posix(), "date": date.isoformat(),
+                            "width": width, "height": height})  # fmt: skip
+    if not entries:
+        told = f"; left out {'; '.join(left_out.lines())}" if left_out else ""
+        raise DistilvlError(f"{photos} has no picture that can be decoded{told}.", "Give a folder with photographs.")
+    left_out.log(str(photos))
+    (folder / "vectors.bin").write_bytes(np.concatenate(embeddings).tobytes())
+    pictures = [{**entry, "paths": copies[entry["id"]]} for entry in entries]
+    # Whoever opens the page can read this: names of what is not in it are nobody's business.
+    index = {"pictures": pictures, "left_out": left_out.counts}
+    (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    return len(entries), left_out
+
+
+def _batches(photos: Path, left_out: LeftOut, copies: dict[str, list[str]]) -> Iterator[list[Picture]]:
+    """The different pictures; `left_out` is told of all other files, `copies` of the files of each picture, by id."""
+    owners: dict[str, str] = {}  # of contents, the id of the picture under which they go
+    seen: dict[bytes, str] = {}
+    batch: list[Picture] = []
+    found = list_files(photos, left_out=left_out)
+    with progress("encoding", len(found)) as ticker:
+        for file in found:
+            picture, path = read_picture(file, owners), Path(file.path).relative_to(photos).as_posix()
+            if picture.reason:
+                left_out.add(picture.kind, path)
+            else:
+                if picture.image is not None:
+                    owners[picture.id] = seen.setdefault(_pixels(picture), picture.id)
+                    if owners[picture.id] == picture.id:
+                        batch.append(picture)
+                copies.setdefault(owners[picture.id], []).append(path)
+            if len(batch) == _BATCH or sum(picture.pixels for picture in batch) > _MOST_PIXELS:
+                yield batch
+                batch = []
+            ticker.advance()
+    if batch:
+        yield batch
+
+
+def _pixels(picture: Picture) -> bytes:
+    """A hash of all pixels, which are equal where only the EXIF or the packing of a file is another."""
+    assert picture.image is not None
+    if full_size(picture.image) != picture.image.size:
+        return picture.id.encode()  # decoded smaller, where different pictures may become equal
+    return hashlib.sha256(repr(picture.image.size).encode() + picture.image.tobytes()).digest()

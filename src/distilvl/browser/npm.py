@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,11 +26,8 @@ _SECONDS = 300
 class Package:
     """One version of an npm package.
 
-    Attributes:
-        name: with its scope.
-        version: exactly this one.
-        sha512: of the archive, base64, as `npm view NAME dist.integrity` prints it.
-        files: which members the page needs, and what they are called there.
+    `sha512` is of the archive, in base64, as `npm view NAME dist.integrity` prints it; `files` says which members the
+    page needs, and what they are called there.
     """
 
     name: str
@@ -52,27 +48,17 @@ class Package:
 
 # Scripts are renamed from .mjs, which some web servers do not know as JavaScript.
 PACKAGES = (
-    Package(
-        "onnxruntime-web",
-        "1.30.0",
-        "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
-        {
-            "package/dist/ort.wasm.bundle.min.mjs": "onnxruntime.js",
-            "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.wasm",
-            "package/package.json": "onnxruntime.package.json",
-        },
-    ),
-    Package(
-        "@huggingface/tokenizers",
-        "0.2.0",
-        "LidMHe1FpcSYH4vcSjXooda34pC0M8m1gmDOv7SQi6Iv+ib1zX7J3sHBCC9/3FPCkn2k1b55FneVqMRxrr99pg==",
-        {
-            "package/dist/tokenizers.min.mjs": "tokenizers.js",
-            "package/package.json": "tokenizers.package.json",
-            "package/LICENSE": "tokenizers.LICENSE",
-        },
-    ),
-)
+    Package("onnxruntime-web", "1.30.0",
+            "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+            {"package/dist/ort.wasm.bundle.min.mjs": "onnxruntime.js",
+             "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.wasm",
+             "package/package.json": "onnxruntime.package.json"}),
+    Package("@huggingface/tokenizers", "0.2.0",
+            "LidMHe1FpcSYH4vcSjXooda34pC0M8m1gmDOv7SQi6Iv+ib1zX7J3sHBCC9/3FPCkn2k1b55FneVqMRxrr99pg==",
+            {"package/dist/tokenizers.min.mjs": "tokenizers.js",
+             "package/package.json": "tokenizers.package.json",
+             "package/LICENSE": "tokenizers.LICENSE"}),
+)  # fmt: skip
 
 
 def web_files(folder: str | Path | None = None, packages: tuple[Package, ...] = PACKAGES) -> dict[str, bytes]:
@@ -88,20 +74,19 @@ def web_files(folder: str | Path | None = None, packages: tuple[Package, ...] = 
     """
     found: dict[str, bytes] = {}
     for package in packages:
-        archive = _given(package, Path(folder)) if folder is not None else _cached(package)
+        if folder is None:
+            archive = _cached(package)
+        else:
+            path = Path(folder) / package.archive
+            try:
+                archive = _checked(package, path.read_bytes(), str(path))
+            except OSError as error:
+                raise DistilvlError(
+                    f"cannot read {path}: {error.strerror or error}.",
+                    f"Where there is a network, run npm pack {package.name}@{package.version}; copy the file there.",
+                ) from error
         found |= _members(package, archive)
     return found
-
-
-def _given(package: Package, folder: Path) -> bytes:
-    path = folder / package.archive
-    try:
-        return _checked(package, path.read_bytes(), str(path))
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot read {path}: {error.strerror or error}.",
-            f"Run where there is a network: npm pack {package.name}@{package.version}, and copy the file there.",
-        ) from error
 
 
 def _cached(package: Package) -> bytes:
@@ -110,10 +95,8 @@ def _cached(package: Package) -> bytes:
     path = folder / package.archive
     if path.is_file() and _digest(data := path.read_bytes()) == package.sha512:
         return data
-    with tempfile.TemporaryDirectory(prefix="distilvl-npm-") as staging:
-        npm = shutil.which("npm")
-        data = _packed(package, npm, Path(staging)) if npm else _downloaded(package)
-    checked = _checked(package, data, package.archive)
+    npm = shutil.which("npm")
+    checked = _checked(package, _packed(package, npm) if npm else _downloaded(package), package.archive)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{package.archive}.{os.getpid()}"
@@ -126,19 +109,19 @@ def _cached(package: Package) -> bytes:
     return checked
 
 
-def _packed(package: Package, npm: str, folder: Path) -> bytes:
+def _packed(package: Package, npm: str) -> bytes:
     """By npm, which knows the user's registry, proxy and certificates. It runs no script of the package."""
-    command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent"]
-    try:
-        done = subprocess.run(
-            [*command, "--pack-destination", str(folder)],
-            capture_output=True, text=True, timeout=_SECONDS, check=False, cwd=folder,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise _not_fetched(package, " ".join(done.stderr.split())[:300] or f"npm ended with {done.returncode}")
-        return (folder / package.archive).read_bytes()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _not_fetched(package, str(error)) from error
+    command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent", "--pack-destination"]
+    with tempfile.TemporaryDirectory(prefix="distilvl-npm-") as folder:
+        try:
+            done = subprocess.run(
+                [*command, folder], capture_output=True, text=True, timeout=_SECONDS, check=False, cwd=folder
+            )
+            if done.returncode != 0:
+                raise _not_fetched(package, " ".join(done.stderr.split())[:300] or f"npm ended with {done.returncode}")
+            return (Path(folder) / package.archive).read_bytes()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _not_fetched(package, str(error)) from error
 
 
 def _downloaded(package: Package) -> bytes:
@@ -147,10 +130,9 @@ def _downloaded(package: Package) -> bytes:
         raise DistilvlError(f"the registry {registry} is not one of HTTPS.", "Correct NPM_CONFIG_REGISTRY.")
     try:
         with urllib.request.urlopen(f"{registry}/{package.path}", timeout=60) as answer:
-            data: bytes = answer.read(_MOST_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+            return bytes(answer.read(_MOST_BYTES + 1))
+    except (OSError, ValueError) as error:  # urllib's own are OSErrors
         raise _not_fetched(package, str(error)) from error
-    return data
 
 
 def _not_fetched(package: Package, reason: str) -> DistilvlError:

@@ -1,7 +1,8 @@
-"""`Index`: photographs of one or several folders, searched with one model."""
+"""`Index`: photographs of one or several folders, searched with one model; and `index_folder`, which makes one."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from datetime import date
 from pathlib import Path, PurePath
@@ -12,29 +13,18 @@ from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_le
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.io.files import make_folder, only_writer
-from distilvl.models.encoder import Encoder, ModelInfo, Rows, is_same_model, load_encoder
-from distilvl.search.filters import below, between, has_id, note_folder, nothing_to_index
-from distilvl.search.query import ImageQuery, given_row, nearest_pictures, query_row, require_both, require_types
-from distilvl.search.records import ABOUT_NAME, About, Hit, Unreadable, UpdateReport
-from distilvl.search.table import PhotoTable
-from distilvl.search.update import Update
+from distilvl.models.encoder import Encoder, ModelInfo, is_same_model, load_encoder
+from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, UpdateReport
+from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
+from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id
+from distilvl.search.update import update_table
 from distilvl.teachers.base import Teacher
 
-MOST_HITS = 1_000_000
-"""More are refused: they would be copied, not looked at."""
-
-_PATHS_LOOKED_AT, _FOLDERS_SHOWN = 1000, 5
+_PATHS_NAMED, _FOLDERS_SHOWN = 1000, 5
 
 
 class Index:
-    """An index on disk; made by `Index.open` or `Index.create`.
-
-    Args:
-        path: its folder.
-        about: what the folder says of it.
-        encoder: the model, if it is loaded already.
-        spec: where the model is now, if not where the index says.
-    """
+    """An index on disk; made by `Index.open` or `Index.create`."""
 
     def __init__(self, path: Path, about: About, encoder: Encoder | None = None, spec: str = "") -> None:
         self.path, self._about = path, about
@@ -43,6 +33,10 @@ class Index:
         if encoder is not None:
             self._require_same(encoder)
         self._table = PhotoTable(path, about.model.dim)
+
+    def __repr__(self) -> str:
+        model = self.model
+        return f"Index({str(self.path)!r}, {len(self):,} photographs, model {model.name!r}, dim {model.dim})"
 
     @classmethod
     def open(cls, path: str | Path, model: str | Path | Teacher | None = None) -> Index:
@@ -58,8 +52,8 @@ class Index:
         """
         folder = on_disk(Path(path)).resolve()
         about = About.load(folder)
-        if model is None or isinstance(model, str | Path):
-            return cls(folder, about, spec="" if model is None else str(model))
+        if isinstance(model, str | Path | None):
+            return cls(folder, about, spec=str(model or ""))
         return cls(folder, about, _encoder(model))
 
     @classmethod
@@ -73,7 +67,7 @@ class Index:
                 same model, and no update has ended since, continues.
 
         Raises:
-            DistilvlError: the folder holds something else, or another model's rows and not `rebuild`.
+            DistilvlError: the folder holds something else, or another model's embeddings and not `rebuild`.
         """
         folder = on_disk(Path(path)).resolve()
         encoder = _encoder(model)
@@ -88,18 +82,15 @@ class Index:
             # Looked for again: another process may have made it since.
             if not about.is_file() and any(folder.iterdir()):
                 raise taken
-            goes_on = _is_unfinished(folder, encoder.info) if rebuild else about.is_file()
-            if not goes_on:
+            if not (_is_unfinished(folder, encoder.info) if rebuild else about.is_file()):
                 # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
-                PhotoTable.remove(folder)
-                Unreadable.remove(folder)
-                (folder / LEFT_OUT_NAME).unlink(missing_ok=True)
+                _empty(folder)
                 About(encoder.info, rebuilding=rebuild).save(folder)
             return cls(folder, About.load(folder), encoder)
 
     @property
     def model(self) -> ModelInfo:
-        """The model whose rows the index holds; nothing is loaded."""
+        """The model whose embeddings the index holds; nothing is loaded."""
         return self._about.model
 
     @property
@@ -109,20 +100,25 @@ class Index:
 
     @property
     def left_out(self) -> LeftOut:
-        """What was passed over in these folders when each was indexed last, by reason; names are absolute paths."""
+        """What was left out of these folders when each was indexed last, by reason; names are absolute paths."""
         return all_left_out(read_left_out(self.path))
 
     @property
     def encoder(self) -> Encoder:
-        """The model, loaded on first use.
-
-        Raises:
-            DistilvlError: it cannot be loaded, or is not the one the index was made with.
-        """
+        """The model, loaded on first use; `DistilvlError` if that fails, or it is not the one of the index."""
         with self._loading:
-            if self._encoder is None:
-                self._encoder = self._load()
-            return self._encoder
+            if self._encoder is not None:
+                return self._encoder
+            if not self._spec:
+                raise _made_in_python(self.path)
+            try:
+                encoder = load_encoder(self._spec)
+            except DistilvlError as error:
+                message = f"the model of {self.path} cannot be loaded: {error}"
+                raise DistilvlError(message, "If it has moved, say where with --model.") from error
+            self._require_same(encoder)
+            self._encoder = encoder
+            return encoder
 
     def __len__(self) -> int:
         """Number of photographs."""
@@ -132,11 +128,8 @@ class Index:
         """Take in the new and changed pictures of `folder` and let go of those that are not there any more.
 
         Photographs of other folders stay. Stopped or killed at any moment, the next update continues. Only one
-        process at a time does this; a second waits. What is passed over is told by the report, and by `left_out`.
-
-        Args:
-            folder: the photographs.
-            include_hidden: look into hidden folders too, and into those of a NAS or a waste bin.
+        process at a time does this; a second waits. What is left out is told by the report, and by `left_out`.
+        With `include_hidden` hidden folders are read too, and those of a NAS or a waste bin.
 
         Raises:
             DistilvlError: no such folder; nothing in it that can be indexed; none of the pictures that it had; a full
@@ -144,26 +137,8 @@ class Index:
         """
         place = on_disk(Path(folder)).resolve()
         with only_writer(self.path):
-            about = self._load_about()
-            unreadable = Unreadable(self.path)
-            update = Update(place, self._table, unreadable, lambda: self.encoder, include_hidden=include_hidden)
-            update.look()
-            # Before the first row: what is found in the folder is to be found by its name too.
-            if about.cover(place.as_posix()):
-                about.save(self.path)
-            report = update.run()
-            # Also after a run with nothing to do: the one before may have been killed just short of this.
-            trained = self._table.train(about.trained_rows)
-            if report.added or report.changed or report.deleted or trained != about.trained_rows:
-                self._table.tidy()
-            if trained != about.trained_rows or about.rebuilding:
-                about.trained_rows, about.rebuilding = trained, False
-                about.save(self.path)
-            self._about = about
-            note_folder(self.path, place.as_posix(), report.left_out)
-        if update.is_empty:
-            raise nothing_to_index(place, report.left_out)
-        return report
+            self._about = about = self._load_about()
+            return update_table(about, self._table, lambda: self.encoder, place, include_hidden=include_hidden)
 
     def search(
         self,
@@ -171,7 +146,7 @@ class Index:
         image: ImageQuery | None = None,
         *,
         like: str | None = None,
-        vector: Rows | None = None,
+        vector: Embeddings | None = None,
         weight: float | None = None,
         top: int = 10,
         folder: str | Path | None = None,
@@ -185,9 +160,9 @@ class Index:
             text: what they should show.
             image: a picture they should be like: pixels, encoded bytes, or a file.
             like: the same, by the id of an indexed photograph, which is then left out; not together with `image`.
-            vector: a query of the model's space (D,) instead of all these; it is made a unit row.
+            vector: a query in the model's space (D,) instead of all these; it is L2-normalised.
             weight: of text and picture together, the text's share (a half if not given): the query is the weighted sum
-                of their unit rows. Not without both.
+                of their embeddings. Not without both.
             top: how many.
             folder: only below this folder; absolute, or relative to an indexed one.
             since: only from the beginning of this day, month, year or second on.
@@ -201,20 +176,16 @@ class Index:
             DistilvlError: nothing to search for, an unknown id, a bad date, weight or picture, a folder that is not in
                 the index, a value of another type; another process has made the index anew with another model.
         """
-        require_types(text, top, folder, since, until)
+        check_query(text, image, like, weight, top, folder, since, until)
         about = self._now()
-        if not 1 <= top <= MOST_HITS:
-            raise OptionError("top", f"top is {top}.", f"Ask for 1 to {MOST_HITS:,} photographs.")
         conditions = between(since, until)
         if folder is not None:
             conditions.append(below(str(folder), about.folders))
         if like is not None and copies:
             conditions.append(f"NOT ({has_id(like)})")
-        require_both(weight, text, image, like)
-        if vector is None:
-            query = query_row(lambda: self.encoder, self._row_of, text, image, like, weight)
-        else:
-            query = given_row(vector, about.model.dim)
+        if vector is not None and np.shape(vector) != (about.model.dim,):
+            raise DistilvlError(f"the query has the shape {np.shape(vector)}.", f"It must be ({about.model.dim},).")
+        query = query_embedding(lambda: self.encoder, self._embedding_of, text, image, like, vector, weight)
         if copies:
             hits = self._table.nearest(query, conditions, top)
         else:
@@ -225,30 +196,32 @@ class Index:
 
     def thumbnail(self, key: str) -> bytes:
         """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
-        data: bytes = self._table.one(key, ["thumbnail"])[0]["thumbnail"]
-        return data
+        return bytes(self._table.one(key, "thumbnail")[0])
 
     def paths(self, key: str) -> list[str]:
         """The files with that id, absolute, with `/`; `DistilvlError` if there is none."""
-        return sorted(row["path"] for row in self._table.one(key, ["path"]))
+        return sorted(self._table.one(key, "path"))
 
     def _require_folder(self, folder: str, roots: list[str]) -> None:
         """`OptionError` if the index has photographs, but none in this folder."""
-        if not len(self) or self._table.count([below(folder, roots)]):
+        if not len(self) or self._table.some_paths(1, below(folder, roots)):
             return
-        others = {PurePath(path).parent.as_posix() for path in self._table.some_paths(_PATHS_LOOKED_AT)}
-        shown = ", ".join(sorted(others)[:_FOLDERS_SHOWN])
+        others = {PurePath(path).parent.as_posix() for path in self._table.some_paths(_PATHS_NAMED)}
+        shown = ", ".join(sorted(others)[:_FOLDERS_SHOWN]) + (", ..." if len(others) > _FOLDERS_SHOWN else "")
         message = f"the index has no photograph in a folder {folder[:200]!r}."
-        raise OptionError(
-            "folder", message, f"It has some in {shown}{', ...' if len(others) > _FOLDERS_SHOWN else ''}."
-        )
+        raise OptionError("folder", message, f"It has some in {shown}.")
 
-    def _row_of(self, key: str) -> Rows:
-        return np.asarray(self._table.one(key, ["vector"])[0]["vector"], dtype=np.float32)
+    def _embedding_of(self, key: str) -> Embeddings:
+        return np.asarray(self._table.one(key, "vector")[0], dtype=np.float32)
 
     def _now(self) -> About:
         """What the folder says of itself by now; read only when it was written again."""
-        stamp = About.stamp(self.path)
+        try:
+            status = (self.path / ABOUT_NAME).stat()
+            # Every write makes a new file, so that its number tells apart two within one tick of the disk's clock.
+            stamp = status.st_mtime_ns, status.st_ino, status.st_size
+        except OSError:
+            stamp = 0, 0, 0
         if stamp != self._stamp:
             self._about, self._stamp = self._load_about(), stamp
         return self._about
@@ -261,23 +234,14 @@ class Index:
         self._table.refresh()
         return about
 
-    def _load(self) -> Encoder:
-        if not self._spec:
-            raise made_in_python(self.path)
-        try:
-            encoder = load_encoder(self._spec)
-        except DistilvlError as error:
-            raise DistilvlError(
-                f"the model of {self.path} cannot be loaded: {error}", "If it has moved, say where with --model."
-            ) from error
-        self._require_same(encoder)
-        return encoder
-
     def _require_same(self, encoder: Encoder) -> None:
         own = self._about.model
         if not is_same_model(own, encoder.info):
+            made, given = (
+                f"model {model.name!r} revision {model.revision!r} of dim {model.dim}" for model in (own, encoder.info)
+            )
             raise DistilvlError(
-                f"{self.path} was made with {_named(own)}, not with {_named(encoder.info)}.",
+                f"{self.path} was made with {made}, not with {given}.",
                 "Give that model, choose another folder for the index, or make it anew with --rebuild.",
             )
 
@@ -294,16 +258,62 @@ def _is_unfinished(folder: Path, model: ModelInfo) -> bool:
     return True
 
 
+def _empty(folder: Path) -> None:
+    """Remove all that an index holds but what it says of itself."""
+    PhotoTable.remove(folder)
+    for name in (UNREADABLE_NAME, LEFT_OUT_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _encoder(model: str | Path | Teacher) -> Encoder:
     if isinstance(model, str | Path):
         return load_encoder(model)
     return model if isinstance(model, Encoder) else Encoder(model, one_call_at_a_time=False)
 
 
-def made_in_python(path: Path) -> DistilvlError:
+def _made_in_python(path: Path) -> DistilvlError:
     """The error of an index whose model was an object, so that it cannot be loaded again by a spec."""
     return DistilvlError(f"{path} was made with a model that was open in Python.", "Give it again.")
 
 
-def _named(model: ModelInfo) -> str:
-    return f"model {model.name!r} revision {model.revision!r} of width {model.dim}"
+def index_folder(
+    folder: str | Path,
+    out: str | Path,
+    model: str | Path | Teacher | None = None,
+    *,
+    rebuild: bool = False,
+    include_hidden: bool = False,
+) -> UpdateReport:
+    """Make or update the index `out` of the photographs in `folder`; what `distilvl index` does.
+
+    Args:
+        folder: the photographs.
+        out: the index's folder.
+        model: a spec or an open model; of an index that is there, its own if not given.
+        rebuild: begin anew, with another model if one is given.
+        include_hidden: read hidden folders too.
+
+    Raises:
+        DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
+    """
+    folder, out = on_disk(Path(folder)), on_disk(Path(out))
+    if not folder.is_dir():
+        raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
+    is_new = not (out / ABOUT_NAME).is_file()
+    if model is None and is_new:
+        raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
+    if model is None and rebuild:
+        model = About.load(out).model.spec
+        if not model:
+            raise _made_in_python(out)
+    index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
+    try:
+        return index.update(folder, include_hidden=include_hidden)
+    except DistilvlError:
+        if is_new and not len(index):
+            # Take an index that holds nothing away again.
+            _empty(index.path)
+            (index.path / ABOUT_NAME).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                index.path.rmdir()
+        raise

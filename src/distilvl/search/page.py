@@ -15,7 +15,7 @@ from markupsafe import Markup
 from distilvl._version import __version__
 from distilvl.errors import DistilvlError
 from distilvl.search.index import Index
-from distilvl.search.records import Hit
+from distilvl.search.table import Hit
 
 _COPIES_SHOWN = 100
 

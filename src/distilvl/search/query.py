@@ -1,114 +1,120 @@
-"""Copies of one picture as one hit, so that they do not fill the first places.
+"""A query: its embedding, the folders and dates that narrow it, and the different pictures nearest to it.
 
-Copies are files of the same bytes, which share their id. Nothing else that an index stores tells equal pixels from
-nearly equal ones: two pictures that differ in a small spot have the same size, and may have the same thumbnail and row.
+Copies are files of the same bytes, which share their id, and are one hit. Nothing else that an index stores tells equal
+pixels from nearly equal ones: two pictures that differ in a small spot may have the same thumbnail and embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
+from datetime import date, datetime, timedelta
+from pathlib import Path, PurePath
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.listing import on_disk
+from distilvl.data.listing import on_disk, spellings
 from distilvl.errors import BadImageError, DistilvlError, OptionError
-from distilvl.models.encoder import Encoder, Rows
+from distilvl.models.encoder import Encoder
 from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, upright_rgb
-from distilvl.search.filters import one_of
-from distilvl.search.records import Hit
-from distilvl.search.table import PhotoTable
+from distilvl.search.about import prefix
+from distilvl.search.table import Embeddings, Hit, PhotoTable, one_of, quoted
 
 ImageQuery = Image.Image | bytes | str | Path
 """Pixels, encoded bytes, or a file."""
 
+MOST_HITS = 1_000_000
+"""More are refused: they would be copied, not looked at."""
 
-_EVEN = 0.5
+_DATE_REMEDY = "Write YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS]."
+_DATE = re.compile(r"(\d{4})(?:([-/.:])(\d{1,2})(?:\2(\d{1,2}))?|(\d\d)(\d\d))?", re.A)
+_TIME = re.compile(r"[T\s]\s*(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?", re.A | re.I)
+_ZONE = re.compile(r"[T\s]\s*[\d:.,]+\s*(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)", re.A | re.I)
+_LONGEST_PATH = 4096  # of Linux; what is longer would only cost time
+
+_MORE = 16  # rows beyond those wanted, so that a few copies cost no second search
+_GROWTH = 4
+_ENOUGH = 10_000
+"""Rows; a model with one embedding for everything makes all pictures look like copies, and is not followed further."""
+
+# A picture that was encoded once more differs by the rounding of the batches.
+_SAME_SCORE = 1e-5
 
 
-def require_types(text: object, top: object, folder: object, since: object, until: object) -> None:
-    """`OptionError` for a value that is of another type than `Index.search` takes."""
+def check_query(
+    text: object, image: object, like: object, weight: object, top: object, folder: object, since: object, until: object
+) -> None:
+    """`OptionError` for a value that `Index.search` does not take, or a weight without both a text and a picture."""
     if text is not None and not isinstance(text, str):
         raise OptionError("text", f"text is {text!r:.100}, not a string.", "Put it in quotes.")
     if isinstance(top, bool) or not isinstance(top, int | np.integer):
         raise OptionError("top", f"top is {top!r:.100}, not a whole number.", "Say how many photographs.")
+    if not 1 <= top <= MOST_HITS:
+        raise OptionError("top", f"top is {top}.", f"Give 1 to {MOST_HITS:,}.")
     if folder is not None and not isinstance(folder, str | Path):
         raise OptionError("folder", f"folder is {folder!r:.100}, not a string or a Path.", "Name a folder.")
     for option, value in (("since", since), ("until", until)):
         if value is not None and not isinstance(value, str | date):
             message = f"{option} is {value!r:.100}, not a string or a date."
             raise OptionError(option, message, "Put it in quotes, as in '2021-07'.")
-
-
-def require_both(weight: float | None, text: str | None, image: ImageQuery | None, like: str | None) -> None:
-    """`OptionError` if a weight is given where it would do nothing: without a text and a picture."""
-    if weight is None or (text is not None and (image is not None or like is not None)):
+    if weight is None:
         return
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
         raise OptionError("weight", f"the text's weight is {weight!r:.100}.", "It must be between 0 and 1.")
-    message = "weight is the text's share of a query with both a text and a picture, and there are not both."
-    raise OptionError("weight", message, "Leave weight out, or give both.")
+    if text is None or (image is None and like is None):
+        message = "weight is the text's share of a query with both a text and a picture, and there are not both."
+        raise OptionError("weight", message, "Leave weight out, or give both.")
 
 
-def query_row(
+def query_embedding(
     encoder: Callable[[], Encoder],
-    row_of: Callable[[str], Rows],
+    embedding_of: Callable[[str], Embeddings],
     text: str | None,
     image: ImageQuery | None,
     like: str | None,
+    vector: Embeddings | None,
     weight: float | None,
-) -> Rows:
-    """The unit row (D,) of a question.
+) -> Embeddings:
+    """The L2-normalised embedding (D,) of a query, whose parts are those of `Index.search`.
 
     Args:
         encoder: gives the model; called only if something must be encoded.
-        row_of: gives the row of an id.
-        text: what photographs should show.
-        image: a picture they should be like.
-        like: the same, by its id; not together with `image`.
-        weight: of text and picture together, the text's share (a half if None): the query is the weighted sum of their
-            unit rows.
+        embedding_of: gives the embedding of an id.
+        text, image, like, vector, weight: see `Index.search`; they have passed `check_query`.
 
     Raises:
-        DistilvlError: nothing to search for, an unknown id, a bad weight or picture.
+        DistilvlError: nothing to search for, an unknown id, a bad picture.
     """
+    if vector is not None:
+        return _normalised(vector)
     if image is not None and like is not None:
         raise OptionError("like", "two pictures are given.", "Give either a picture or the id of one.")
-    weight = _EVEN if weight is None else weight
-    if not 0 <= weight <= 1:
-        raise OptionError("weight", f"the text's weight is {weight}.", "It must be between 0 and 1.")
     if text is not None and not text.strip():
         raise OptionError("text", "the text to search for is empty.", "Say what the photograph should show.")
     pixels = None if image is None else _pixels(image)  # before the model, which takes longer to load
-    rows = []
+    parts = []
     if text is not None:
-        rows.append(encoder().encode_texts([text])[0])
+        parts.append(encoder().encode_texts([text])[0])
     if like is not None:
-        rows.append(row_of(like))
+        parts.append(embedding_of(like))
     elif pixels is not None:
-        rows.append(encoder().encode_images([pixels])[0])
-    if not rows:
+        parts.append(encoder().encode_images([pixels])[0])
+    if not parts:
         raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
-    return rows[0] if len(rows) == 1 else _unit(weight * rows[0] + (1 - weight) * rows[1])
+    share = 0.5 if weight is None else weight
+    return parts[0] if len(parts) == 1 else _normalised(share * parts[0] + (1 - share) * parts[1])
 
 
-def given_row(vector: Rows, dim: int) -> Rows:
-    """`vector` as a unit row (D,); `DistilvlError` if it has not the width `dim`, or is zero or not finite."""
-    row = np.asarray(vector, dtype=np.float32)
-    if row.shape != (dim,):
-        raise DistilvlError(f"the query has the shape {row.shape}.", f"It must be ({dim},).")
-    return _unit(row)
-
-
-def _unit(row: Rows) -> Rows:
-    norm = float(np.linalg.norm(row))
+def _normalised(vector: Embeddings) -> Embeddings:
+    """`vector` L2-normalised, float32; `DistilvlError` if it is zero or not finite."""
+    values = np.asarray(vector, dtype=np.float32)
+    norm = float(np.linalg.norm(values))
     if not (np.isfinite(norm) and norm > 0):
         raise DistilvlError("the query is zero or not finite.", "Choose another weight or another query.")
-    return np.asarray(row / norm, dtype=np.float32)
+    return np.asarray(values / norm, dtype=np.float32)
 
 
 def _pixels(image: ImageQuery) -> Image.Image:
@@ -124,56 +130,133 @@ def _pixels(image: ImageQuery) -> Image.Image:
         raise OptionError("image", str(error).removesuffix(BAD_IMAGE_REMEDY).strip(), "Give another one.") from error
 
 
-_MORE = 16  # rows beyond those asked for, so that a few copies cost no second look
-_GROWTH = 4
-_ENOUGH = 10_000
-"""Rows; a model that gives one row for everything makes all pictures look like copies, and is not followed further."""
+def below(folder: str, roots: Iterable[str]) -> str:
+    """The condition, in SQL, that a file is in a folder or in folders in it, however accents in its name are composed.
 
-# A picture that was encoded once more differs by the rounding of the batches.
-_SAME_SCORE = 1e-5
+    Args:
+        folder: absolute, or relative to any of `roots`.
+        roots: the indexed folders, absolute, with `/`.
+
+    Raises:
+        OptionError: a name that no folder can have, a relative one with `..`, or a link that leads to itself.
+    """
+    quoted(folder)  # before the disk is read: it takes neither a NUL nor half of a surrogate pair
+    if len(folder) > _LONGEST_PATH:
+        raise OptionError("folder", f"the folder's name has {len(folder)} characters.", "Check the name.")
+    path = PurePath(folder)
+    if path.is_absolute():
+        tops = _names(folder)
+    else:
+        parts = [part for part in path.parts if part != "."]
+        if ".." in parts:
+            message = f"the folder {folder!r} has '..' in it."
+            raise OptionError("folder", message, "Name it from the indexed folder down.")
+        tops = ["/".join([root.rstrip("/"), *parts]) for root in roots]
+    # `starts_with` has no wild cards, unlike LIKE.
+    starts = dict.fromkeys(spelling for top in tops for spelling in spellings(prefix(top)))
+    return "(" + (" OR ".join(f"starts_with(path, {quoted(start)})" for start in starts) or "FALSE") + ")"
+
+
+def _names(folder: str) -> list[str]:
+    """An absolute folder as an index may know it: the links above the indexed folder followed, those in it not."""
+    path = PurePath(os.path.abspath(on_disk(Path(folder))))  # noqa: PTH100 - Path.resolve follows links
+    names, real = [path.as_posix()], PurePath(path.anchor)
+    for number, part in enumerate(path.parts[1:], start=2):
+        real = real / part
+        if _is_link(real):
+            real = PurePath(os.path.realpath(real))
+            if _is_link(real):
+                message = f"the folder {folder} is behind a link that leads to itself."
+                raise OptionError("folder", message, "Check the path.")
+            names.append(real.joinpath(*path.parts[number:]).as_posix())
+    return names
+
+
+def _is_link(path: PurePath) -> bool:
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises where a name is too long
+
+
+def between(since: str | date | None, until: str | date | None) -> list[str]:
+    """The conditions, in SQL, that `date` is not before the beginning of `since` and not after the end of `until`.
+
+    Args:
+        since: a date or time, or as much of one as matters (`2021`, `2021-07`); text or Python's. Between the numbers
+            of a date may be `-`, `/`, `.` or `:`, or, in one of eight digits, nothing.
+        until: the same.
+
+    Raises:
+        OptionError: not a date, a time of some zone (photographs' times have none), or an end before the beginning.
+    """
+    first = None if since is None else _period("since", since)[0]
+    last = None if until is None else _period("until", until)[1]
+    if first is not None and last is not None and first > last:
+        raise OptionError("until", f"there is no time since {since} and until {until}.", "Exchange the two.")
+    bounds = [(">=", first), ("<=", last)]
+    return [f"date {sign} timestamp '{time.isoformat(sep=' ')}'" for sign, time in bounds if time is not None]
+
+
+def _period(option: str, value: str | date) -> tuple[datetime, datetime]:
+    """First and last second that `value` stands for."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(microsecond=0), value.replace(microsecond=0)
+    text = value.isoformat() if isinstance(value, date) else value.strip()
+    no_date = OptionError(option, f"{option} is {text[:100]!r}, not a date.", _DATE_REMEDY)
+    found = _DATE.match(text)
+    if found is None:
+        raise no_date
+    rest = text[found.end() :]
+    if _ZONE.fullmatch(rest):
+        message = f"{option} is {text[:100]!r}, in a time zone; photographs tell the time of their camera, without one."
+        raise OptionError(option, message, "Leave the zone out.")
+    time = _TIME.fullmatch(rest) if rest else None
+    month, day = found[3] or found[5], found[4] or found[6]
+    if rest and (time is None or day is None):
+        raise no_date
+    try:
+        first = datetime(int(found[1]), int(month or 1), int(day or 1))
+        if time is not None:
+            first = first.replace(hour=int(time[1]), minute=int(time[2]), second=int(time[3] or 0))
+            return first, first if time[3] else first + timedelta(seconds=59)
+        if day is not None:
+            return first, first.replace(hour=23, minute=59, second=59)
+        if month is not None:
+            following = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
+            return first, following - timedelta(seconds=1)
+        return first, datetime(first.year, 12, 31, 23, 59, 59)
+    except (ValueError, OverflowError) as error:
+        raise no_date from error
 
 
 def nearest_pictures(
-    table: PhotoTable, vector: npt.NDArray[np.float32], conditions: Sequence[str], top: int, without: str | None = None
+    table: PhotoTable, vector: Embeddings, conditions: Sequence[str], top: int, without: str | None = None
 ) -> list[Hit]:
-    """The `top` different pictures that meet all `conditions` and are most similar to a unit row (D,), best first.
+    """The `top` different pictures that meet all `conditions` and are most similar to a query (D,), best first.
 
-    Each look leaves out what the ones before have found, and goes through more rows: a thousand copies of one picture
-    cost one further look, and pictures without copies none. With `without`, the picture of that id and its copies are
-    left out.
+    Each search leaves out what the ones before have found, and goes through more rows: a thousand copies of one picture
+    cost one further search, and pictures without copies none. With `without`, the picture of that id is left out.
     """
     files: dict[str, list[Hit]] = {}
-    amount, looks = top + _MORE, 0
+    amount, searches = top + _MORE, 0
     while True:
         others = [f"NOT ({one_of('id', files)})"] if files else []
         found = table.nearest(vector, [*conditions, *others], amount)
-        looks += 1
+        searches += 1
         for hit in found:
             files.setdefault(hit.id, []).append(hit)
-        pictures = sorted(
-            (_first(hits) for key, hits in files.items() if key != without), key=lambda hit: (-hit.score, hit.path)
-        )
-        best = pictures[:top]
-        if len(found) < amount or (len(best) == top and (amount > _ENOUGH or _is_whole(best[-1], found))):
+        # The first of one picture's files, by path, with the best of their scores.
+        pictures = [
+            replace(min(hits, key=lambda hit: hit.path), score=max(hit.score for hit in hits))
+            for key, hits in files.items()
+            if key != without
+        ]
+        best = sorted(pictures, key=lambda hit: (-hit.score, hit.path))[:top]
+        # Copies have equal scores: of the last one, none can be among the rows that were not found.
+        is_whole = len(best) == top and (amount > _ENOUGH or best[-1].score - found[-1].score > _SAME_SCORE)
+        if len(found) < amount or is_whole:
             break
         amount *= _GROWTH
-    # Of one look all copies are there; later ones left out those of pictures that were known.
-    paths = {key: [hit.path for hit in hits] for key, hits in files.items()}
-    if looks > 1:
+    # In one search all copies are found; later ones left out those of pictures that were known.
+    paths = {key: sorted(hit.path for hit in hits) for key, hits in files.items()}
+    if searches > 1:
         paths |= table.paths([hit.id for hit in best], conditions)
-    return [_one(hit, paths[hit.id]) for hit in best]
-
-
-def _is_whole(hit: Hit, found: list[Hit]) -> bool:
-    """Whether no copy of a hit can be among the rows that were not looked at; copies have equal scores."""
-    return hit.score - found[-1].score > _SAME_SCORE
-
-
-def _first(hits: list[Hit]) -> Hit:
-    """The first of one picture's files, by path, with the best of their scores."""
-    return replace(min(hits, key=lambda hit: hit.path), score=max(hit.score for hit in hits))
-
-
-def _one(hit: Hit, paths: list[str]) -> Hit:
-    every = sorted(paths)
-    return replace(hit, path=every[0], paths=tuple(every))
+    return [replace(hit, path=paths[hit.id][0], paths=tuple(paths[hit.id])) for hit in best]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,52 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, OptionError
 from distilvl.pictures import full_size
-from distilvl.search.filters import has_id, one_of
 from distilvl.search.photographs import PhotoFile, Picture
-from distilvl.search.records import Hit
+
+Embeddings = npt.NDArray[np.float32]
 
 EXACT_ROWS = 100_000
 """Up to so many rows, of the table or of what a filter leaves of it, every one is compared with the query."""
 
-# Every partition is looked at: a query in words lies far from all pictures, so that no few partitions are sure to hold
+# Every partition is searched: a query in words lies far from all pictures, so that no few partitions are sure to hold
 # what is nearest to it. The scan of one byte a number is what saves the time; the best are compared again exactly.
 _ROWS_A_PARTITION = 8192
 _EVERY_PARTITION = 1 << 20
 _COMPARED_AGAIN = 5  # times `top`
-
-
-def train_index(table: Any, rows: int) -> None:
-    """Make the vector index of a table of so many rows, in the place of any that it has."""
-    from lancedb.index import IvfSq
-
-    partitions = max(1, rows // _ROWS_A_PARTITION)
-    table.create_index("vector", config=IvfSq(distance_type="dot", num_partitions=partitions))
-
-
-def nearest(
-    table: Any, vector: npt.NDArray[np.float32], where: str, top: int, columns: Sequence[str]
-) -> list[tuple[dict[str, Any], float]]:
-    """The rows with the largest inner product with `vector`, and that product.
-
-    Args:
-        table: LanceDB's.
-        vector: unit row (D,).
-        where: condition that all rows must meet, in SQL; empty for none.
-        top: how many; fewer where fewer meet the condition.
-        columns: of each row.
-    """
-    query = table.search(vector, vector_column_name="vector").distance_type("dot").limit(top)
-    if where:
-        query = query.where(where, prefilter=True)
-    if table.count_rows(where or None) <= EXACT_ROWS:
-        query = query.bypass_vector_index()
-    else:
-        query = query.nprobes(_EVERY_PARTITION).refine_factor(_COMPARED_AGAIN)
-    rows = query.select([*columns, "_distance"]).to_list()
-    return [(row, 1.0 - row.pop("_distance")) for row in rows]
-
 
 _TABLE = "photos"
 _DELETED_AT_ONCE = 500
@@ -67,23 +36,51 @@ _DELETED_AT_ONCE = 500
 _GRACE = timedelta(minutes=5)
 _SEEN_AFTER = timedelta(seconds=5)
 _HIT_COLUMNS = ("id", "path", "date", "taken", "width", "height")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found, with all its copies; or, where copies were asked for by themselves, one file.
+
+    Attributes:
+        id: content hash, 32 hex digits; copies of a file share it.
+        path: absolute, with `/`; the first of `paths`.
+        score: cosine with the query, -1 to 1.
+        date: when it was taken, or, where the file does not say, when it was last modified; local time.
+        taken: when it was taken, if the file says so (EXIF).
+        width: pixels, upright.
+        height: pixels, upright.
+        paths: the files with this picture that meet the conditions of the search, sorted.
+    """
+
+    id: str
+    path: str
+    score: float
+    date: datetime
+    taken: datetime | None
+    width: int
+    height: int
+    paths: tuple[str, ...]
+
+    @property
+    def copies(self) -> int:
+        """How many files: 1 where there is no copy."""
+        return len(self.paths)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; times in ISO 8601 without a zone."""
+        taken = None if self.taken is None else self.taken.isoformat()
+        own = {**asdict(self), "date": self.date.isoformat(), "taken": taken}
+        return {**own, "copies": self.copies, "paths": list(self.paths)}
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A row.
+    """A row of the table, one file: `date` is the capture time, or the time of the last change.
 
-    Attributes:
-        path: absolute, with `/`; no two rows have the same.
-        id: content hash, 32 hex digits.
-        size: bytes.
-        mtime_ns: time of the last change.
-        taken: capture time, if the file has one.
-        date: capture time, or time of the last change.
-        width: pixels, upright.
-        height: pixels, upright.
-        thumbnail: JPEG.
-        vector: unit row (D,), float32.
+    No two rows have the same `path` (absolute, with `/`). `vector` is the L2-normalised embedding (D,), float32,
+    `thumbnail` a JPEG, `id` the content hash; `width` and `height` are pixels, upright.
     """
 
     path: str
@@ -95,10 +92,10 @@ class Photo:
     width: int
     height: int
     thumbnail: bytes
-    vector: npt.NDArray[np.float32]
+    vector: Embeddings
 
     @classmethod
-    def of(cls, picture: Picture, vector: npt.NDArray[np.float32]) -> Photo:
+    def of(cls, picture: Picture, vector: Embeddings) -> Photo:
         """The row of a picture that was decoded and encoded."""
         file, image = picture.file, picture.image
         assert image is not None  # only decoded pictures are encoded
@@ -112,19 +109,35 @@ class Photo:
         return replace(self, path=file.path, size=file.size, mtime_ns=file.mtime_ns, date=date)
 
 
-class PhotoTable:
-    """The table of the index in `folder`, made when it is not there.
+def quoted(text: str) -> str:
+    """`text` as a string of SQL; `OptionError` for a NUL or half of a surrogate pair, which no stored text has."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise OptionError("folder", f"{text[:100]!r} is not text that can be searched for.", "Check the name.")
+    return "'" + text.replace("'", "''") + "'"
 
-    Args:
-        folder: the index's.
-        dim: D, width of a vector.
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """Rows whose `column` is one of `values`, of which there must be at least one."""
+    return f"{column} IN ({', '.join(map(quoted, values))})"
+
+
+def has_id(key: str) -> str:
+    """Rows of that content; `OptionError` if it is not 32 hex digits."""
+    if not _ID.fullmatch(key):
+        message = f"{key[:100]!r} is not the id of a photograph."
+        raise OptionError("like", message, "An id has 32 hex digits, as in a hit.")
+    return f"id = {quoted(key)}"
+
+
+class PhotoTable:
+    """The table of the index in `folder`, made when it is not there; `dim` is D, the embedding dimension.
 
     Raises:
         DistilvlError: lancedb is not installed, or the table cannot be read.
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
-        self._folder, self._dim = folder, dim
+        self.folder, self._dim = folder, dim
         try:
             import lancedb
         except ImportError as error:
@@ -132,20 +145,11 @@ class PhotoTable:
                 "an index of photographs needs the package lancedb.", "Run: pip install 'distilvl[search]'"
             ) from error
         pa = self._arrow = importlib.import_module("pyarrow")
-        self._schema = pa.schema(
-            [
-                pa.field("path", pa.string(), nullable=False),
-                pa.field("id", pa.string(), nullable=False),
-                pa.field("size", pa.int64(), nullable=False),
-                pa.field("mtime_ns", pa.int64(), nullable=False),
-                pa.field("taken", pa.timestamp("s")),
-                pa.field("date", pa.timestamp("s"), nullable=False),
-                pa.field("width", pa.int32(), nullable=False),
-                pa.field("height", pa.int32(), nullable=False),
-                pa.field("thumbnail", pa.binary(), nullable=False),
-                pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
-            ]
-        )
+        text, whole, time = pa.string(), pa.int64(), pa.timestamp("s")
+        kinds = {"path": text, "id": text, "size": whole, "mtime_ns": whole, "taken": time, "date": time,
+                 "width": pa.int32(), "height": pa.int32(), "thumbnail": pa.binary(),
+                 "vector": pa.list_(pa.float32(), dim)}  # fmt: skip
+        self._schema = pa.schema([pa.field(name, kind, nullable=name == "taken") for name, kind in kinds.items()])
         with self._errors("read"):
             database = lancedb.connect(folder, read_consistency_interval=_SEEN_AFTER)
             self._table: Any = database.create_table(_TABLE, schema=self._schema, exist_ok=True)
@@ -163,35 +167,54 @@ class PhotoTable:
         with self._errors("read"):
             self._table.checkout_latest()
 
+    def nearest(self, vector: Embeddings, conditions: Sequence[str], top: int) -> list[Hit]:
+        """The `top` files that meet all `conditions` (in SQL) and are most similar to an L2-normalised query (D,)."""
+        where = " AND ".join(conditions)
+        with self._errors("read"):
+            query = self._table.search(vector, vector_column_name="vector").distance_type("dot").limit(top)
+            if where:
+                query = query.where(where, prefilter=True)
+            if self._table.count_rows(where or None) <= EXACT_ROWS:
+                query = query.bypass_vector_index()
+            else:
+                query = query.nprobes(_EVERY_PARTITION).refine_factor(_COMPARED_AGAIN)
+            rows = query.select([*_HIT_COLUMNS, "_distance"]).to_list()
+        scores = [1.0 - row.pop("_distance") for row in rows]
+        hits = [Hit(**row, score=score, paths=(row["path"],)) for row, score in zip(rows, scores, strict=True)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.path))
+
     def stamps(self) -> dict[str, tuple[int, int, str]]:
         """Size, time and id of each path."""
-        with self._errors("read"):
-            found = self._table.search().select(["path", "size", "mtime_ns", "id"]).limit(None).to_arrow()
-        columns = (found[name].to_pylist() for name in ("path", "size", "mtime_ns", "id"))
-        return {path: (size, mtime, key) for path, size, mtime, key in zip(*columns, strict=True)}
+        rows = self._rows(["path", "size", "mtime_ns", "id"])
+        return {row["path"]: (row["size"], row["mtime_ns"], row["id"]) for row in rows}
 
     def with_ids(self, keys: Sequence[str]) -> dict[str, Photo]:
         """One row of each content that is there, by its id."""
-        if not keys:
-            return {}
-        with self._errors("read"):
-            found = self._table.search().where(one_of("id", keys)).limit(None).to_arrow()
-        vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self._dim)
-        rest = found.drop_columns(["vector"]).to_pylist()
-        return {row["id"]: Photo(**row, vector=vector) for row, vector in zip(rest, vectors, strict=True)}
+        rows = self._rows(self._schema.names, one_of("id", keys)) if keys else []
+        return {row["id"]: Photo(**{**row, "vector": np.array(row["vector"], np.float32)}) for row in rows}
 
-    def one(self, key: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Those columns of the rows with that id.
-
-        Raises:
-            DistilvlError: there is none.
-        """
-        with self._errors("read"):
-            found: list[dict[str, Any]] = (
-                self._table.search().where(has_id(key)).select(list(columns)).limit(None).to_list()
-            )
+    def one(self, key: str, column: str) -> list[Any]:
+        """The values in a column of all rows with that id; `DistilvlError` if there is none."""
+        found = self._rows([column], has_id(key))
         if not found:
             raise DistilvlError(f"no photograph has the id {key}.", "It may have been deleted; search again.")
+        return [row[column] for row in found]
+
+    def paths(self, keys: Sequence[str], conditions: Sequence[str]) -> dict[str, list[str]]:
+        """The files with each of these contents that meet all `conditions`, sorted."""
+        paths: dict[str, list[str]] = {}
+        for row in self._rows(["id", "path"], " AND ".join([one_of("id", keys), *conditions])):
+            paths.setdefault(row["id"], []).append(row["path"])
+        return {key: sorted(found) for key, found in paths.items()}
+
+    def some_paths(self, most: int, condition: str = "") -> list[str]:
+        """The paths of at most so many files."""
+        return [row["path"] for row in self._rows(["path"], condition, most)]
+
+    def _rows(self, columns: list[str], where: str = "", most: int | None = None) -> list[dict[str, Any]]:
+        with self._errors("read"):
+            query = self._table.search().select(columns).limit(most)
+            found: list[dict[str, Any]] = (query.where(where) if where else query).to_arrow().to_pylist()
         return found
 
     def write(self, photos: Sequence[Photo], *, replacing: bool) -> None:
@@ -232,38 +255,12 @@ class PhotoTable:
         rows = len(self)
         if rows <= EXACT_ROWS or rows <= 2 * trained_rows:
             return trained_rows
+        from lancedb.index import IvfSq
+
         with self._errors("write to"):
-            train_index(self._table, rows)
+            config = IvfSq(distance_type="dot", num_partitions=max(1, rows // _ROWS_A_PARTITION))
+            self._table.create_index("vector", config=config)
         return rows
-
-    def nearest(self, vector: npt.NDArray[np.float32], conditions: Sequence[str], top: int) -> list[Hit]:
-        """The `top` files that meet all `conditions` and are most similar to a unit row (D,), best first."""
-        where = " AND ".join(conditions)
-        with self._errors("read"):
-            found = nearest(self._table, vector, where, top, _HIT_COLUMNS)
-        hits = [Hit(**row, score=score, paths=(row["path"],)) for row, score in found]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.path))
-
-    def count(self, conditions: Sequence[str]) -> int:
-        """Number of files that meet all `conditions`, of which there is at least one."""
-        with self._errors("read"):
-            return int(self._table.count_rows(" AND ".join(conditions)))
-
-    def some_paths(self, most: int) -> list[str]:
-        """The paths of at most so many files."""
-        with self._errors("read"):
-            found: list[str] = self._table.search().select(["path"]).limit(most).to_arrow()["path"].to_pylist()
-        return found
-
-    def paths(self, keys: Sequence[str], conditions: Sequence[str]) -> dict[str, list[str]]:
-        """The files with each of these contents that meet all `conditions`, sorted."""
-        where = " AND ".join([one_of("id", keys), *conditions])
-        with self._errors("read"):
-            found = self._table.search().where(where).select(["id", "path"]).limit(None).to_arrow()
-        paths: dict[str, list[str]] = {}
-        for key, path in sorted(zip(found["id"].to_pylist(), found["path"].to_pylist(), strict=True)):
-            paths.setdefault(key, []).append(path)
-        return paths
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -273,6 +270,6 @@ class PhotoTable:
         except (OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:300]
             raise DistilvlError(
-                f"cannot {doing} the index {self._folder}: {text}",
+                f"cannot {doing} the index {self.folder}: {text}",
                 "Check the disk's space and permissions and run the command again; if the index is damaged, --rebuild.",
             ) from error

@@ -6,24 +6,25 @@ what is committed is neither read nor encoded again.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from distilvl.data.image_files import UNREADABLE_FOLDER
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.io.prefetch import Ahead
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder
-from distilvl.search.filters import Unlisted, nothing_to_index, prefix, under
+from distilvl.search.about import About, Unreadable, UpdateReport, note_folder, nothing_to_index, prefix
 from distilvl.search.photographs import PhotoFile, Picture, list_files, read_picture
-from distilvl.search.records import Unreadable, UpdateReport
 from distilvl.search.table import Photo, PhotoTable
 
 BATCH = 64
-"""Pictures that the model is shown at once, unless they are large."""
+"""Pictures that the model encodes at once, unless they are large."""
 
 _PIXELS_A_BATCH = 1 << 27  # 400 MB of RGB
 _PIXELS_AHEAD = 2 * _PIXELS_A_BATCH
@@ -32,17 +33,37 @@ _THREADS = min(4, os.cpu_count() or 1)
 # What a kill can cost: so many pictures, and, of a slow model, so many seconds.
 COMMIT_ROWS = 512
 _COMMIT_S = 10.0
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
+
+
+def update_table(
+    about: About, table: PhotoTable, load: Callable[[], Encoder], folder: Path, *, include_hidden: bool
+) -> UpdateReport:
+    """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
+    index = table.folder
+    update = Update(folder, table, Unreadable(index), load, include_hidden=include_hidden)
+    update.compare()
+    # Before the first row: what is found in the folder is to be found by its name too.
+    if about.cover(folder.as_posix()):
+        about.save(index)
+    report = update.run()
+    # Also after a run with nothing to do: the one before may have been killed just short of this.
+    trained = table.train(about.trained_rows)
+    if report.added or report.changed or report.deleted or trained != about.trained_rows:
+        table.tidy()
+    if trained != about.trained_rows or about.rebuilding:
+        about.trained_rows, about.rebuilding = trained, False
+        about.save(index)
+    note_folder(index, folder.as_posix(), report.left_out)
+    if update.is_empty:
+        raise nothing_to_index(folder, report.left_out)
+    return report
 
 
 class Update:
-    """One pass over a folder: `look`, then `run`, each once.
+    """One update of a table from a folder (absolute and resolved): `compare`, then `run`, each once.
 
-    Args:
-        folder: absolute and resolved.
-        table: to be brought up to date.
-        unreadable: files that are not to be tried again.
-        load: gives the model; called only if a file must be read.
-        include_hidden: look into hidden folders too.
+    Files in `unreadable` are not tried again. `load` gives the model; it is called only if a file must be read.
     """
 
     def __init__(
@@ -64,15 +85,15 @@ class Update:
         self._ids: set[str] = set()
         self._undecodable: set[str] = set()
 
-    def look(self) -> None:
+    def compare(self) -> None:
         """Compare the folder with the table; nothing is written.
 
-        Raises:
-            DistilvlError: no such folder; it cannot be listed; it has no picture, or none left of those in the table.
+        `DistilvlError`: it cannot be listed; it has no picture, or none left of those in the table.
         """
         scan = LeftOut()
         files = self._files = list_files(self._folder, include_hidden=self._include_hidden, left_out=scan)
-        self._report.left_out = under(self._folder, scan)
+        names = {reason: [(self._folder / name).as_posix() for name in held] for reason, held in scan.names.items()}
+        self._report.left_out = LeftOut(dict(scan.counts), names)
         stamps = self._table.stamps()
         self._known = {path for path in stamps if path.startswith(self._inside)}
         self._ids = {key for _, _, key in stamps.values()}
@@ -88,11 +109,7 @@ class Update:
         self._report.unchanged = len(files) - len(self._todo) - self._report.remembered
 
     def run(self) -> UpdateReport:
-        """Do what `look` found.
-
-        Raises:
-            DistilvlError: a model that fails; a full disk.
-        """
+        """Do what `compare` found; `DistilvlError` for a model that fails, or a full disk."""
         if self._todo:
             self._take_in(self._todo)
         self._let_go({file.path for file in self._files})
@@ -104,9 +121,10 @@ class Update:
         return not (self._known or self._report.added)
 
     def _is_done(self, file: PhotoFile, stamps: dict[str, tuple[int, int, str]]) -> bool:
-        if self._unreadable.stamp(file.path) == file.stamp:
+        size, mtime_ns, _, kind = self._unreadable.get(file.path, (-1, -1, "", ""))
+        if (size, mtime_ns) == file.stamp:
             self._report.remembered += 1
-            self._report.left_out.add(self._unreadable.kind(file.path), file.path)
+            self._report.left_out.add(kind, file.path)
             # A run that was killed before its end may have left it the row of what it was.
             self._undecodable.add(file.path)
             return True
@@ -128,7 +146,7 @@ class Update:
                 if picture.reason:
                     self._refuse(picture)
                 else:
-                    self._unreadable.forget({picture.file.path})
+                    self._unreadable.pop(picture.file.path, None)
                     ahead.release(block.put(picture))
                 if block.is_due:
                     ahead.release(block.commit(self._ids))
@@ -139,33 +157,51 @@ class Update:
 
     def _refuse(self, picture: Picture) -> None:
         """A file without a picture; one that the disk did not give is tried again, and keeps its row till then."""
-        self._report.unreadable.append((picture.file.path, picture.reason))
-        self._report.left_out.add(picture.kind, picture.file.path)
+        path = picture.file.path
+        self._report.refuse(path, picture.reason, picture.kind)
         if picture.id:
-            self._unreadable.add(picture.file.path, picture.file.stamp, picture.reason, picture.kind)
-            self._undecodable.add(picture.file.path)
+            self._unreadable[path] = (*picture.file.stamp, picture.reason, picture.kind)
+            self._undecodable.add(path)
 
     def _let_go(self, there: set[str]) -> None:
-        unlisted = Unlisted(self._folder, self._report.left_out)
+        """Delete the rows of files that are gone or undecodable, and forget what was remembered of those."""
+        unlisted = _Unlisted(self._folder, self._report.left_out)
         lost = self._known - there
         gone = (lost - unlisted.of(lost)) | (self._known & self._undecodable)
         self._table.delete(sorted(gone))
         self._known -= gone
         self._report.deleted = len(gone)
-        remembered = {path for path in self._unreadable.paths() if path.startswith(self._inside)}
-        self._unreadable.forget(remembered - there - unlisted.of(remembered - there))
+        remembered = {path for path in self._unreadable if path.startswith(self._inside)} - there
+        for path in remembered - unlisted.of(remembered):
+            del self._unreadable[path]
         self._unreadable.save()
 
 
-class _Block:
-    """Rows that will be one commit.
+class _Unlisted:
+    """Tells which files below `root` may still be there although the disk did not list them."""
 
-    Args:
-        encoder: the model.
-        table: where they go.
-        known: paths that the table has.
-        report: where they are counted.
-    """
+    def __init__(self, root: Path, left_out: LeftOut) -> None:
+        self._root = PurePosixPath(root.as_posix())
+        self._is_closed = {PurePosixPath(name): True for name in left_out.names.get(UNREADABLE_FOLDER, [])}
+
+    def of(self, paths: Iterable[str]) -> set[str]:
+        """Those that lie in a folder which cannot be listed now or could not before."""
+        return {path for path in paths if any(map(self._closed, PurePosixPath(path).parents))}
+
+    def _closed(self, folder: PurePosixPath) -> bool:
+        if folder != self._root and self._root not in folder.parents:
+            return False
+        if folder not in self._is_closed:
+            try:
+                with os.scandir(folder):
+                    self._is_closed[folder] = False
+            except OSError as error:
+                self._is_closed[folder] = error.errno not in _NOT_THERE
+        return self._is_closed[folder]
+
+
+class _Block:
+    """Rows that will be one commit to `table`; `known` are the paths that it has."""
 
     def __init__(self, encoder: Encoder, table: PhotoTable, known: set[str], report: UpdateReport) -> None:
         self._encoder, self._table, self._known, self._report = encoder, table, known, report
@@ -224,8 +260,7 @@ class _Block:
         """The row of one file, by itself; none if it is bad by now."""
         picture = read_picture(file, set())
         if picture.image is None:
-            self._report.unreadable.append((file.path, picture.reason))
-            self._report.left_out.add(picture.kind, file.path)
+            self._report.refuse(file.path, picture.reason, picture.kind)
             return []
         self._report.encoded += 1
         return [Photo.of(picture, self._encoder.encode_images([picture.image])[0])]

@@ -1,38 +1,62 @@
-"""The application: routes, and around them the layers that refuse what must not reach them."""
+"""The application and its routes: `/v1/embeddings` as OpenAI's clients know it, `/search`, thumbnails and the page."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Response
+import numpy as np
+from anyio import to_thread
+from fastapi import FastAPI, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
+from PIL import Image
+from prometheus_client import generate_latest
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from distilvl._version import __version__
+from distilvl.errors import DistilvlError, OptionError
 from distilvl.models.encoder import Encoder
-from distilvl.serving.addresses import PAGE, Access, Addresses, PageFiles
-from distilvl.serving.batching import Metrics
-from distilvl.serving.errors import http_fault, validation_fault
-from distilvl.serving.items import BODIES, QUERIES
-from distilvl.serving.limits import ServeSettings
-from distilvl.serving.middleware import Bodies, Edge
-from distilvl.serving.model import ServedModel
-from distilvl.serving.routes import embedding_routes, search_routes
+from distilvl.serving.errors import RequestError, on_http_error, on_validation_error
+from distilvl.serving.middleware import PAGE, AccessMiddleware, BodyMiddleware, Metrics, ResponseMiddleware
+from distilvl.serving.model import Embeddings, ServedModel, UnencodableError, shortened
+from distilvl.serving.picture_strings import Likeness, likeness
+from distilvl.serving.requests import (
+    EMBEDDINGS,
+    SEARCH,
+    CheckedRoute,
+    EmbeddingRequest,
+    Item,
+    SearchParameters,
+    SearchRequest,
+    check_parameters,
+    checked_text,
+    read_items,
+)
+from distilvl.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from distilvl.search import Index
 
-OpenIndex = Callable[[Encoder], "Index"]
-"""Opens an index for the given encoder."""
+_FEW_NUMBERS = 4096
+T = TypeVar("T")
 
 
 def create_app(
-    encoder: Encoder, settings: ServeSettings, *, name: str | None = None, open_index: OpenIndex | None = None
+    encoder: Encoder,
+    settings: ServeSettings,
+    *,
+    name: str | None = None,
+    open_index: Callable[[Encoder], Index] | None = None,
 ) -> FastAPI:
     """An ASGI application that serves `encoder`; its lifespan must run, as every ASGI server sees to.
 
@@ -60,18 +84,19 @@ def create_app(
         # The framework's documentation pages fetch their scripts from elsewhere; the schema alone needs nothing.
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # a route of ours has it, which refuses parameters
         lifespan=lifespan,
         middleware=[
-            Middleware(Edge, metrics=metrics),
-            Middleware(Access, settings=settings),
-            Middleware(Addresses, queries=QUERIES, bodies=BODIES),
-            Middleware(Bodies, settings=settings),
+            Middleware(ResponseMiddleware, metrics=metrics),
+            Middleware(AccessMiddleware, settings=settings),
+            Middleware(BodyMiddleware, settings=settings),
         ],
-        exception_handlers={HTTPException: http_fault, RequestValidationError: validation_fault},
+        exception_handlers={HTTPException: on_http_error, RequestValidationError: on_validation_error},
     )
-    app.include_router(embedding_routes(model, settings))
+    app.router.route_class = CheckedRoute
+    _add_embeddings(app, model, settings)
     if index is not None:
-        app.include_router(search_routes(model, index, settings))
+        _add_search(app, model, index, settings.request_timeout)
         _add_page(app)
 
     @app.get("/healthz")
@@ -82,9 +107,141 @@ def create_app(
     @app.get("/metrics")
     async def prometheus() -> Response:
         """Counters for Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def schema() -> dict[str, Any]:
+        return app.openapi()
 
     return app
+
+
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled after `seconds` with 504."""
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError as error:
+        raise RequestError(504, f"No answer within {seconds:g} s.", code="timeout") from error
+
+
+def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -> None:
+    """The routes of the model."""
+    entry = {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "distilvl",
+        "revision": model.revision,
+        "dimensions": sorted(model.widths),
+    }
+
+    def check_name(name: str) -> None:
+        if name != model.name:
+            message = f"This server has one model, {model.name!r}."
+            raise RequestError(404, message, code="model_not_found", param="model")
+
+    @app.post(EMBEDDINGS)
+    async def embeddings(request: EmbeddingRequest) -> Response:
+        """Embeddings of texts and pictures."""
+        check_name(request.model)
+        dim = request.dimensions if request.dimensions is not None else model.dim
+        if dim not in model.widths:
+            message = f"dimensions is {dim}; this model has {' or '.join(map(str, sorted(model.widths)))}."
+            raise RequestError(422, message, code="invalid_value", param="dimensions")
+        items = read_items(request, settings.max_items)
+        found = await _within(settings.request_timeout, model.encode(items))
+        body = partial(_embeddings_json, shortened(found, dim), model.name, request.encoding_format == "base64")
+        # Ten thousands of numbers to text: not in the event loop. A few cost less than the way to a thread.
+        content = body() if found.size <= _FEW_NUMBERS else await to_thread.run_sync(body)
+        return Response(content, media_type="application/json")
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The one model that is served."""
+        return {"object": "list", "data": [entry]}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        """The same, by its name."""
+        check_name(name)
+        return entry
+
+
+def _embeddings_json(embeddings: Embeddings, name: str, is_base64: bool) -> bytes:
+    """The JSON; base64 is of little-endian float32, as OpenAI's is."""
+    values: list[Any]
+    if is_base64:
+        values = [base64.b64encode(one.astype("<f4").tobytes()).decode("ascii") for one in embeddings]
+    else:
+        values = np.asarray(embeddings, np.float32).tolist()
+    data = [{"object": "embedding", "index": index, "embedding": value} for index, value in enumerate(values)]
+    # Tokens are not counted: nobody pays for them, and a student's tokenizer is its own.
+    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    return to_json({"object": "list", "model": name, "data": data, "usage": usage})
+
+
+def _add_search(app: FastAPI, model: ServedModel, index: Index, seconds: float) -> None:
+    """The routes of `index`, whose encoder must be `model.encoder`."""
+
+    async def answer(request: SearchRequest, text_param: str) -> dict[str, Any]:
+        text = (request.text or "").strip()
+        if likeness(text) is not Likeness.TEXT:
+            # Somebody may have wanted to search with it.
+            message = "looks like a picture, or the place of one. Send a picture as image, in the body of POST."
+            raise RequestError(422, f"{text_param} {message}", code="invalid_value", param=text_param)
+        checked_text(text, text_param)
+        if not text and request.image is None and request.like is None:
+            raise RequestError(422, "Give a text, an image, or the id of a picture (like).", code="invalid_value")
+        # A text is encoded while the index is searched; here it only counts as one item.
+        item = Item("text", text, text_param) if request.image is None else Item("image", request.image, "image")
+
+        async def found() -> dict[str, Any]:
+            async with model.admitted([item]) as [value]:
+                image = None if request.image is None else value
+                return await to_thread.run_sync(_search, index, request, text or None, image, abandon_on_cancel=True)
+
+        return await _within(seconds, found())
+
+    @app.post(SEARCH)
+    async def search(request: SearchRequest) -> dict[str, Any]:
+        """Best pictures first."""
+        return await answer(request, "text")
+
+    @app.get(SEARCH)
+    async def search_by_address(parameters: Annotated[SearchParameters, Query()]) -> dict[str, Any]:
+        """The same without a picture of one's own."""
+        return await answer(parameters.request(), "q")
+
+    @app.get("/thumbnails/{picture}")
+    async def thumbnail(picture: str) -> Response:
+        """A JPEG of at most 256 pixels a side."""
+        try:
+            data = await to_thread.run_sync(index.thumbnail, picture)
+        except DistilvlError as error:
+            raise RequestError(404, "There is no such picture in the index.", code="unknown_picture") from error
+        # An id stands for its picture's content for good.
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+
+def _search(index: Index, request: SearchRequest, text: str | None, image: Image.Image | None) -> dict[str, Any]:
+    options = request.model_dump(exclude={"text", "image"})
+    try:
+        hits = index.search(text, image, **options)
+    except DistilvlError as error:
+        option = error.option if isinstance(error, OptionError) else None
+        raise RequestError(422, str(error), code="invalid_value", param=option) from error
+    except UnencodableError as error:
+        raise RequestError(500, "The model fails at this query.", code="unencodable") from error
+    return {"hits": [{**hit.as_dict(), "thumbnail": f"/thumbnails/{hit.id}"} for hit in hits], "photos": len(index)}
+
+
+class _PageFiles(StaticFiles):
+    """Files, which are there or not there before their parameters are looked at; they take none."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        found = await super().get_response(path, scope)
+        check_parameters(scope["query_string"])
+        return found
 
 
 def _add_page(app: FastAPI) -> None:
@@ -95,4 +252,4 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> FileResponse:
         return FileResponse(folder / "search.html", headers={"Cache-Control": "no-cache"})
 
-    app.mount(PAGE, PageFiles(directory=folder), name="page")
+    app.mount(PAGE, _PageFiles(directory=folder), name="page")

@@ -1,25 +1,22 @@
-"""What goes wrong with a request, in the shape that OpenAI's clients understand; unknown fields are refused by name."""
+"""Refused requests: errors in the shape that OpenAI's clients understand, and what the framework refuses in it too."""
 
 from __future__ import annotations
 
 import difflib
-import functools
-import json
-from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount, Route
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+_SHOWN = 3
+_LONGEST_NAME = 60
 
 
-class Fault(HTTPException):
+class RequestError(HTTPException):
     """A request that is refused.
 
     Args:
@@ -27,7 +24,7 @@ class Fault(HTTPException):
         message: what is wrong and what to do, without any of the request's content.
         code: a word for programs.
         param: the field of the body that it is about.
-        headers: further headers of the answer.
+        headers: further headers of the response.
     """
 
     def __init__(
@@ -49,52 +46,57 @@ class Fault(HTTPException):
         return JSONResponse({"error": error}, self.status_code, self.headers)
 
 
-def internal() -> Fault:
-    """Our own mistake; what happened is in the log only."""
-    return Fault(500, "The server failed at this request; its log says why.", code="internal_error")
-
-
-async def http_fault(request: Request, error: Exception) -> JSONResponse:
-    """Handler of `HTTPException`: ours, or the framework's (no such path)."""
-    if isinstance(error, Fault):
-        return error.response()
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Handler of `HTTPException`: ours, or the framework's (no such path, no such method); answers OPTIONS too."""
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path[:100]}"
-    return Fault(error.status_code, message, headers=error.headers).response()
+    if isinstance(error, RequestError):
+        return error.response()
+    if error.status_code != 405:
+        message = f"{error.detail}: {request.method} {request.url.path[:100]}"
+        return RequestError(error.status_code, message, headers=error.headers).response()
+    methods = _methods(request)
+    allowed = {"Allow": ", ".join(methods)}
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=allowed)
+    message = f"{request.method[:20]} is no method of this address; it has {', '.join(methods)}."
+    return RequestError(405, message, code="method_not_allowed", headers=allowed).response()
 
 
-async def validation_fault(request: Request, error: Exception) -> JSONResponse:
+def _methods(request: Request) -> list[str]:
+    """All methods of an address that has one, in alphabetical order; the framework tells those of its first route."""
+    found = {"OPTIONS"}
+    for route in request.app.routes:
+        if isinstance(route, Route | Mount) and route.path_regex.match(request.scope["path"]):
+            found |= (route.methods or set()) if isinstance(route, Route) else {"GET"}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
+async def on_validation_error(request: Request, error: Exception) -> Response:
     """Handler of a body or query that does not fit: 400 when it is not JSON, 422 when a field is wrong."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return Fault(400, "The body is not JSON.", code="invalid_json").response()
-    where = [str(part) for part in first["loc"] if part not in ("body", "query")]
-    param = ".".join(where) or None
-    if param is None:
-        return _no_object(request.headers.get("content-type", "")).response()
-    return Fault(422, f"{param}: {first['msg']}.", code="invalid_value", param=param).response()
-
-
-def _no_object(kind: str) -> Fault:
+        return RequestError(400, "The body is not JSON.", code="invalid_json").response()
+    param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+    if param:
+        return RequestError(422, f"{param}: {first['msg']}.", code="invalid_value", param=param).response()
     message = "The body is not a JSON object sent as application/json."
-    if kind.lower().startswith(("multipart/", "image/", "application/octet-stream", "application/x-www-form")):
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith(("multipart/", "image/", "application/octet-stream", "application/x-www-form")):
         message += " Forms and files are not read: send a picture as data:image/TYPE;base64,... in a field of it."
-    return Fault(422, message, code="invalid_body")
+    return RequestError(422, message, code="invalid_body").response()
 
 
-_SHOWN = 3
-_LONGEST_NAME = 60
-
-
-def unknown(what: str, names: Collection[str], known: Collection[str], param: str = "", advice: str = "") -> Fault:
+def unknown(
+    what: str, names: Collection[str], known: Collection[str], param: str = "", advice: str = ""
+) -> RequestError:
     """The refusal of `names`, of which there is at least one.
 
     Args:
         what: `field` or `parameter`.
         names: those that are not known.
         known: those that are, in the order in which they are listed.
-        param: where they stand; empty for the top.
+        param: the object that they are in; empty for the whole body or the query.
         advice: what to do, if it is more than to correct the name.
     """
     first = next(iter(names))
@@ -105,67 +107,8 @@ def unknown(what: str, names: Collection[str], known: Collection[str], param: st
     hint = advice or (f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}.")
     message = f"unknown {what}{'s' if len(names) > 1 else ''} {shown}{more}{where}. {hint}"
     at = _cut(first).encode("utf-8", "replace").decode("utf-8")
-    return Fault(422, message, code=f"unknown_{what}", param=f"{param}.{at}" if param else at)
-
-
-def require_known(values: Mapping[str, Any], known: Collection[str], param: str = "") -> None:
-    """`Fault` if an object of a request has a field that is not among `known`."""
-    if names := [name for name in values if name not in known]:
-        raise unknown("field", names, known, param)
+    return RequestError(422, message, code=f"unknown_{what}", param=f"{param}.{at}" if param else at)
 
 
 def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
-
-
-class Fields(BaseModel):
-    """An object of a request; a field that it does not have is a `Fault` that names it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _require_known(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            require_known(values, known_names(cls))
-        return values
-
-
-@functools.cache
-def known_names(kind: type[BaseModel]) -> tuple[str, ...]:
-    """What the fields of `kind` are called in a request."""
-    names: list[str] = []
-    for name, field in kind.model_fields.items():
-        alias = field.validation_alias
-        choices = getattr(alias, "choices", None) or ([alias] if alias is not None else [name])
-        names += [str(choice) for choice in choices]
-    return tuple(names)
-
-
-class ExactRoute(APIRoute):
-    """A route that refuses an object with a field given twice, of which most parsers would take the last."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """As FastAPI asks for it."""
-        handle = super().get_route_handler()
-
-        async def exactly(request: Request) -> Response:
-            return await handle(_ExactRequest(request.scope, request.receive))
-
-        return exactly
-
-
-class _ExactRequest(Request):
-    async def json(self) -> Any:
-        if not hasattr(self, "_json"):
-            self._json = json.loads(await self.body(), object_pairs_hook=_once)
-        return self._json
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0][:60]
-        readable = twice.encode("utf-8", "replace").decode("utf-8")
-        raise Fault(422, f"{twice!r} is given twice. Give it once.", code="repeated_field", param=readable)
-    return found

@@ -1,115 +1,31 @@
-"""The middleware: bodies read whole within limits, headers of every response, errors as JSON, the count of requests."""
+"""The middleware: who may send requests, bodies within limits, headers of every response, counts; and how it counts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from distilvl.serving.batching import Metrics
-from distilvl.serving.errors import Fault, internal
-from distilvl.serving.limits import Room, ServeSettings
-
-# Each list or object of a body costs some 40 times its bytes, and time in which no other request is served.
-_MOST_BRACKETS = 100_000
-_WITHOUT_BODY = ("GET", "HEAD")
-
-# So many of the largest bodies are held at a time, of all requests.
-_BODIES_HELD = 16
-
-
-class Bodies:
-    """ASGI middleware: 413 as soon as a body is known to be too large, declared or not; 408 when it does not come.
-
-    A body of very many lists or objects is refused before it is parsed, with 422, and so is any body of GET or HEAD.
-
-    Args:
-        app: gets the body in one message.
-        settings: limits.
-    """
-
-    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
-        self._app, self._most, self._seconds = app, settings.max_upload, settings.read_timeout
-        self._room = Room("uploads", _BODIES_HELD * self._most)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        with self._room.take() as add:
-            body = await self._read(Headers(scope=scope), receive, add)
-            if body is not None:
-                if body and scope["method"] in _WITHOUT_BODY:
-                    raise _body_of_get()
-                _require_simple(body)
-                await self._app(scope, _replay(body, receive), send)
-
-    async def _read(self, headers: Headers, receive: Receive, add: Callable[[int], None]) -> bytes | None:
-        """The body; None when the client has left."""
-        # The HTTP parser has checked that it is a number. A chunked body declares nothing.
-        if int(headers.get("content-length", "0")) > self._most:
-            raise self._too_large()
-        try:
-            return await asyncio.wait_for(self._collect(receive, add), self._seconds)
-        except asyncio.TimeoutError as error:
-            message = f"The body did not arrive within {self._seconds:g} s."
-            raise Fault(408, message, code="slow_request") from error
-
-    async def _collect(self, receive: Receive, add: Callable[[int], None]) -> bytes | None:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            piece = message.get("body", b"")
-            if len(body) + len(piece) > self._most:
-                raise self._too_large()
-            add(len(piece))
-            body += piece
-            if not message.get("more_body", False):
-                return bytes(body)
-
-    def _too_large(self) -> Fault:
-        return Fault(413, f"The body is larger than {self._most:,} bytes.", code="too_large")
-
-
-def _body_of_get() -> Fault:
-    message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
-    return Fault(422, message, code="unexpected_body", param="body")
-
-
-def _require_simple(body: bytes) -> None:
-    brackets = body.count(b"[") + body.count(b"{")
-    if brackets > _MOST_BRACKETS:
-        message = f"The body has {brackets:,} opening brackets; at most {_MOST_BRACKETS:,} are read."
-        raise Fault(422, message, code="too_complex")
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A channel that gives `body`, then what comes after it: the client's leaving."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return first.pop() if first else await receive()
-
-    return replayed
-
+from distilvl.serving.errors import RequestError
+from distilvl.serving.settings import ServeSettings
 
 logger = logging.getLogger("distilvl")
 
 # Nothing from elsewhere, nothing inline; pictures that the page has fetched or was given are blobs.
-POLICY = (
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -117,18 +33,71 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-# A client in the midst of sending reads our answer only if the connection is not torn down under it.
+# A client in the midst of sending reads our response only if the connection is not torn down under it.
 _LINGER_S = 1.0
 _LINGER_BYTES = 2**26
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+PAGE = "/page"
+_WITHOUT_KEY = ("/", "/healthz")
+
+# Each list or object of a body costs some 40 times its bytes, and time in which no other request is served.
+_MOST_BRACKETS = 100_000
+# So many of the largest bodies are held at a time, of all requests.
+_BODIES_HELD = 16
 
 
-class Edge:
-    """ASGI middleware.
+class Metrics:
+    """Counters of one server for Prometheus, in a registry of their own."""
 
-    Args:
-        app: what answers.
-        metrics: told of every request.
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        labels = ("route", "method", "status")
+        self.requests = Counter("distilvl_requests", "Requests answered.", labels, registry=self.registry)
+        self.seconds = Histogram("distilvl_request_seconds", "From header to end of response.", ("route",),
+                                 registry=self.registry, buckets=_SECONDS)  # fmt: skip
+        self.batch_items = Histogram("distilvl_batch_items", "Items a batch of the model.", ("modality",),
+                                     registry=self.registry, buckets=_ITEMS)  # fmt: skip
+        self.batch_seconds = Histogram("distilvl_batch_seconds", "Seconds a batch of the model.", ("modality",),
+                                       registry=self.registry, buckets=_SECONDS)  # fmt: skip
+        self.waiting = Gauge("distilvl_items_waiting", "Items waiting or being encoded.", registry=self.registry)
+
+
+class ConcurrencyLimit:
+    """Counts what all requests hold at once, and turns away what exceeds a limit; for use in the event loop only.
+
+    `what` names it in the message; `observe` is told of the total each time it changes.
     """
+
+    def __init__(self, what: str, limit: int, observe: Callable[[int], None] = lambda _: None) -> None:
+        self._what, self._limit, self._observe, self._held = what, limit, observe, 0
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """A function that adds to what is held, or raises 503 with Retry-After; at the end all of it is given back."""
+        own = 0
+
+        def add(amount: int) -> None:
+            nonlocal own
+            if self._held + amount > self._limit:
+                message = f"The server is busy: too many {self._what} are waiting. Try again in a moment."
+                raise RequestError(503, message, code="overloaded", headers={"Retry-After": "1"})
+            own += amount
+            self._held += amount
+            self._observe(self._held)
+
+        try:
+            yield add
+        finally:
+            self._held -= own
+            self._observe(self._held)
+
+
+class ResponseMiddleware:
+    """ASGI middleware, the outermost: headers of every response, errors as JSON, HEAD as GET, the count of requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -140,28 +109,32 @@ class Edge:
             return
         start = time.perf_counter()
         exchange = _Exchange(scope, receive, send)
+        # The server itself leaves out the body of a response to HEAD.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
-            await self._answer(scope, exchange)
-        finally:
-            # The route's pattern, not the path: a label for each path that anyone tries would never end.
-            route = str(getattr(scope.get("route"), "path", "other"))
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
-            self._metrics.request(route, method, exchange.status, time.perf_counter() - start)
-
-    async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
-        try:
-            await self._app(scope, exchange.receive, exchange.send)
-        except Fault as fault:
-            await exchange.refuse(fault)
+            await self._app(inner, exchange.receive, exchange.send)
+        except RequestError as error:
+            await exchange.refuse(error)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], getattr(scope.get("route"), "path", "other"))
+            logger.exception("%s %s failed", scope["method"], _route(inner))
             if exchange.status:
-                raise  # too late for another answer: the server cuts the connection
-            await exchange.refuse(internal())
+                raise  # too late for another response: the server cuts the connection
+            # What happened is in the log only.
+            message = "The server failed at this request; its log says why."
+            await exchange.refuse(RequestError(500, message, code="internal_error"))
+        finally:
+            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+            self._metrics.requests.labels(_route(inner), method, str(exchange.status)).inc()
+            self._metrics.seconds.labels(_route(inner)).observe(time.perf_counter() - start)
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, not the path: a label for each path that anyone tries would never end."""
+    return str(getattr(scope.get("route"), "path", "other"))
 
 
 class _Exchange:
-    """One request's two directions, watched: what was answered, and whether the body has been read to its end."""
+    """Both directions of one request: the status of its response, and whether its body has been read to the end."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -177,19 +150,18 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the answer, with our headers."""
+        """Pass on the response, with our headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers.update(_HEADERS)
-            if "cache-control" not in headers:
-                headers["Cache-Control"] = "no-store"
+            headers.setdefault("Cache-Control", "no-store")
             if self._unread:
                 headers["Connection"] = "close"
         await self._send(message)
 
-    async def refuse(self, fault: Fault) -> None:
-        """Answer with `fault`; of a body that is still coming in a second's worth, at most 64 MiB, is thrown away."""
+    async def refuse(self, error: RequestError) -> None:
+        """Answer with `error`; of a body that is still coming in a second's worth, at most 64 MiB, is thrown away."""
         unread = self._unread
 
         async def send(message: Message) -> None:
@@ -200,9 +172,111 @@ class _Exchange:
                 message = {"type": "http.response.body", "body": b""}
             await self.send(message)
 
-        await fault.response()(self._scope, self.receive, send)
+        await error.response()(self._scope, self.receive, send)
 
     async def _discard(self) -> None:
         taken = 0
         while self._unread and taken < _LINGER_BYTES:
             taken += len((await self.receive()).get("body", b""))
+
+
+class AccessMiddleware:
+    """ASGI middleware: a request without the key, or to another name, is refused before its body is read.
+
+    Without a key everyone gets the page itself, which holds nothing and asks for the key, and `/healthz`.
+    Starlette's `TrustedHostMiddleware` answers with 400 in plain text, and knows no IPv6 addresses.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
+        self._app, self._hosts = app, settings.hosts
+        self._key = None if settings.api_key is None else settings.api_key.encode("ascii")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if self._hosts is not None and _hostname(headers.get("host", "")) not in self._hosts:
+                message = "This server answers by a name of this machine only. Give it a key to call it by another."
+                raise RequestError(403, message, code="wrong_host")
+            if scope["path"] not in _WITHOUT_KEY and not scope["path"].startswith(f"{PAGE}/"):
+                self._check_key(headers)
+        await self._app(scope, receive, send)
+
+    def _check_key(self, headers: Headers) -> None:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        sent = key.strip() if scheme.lower() == "bearer" else ""
+        # In time that does not depend on where it differs. Header values are Latin-1, and any byte may come.
+        if self._key is not None and not hmac.compare_digest(sent.encode("latin-1"), self._key):
+            message = "A key is needed: Authorization: Bearer KEY." if not sent else "The key is not the right one."
+            raise RequestError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+class BodyMiddleware:
+    """ASGI middleware: 413 as soon as a body is known to be too large, declared or not; 408 when it does not come.
+
+    A body of very many lists or objects is refused before it is parsed, with 422, and so is any body of GET or HEAD.
+    The application gets the body in one message.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
+        self._app, self._limit, self._seconds = app, int(settings.max_upload_mb * 1_000_000), settings.read_timeout
+        self._uploads = ConcurrencyLimit("uploads", _BODIES_HELD * self._limit)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # The HTTP parser has checked that it is a number. A chunked body declares nothing.
+        if int(Headers(scope=scope).get("content-length", "0")) > self._limit:
+            raise self._too_large()
+        with self._uploads.hold() as add:
+            try:
+                body = await asyncio.wait_for(self._collect(receive, add), self._seconds)
+            except asyncio.TimeoutError as error:
+                message = f"The body did not arrive within {self._seconds:g} s."
+                raise RequestError(408, message, code="slow_request") from error
+            if body is None:
+                return
+            _check_body(body, scope["method"])
+            first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+            async def replay() -> Message:
+                return first.pop() if first else await receive()
+
+            await self._app(scope, replay, send)
+
+    async def _collect(self, receive: Receive, add: Callable[[int], None]) -> bytes | None:
+        """The body; None when the client has left."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            piece = message.get("body", b"")
+            if len(body) + len(piece) > self._limit:
+                raise self._too_large()
+            add(len(piece))
+            body += piece
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"The body is larger than {self._limit:,} bytes.", code="too_large")
+
+
+def _check_body(body: bytes, method: str) -> None:
+    if body and method == "GET":
+        message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
+        raise RequestError(422, message, code="unexpected_body", param="body")
+    brackets = body.count(b"[") + body.count(b"{")
+    if brackets > _MOST_BRACKETS:
+        message = f"The body has {brackets:,} opening brackets; at most {_MOST_BRACKETS:,} are read."
+        raise RequestError(422, message, code="too_complex")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import logging
 import signal
@@ -10,81 +9,14 @@ import socket
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import h11
 from PIL import Image
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from distilvl.data.left_out import all_left_out, read_left_out
 from distilvl.errors import DistilvlError
-from distilvl.serving.errors import Fault
-from distilvl.serving.limits import ServeSettings, is_loopback, loopback_names
-
-if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
-
-
-class PatientProtocol(H11Protocol):
-    """Closes a connection whose request header is not complete `seconds` after it began; see `with_deadline`."""
-
-    seconds = 30.0
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first header is due."""
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(self.seconds, self._give_up)
-
-    def data_received(self, data: bytes) -> None:
-        """On a connection that is kept the deadline runs from a header's first byte."""
-        if self._deadline is None and self.conn.their_state is h11.IDLE:
-            self._deadline = self.loop.call_later(self.seconds, self._give_up)
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._cancel()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """No header will come."""
-        self._cancel()
-        super().connection_lost(exc)
-
-    def _cancel(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            message = f"The request's header did not arrive within {self.seconds:g} s."
-            self.transport.write(_last_answer("Request Timeout", Fault(408, message, code="slow_request")))
-            self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it quotes what was sent
-        """What is not HTTP is refused here, before there is a request."""
-        fault = Fault(400, "This is no HTTP request that can be read.", code="invalid_http")
-        self.transport.write(_last_answer("Bad Request", fault))
-        self.transport.close()
-
-
-def _last_answer(reason: str, fault: Fault) -> bytes:
-    """A refusal as bytes, after which the connection is closed."""
-    body = bytes(fault.response().body)
-    head = f"HTTP/1.1 {fault.status_code} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
-
-
-def with_deadline(seconds: float) -> type[PatientProtocol]:
-    """The protocol with `seconds` for each header."""
-    return type("Patient", (PatientProtocol,), {"seconds": seconds})
-
+from distilvl.serving.settings import ServeSettings, is_loopback, loopback_names
 
 logger = logging.getLogger("distilvl")
-
-# Longer than most clients keep their connections, so that it is they who close them.
-_KEEP_ALIVE_S = 75
-_CONNECTIONS = 512
 
 
 def serve(
@@ -121,6 +53,7 @@ def serve(
     from distilvl.models.encoder import load_encoder
     from distilvl.search import Index
     from distilvl.serving.app import create_app
+    from distilvl.serving.connection import server_config
 
     # Between once and twice its limit Pillow only warns; we refuse by a limit of our own.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -141,24 +74,6 @@ def serve(
             signal.signal(number, server.handle_exit)
         logger.info("serving %s at %s", name or encoder.name, _address(listener))
         server.run(sockets=[listener])
-
-
-def server_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
-    """How uvicorn runs `app`."""
-    import uvicorn
-
-    return uvicorn.Config(
-        app,
-        http=with_deadline(settings.read_timeout),
-        ws="none",
-        access_log=False,  # its lines would hold people's queries
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(settings.read_timeout + settings.request_timeout) + 1,
-        limit_concurrency=_CONNECTIONS,
-    )
 
 
 def _guarded(settings: ServeSettings, host: str, no_key: bool) -> ServeSettings:

@@ -1,18 +1,18 @@
-// The search page: what is asked, words and a picture of the index, and when; stale answers are dropped.
+// The search page: the query (words, a picture of the index), and when it is run; stale results are dropped.
 
-import { thumbnail } from "./asking.js";
-import { Model } from "./model.js";
-import { Pictures } from "./pictures.js";
+import { thumbnail } from "./fetch.js";
+import { TextTower } from "./text_tower.js";
+import { PictureIndex } from "./picture_index.js";
 import { nameOf, Tiles } from "./tiles.js";
 
-const PAUSE_MS = 150; // between the last key and the question
+const PAUSE_MS = 150; // between the last key and the search
 const MOST = 60;
 
 const $ = (id) => document.getElementById(id);
 const [text, example, status, trouble] = ["text", "example", "status", "trouble"].map($);
 
 let like = ""; // id of a picture of the index
-let model = null;
+let tower = null;
 let pictures = null;
 let current = new AbortController();
 let timer = 0;
@@ -33,7 +33,7 @@ async function search() {
   current.abort();
   current = new AbortController();
   const { signal } = current;
-  if (!model) return; // asked again when it has come
+  if (!tower) return; // called again when it has come
   showExample();
   const words = text.value.trim();
   if (!words && !like) {
@@ -43,9 +43,9 @@ async function search() {
   }
   $("results").classList.add("stale");
   try {
-    const row = await question(words);
+    const query = await embeddingOf(words);
     if (signal.aborted) return;
-    const hits = pictures.nearest(row, MOST);
+    const hits = pictures.nearest(query, MOST);
     tiles.show(hits, signal);
     status.textContent = `The ${counted(hits.length)} that fit best, of ${pictures.all.length.toLocaleString("en")}`;
     trouble.textContent = "";
@@ -55,15 +55,15 @@ async function search() {
   }
 }
 
-// Words and a picture together ask for what lies between them.
-async function question(words) {
-  if (!words) return pictures.row(like);
-  const row = await model.encode(words);
-  if (!like) return row;
-  const picture = pictures.row(like);
-  const sum = row.map((value, k) => value + picture[k]);
-  const length = Math.hypot(...sum) || 1;
-  return sum.map((value) => value / length);
+// The query of words and a picture together is what lies between them.
+async function embeddingOf(words) {
+  if (!words) return pictures.embedding(like);
+  const text = await tower.encode(words);
+  if (!like) return text;
+  const picture = pictures.embedding(like);
+  const sum = text.map((value, k) => value + picture[k]);
+  const norm = Math.hypot(...sum) || 1;
+  return sum.map((value) => value / norm);
 }
 
 function counted(number) {
@@ -112,9 +112,9 @@ function restore() {
 
 async function start() {
   try {
-    const opened = await Model.open();
-    pictures = await Pictures.open(opened.about.width);
-    model = opened;
+    const opened = await TextTower.open();
+    pictures = await PictureIndex.open(opened.about.width);
+    tower = opened;
   } catch (error) {
     status.textContent = "";
     trouble.textContent = `The model or the index cannot be loaded (${error.message}).`;

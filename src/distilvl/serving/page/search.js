@@ -1,9 +1,9 @@
-// The search page: what is asked (words, a picture, filters) and when; stale answers are dropped.
+// The search page: the query (words, a picture, filters), and when it is sent; stale answers are dropped.
 
-import { ask, Refused, remember, thumbnail } from "/page/asking.js";
+import { Refused, remember, request, thumbnail } from "/page/fetch.js";
 import { nameOf, Tiles } from "/page/tiles.js";
 
-const PAUSE_MS = 150; // between the last key and the question
+const PAUSE_MS = 150; // between the last key and the request
 const MOST = 60;
 
 const $ = (id) => document.getElementById(id);
@@ -26,16 +26,16 @@ const tiles = new Tiles($("results"), {
   left: () => text.focus(),
 });
 
-// -- asking
+// -- the request
 
-function question() {
-  const asked = { top: MOST };
-  if (text.value.trim()) asked.text = text.value.trim();
-  if (picture?.like) asked.like = picture.like;
-  if (picture?.image) asked.image = picture.image;
-  for (const field of filters) if (field.value.trim()) asked[field.id] = field.value.trim();
-  if (copies.checked) asked.copies = true;
-  return asked;
+function query() {
+  const fields = { top: MOST };
+  if (text.value.trim()) fields.text = text.value.trim();
+  if (picture?.like) fields.like = picture.like;
+  if (picture?.image) fields.image = picture.image;
+  for (const field of filters) if (field.value.trim()) fields[field.id] = field.value.trim();
+  if (copies.checked) fields.copies = true;
+  return fields;
 }
 
 async function search() {
@@ -44,16 +44,16 @@ async function search() {
   current = new AbortController();
   const { signal } = current;
   showExample(signal);
-  const asked = question();
+  const fields = query();
   trouble.textContent = "";
-  if (!asked.text && !picture) {
+  if (!fields.text && !picture) {
     tiles.show([], signal);
     status.textContent = "";
     return;
   }
   $("results").classList.add("stale");
   try {
-    const answer = await (await ask("/search", signal, asked)).json();
+    const answer = await (await request("/search", signal, fields)).json();
     signal.throwIfAborted();
     tiles.show(answer.hits, signal);
     const found = answer.hits.length;

@@ -1,6 +1,6 @@
 // The pictures found: a list of buttons through which the arrow keys move.
 
-import { thumbnail } from "/page/asking.js";
+import { thumbnail } from "/page/fetch.js";
 
 export function nameOf(path) {
   return path.slice(path.lastIndexOf("/") + 1);

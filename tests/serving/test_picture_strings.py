@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.serving.spelling import Likeness, likeness
+from distilvl.serving.picture_strings import Likeness, likeness
 
 _PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 255, (20, 31, 3), np.uint8))
 

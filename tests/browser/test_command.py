@@ -22,8 +22,7 @@ def few(scenes: PairDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--data scenes` means the scenes of these tests; the libraries are empty files."""
     names = {name: b"" for package in PACKAGES for name in package.files.values()}
     monkeypatch.setattr("distilvl.export.export.load_dataset", lambda source, skip_bad: scenes)
-    for place in ("distilvl.browser.web_files", "distilvl.browser.bundle.web_files"):
-        monkeypatch.setattr(place, lambda folder: names)
+    monkeypatch.setattr("distilvl.browser.web_files", lambda folder: names)
 
 
 @pytest.mark.usefixtures("few")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from distilvl.serving.errors import Fault, known_names, require_known, unknown
-from distilvl.serving.items import EmbeddingQuestion, SearchAddress, SearchQuestion
+from distilvl.serving.errors import RequestError, unknown
+from distilvl.serving.requests import (
+    EmbeddingRequest,
+    SearchParameters,
+    SearchRequest,
+    known_names,
+    require_known,
+)
 
 
 @pytest.mark.parametrize(
     ("name", "near"), [("foldr", "folder"), ("FOLDER", "folder"), ("untill", "until"), ("tops", "top")]
 )
 def test_the_nearest_known_name_is_told(name: str, near: str) -> None:
-    fault = unknown("field", [name], ["top", "folder", "until"])
-    assert (fault.status_code, fault.param, fault.code) == (422, name, "unknown_field")
-    assert fault.detail == f"unknown field {name!r}. Did you mean {near!r}?"
+    error = unknown("field", [name], ["top", "folder", "until"])
+    assert (error.status_code, error.param, error.code) == (422, name, "unknown_field")
+    assert error.detail == f"unknown field {name!r}. Did you mean {near!r}?"
 
 
 def test_without_a_near_one_all_are_told() -> None:
@@ -26,14 +32,14 @@ def test_without_a_near_one_all_are_told() -> None:
 
 
 def test_a_name_that_cannot_be_written_down_can_still_be_told() -> None:
-    fault = unknown("field", ["\ud800" + "x" * 1000], ["top"])
-    assert fault.response().status_code == 422
-    assert len(fault.detail) < 150
+    error = unknown("field", ["\ud800" + "x" * 1000], ["top"])
+    assert error.response().status_code == 422
+    assert len(error.detail) < 150
 
 
 def test_names_with_other_spellings_are_known() -> None:
-    assert {"encoding_format", "embedding_type", "normalize", "user"} <= set(known_names(EmbeddingQuestion))
-    assert set(known_names(SearchQuestion)) - set(known_names(SearchAddress)) == {"text", "image"}
+    assert {"encoding_format", "embedding_type", "normalize", "user"} <= set(known_names(EmbeddingRequest))
+    assert set(known_names(SearchRequest)) - set(known_names(SearchParameters)) == {"text", "image"}
     require_known({"a": 1}, ["a", "b"])
-    with pytest.raises(Fault, match="unknown field 'c'"):
+    with pytest.raises(RequestError, match="unknown field 'c'"):
         require_known({"a": 1, "c": 2}, ["a", "b"])

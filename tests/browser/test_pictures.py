@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from distilvl.browser.bundle import write_pictures
+from distilvl.browser import write_pictures
 
 
 class _Student:

@@ -13,7 +13,7 @@ export function remember(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-export async function ask(path, signal, body) {
+export async function request(path, signal, body) {
   const headers = {};
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -43,7 +43,7 @@ const MOST_KEPT = 400;
 
 export async function thumbnail(path, signal) {
   if (!kept.has(path)) {
-    const response = await ask(path, signal);
+    const response = await request(path, signal);
     kept.set(path, URL.createObjectURL(await response.blob()));
   }
   const url = kept.get(path);

@@ -136,3 +136,12 @@ def test_what_cannot_be_served_is_said_in_a_line(arguments: list[str], message: 
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert message in done.stderr
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = """import sys
+sys.modules["uvicorn"] = sys.modules["fastapi"] = sys.modules["prometheus_client"] = None
+from distilvl.serving import ServeSettings, serve
+serve("demo", None, ServeSettings())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'distilvl[serve]'" in done.stderr

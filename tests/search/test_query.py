@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError, OptionError
-from distilvl.search.filters import below, between, has_id, one_of, quoted
-from distilvl.search.table import Photo, PhotoTable
+from distilvl.search.query import below, between
+from distilvl.search.table import Photo, PhotoTable, has_id, one_of, quoted
 
 # Letters that mean something to SQL, to patterns or to the shell, and some that do not.
 _LETTERS = st.sampled_from(list("ab'\"%_\\*?;-()[]{}$`=,. \n\té日🙂"))

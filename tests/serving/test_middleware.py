@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.serving.limits import ServeSettings, read_key
 from distilvl.serving.run import serve as run_server
+from distilvl.serving.settings import ServeSettings, read_key
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from distilvl.data.image_files import UNREADABLE_FOLDER
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.search import Index, index_folder
-from distilvl.search.records import About
+from distilvl.search.about import About
 
 Paint = Callable[..., Path]
 
@@ -442,8 +442,7 @@ def test_searches_from_many_threads_while_it_is_updated(photos, index, paint) ->
 
 def test_a_vector_index_that_a_killed_run_left_out_is_made_by_the_next(photos, index, monkeypatch) -> None:
     expected = index.search("red")
-    for module in ("table", "nearest"):
-        monkeypatch.setattr(f"distilvl.search.{module}.EXACT_ROWS", 20)
+    monkeypatch.setattr("distilvl.search.table.EXACT_ROWS", 20)
     assert index.update(photos).unchanged == 30
     assert About.load(index.path).trained_rows == 30
     assert [hit.path for hit in index.search("red")] == [hit.path for hit in expected]

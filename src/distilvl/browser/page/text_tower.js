@@ -1,4 +1,4 @@
-// The text tower: from words to a row of numbers, in the page.
+// The text tower: from words to their embedding, in the page.
 
 import * as ort from "./npm/onnxruntime.js";
 import { Tokenizer } from "./npm/tokenizers.js";
@@ -11,7 +11,7 @@ export async function load(name) {
   return response;
 }
 
-export class Model {
+export class TextTower {
   static async open() {
     ort.env.wasm.wasmPaths = { wasm: here("npm/onnxruntime.wasm") };
     ort.env.wasm.numThreads = 1; // more need headers that a plain web server does not send
@@ -21,7 +21,7 @@ export class Model {
       load("text.onnx").then((response) => response.arrayBuffer()),
     ]);
     const session = await ort.InferenceSession.create(new Uint8Array(graph), { executionProviders: ["wasm"] });
-    return new Model(about, new Tokenizer(vocabulary, {}), session);
+    return new TextTower(about, new Tokenizer(vocabulary, {}), session);
   }
 
   constructor(about, tokenizer, session) {
@@ -41,18 +41,18 @@ export class Model {
     return [...whole.slice(0, before), ...bare.slice(0, most - special), ...whole.slice(before + bare.length)];
   }
 
-  // A unit row of model.json's width. A session takes one question at a time.
+  // The L2-normalised embedding of a text. A session takes one call at a time.
   encode(text) {
     const run = async () => {
       const ids = this.ids(text);
       const tensor = (numbers) => new ort.Tensor("int64", BigInt64Array.from(numbers, BigInt), [1, ids.length]);
       const found = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) });
-      const row = found.features.data;
-      const length = Math.hypot(...row);
-      return row.map((value) => value / length);
+      const embedding = found.features.data;
+      const norm = Math.hypot(...embedding);
+      return embedding.map((value) => value / norm);
     };
-    const answer = this.turn.then(run);
-    this.turn = answer.catch(() => {});
-    return answer;
+    const embedding = this.turn.then(run);
+    this.turn = embedding.catch(() => {});
+    return embedding;
   }
 }

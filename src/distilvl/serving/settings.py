@@ -1,19 +1,13 @@
-"""What the server allows: sizes, times, the key, and how much may be under way at once."""
+"""`ServeSettings`: limits and key of a server, where its key is read from, and by which names it may be called."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import ipaddress
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TypeVar
 
 from distilvl.errors import DistilvlError
-from distilvl.serving.errors import Fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +23,7 @@ class ServeSettings:
         max_pixels: of one picture, whatever the limit elsewhere is. Four times as many may be decoded and waiting, of
             all requests.
         read_timeout: seconds in which a request's header, and then its body, must have arrived.
-        request_timeout: seconds from there to the answer.
+        request_timeout: seconds from there to the response.
         api_key: what clients must send; None for no key.
         hosts: names by which the server may be called; None for any. See `loopback_names`.
     """
@@ -58,15 +52,6 @@ class ServeSettings:
         key = self.api_key
         if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
             raise DistilvlError("the API key is empty or holds characters that no header takes.", "Choose another one.")
-
-    @property
-    def max_upload(self) -> int:
-        """Bytes of one request's body."""
-        return int(self.max_upload_mb * 1_000_000)
-
-    def accepts(self, key: bytes) -> bool:
-        """Whether `key` is the right one, in time that does not depend on where it differs."""
-        return self.api_key is None or hmac.compare_digest(key, self.api_key.encode("ascii"))
 
 
 def is_loopback(host: str) -> bool:
@@ -108,56 +93,3 @@ def read_key(variable: str | None, file: Path | None) -> str | None:
     if not key:
         raise DistilvlError(f"the key's file {file} is empty.", "Write the key into it.")
     return key
-
-
-class Room:
-    """Counts what requests hold, and turns away what does not fit; for use in the event loop only.
-
-    Args:
-        what: name of what is counted, for the message.
-        most: how much of it fits.
-        show: told of the total each time it changes.
-    """
-
-    def __init__(self, what: str, most: int, show: Callable[[int], None] = lambda _: None) -> None:
-        self._what, self._most, self._show = what, most, show
-        self._held = 0
-
-    @contextmanager
-    def take(self) -> Iterator[Callable[[int], None]]:
-        """A share that can be added to, and is given back at the end.
-
-        Raises:
-            Fault: 503 with Retry-After, when adding would exceed what fits.
-        """
-        share = 0
-
-        def add(amount: int) -> None:
-            nonlocal share
-            if self._held + amount > self._most:
-                message = f"The server is busy: too many {self._what} are waiting. Try again in a moment."
-                raise Fault(503, message, code="overloaded", headers={"Retry-After": "1"})
-            share += amount
-            self._held += amount
-            self._show(self._held)
-
-        try:
-            yield add
-        finally:
-            self._held -= share
-            self._show(self._held)
-
-
-T = TypeVar("T")
-
-
-async def within(seconds: float, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled after `seconds`.
-
-    Raises:
-        Fault: 504, it took longer.
-    """
-    try:
-        return await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError as error:
-        raise Fault(504, f"No answer within {seconds:g} s.", code="timeout") from error

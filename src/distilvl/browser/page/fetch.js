@@ -1,4 +1,4 @@
-// Where tiles.js finds a thumbnail: a file of this folder.
+// Where tiles.js gets a thumbnail: from a file of this folder.
 
 export async function thumbnail(path) {
   return new URL(path, import.meta.url).href;

@@ -1,19 +1,19 @@
-// The pictures and their rows; the nearest are found by comparing with all of them.
+// The pictures and their embeddings; the nearest are found by comparing with all of them.
 
-import { load } from "./model.js";
+import { load } from "./text_tower.js";
 
-export class Pictures {
-  static async open(width) {
+export class PictureIndex {
+  static async open(dim) {
     const [index, halves] = await Promise.all([
       load("index.json").then((response) => response.json()),
       load("vectors.bin").then((response) => response.arrayBuffer()),
     ]);
-    return new Pictures(index.pictures, singles(halves), width);
+    return new PictureIndex(index.pictures, singles(halves), dim);
   }
 
-  constructor(all, rows, width) {
-    if (rows.length !== all.length * width) throw new Error("vectors.bin does not fit index.json");
-    Object.assign(this, { all, rows, width });
+  constructor(all, embeddings, dim) {
+    if (embeddings.length !== all.length * dim) throw new Error("vectors.bin does not fit index.json");
+    Object.assign(this, { all, embeddings, dim });
     this.places = new Map(all.map((picture, place) => [picture.id, place]));
   }
 
@@ -25,17 +25,17 @@ export class Pictures {
     return this.all[this.places.get(id)];
   }
 
-  row(id) {
-    const start = this.places.get(id) * this.width;
-    return this.rows.subarray(start, start + this.width);
+  embedding(id) {
+    const start = this.places.get(id) * this.dim;
+    return this.embeddings.subarray(start, start + this.dim);
   }
 
-  // The `most` pictures with the largest cosine to a unit row, best first; of equal ones the first in the index.
+  // The `most` pictures with the largest cosine to a query, best first; of equal ones the first in the index.
   nearest(query, most) {
     const scores = new Float32Array(this.all.length);
     for (let place = 0, k = 0; place < scores.length; place += 1) {
       let sum = 0;
-      for (let column = 0; column < this.width; column += 1, k += 1) sum += this.rows[k] * query[column];
+      for (let column = 0; column < this.dim; column += 1, k += 1) sum += this.embeddings[k] * query[column];
       scores[place] = sum;
     }
     const order = Uint32Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b);
@@ -47,7 +47,7 @@ export class Pictures {
   }
 }
 
-// Float16 (little-endian) to Float32, for browsers without Float16Array. Rows have no infinities.
+// Float16 (little-endian) to Float32, for browsers without Float16Array. Embeddings have no infinities.
 function singles(buffer) {
   const view = new DataView(buffer);
   const found = new Float32Array(buffer.byteLength / 2);

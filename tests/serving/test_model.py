@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distilvl.models.encoder import Encoder
-from distilvl.serving.batching import BatchedEncoder, Batcher, UnencodableError
+from distilvl.serving.model import BatchedEncoder, Batcher, UnencodableError
 
 
 class Lengths:

@@ -1,0 +1,186 @@
+"""What an index says of itself in small JSON files beside its table, and `UpdateReport`, what an update did."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distilvl.data.left_out import LeftOut, read_left_out, write_left_out
+from distilvl.errors import DistilvlError
+from distilvl.io.files import write_atomically
+from distilvl.models.encoder import ModelInfo
+from distilvl.pictures import DECODING_VERSION, max_pixels
+
+ABOUT_NAME = "distilvl-index.json"
+UNREADABLE_NAME = "unreadable.json"
+FORMAT_VERSION = 1
+_REMEDY = "Give the folder that `distilvl index --out` wrote, or make it again with `distilvl index --rebuild`."
+
+
+@dataclass
+class About:
+    """What an index says about itself.
+
+    Attributes:
+        model: whose embeddings it holds.
+        folders: what was indexed, absolute, with `/`; none lies in another.
+        trained_rows: size of the table when its vector index was last made; 0 while there is none.
+        rebuilding: it was begun anew, and no update has ended since.
+        format_version: layout of the folder.
+    """
+
+    model: ModelInfo
+    folders: list[str] = field(default_factory=list)
+    trained_rows: int = 0
+    rebuilding: bool = False
+    format_version: int = FORMAT_VERSION
+
+    def save(self, index: Path) -> None:
+        """Write it, atomically."""
+        _save(index / ABOUT_NAME, asdict(self))
+
+    def cover(self, folder: str) -> bool:
+        """Count `folder` among the indexed ones; False when it was, or lies in one."""
+        if any(prefix(folder).startswith(prefix(known)) for known in self.folders):
+            return False
+        outside = [known for known in self.folders if not known.startswith(prefix(folder))]
+        self.folders = sorted({*outside, folder})
+        return True
+
+    @classmethod
+    def load(cls, index: Path) -> About:
+        """Read it; `DistilvlError` if it is not an index, a broken one, or one of a newer format."""
+        path = index / ABOUT_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DistilvlError(f"{index} is not an index of photographs.", _REMEDY) from error
+        except ValueError as error:
+            raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
+        if isinstance(values, dict) and values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise DistilvlError(f"{path} is of another version of distilvl.", "Upgrade distilvl, or --rebuild.")
+        try:
+            model = ModelInfo(**values.pop("model"))
+            about = cls(model, **values)
+            texts = [model.spec, model.name, model.revision, *about.folders]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError
+            if not (type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)):
+                raise TypeError
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY) from error
+        return about
+
+
+def prefix(folder: str) -> str:
+    """What the paths in a folder begin with."""
+    return folder.rstrip("/") + "/"
+
+
+class Unreadable(dict[str, tuple[int, int, str, str]]):
+    """Files that could not be decoded: size, time, reason (a sentence) and kind (a phrase), by path.
+
+    They are tried again only when they change, and all of them when the limit of pixels is another one, or distilvl
+    reads more than it did.
+    """
+
+    def __init__(self, index: Path) -> None:
+        super().__init__()
+        self._path = index / UNREADABLE_NAME
+        self._rules = [DECODING_VERSION, max_pixels()]
+        # Forgetting them costs one try each.
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            saved = json.loads(self._path.read_text(encoding="utf-8"))
+            files = saved["files"] if saved["rules"] == self._rules else {}
+            self.update({path: (int(one[0]), int(one[1]), str(one[2]), str(one[3])) for path, one in files.items()})
+        self._saved = dict(self)
+
+    def save(self) -> None:
+        """Write them, atomically, if there is anything new."""
+        if self != self._saved:
+            _save(self._path, {"rules": self._rules, "files": self})
+            self._saved = dict(self)
+
+
+def _save(path: Path, value: Any) -> None:
+    write_atomically(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+@dataclass
+class UpdateReport:
+    """What an update did; counts are of files.
+
+    Attributes:
+        found: image files in the folder.
+        unchanged: known with the same size and time; not read.
+        added: new in the table.
+        changed: in the table before, with another size or time.
+        deleted: left the table, as the file is gone or can no longer be decoded.
+        encoded: different pictures that the model encoded.
+        unreadable: path and reason of each file that was tried and cannot be decoded.
+        remembered: files that could not be decoded before and have not changed since; not tried.
+        seconds: of reading, decoding and encoding.
+        left_out: all that the folder has and the index does not, by reason: files that could not be decoded now or
+            before, formats that are not read, hidden folders and so on; names are absolute paths.
+    """
+
+    found: int = 0
+    unchanged: int = 0
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+    encoded: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    remembered: int = 0
+    seconds: float = 0.0
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate of encoding; 0 where nothing was encoded."""
+        return self.encoded / self.seconds if self.seconds > 0 else 0.0
+
+    def refuse(self, path: str, reason: str, kind: str) -> None:
+        """Count a file that could not be read or decoded; `reason` is a sentence, `kind` a phrase."""
+        self.unreadable.append((path, reason))
+        self.left_out.add(kind, path)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        unreadable = [{"path": path, "reason": reason} for path, reason in self.unreadable]
+        more = {"left_out": self.left_out.as_dict(), "images_per_second": self.images_per_second}
+        return {**asdict(self), "unreadable": unreadable, **more}
+
+
+def note_folder(index: Path, folder: str, found: LeftOut) -> None:
+    """Make the index say that `found` was left out of `folder`, and no more of the folders in it.
+
+    Names are absolute paths, so that a folder within another is told of once. What it said of others stays.
+    """
+    inside = prefix(folder)
+    kept = {known: _outside(one, inside) for known, one in read_left_out(index).items()
+            if not prefix(known).startswith(inside)}  # fmt: skip
+    write_left_out(index, {**kept, folder: found})
+
+
+def _outside(found: LeftOut, inside: str) -> LeftOut:
+    """`found` without the items below a folder."""
+    left = LeftOut()
+    for reason, names in found.names.items():
+        kept = [name for name in names if not name.startswith(inside)]
+        if count := found.counts[reason] - (len(names) - len(kept)):
+            left.counts[reason], left.names[reason] = count, kept
+    return left
+
+
+def nothing_to_index(folder: Path, left_out: LeftOut) -> DistilvlError:
+    """The error of a folder of which nothing is in the index."""
+    if not left_out:
+        return DistilvlError(f"{folder} holds no photographs.", "Give a folder that does.")
+    return DistilvlError(
+        f"nothing in {folder} can be indexed; left out {'; '.join(left_out.lines())}.",
+        "Convert these to JPEG or PNG, or see docs/data.md on what is read; --include-hidden reads hidden folders too.",
+    )
