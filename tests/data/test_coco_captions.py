@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distilvl.data.annotations import read_coco_captions
+from distilvl.data.benchmarks import read_coco_captions
 from distilvl.errors import BadImageError, DistilvlError
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from distilvl.data import load_dataset
-from distilvl.data.folders import read_folder
 from distilvl.data.left_out import MALFORMED, MISSING, NO_CAPTION
 from distilvl.data.listing import BLANK, DUPLICATE, NO_TEXT, OUTSIDE, split_of
+from distilvl.data.tables import read_folder
 from distilvl.errors import BadImageError, DistilvlError
 
 

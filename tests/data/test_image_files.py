@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data.image_files import (
+from distilvl.data.folders import (
     HIDDEN,
     NO_UNICODE,
     NOT_THE_USERS,

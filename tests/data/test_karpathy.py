@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distilvl.data.annotations import read_karpathy
+from distilvl.data.benchmarks import read_karpathy
 from distilvl.errors import BadImageError, DistilvlError
 
 

@@ -119,7 +119,7 @@ def test_size_and_time_are_told_and_a_full_disk_is_refused(
 ) -> None:
     with caplog.at_level(logging.INFO, "distilvl"):
         cached_pixels(dataset, resize, "p", tmp_path / "cache", views=Views(count=2))
-    assert "70 images x 2 views of 8 x 8, 0.00 GB, about 0 s" in caplog.text
+    assert "70 images x 2 crops of 8 x 8, 0.00 GB, about 0 s" in caplog.text
     usage = type("Usage", (), {"free": 70 * 192 - 1})
     monkeypatch.setattr(pixel_files.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DistilvlError, match=r"needs 0\.00 GB"):

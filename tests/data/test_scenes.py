@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from distilvl.data import load_dataset
-from distilvl.data.scenes import SceneImage, scenes_dataset
-from distilvl.data.scenes.captions import caption, captions, hard_negatives, negative_caption
+from distilvl.data.scenes import SceneImage, caption, captions, hard_negatives, negative_caption, scenes_dataset
 from distilvl.data.scenes.world import (
     BACKGROUNDS,
     COLOURS,

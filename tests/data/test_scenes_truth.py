@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from distilvl.data.scenes.captions import captions, negative_caption
+from distilvl.data.scenes import captions, negative_caption
 from distilvl.data.scenes.world import BACKGROUNDS, COLOURS, Scene, SceneObject, sample_scene
 
 SAME = {

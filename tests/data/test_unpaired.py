@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.data import UnpairedDataset, read_unpaired
 from distilvl.data.left_out import MISSING
-from distilvl.data.unpaired import UnpairedDataset, read_unpaired
 from distilvl.errors import BadImageError, DistilvlError
 
 

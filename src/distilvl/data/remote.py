@@ -1,4 +1,8 @@
-"""Files behind addresses that fsspec knows (`s3://`, `gs://`, `https://`, ...): found and read, never written."""
+"""Files behind addresses that fsspec knows (`s3://`, `gs://`, `https://`, ...): found and read, never written.
+
+Not `universal_pathlib`: all of its calls would have to be wrapped as these are, to name files without their signatures,
+and to notice bytes that are missing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
@@ -74,7 +78,7 @@ class RemotePath:
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             file = files.open(path, mode)
-            return cast(BinaryIO, _RemoteFile(self.url, file, file.seek(0, 2)))
+            return _RemoteFile(self.url, file, file.seek(0, 2))  # type: ignore[return-value]
 
     def read_range(self, start: int, size: int) -> bytes:
         """At most `size` bytes from `start` on, in one request; fewer where the file ends.
@@ -152,10 +156,7 @@ def remote_path(url: str) -> RemotePath:
 def remote_files(place: str, suffix: str, below: Sequence[str]) -> list[RemotePath]:
     """The files that `place` names, sorted: one that ends in `suffix`, those of a pattern, or those of a folder.
 
-    Args:
-        place: address; `*` and `[0-9]` stand for several names.
-        suffix: `.tar`, say.
-        below: patterns of names within a folder, without the suffix.
+    `*` and `[0-9]` in it stand for several names; within a folder, files of the names `below` with the suffix count.
 
     Raises:
         DistilvlError: as `remote_path`, or the folder cannot be listed.
@@ -186,9 +187,6 @@ class _RemoteFile(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._place
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._place = (0, self._place, self._size)[whence] + offset

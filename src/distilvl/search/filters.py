@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path, PurePath, PurePosixPath
 
-from distilvl.data.image_files import UNREADABLE_FOLDER
+from distilvl.data.folders import UNREADABLE_FOLDER
 from distilvl.data.left_out import LeftOut, Sources, read_left_out, write_left_out
 from distilvl.data.listing import on_disk, spellings
 from distilvl.errors import DistilvlError, OptionError

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.data.inspection.duplicates import bit_counts, near_pairs
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
-def test_bit_counts(values: list[int]) -> None:
-    assert bit_counts(np.array(values, dtype=np.uint64)).tolist() == [value.bit_count() for value in values]
+from distilvl.data.duplicates import near_pairs
 
 
 @given(

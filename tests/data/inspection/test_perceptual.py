@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.data.inspection.duplicates import perceptual_hash, thumbnail
+from distilvl.data.duplicates import perceptual_hash, thumbnail
 
 
 def picture(seed: int) -> Image.Image:

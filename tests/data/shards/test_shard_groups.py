@@ -13,8 +13,7 @@ from distilvl.data import load_dataset
 from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.shards import EpochOrder, open_split
 from distilvl.data.shards.counts import COUNTS_NAME, count_records
-from distilvl.data.shards.groups import NO_IMAGE, REFUSED, TWO_OF_A_KIND, Found, Group, Member, Part, PassedOver
-from distilvl.data.shards.tar import samples
+from distilvl.data.shards.tar import NO_IMAGE, REFUSED, TWO_OF_A_KIND, Group, Member, Part, Sample, Unusable, samples
 from distilvl.errors import DistilvlError
 
 Picture = Callable[[int], bytes]
@@ -143,18 +142,18 @@ def parts(key: str, names: list[tuple[str, str]]) -> list[Part]:
 def test_a_record_by_its_plain_names_is_as_ever_and_no_image_is_lost_in_silence(names: list[tuple[str, str]]) -> None:
     names = [one for one in dict.fromkeys(names) if one[1] != "npy"]
     names.sort()
-    group = Group("k")
+    group = Group("k", "a.tar")
     for part in parts("k", names):
         group.add(part)
-    found = [*group.ready("a.tar"), *group.rest("a.tar")]
+    found = [*group.ready(), *group.rest()]
     plain = {kind for stem, kind in names if not stem}
     if "png" in plain and len(plain) > 1:
-        assert [one.key for one in found if isinstance(one, Found)] == ["k"]
+        assert [one.key for one in found if isinstance(one, Sample)] == ["k"]
         return
     for stem in (".a", ".b"):
         kinds = {kind for other, kind in names if other == stem}
         whole = "png" in kinds and len(kinds) > 1
-        assert whole == any(isinstance(one, Found) and one.key == f"k{stem}" for one in found)
+        assert whole == any(isinstance(one, Sample) and one.key == f"k{stem}" for one in found)
     if names:
         assert found
-        assert sum(isinstance(one, PassedOver) for one in found) <= 3
+        assert sum(isinstance(one, Unusable) for one in found) <= 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.data.left_out import LeftOut
-from distilvl.data.shards.split import find_shards
+from distilvl.data.shards.pairs import find_shards
 from distilvl.data.specs import parse_spec
 from distilvl.errors import DistilvlError
 
@@ -24,7 +24,7 @@ def tars(tmp_path: Path) -> Path:
 def found(source: str, root: Path) -> dict[str, str]:
     spec = parse_spec(source)
     assert spec is not None
-    return {shard.path.relative_to(root).as_posix(): shard.split for shard in find_shards(spec, LeftOut())}
+    return {path.relative_to(root).as_posix(): split for path, split in find_shards(spec, LeftOut())}
 
 
 def test_folder(tars: Path):

@@ -1,6 +1,7 @@
-"""How many records each shard has: counted once, without reading images, and kept in a file beside the shards.
+"""The captions of records, and how many records each shard has: counted once, without reading images.
 
-Of remote shards the file is in the user's cache folder, since their own may be read-only.
+The counts are kept in a file beside the shards; of remote ones in the user's cache folder, since theirs may be
+read-only.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distilvl.data.left_out import NO_CAPTION, BadItemError, LeftOut
-from distilvl.data.listing import clean_captions
+from distilvl.data.listing import clean_captions, in_brackets
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
-from distilvl.data.shards.groups import TEXT_KINDS, PassedOver
-from distilvl.data.shards.tar import Sample, samples
+from distilvl.data.shards.tar import TEXT_KINDS, Sample, Unusable, samples
 from distilvl.data.tables import decode_text
 from distilvl.errors import DistilvlError
 from distilvl.io.files import make_folder, write_atomically
@@ -36,28 +36,17 @@ def captions_of(sample: Sample) -> tuple[str, ...]:
     Raises:
         DistilvlError: not UTF-8, not JSON, no caption in it; names the file.
     """
-    if "txt" in sample.texts:
-        where, text = _text(sample, "txt")
-        found: list[Any] = text.split("\n")
-    else:
-        where, text = _text(sample, "json")
-        found = _in_json(text, where)
-    captions = tuple(caption for caption in clean_captions(found, where) if caption.strip())
-    if not captions:
-        raise BadItemError(
-            f"{where} holds no caption",
-            "Write one, or pass --skip-bad to leave the record out.",
-            name=where,
-            reason=NO_CAPTION,
-        )
-    return captions
-
-
-def _text(sample: Sample, kind: str) -> tuple[str, str]:
+    kind = "txt" if "txt" in sample.texts else "json"
     member = sample.texts[kind]
     where = f"{sample.where} ({member.name})"
     assert member.data is not None  # the caller read texts
-    return where, decode_text(member.data, where)
+    text = decode_text(member.data, where)
+    found = text.split("\n") if kind == "txt" else _in_json(text, where)
+    captions = tuple(caption for caption in clean_captions(found, where) if caption.strip())
+    if not captions:
+        remedy = "Write one, or pass --skip-bad to leave the record out."
+        raise BadItemError(f"{where} holds no caption", remedy, name=where, reason=NO_CAPTION)
+    return captions
 
 
 def _in_json(text: str, where: str) -> list[Any]:
@@ -80,12 +69,12 @@ def reason_of(error: DistilvlError) -> str:
 
 DAMAGED = "damage: what follows it in the shard"
 COUNTS_NAME = "distilvl-counts.json"
-_VERSION = 2  # 1 passed over files with several dots in their names without counting them
+_VERSION = 2  # 1 left out files with several dots in their names without counting them
 _logger = logging.getLogger("distilvl")
 
 
 class ShardCount(BaseModel):
-    """What one pass over a shard's headers and texts found.
+    """What a shard's headers and texts say.
 
     Attributes:
         bytes, mtime_ns: of the archive; it is counted again when they differ.
@@ -132,7 +121,8 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
     """
     known: dict[AnyPath, ShardCount] = {}
     with progress("counting shards", len(paths)) as ticker:
-        for folder, group in groupby(sorted(set(paths), key=_by_folder), key=lambda path: path.parent):
+        in_order = sorted(set(paths), key=lambda path: (path.parent.parts, path.name))
+        for folder, group in groupby(in_order, key=lambda path: path.parent):
             kept = _kept_in(folder)
             file = _read(kept)
             new = False
@@ -147,13 +137,14 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
                 if new:
                     _write(kept, file)
     found = [known[path] for path in paths]
-    if not skip_bad:
-        _refuse_bad(found)
+    bad = sum(count.bad for count in found)
+    if bad and not skip_bad:
+        first = next(count.problem for count in found if count.problem)
+        raise DistilvlError(
+            f"{first.rstrip('.')} ({bad} such in {len(found)} shards).",
+            "Write the shard again, or pass --skip-bad to leave such records out.",
+        )
     return found
-
-
-def _by_folder(path: AnyPath) -> tuple[tuple[str, ...], str]:
-    return path.parent.parts, path.name
 
 
 def _kept_in(folder: AnyPath) -> Path:
@@ -183,11 +174,14 @@ def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
     first = ""
     left_out = LeftOut()
 
-    def note(found: PassedOver) -> None:
+    def note(found: Unusable) -> None:
         nonlocal bad, first
         left_out.add(found.reason, found.name)
         if found.bad:
             bad, first = bad + 1, first or str(found)
+
+    def note_error(name: str, error: DistilvlError, reason: str) -> None:
+        note(Unusable(name, str(error).removeprefix(name).strip(), reason))
 
     try:
         for sample in samples(path, read=TEXT_KINDS, note=note):
@@ -195,11 +189,11 @@ def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
             try:
                 captions += len(captions_of(sample))
             except DistilvlError as error:
-                note(PassedOver(sample.where, str(error).removeprefix(sample.where).strip(), reason_of(error)))
+                note_error(sample.where, error, reason_of(error))
     except RemoteReadError:
         raise  # the connection's fault: what came before is not all there is
     except DistilvlError as error:
-        note(PassedOver(str(path), str(error).removeprefix(str(path)).strip(), DAMAGED))
+        note_error(str(path), error, DAMAGED)
     return ShardCount(
         bytes=size,
         mtime_ns=mtime_ns,
@@ -222,18 +216,7 @@ def left_out_of(counts: Iterable[ShardCount]) -> LeftOut:
 
 def no_records(name: str, left_out: LeftOut) -> DistilvlError:
     """The error for shards without a record that can be used: says what was there instead."""
-    instead = f"; left out: {'; '.join(left_out.lines())}" if left_out else ""
-    return DistilvlError(f"{name} has no records{instead}.", "Give shards with images and captions.")
-
-
-def _refuse_bad(counts: Sequence[ShardCount]) -> None:
-    bad = sum(count.bad for count in counts)
-    if bad:
-        first = next(count.problem for count in counts if count.problem)
-        raise DistilvlError(
-            f"{first.rstrip('.')} ({bad} such in {len(counts)} shards).",
-            "Write the shard again, or pass --skip-bad to leave such records out.",
-        )
+    return DistilvlError(f"{name} has no records{in_brackets(left_out)}.", "Give shards with images and captions.")
 
 
 def _read(path: Path) -> _CountsFile:

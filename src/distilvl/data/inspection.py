@@ -1,14 +1,28 @@
-"""What an inspection found, for programs and for people."""
+"""What a dataset holds, before anything is trained on it: counts, sizes, bad files, duplicates, overlap of splits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 
-from distilvl.data.left_out import LeftOut
+from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, look_at, near_groups
+from distilvl.data.left_out import MISSING, LeftOut
+from distilvl.data.records import PairDataset, UnpairedDataset
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.hashes import words_key
+
+NEAR_BITS = 8
+"""Bits of 64 in which near duplicates may differ; of copies saved again with 2 % cut off each side, 97 % are within."""
+
+_WORD_EDGES = (5, 10, 20, 40, 80)
+_UNPAIRED = "unpaired"
+_LETTERS = 60  # of a caption
+_SHOWN = 10  # of bad files and of groups; --json has all
 
 
 @dataclass(frozen=True)
@@ -47,12 +61,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class SharedCaption:
-    """A caption that several images have, word by word.
-
-    Attributes:
-        caption: as its first image spells it.
-        images: these images, in order, each once.
-    """
+    """A caption, as its first image spells it, that several images have, word by word; these, each once."""
 
     caption: str
     images: tuple[Copy, ...]
@@ -119,16 +128,107 @@ class Inspection:
     overlaps: tuple[Overlap, ...]
 
 
+def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEAR_BITS) -> Inspection:
+    """Count, measure and compare all images and captions of `data`. Bad images are findings, not errors.
+
+    Load the data with `skip_bad`, so that what cannot be used is reported with the rest.
+
+    Args:
+        data: what to look at; unpaired data is one split, `unpaired`.
+        near_bits: in how many bits of their perceptual hashes near duplicates may differ, 0 to 15.
+
+    Raises:
+        DistilvlError: `near_bits` is out of range.
+    """
+    if not 0 <= near_bits <= MAX_DISTANCE:
+        raise DistilvlError(f"near duplicates cannot differ in {near_bits} bits.", f"Choose 0 to {MAX_DISTANCE}.")
+    if isinstance(data, PairDataset):
+        copies = [Copy(record.image_id, record.split) for record in data]
+        captions = [(record.split, caption) for record in data for caption in record.captions]
+        counts = [len(record.captions) for record in data]
+        sources = [record.image for record in data]
+    else:
+        copies = [Copy(image.image_id, _UNPAIRED) for image in data.images]
+        captions, counts = [(_UNPAIRED, text) for text in data.texts], []
+        sources = [image.image for image in data.images]
+    found = look_at(sources, data.name)
+    bad = [BadFile(name, "", f"{MISSING}.") for name in data.left_out.names.get(MISSING, ())]
+    for source, copy, look in zip(sources, copies, found, strict=True):
+        if isinstance(look, BadImageError):
+            bad.append(BadFile(source.name, copy.split, look.args[0]))
+    pictures = [look for look in found if isinstance(look, Picture)]
+    kept = [copy for copy, look in zip(copies, found, strict=True) if isinstance(look, Picture)]
+    exact, near = equal_groups([picture.key for picture in pictures]), near_groups(pictures, near_bits)
+    words = [len(caption.split()) for _, caption in captions]
+    widths, heights = ([picture.size[axis] for picture in pictures] for axis in (0, 1))
+    return Inspection(
+        name=data.name,
+        images=dict(Counter(copy.split for copy in copies)),
+        captions=dict(Counter(split for split, _ in captions)),
+        captions_per_image=Spread.of(counts),
+        images_by_captions=dict(sorted(Counter(counts).items())),
+        words=Spread.of(words),
+        captions_by_words=_by_words(words),
+        width=Spread.of(widths),
+        height=Spread.of(heights),
+        sizes=dict(Counter(f"{w} x {h}" for w, h in zip(widths, heights, strict=True)).most_common(10)),
+        formats=dict(Counter(picture.format for picture in pictures).most_common()),
+        bad=tuple(bad),
+        left_out=data.left_out,
+        shared_captions=_shared_captions(data) if isinstance(data, PairDataset) else (),
+        exact=_named(exact, kept),
+        near=_named(near, kept),
+        near_bits=near_bits,
+        overlaps=_overlaps(exact, near, kept),
+    )
+
+
+def _shared_captions(data: PairDataset) -> tuple[SharedCaption, ...]:
+    holders: dict[str, tuple[str, dict[int, Copy]]] = {}
+    for row, record in enumerate(data):
+        for caption in record.captions:
+            _, copies = holders.setdefault(words_key(caption), (caption, {}))
+            copies[row] = Copy(record.image_id, record.split)
+    return tuple(SharedCaption(text, tuple(copies.values())) for text, copies in holders.values() if len(copies) > 1)
+
+
+def _named(groups: Iterable[Sequence[int]], copies: Sequence[Copy]) -> tuple[tuple[Copy, ...], ...]:
+    return tuple(tuple(copies[row] for row in group) for group in groups)
+
+
+def _overlaps(exact: list[list[int]], near: list[list[int]], copies: Sequence[Copy]) -> tuple[Overlap, ...]:
+    """Pairs of splits that share images; of an exact group, near copies of its first count for all of it."""
+    same = {group[0]: group for group in exact}
+    whole = [[member for row in group for member in same.get(row, [row])] for group in near]
+
+    def shared(groups: Iterable[Sequence[int]]) -> set[int]:
+        """Rows of the split `second` in a group that also has a row of `first`."""
+        held = (group for group in groups if any(copies[row].split == first for row in group))
+        return {row for group in held for row in group if copies[row].split == second}
+
+    found = []
+    for first, second in combinations(dict.fromkeys(copy.split for copy in copies), 2):
+        equal = shared(exact)
+        alike = shared(whole) - equal
+        if equal or alike:
+            found.append(Overlap((first, second), len(equal), len(alike)))
+    return tuple(found)
+
+
+def _by_words(words: Sequence[int]) -> dict[str, int]:
+    """How many captions lie in each range of lengths, empty ranges included."""
+    edges = [0, *_WORD_EDGES]
+    names = [f"{low + 1}-{high}" for low, high in pairwise(edges)] + [f"over {edges[-1]}"]
+    ranges = Counter(int(place) for place in np.searchsorted(_WORD_EDGES, words))
+    return {name: ranges[k] for k, name in enumerate(names)}
+
+
 def as_dict(inspection: Inspection) -> dict[str, Any]:
     """The inspection in terms of JSON; of what was left out all names that are held, not the first ten alone."""
     values = asdict(inspection)
     found = inspection.left_out
     reasons = {reason: {"count": count, "names": found.names[reason]} for reason, count in found.counts.items()}
     return {**values, "left_out": {"total": len(found), "reasons": reasons}}
-
-
-_LETTERS = 60  # of a caption
-_SHOWN = 10  # of bad files and of groups; --json has all
 
 
 def as_text(inspection: Inspection) -> str:
