@@ -20,6 +20,7 @@ from distilvl.errors import DistilvlError
 DATA_VARIABLE = "DISTILVL_DATA"
 """Environment variable: the folder that holds `flickr30k/` and `coco/`."""
 
+_COCO_COPY = "Multimodal-Fatima/COCO_captions"
 _KARPATHY_REMEDY = "Every image has 'filename', 'split' and a list 'sentences'."
 _COCO_REMEDY = (
     "Give a COCO caption file: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}."
@@ -29,19 +30,12 @@ _logger = logging.getLogger("distilvl")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is known of a benchmark.
+    """What is known of a benchmark."""
 
-    Attributes:
-        splits: images of each split of Karpathy and Fei-Fei (CVPR 2015), COCO's `restval` counted as `train`.
-        image_folders: names of the folder of photographs, the first one that is there counts.
-        layout: what belongs into the folder, for a message.
-        hub: options of `read_hub` for each of the copies that together are the benchmark; none if nobody keeps one.
-    """
-
-    splits: Mapping[str, int]
-    image_folders: tuple[str, ...]
-    layout: str
-    hub: tuple[Mapping[str, Any], ...] = ()
+    splits: Mapping[str, int]  # images of each, of Karpathy and Fei-Fei (CVPR 2015), COCO's `restval` as `train`
+    image_folders: tuple[str, ...]  # names of the folder of photographs, the first one that is there counts
+    layout: str  # what belongs into the folder, for a message
+    hub: tuple[Mapping[str, Any], ...] = ()  # options of `read_hub` for the copies that together are the benchmark
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -61,11 +55,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         ("images",),
         "Karpathy's dataset_coco.json and COCO's train2014/ and val2014/, there or in images/",
         tuple(
-            {
-                "name": f"Multimodal-Fatima/COCO_captions_{part}",
-                "chosen": Choice(captions=("sentences_raw",)),
-                "split": usual_split(part),
-            }
+            {"name": f"{_COCO_COPY}_{part}", "chosen": Choice(captions=("sentences_raw",)), "split": usual_split(part)}
             for part in ("train", "validation", "test")
         ),
     ),
@@ -73,13 +63,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def read_named(name: str, place: str = "", *, skip_bad: bool = False) -> PairDataset:
-    """A benchmark with its usual splits.
+    """One of the `BENCHMARKS` with its usual splits.
 
-    Args:
-        name: a key of `BENCHMARKS`.
-        place: its folder; `hub` to download it; empty for `$DISTILVL_DATA/<name>`, or `<name>` here. It is never
-            downloaded unless asked for.
-        skip_bad: leave out and count bad entries and images, instead of raising.
+    `place` is its folder, or `hub` to download it (never done unless asked for), or empty for `$DISTILVL_DATA/<name>`
+    or `<name>` here.
 
     Raises:
         DistilvlError: nothing there, with what to put where; or what `read_karpathy` and `read_hub` raise.
@@ -135,19 +122,10 @@ def read_karpathy(
     """The dataset that a Karpathy JSON lists.
 
     Read are `images[].{filename, filepath?, split, sentids?, sentences[].{raw, sentid?}}`. The image files
-    lie in `images/` beside the JSON, or right beside it. `image_id` is the file name, with `filepath` before
-    it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as is
-    usual (`usual_split`). The ground truth is `pairs`, as in everything that was published on these files.
-
-    Args:
-        path: the JSON file.
-        skip_bad: leave out and count bad entries (see `Faults`) and what `dataset_of` refuses, instead of raising.
-        image_folders: names that the image folder beside the JSON may have; the first one that is there counts.
-        roots: where the images are instead: the first is what paths are relative to, absolute ones may lie in any.
-
-    Raises:
-        DistilvlError: a file that is not such a JSON; unless `skip_bad`, a bad entry (by its number), a missing image
-            file, duplicate ids, an image without captions.
+    lie in the first of `image_folders` that is beside the JSON, or right beside it. `image_id` is the file name, with
+    `filepath` before it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as
+    is usual (`usual_split`). The ground truth is `pairs`, as in everything that was published on these files. For
+    `roots`, `skip_bad` and errors see `listing`.
     """
     path = Path(path)
     content = read_json(path)
@@ -202,17 +180,8 @@ def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False, roots: 
     The split of a file's images is the word in its name: `train` or `val`; `train` if there is none. The figures
     published for retrieval on COCO are of Karpathy's splits instead (`read_karpathy`). `image_id` is the file name,
     caption ids are the annotations' ids. The images of `captions_<part>.json` lie in `<part>/`, `images/<part>/` or
-    `images/`, beside the file or beside its folder if that is called `annotations`.
-
-    Args:
-        paths: the files, at least one.
-        skip_bad: leave out and count bad entries (see `Faults`), captions of images that are not listed and what
-            `dataset_of` refuses, instead of raising.
-        roots: where the images are instead: the first is what paths are relative to, absolute ones may lie in any.
-
-    Raises:
-        DistilvlError: a file that is not such a JSON, no image folder; unless `skip_bad`, a bad entry (by its number),
-            a missing image file, duplicate ids, an image without captions.
+    `images/`, beside the file or beside its folder if that is called `annotations`. Captions of images that are not
+    listed are faults. For `roots`, `skip_bad` and errors see `listing`.
     """
     home = _coco_homes(paths[0])[0].resolve().name
     faults = Faults(home, skip_bad=skip_bad)

@@ -58,18 +58,12 @@ NO_CHOICE = Choice()
 
 
 def find_columns(types: Mapping[str, ColumnType], where: str, chosen: Choice = NO_CHOICE, *, paths: bool) -> Columns:
-    """The columns that a reader needs.
+    """The columns that a reader needs, of a table whose columns have these types.
 
     An image column is one of bytes with a usual name (`image`, `img`, `jpg`, ...), or the only one of bytes, or,
     where `paths` are read, one of texts with a usual name. The captions are `captions`, `caption` or another usual
     name, or a numbered family such as `caption_0` to `caption_4`. `split`, and `image_id`, `img_id` or `imgid`, are
     taken where they are there. Usual names may be in capitals.
-
-    Args:
-        types: of all columns, in order.
-        where: how an error message calls the table.
-        chosen: the user's own choice.
-        paths: whether a column of texts can be one of image paths.
 
     Raises:
         DistilvlError: no such column, several that could be meant, or a choice that the table does not have or that
@@ -154,14 +148,11 @@ def _column_type(kind: Any, types: Any) -> ColumnType:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one line or row of a list says.
+    """What one line or row of a list says, not yet checked.
 
     Attributes:
         where: how an error message calls the row.
         key: which image it is about, such as its path; also the `image_id`, unless that is given.
-        image: the image.
-        captions: any number, not yet checked.
-        split, image_id: a string or a number, or nothing.
     """
 
     where: str
@@ -181,11 +172,7 @@ def captions_in(value: Any) -> list[Any]:
 def table_row(
     where: str, key: str, image: ImageSource, values: Mapping[str, Any], columns: Columns, split: str | None
 ) -> Row:
-    """What a row of a table says; `split` counts where the table has no column for it.
-
-    Raises:
-        BadItemError: the column of splits or of ids is empty in this row.
-    """
+    """What a row says; `split` counts where the table has no column for it. An empty split or id is a fault."""
     for name in filter(None, (columns.split, columns.image_id)):
         if values[name] is None or values[name] == "":
             problem, remedy = f"{where}: the column {name!r} is empty", "Fill it in every row, or leave it out."
@@ -212,11 +199,6 @@ def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]
 
     Without any split the images are divided by a hash of their id (`split_of`). Rows with a caption that is no string,
     or that contradict an earlier row of their image, and images without a split beside images with one, are faults.
-
-    Args:
-        rows: of the list, in order.
-        source: how an error message calls the list.
-        faults: where they are noted.
     """
     entries: dict[str, _Entry] = {}
     for row in rows:

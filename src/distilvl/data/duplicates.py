@@ -40,21 +40,13 @@ _WORKERS = min(8, os.cpu_count() or 1)  # Pillow decodes outside Python's lock
 
 @dataclass(frozen=True)
 class Picture:
-    """What is kept of an image, some 400 bytes: 100,000 of them take 40 MB.
+    """What is kept of an image, some 400 bytes: 100,000 of them take 40 MB."""
 
-    Attributes:
-        key: content key of the file.
-        size: width and height, upright.
-        format: such as `JPEG`.
-        hash: `perceptual_hash`.
-        thumbnail: (8, 8, 3).
-    """
-
-    key: bytes
-    size: tuple[int, int]
-    format: str
-    hash: int
-    thumbnail: npt.NDArray[np.uint8]
+    key: bytes  # hash of the file's bytes
+    size: tuple[int, int]  # width and height, upright
+    format: str  # such as `JPEG`
+    hash: int  # `perceptual_hash`
+    thumbnail: npt.NDArray[np.uint8]  # (8, 8, 3)
 
 
 def look_at(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
@@ -102,14 +94,8 @@ def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[np.
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): the bits are cut into distance + 1 bands. Two hashes
     within that distance agree in at least one band entirely, so only hashes with an equal band are compared. With
-    n hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons.
-
-    Args:
-        hashes: (n,), best all different: equal ones all share their buckets.
-        distance: 0 to 15.
-
-    Raises:
-        ValueError: a distance beyond that range.
+    n hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons. Best all (n,) hashes are
+    different: equal ones all share their buckets. A distance below 0 or above 15 is a `ValueError`.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance is {distance}, not 0 to {MAX_DISTANCE}")

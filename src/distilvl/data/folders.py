@@ -43,21 +43,15 @@ _logger = logging.getLogger("distilvl")
 
 @dataclass(frozen=True)
 class FolderScan:
-    """What `scan_folder` found; paths are relative to the folder, with `/`, sorted.
-
-    Attributes:
-        images: files that have the ending of a picture that is read.
-        dead: links of such a name that lead nowhere or in a circle: images whose file is missing.
-        texts: files that end in `.txt`.
-        left_out: the others that somebody may take for pictures, and folders that were not entered.
-        stems: of the files that were left out, their paths without the ending.
-    """
+    """What `scan_folder` found; paths are relative to the folder, with `/`, sorted."""
 
     images: list[str] = field(default_factory=list)
+    # Links with the name of a picture that lead nowhere or in a circle: images whose file is missing.
     dead: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # files that end in `.txt`
+    # The others that somebody may take for pictures, and folders that were not entered.
     left_out: LeftOut = field(default_factory=LeftOut)
-    stems: set[str] = field(default_factory=set)
+    stems: set[str] = field(default_factory=set)  # of the files that were left out, without the ending
 
 
 def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = False) -> FolderScan:
@@ -66,12 +60,8 @@ def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = 
     Left out and counted are hidden pictures and folders (macOS puts `._a.jpg` beside `a.jpg`), folders that a NAS, a
     waste bin or the system keeps for itself, pictures of formats that are not read, endings that are not known, names
     that are not valid Unicode, pipes and devices, links that lead nowhere. Other links are followed, each folder once,
-    so that a link to a folder above it does no harm.
-
-    Args:
-        folder: where to look.
-        include_hidden: read hidden files and folders, and those of a NAS or a waste bin, like any other.
-        skip_bad: count folders that may not be listed instead of raising.
+    so that a link to a folder above it does no harm. With `include_hidden`, hidden files and folders, and those of a
+    NAS or a waste bin, are like any other.
 
     Raises:
         DistilvlError: no such folder; one in it that may not be listed, unless `skip_bad`; a disk that fails.
@@ -186,15 +176,10 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     Else the images are divided by a hash of their path (`split_of`). The names of other folders, such as classes, are
     no captions. What `scan_folder` leaves out and text files without an image are counted in `left_out`.
 
-    Args:
-        folder: of the images.
-        skip_bad: leave out and count images without a caption, links into nothing, text that cannot be read, and
-            folders that may not be listed, instead of raising.
-
     Raises:
         BadImageError: a link into nothing, unless `skip_bad`.
-        DistilvlError: no images, or none with a text file; unless `skip_bad`, an image without one or with an empty one
-            (names the first and their number).
+        DistilvlError: no images, or none with a text file; unless `skip_bad`, an image without one or with an empty
+            one, text that cannot be read, a folder that may not be listed.
     """
     folder = Path(folder)
     found, faults = _scanned(folder, folder.resolve().name, skip_bad=skip_bad)
@@ -269,17 +254,13 @@ def _split(name: str) -> str | None:
 def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
     """The images of one folder and the lines of one text file, which do not belong together.
 
-    What `scan_folder` leaves out is counted in `left_out`.
-
-    Args:
-        images: a folder, read with the folders in it; `image_id` is the path in it.
-        texts: one caption a line. Blank lines are dropped, and so are repeated ones, with a note of how many.
-        skip_bad: leave out and count links into nothing, folders that may not be listed and captions that are not valid
-            text, instead of raising.
+    Folders in that of the images are read, too; `image_id` is the path. Blank lines of the texts are dropped, and so
+    are repeated ones, with a note of how many. What `scan_folder` leaves out is counted in `left_out`.
 
     Raises:
         BadImageError: a link into nothing, unless `skip_bad`.
-        DistilvlError: a missing folder or file, one that holds nothing, or text that is not UTF-8.
+        DistilvlError: a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`, a
+            folder that may not be listed, a caption that is not valid text.
     """
     folder, file = Path(images), Path(texts)
     found, faults = _scanned(folder, f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)

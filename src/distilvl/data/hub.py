@@ -33,20 +33,17 @@ def read_hub(
     Columns are found by `find_columns`. Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such
     a column an image is called `split/row`. Splits come from the column `split`, or are the dataset's own, with
     `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`). No code of
-    the dataset's repository is run.
+    the dataset's repository is run. For `chosen` and `skip_bad` see `listing`.
 
     Args:
         name: `owner/name`, or a folder.
         config: of a dataset that has several.
         revision: branch, tag or commit.
-        chosen: columns, if they are not found by name and type.
         split: of all rows, instead of what the dataset says.
-        skip_bad: leave out and count bad rows (see `Faults`) and what `dataset_of` refuses, instead of raising.
 
     Raises:
         DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, text
-            that is not UTF-8; unless `skip_bad`, a bad row (by its split and number, from 0), an image without
-            captions.
+            that is not UTF-8; and as all readers (rows count from 0).
     """
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)

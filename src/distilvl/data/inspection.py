@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, look_at, near_groups
-from distilvl.data.left_out import MISSING, LeftOut
+from distilvl.data.left_out import HELD, MISSING, LeftOut
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.hashes import words_key
@@ -69,76 +69,44 @@ class SharedCaption:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far two splits share images.
+    """How far two splits share images."""
 
-    Attributes:
-        splits: the two, in the dataset's order.
-        exact: images of the second split whose very file is in the first as well.
-        near: images of the second split that are near duplicates, not exact ones, of an image in the first.
-    """
-
-    splits: tuple[str, str]
-    exact: int
-    near: int
+    splits: tuple[str, str]  # in the dataset's order
+    exact: int  # images of the second split whose very file is in the first as well
+    near: int  # images of the second split that are near duplicates, not exact ones, of an image in the first
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All findings; the parts about images leave bad files out.
-
-    Attributes:
-        name: of the dataset.
-        images: number of images of each split, bad ones included; missing files have no split and are not counted.
-        captions: number of captions of each split.
-        captions_per_image: spread over images; nothing for unpaired data.
-        images_by_captions: how many images have 1, 2, ... captions.
-        words: spread of the captions' lengths in words.
-        captions_by_words: how many captions have 1-5, 6-10, ... words.
-        width: spread of the upright images' widths.
-        height: likewise.
-        sizes: the ten most frequent sizes, such as `640 x 480`, with their numbers.
-        formats: number of images of each format.
-        bad: missing and undecodable images.
-        left_out: what the reader passed over, by reason: missing images, those without a caption, other formats, ...
-        shared_captions: captions that are equal word by word and belong to several images, by their first image; in
-            scoring they are right answers to all of them, unless the ground truth is `pairs`.
-        exact: groups of byte-identical files, which are each other's right answers likewise.
-        near: groups of nearly equal pictures, one of each exact group.
-        near_bits: how many bits of the perceptual hash may differ.
-        overlaps: of each pair of splits that share anything.
-    """
+    """All findings; the parts about images leave bad files out."""
 
     name: str
-    images: Mapping[str, int]
-    captions: Mapping[str, int]
-    captions_per_image: Spread | None
-    images_by_captions: Mapping[int, int]
-    words: Spread | None
-    captions_by_words: Mapping[str, int]
-    width: Spread | None
+    images: Mapping[str, int]  # of each split, bad ones included; missing files have no split and are not counted
+    captions: Mapping[str, int]  # of each split
+    captions_per_image: Spread | None  # None for unpaired data
+    images_by_captions: Mapping[int, int]  # how many images have 1, 2, ... captions
+    words: Spread | None  # of the captions
+    captions_by_words: Mapping[str, int]  # how many captions have 1-5, 6-10, ... words
+    width: Spread | None  # of the upright images
     height: Spread | None
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int]  # the ten most frequent ones, such as `640 x 480`
     formats: Mapping[str, int]
     bad: tuple[BadFile, ...]
-    left_out: LeftOut
+    left_out: LeftOut  # by the reader
+    # Captions of several images, by their first image; in scoring they are right answers to all of them, unless the
+    # ground truth is `pairs`. So are the images of an exact group, whose files are byte-identical.
     shared_captions: tuple[SharedCaption, ...]
     exact: tuple[tuple[Copy, ...], ...]
-    near: tuple[tuple[Copy, ...], ...]
-    near_bits: int
-    overlaps: tuple[Overlap, ...]
+    near: tuple[tuple[Copy, ...], ...]  # groups of nearly equal pictures, one of each exact group
+    near_bits: int  # how many bits of the perceptual hash may differ
+    overlaps: tuple[Overlap, ...]  # of each pair of splits that share anything
 
 
 def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEAR_BITS) -> Inspection:
     """Count, measure and compare all images and captions of `data`. Bad images are findings, not errors.
 
-    Load the data with `skip_bad`, so that what cannot be used is reported with the rest.
-
-    Args:
-        data: what to look at; unpaired data is one split, `unpaired`.
-        near_bits: in how many bits of their perceptual hashes near duplicates may differ, 0 to 15.
-
-    Raises:
-        DistilvlError: `near_bits` is out of range.
+    Load the data with `skip_bad`, so that what cannot be used is reported with the rest. Unpaired data is one split,
+    `unpaired`. Near duplicates may differ in `near_bits` bits, 0 to 15, of their perceptual hashes.
     """
     if not 0 <= near_bits <= MAX_DISTANCE:
         raise DistilvlError(f"near duplicates cannot differ in {near_bits} bits.", f"Choose 0 to {MAX_DISTANCE}.")
@@ -225,10 +193,7 @@ def _by_words(words: Sequence[int]) -> dict[str, int]:
 
 def as_dict(inspection: Inspection) -> dict[str, Any]:
     """The inspection in terms of JSON; of what was left out all names that are held, not the first ten alone."""
-    values = asdict(inspection)
-    found = inspection.left_out
-    reasons = {reason: {"count": count, "names": found.names[reason]} for reason, count in found.counts.items()}
-    return {**values, "left_out": {"total": len(found), "reasons": reasons}}
+    return {**asdict(inspection), "left_out": inspection.left_out.as_dict(HELD)}
 
 
 def as_text(inspection: Inspection) -> str:

@@ -67,8 +67,8 @@ class LeftOut:
 
     def __add__(self, other: LeftOut) -> LeftOut:
         both = LeftOut()
-        both.update(self)
-        both.update(other)
+        for one in (self, other):
+            both.update(one)
         return both
 
     def __or__(self, other: LeftOut) -> LeftOut:
@@ -89,9 +89,7 @@ class LeftOut:
 
     def as_dict(self, named: int = NAMED) -> dict[str, Any]:
         """In terms of JSON: `{"total": 3, "reasons": {"no caption": {"count": 3, "names": [... at most ten]}}}`."""
-        reasons = {
-            reason: {"count": count, "names": self.names[reason][:named]} for reason, count in self.counts.items()
-        }
+        reasons = {key: {"count": count, "names": self.names[key][:named]} for key, count in self.counts.items()}
         return {"total": len(self), "reasons": reasons}
 
     @classmethod
@@ -118,12 +116,9 @@ class LeftOut:
 
 
 class BadItemError(DistilvlError):
-    """One row or image that cannot be used, where the rest of its list can.
+    """One row or image that cannot be used, where the rest of its list can; `LeftOut` counts it by name and reason.
 
-    Args:
-        problem: what is wrong and where, a sentence without its full stop.
-        remedy: what to do about it, a sentence.
-        name, reason: under which `LeftOut` counts it, such as `captions.csv, line 3`.
+    `problem` is a sentence without its full stop, as the number of such items may be put behind it.
     """
 
     def __init__(self, problem: str, remedy: str, *, name: str, reason: str) -> None:
@@ -141,14 +136,11 @@ class Faults:
     Args:
         source: how a message calls the data set.
         skip_bad: whether such items are left out; else `check` raises the first.
-
-    Attributes:
-        left_out: all of them, and what was left out for other reasons.
     """
 
     def __init__(self, source: str, *, skip_bad: bool) -> None:
         self.source, self.skip_bad = source, skip_bad
-        self.left_out = LeftOut()
+        self.left_out = LeftOut()  # all of them, and what was left out for other reasons
         self._first: BadItemError | None = None
 
     def add(self, error: BadItemError) -> None:
@@ -167,12 +159,8 @@ class Faults:
     def check(self, images: int = 0) -> None:
         """Raise the first item that cannot be used, with how many of its kind there are, unless they are left out.
 
-        Args:
-            images: how many there are in all, if that is known.
-
-        Raises:
-            BadImageError: its file is missing.
-            DistilvlError: for any other reason.
+        `images` is how many there are in all, if that is known. A missing file is a `BadImageError`, all else a
+        `DistilvlError`.
         """
         first = self._first
         if first is None or self.skip_bad:

@@ -1,4 +1,11 @@
-"""What readers of lists share: the checks of `dataset_of`, safe paths of images, clean captions, names of splits."""
+"""What readers of lists share: the checks of `dataset_of`, safe paths of images, clean captions, names of splits.
+
+All readers take `skip_bad`: leave out and count (`Faults`) entries that are malformed and what `dataset_of` refuses,
+instead of raising; and some of `chosen`: columns or keys by name, where `find_columns` would not find them; `roots`:
+folders of the images instead of the list's own. Paths are relative to the first root, absolute ones may lie in any;
+without one they may lie in the list's folder only. All raise `DistilvlError` for a list that is none, and unless
+`skip_bad` for the first bad entry, by its file and number, and its number of such.
+"""
 
 from __future__ import annotations
 

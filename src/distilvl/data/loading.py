@@ -114,14 +114,12 @@ def _hub(spec: Spec, skip_bad: bool) -> PairDataset:
     return read_hub(spec.place, config=config, revision=revision, chosen=spec.columns, skip_bad=skip_bad)
 
 
-def _parquet(spec: Spec, skip_bad: bool) -> PairDataset:
-    return read_parquet(spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
-
-
 READERS: Mapping[str, Callable[[Spec, bool], PairDataset | UnpairedDataset]] = {
     **dict.fromkeys(BENCHMARKS, lambda spec, skip_bad: read_named(spec.kind, spec.place, skip_bad=skip_bad)),
     "hf": _hub,
-    "parquet": _parquet,
+    "parquet": lambda spec, skip_bad: read_parquet(
+        spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad
+    ),
     "unpaired": _unpaired,
     "webdataset": lambda spec, skip_bad: read_webdataset(spec, skip_bad=skip_bad),
 }
@@ -135,10 +133,9 @@ def _load_list(path: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
         if path.name.startswith("captions_"):
             return read_coco_captions([path], roots=spec.roots, skip_bad=skip_bad)
         return read_karpathy(path, roots=spec.roots, skip_bad=skip_bad)
-    if suffix in (".jsonl", ".csv", ".tsv"):
-        return read_folder(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
-    if suffix == ".parquet":
-        return read_parquet(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
+    if suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
+        read = read_parquet if suffix == ".parquet" else read_folder
+        return read(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     raise DistilvlError(f"{path} is not a data set: its name ends in {suffix or 'nothing'!r}.", _ACCEPTED)
 
 
@@ -174,10 +171,6 @@ def _load_folder(folder: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
         return read_parquet(folder, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     if spec.options:
         raise DistilvlError(f"the folder {folder} holds no list that {spec.options} are of.", "Give the list's path.")
-    return _load_pictures(folder, skip_bad=skip_bad)
-
-
-def _load_pictures(folder: Path, *, skip_bad: bool) -> PairDataset:
     left_out = LeftOut()
     if not image_files(folder, skip_bad=skip_bad, left_out=left_out):
         if any(folder.glob("*.tar")):

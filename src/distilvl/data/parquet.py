@@ -34,20 +34,13 @@ def read_parquet(
     `imgid`), or the same path, are merged; an image without either is called `file/row`. Files and paths are named from
     the folder that all the files lie below, so equal names in two folders stay apart. Splits come from the
     column `split`, or from the files' names (`train-00000-of-00004.parquet`), or else from a hash (`split_of`).
-    Bytes are read when an image is, a row group at a time, so a row group has to fit into memory. Behind an address the
-    images have to be in the file.
-
-    Args:
-        path: file or folder, or the address of one, in which `*` and `[0-9]` may stand for several files.
-        chosen: columns, if they are not found by name and type.
-        roots: the folders of image files instead of the file's own: the first is what paths are relative to, absolute
-            ones may lie in any. Without them absolute paths may lie in the file's folder only.
-        skip_bad: leave out and count bad rows (see `Faults`) and what `dataset_of` refuses, instead of raising.
+    Bytes are read when an image is, a row group at a time, so a row group has to fit into memory. In an address `*` and
+    `[0-9]` may stand for several files, and the images have to be in the file. For `chosen`, `roots` and `skip_bad` see
+    `listing`.
 
     Raises:
         DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, text that is not
-            UTF-8, an address that cannot be read; unless `skip_bad`, a bad row (by its number, from 0), a missing image
-            file, an image without captions.
+            UTF-8, an address that cannot be read; and as all readers (rows count from 0).
     """
     files: Sequence[AnyPath]
     if isinstance(path, str) and is_remote(path):
@@ -127,15 +120,7 @@ class RowGroups:
 
 @dataclass(frozen=True, slots=True)
 class ParquetImage:
-    """An image in a Parquet file, or beside it where a struct has a path in place of bytes.
-
-    Attributes:
-        path: of the file.
-        column, group, row: the cell, by its row in a row group.
-        name: what error messages call it.
-        groups: through which it is read.
-        roots: of image files, instead of the folder of the Parquet file.
-    """
+    """An image in a cell of a Parquet file (by its row in a row group), or beside it where that has only a path."""
 
     path: AnyPath
     column: str

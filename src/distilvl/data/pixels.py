@@ -31,41 +31,26 @@ Decoded = tuple[bytes, Image.Image]
 
 @dataclass(frozen=True)
 class PixelCache:
-    """A dataset's images at the student's size; K crops of each, or the whole one (K = 1).
+    """A dataset's images at the student's size; K crops of each, or the whole one (K = 1)."""
 
-    Attributes:
-        dataset: the images that could be decoded, in order.
-        keys: content hash of each image, n of them.
-        pixels: (n * K, 3, H, W) uint8; row i * K + v is crop v of image i, crop 0 the whole one.
-        left_out: images that could not be decoded; `dataset.left_out` is what its reader left out.
-    """
-
-    dataset: Items
-    keys: list[bytes]
-    pixels: Pixels
-    left_out: LeftOut
+    dataset: Items  # the images that could be decoded, in order
+    keys: list[bytes]  # content hash of each image, n of them
+    pixels: Pixels  # (n * K, 3, H, W) uint8; row i * K + v is crop v of image i, crop 0 the whole one
+    left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
 
 
 @dataclass
 class Decoding:
     """All of a dataset's images, decoded; iterate over `blocks()`, then read what became of them.
 
-    Args:
-        dataset: what to read, paired or not.
-        skip_bad: leave undecodable images out and count them in `left_out`, instead of stopping.
-        description: what the progress line says.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
-
-    Attributes:
-        rows: of the images that could be decoded, in order; `only_images` makes a dataset of them.
-        keys: theirs.
-        left_out: the others, by reason.
+    With `skip_bad`, undecodable images are left out and counted, instead of stopping.
     """
 
     dataset: Items
     skip_bad: bool
-    description: str
-    at_least: int | None = None
+    description: str  # what the progress line says
+    at_least: int | None = None  # of large JPEGs, decode no more than this takes; see `decode_image`
+    # The images that could be decoded, in order: `only_images` makes a dataset of their rows; their keys; the others.
     rows: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -79,9 +64,17 @@ class Decoding:
         left = enumerate([entry.image for entry in self.dataset])
         with ThreadPoolExecutor(_WORKERS) as pool, progress(self.description, len(self.dataset)) as ticker:
             while block := list(islice(left, _BLOCK)):
+                images: list[Image.Image] = []
                 found = pool.map(self._read, [source for _, source in block])
-                images = [image for (row, source), one in zip(block, found, strict=True)
-                          if (image := self._keep(row, source, one)) is not None]  # fmt: skip
+                for (row, source), one in zip(block, found, strict=True):
+                    if not isinstance(one, BadImageError):
+                        images.append(one[1])
+                        self.rows.append(row)
+                        self.keys.append(one[0])
+                    elif self.skip_bad:
+                        self.left_out.add_bad(one, source.name)
+                    else:
+                        raise one
                 if images:
                     yield images
                 ticker.advance(len(block))
@@ -95,16 +88,6 @@ class Decoding:
             return image_key(data), decode_image(data, source.name, self.at_least)
         except BadImageError as error:
             return error
-
-    def _keep(self, row: int, source: ImageSource, found: Decoded | BadImageError) -> Image.Image | None:
-        if isinstance(found, BadImageError):
-            if not self.skip_bad:
-                raise found
-            self.left_out.add_bad(found, source.name)
-            return None
-        self.rows.append(row)
-        self.keys.append(found[0])
-        return found[1]
 
 
 @overload

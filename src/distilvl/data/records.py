@@ -26,7 +26,7 @@ class ImageSource(Protocol):
         """A file name, or whatever tells a user which image is meant."""
 
     def read(self) -> bytes:
-        """The encoded image (JPEG, PNG, PPM, ...); its content hash is the image's key everywhere."""
+        """The encoded image (JPEG, PNG, PPM, ...); the hash of these bytes is the image's key everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,10 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image with its captions.
+    """One image with its captions, of which there is at least one.
 
     Attributes:
-        image_id: unique within a dataset; rows with the same `image_id` are never each other's negatives.
-        image: where the pixels come from.
-        captions: at least one.
+        image_id: unique within a dataset.
         split: `train`, `val` or `test` (or a name of the dataset's own).
         given_ids: one id a caption, or none at all; see `caption_ids`.
         hard_negatives: captions that are wrong in one detail; optional, used by scoring only.
@@ -81,11 +79,9 @@ class Record:
 
 @dataclass(frozen=True, repr=False)
 class PairDataset(Sequence[Record]):
-    """An ordered, checked collection of records.
+    """Images with their captions, in order; `name` is what messages and reports call the dataset.
 
     Args:
-        name: how messages and reports call it.
-        records: the images; ids must be unique and every image needs a caption.
         left_out: what the reader left out.
         ground_truth: what is right when it is scored and nobody says otherwise: `PAIRS` for benchmarks, whose published
             figures are counted so, and `CONTENT` for all other data; see `evaluation.ground_truth`.
@@ -102,21 +98,16 @@ class PairDataset(Sequence[Record]):
     def __post_init__(self) -> None:
         seen: set[str] = set()
         for record in self.records:
+            named = f"{record.image_id!r} in {self.name}"
             if record.image_id in seen:
-                raise DistilvlError(
-                    f"duplicate image_id {record.image_id!r} in {self.name}.",
-                    "Give every image an id of its own, or merge its captions into one entry.",
-                )
+                remedy = "Give every image an id of its own, or merge its captions into one entry."
+                raise DistilvlError(f"duplicate image_id {named}.", remedy)
             seen.add(record.image_id)
             if isinstance(record.captions, str):
-                raise DistilvlError(
-                    f"the captions of image {record.image_id!r} in {self.name} are one text.", "Write (caption,)."
-                )
+                raise DistilvlError(f"the captions of image {named} are one text.", "Write (caption,).")
             if not any(caption.strip() for caption in record.captions):
-                raise DistilvlError(
-                    f"image {record.image_id!r} in {self.name} has no captions.",
-                    "Add at least one caption, or remove the image from the list.",
-                )
+                remedy = "Add at least one caption, or remove the image from the list."
+                raise DistilvlError(f"image {named} has no captions.", remedy)
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{count} {split}" for split, count in self.splits.items())
@@ -144,8 +135,7 @@ class PairDataset(Sequence[Record]):
     def split(self, name: str) -> PairDataset:
         """The records of one split, or of `all`, unless a split is called so; `DistilvlError` when it is empty."""
         chosen = tuple(record for record in self.records if record.split == name)
-        if not chosen and name == ALL:
-            chosen = self.records
+        chosen = chosen or (self.records if name == ALL else ())
         if not chosen:
             have = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "nothing"
             raise DistilvlError(f"split {name!r} of {self.name} is empty.", f"Its splits are: {have}; or {ALL}.")
@@ -178,14 +168,9 @@ class UnpairedImage:
 class UnpairedDataset:
     """Images and texts with no link between them, nor splits: enough for the teacher features of either alone.
 
-    Args:
-        name: how messages and reports call it.
-        images: at least one, with ids of their own.
-        texts: at least one, all different: a second copy of a text would be a negative of the first.
-        left_out: what the reader left out.
-
     Raises:
-        DistilvlError: nothing on one of the two sides, duplicate ids or texts.
+        DistilvlError: nothing on one of the two sides, duplicate ids or texts (a second copy of a text would be a
+            negative of the first).
     """
 
     name: str

@@ -42,25 +42,13 @@ _JSON_REMEDY = 'Write one object a line: {"image": "a.jpg", "captions": ["..."]}
 def read_folder(
     path: str | Path, *, chosen: Choice = NO_CHOICE, roots: Sequence[Path] = (), skip_bad: bool = False
 ) -> PairDataset:
-    """The dataset of a caption list; images lie beside it, at paths relative to it.
+    """The dataset of a caption list (`.jsonl`, `.csv` or `.tsv`); images lie beside it, at paths relative to it.
 
-    `captions.jsonl` has lines `{"image": "a.jpg", "captions": ["...", ...]}` or `{"image": "a.jpg",
-    "caption": "..."}`, with optional `split` and `image_id`. `captions.csv` and `captions.tsv` have a header
-    with the columns `image` and `caption` and optionally `split` and `image_id` (see `read_table`). Other usual names
-    of these are found too (`find_columns`), or chosen. Lines of the same image are merged. Splits go by their usual
-    names (`usual_split`). Without any split the images are divided by a hash of their id, about 80 % train, 10 % val,
-    10 % test (`split_of`). `image_id` is the path unless given.
-
-    Args:
-        path: the list; any name ending in `.jsonl`, `.csv` or `.tsv`, in UTF-8 or in UTF-16 with its mark.
-        chosen: columns, or keys of JSON lines, by name.
-        roots: the folders of the images instead of the list's: the first is what paths are relative to, absolute ones
-            may lie in any. Without them absolute paths may lie in the list's folder only.
-        skip_bad: leave out and count malformed lines (see `Faults`) and what `dataset_of` refuses, instead of raising.
-
-    Raises:
-        DistilvlError: no such columns; unless `skip_bad`, names the file and line of a malformed entry; a missing image
-            file, duplicate ids, an image without captions.
+    JSON lines are `{"image": "a.jpg", "captions": ["...", ...]}` or `{"image": "a.jpg", "caption": "..."}`, with
+    optional `split` and `image_id`; tables have a header with these names (see `read_table`), or other usual ones
+    (`find_columns`). Lines of the same image are merged. Without any split the images are divided by a hash of their
+    id, about 80 % train, 10 % val, 10 % test (`split_of`). `image_id` is the path unless given. For `chosen`, `roots`,
+    `skip_bad` and errors see `listing`.
     """
     path = Path(path)
     name, suffix = path.resolve().parent.name, path.suffix.lower()
@@ -143,14 +131,8 @@ def read_table(path: Path, chosen: Choice, faults: Faults, *, tabs: bool = False
 
     Empty values are absent, but for captions. The first line names the columns. Between them stand commas, or
     semicolons (as spreadsheets write in much of Europe), tabs or bars: whichever makes columns of images and captions
-    of the first line; or what a line `sep=;` before it says. In a TSV fields stand between tabs, and quotes are letters
-    like any other.
-
-    Args:
-        path: of the table.
-        chosen: columns by name.
-        faults: where rows of another number of columns, and such with odd quotes, are noted.
-        tabs: whether it is a TSV.
+    of the first line; or what a line `sep=;` before it says. In a TSV (`tabs`) fields stand between tabs, and quotes
+    are letters like any other. Rows of another number of columns, and such with odd quotes, are `faults`.
 
     Raises:
         DistilvlError: no columns of images and captions, or one of them twice; text in another encoding.
@@ -212,12 +194,9 @@ def _header(path: Path, line: str, signs: str, chosen: Choice) -> tuple[str, lis
 
 
 def read_text(path: Path) -> str:
-    """The text of a list: UTF-8, with or without a byte order mark, or UTF-16 with one.
+    """The text of a list: UTF-8, with or without a byte order mark, or UTF-16 with one; else a `DistilvlError`.
 
     No other encoding is guessed: a wrong guess gives captions that look right until an accent comes.
-
-    Raises:
-        DistilvlError: the file cannot be read, or is in another encoding; names the line and the byte.
     """
     try:
         return decode_text(path.read_bytes(), str(path))
@@ -226,11 +205,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of `read_text`, each with its end, without the whole file in memory.
-
-    Raises:
-        DistilvlError: as `read_text`, when the line is reached.
-    """
+    """The lines of `read_text`, each with its end, without the whole file in memory; errors come with their line."""
     try:
         with path.open("rb") as file:
             mark, encoding = _encoding(file.read(len(codecs.BOM_UTF8)))

@@ -104,12 +104,7 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A PIL image of any mode as `decode_image` would have given it; itself if it is so already.
-
-    Raises:
-        BadImageError: of unknown range (F, or I with more than 16 bits), a TIFF of uncompressed 16-bit planes, or a
-            file that PIL opened and cannot decode.
-    """
+    """A PIL image of any mode as `decode_image` would give it (itself if it is so already), or a `BadImageError`."""
     try:
         profile = image.info.get("icc_profile")
         require_whole_samples(image)
@@ -126,11 +121,11 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """Format and size of an encoded image; no pixel is decoded.
+    """Format and size of an encoded image; no pixel is decoded, and no limit of ours applies.
 
     Raises:
         BadImageError: not an image of a kind that is read.
-        TooManyPixelsError: of so many that its plugin does not even open it; no limit of ours applies.
+        TooManyPixelsError: of so many that its plugin does not even open it.
     """
     try:
         image = open_image(data)

@@ -28,13 +28,10 @@ from distilvl.io.progress import progress
 
 
 def captions_of(sample: Sample) -> tuple[str, ...]:
-    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null.
+    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null; at least one.
 
     The `txt` file has one caption a line. Without one, the `json` file is an object with `caption`, a text, or
-    `captions`, a list of texts.
-
-    Raises:
-        DistilvlError: not UTF-8, not JSON, no caption in it; names the file.
+    `captions`, a list of texts. All else is a `DistilvlError` that names the file.
     """
     kind = "txt" if "txt" in sample.texts else "json"
     member = sample.texts[kind]
@@ -74,24 +71,16 @@ _logger = logging.getLogger("distilvl")
 
 
 class ShardCount(BaseModel):
-    """What a shard's headers and texts say.
-
-    Attributes:
-        bytes, mtime_ns: of the archive; it is counted again when they differ.
-        version: of a remote one, its ETag or time, in place of `mtime_ns`.
-        records: complete samples, those before the damage if there is one.
-        captions: of these samples.
-        bad: files and samples that are refused or incomplete, and samples among `records` with bad captions.
-        problem: the first of them, in a phrase.
-        left_out: these, and pictures of formats that are not read, by reason.
-    """
+    """What a shard's headers and texts say."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    bytes: int
+    bytes: int  # of the archive, as `mtime_ns`; it is counted again when they differ
     mtime_ns: int
-    version: str = ""
-    records: int = Field(ge=0)
-    captions: int = Field(ge=0)
+    version: str = ""  # of a remote one, its ETag or time, in place of `mtime_ns`
+    records: int = Field(ge=0)  # complete samples, those before the damage if there is one
+    captions: int = Field(ge=0)  # of these samples
+    # Files and samples that are refused or incomplete, and samples among `records` with bad captions; the first of them
+    # in a phrase; these, and pictures of formats that are not read, by reason.
     bad: int = Field(0, ge=0)
     problem: str = ""
     left_out: LeftOut = Field(default_factory=LeftOut)
@@ -110,13 +99,9 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
     without images) and added to it; a folder that cannot be written to is counted each time. For remote folders the
     file is in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set).
 
-    Args:
-        paths: of the shards.
-        skip_bad: do not raise for what is bad in them.
-
     Raises:
-        DistilvlError: a damaged shard, a refused file, an incomplete sample, bad captions; names the first and their
-            number.
+        DistilvlError: unless `skip_bad`, a damaged shard, a refused file, an incomplete sample, bad captions; names the
+            first and their number.
         RemoteReadError: a remote shard that is not there, or not given to the end; also with `skip_bad`.
     """
     known: dict[AnyPath, ShardCount] = {}

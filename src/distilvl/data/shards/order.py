@@ -33,25 +33,14 @@ _WINDOWS = 1  # the part of a window's seed that keeps it apart from the permuta
 
 @dataclass(frozen=True)
 class ShardSplit:
-    """Shards and what was counted in them.
-
-    Attributes:
-        name: how messages call it.
-        paths: of the shards, sorted.
-        counts: records of each.
-        captions_total: of all records.
-        lanes: in how many places of an epoch records are read at once (`EpochOrder`).
-        buffer: records that each lane holds to shuffle them.
-        skip_bad: leave bad records out and count them, instead of stopping.
-        left_out: what was passed over when the records were counted.
-    """
+    """Shards, sorted, and what was counted in them."""
 
     name: str
     paths: tuple[AnyPath, ...]
-    counts: tuple[int, ...]
+    counts: tuple[int, ...]  # records of each
     captions_total: int = 0
-    lanes: int = LANES
-    buffer: int = BUFFER
+    lanes: int = LANES  # in how many places of an epoch records are read at once (`EpochOrder`)
+    buffer: int = BUFFER  # records that each lane holds to shuffle them
     skip_bad: bool = False
     left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
 
@@ -65,11 +54,7 @@ class ShardSplit:
         return ShardCaptions(self)
 
     def read(self, shard: int, start: int, stop: int) -> Iterator[Sample]:
-        """Records `start` to `stop` of one shard, with their contents.
-
-        Raises:
-            DistilvlError: the shard does not hold them any more.
-        """
+        """Records `start` to `stop` of one shard, with their contents; `DistilvlError` if they are there no more."""
         path, found = self.paths[shard], 0
         for sample in islice(samples(path, start=start, read=_ALL_KINDS), stop - start):
             yield sample
@@ -155,8 +140,7 @@ class EpochOrder:
         split: shards and their counts.
         batch_size: records of a batch, over all nodes.
         seed: of the run.
-        node: which of `nodes` this is, from 0.
-        nodes: how many processes share every batch.
+        node, nodes: which process this is, from 0, of how many that share every batch.
 
     Raises:
         DistilvlError: fewer records than a batch, or a batch with less than a record a node.
@@ -183,12 +167,7 @@ class EpochOrder:
         return self._sizes[0] if batch < self._larger else self._sizes[1]
 
     def epoch(self, number: int, batches: range) -> Iterator[list[Sample]]:
-        """The samples of these batches of epoch `number`.
-
-        Args:
-            number: of the epoch, from 0.
-            batches: ascending; its step divides, or is divided by, the number of lanes.
-        """
+        """The samples of these ascending batches, whose step divides, or is divided by, the number of lanes."""
         lanes = self._split.lanes
         shards = np.random.default_rng((self._seed, number)).permutation(len(self._counts))
         open_lanes: dict[int, Iterator[Sample]] = {}

@@ -62,12 +62,8 @@ class TarImage:
 def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
     """All records of the shards that `spec` names (see `find_shards`), in their order.
 
-    `image_id` is shard and key, such as `train-000/0017`.
-
-    Args:
-        spec: `webdataset:PLACE`.
-        skip_bad: leave out and count refused files, incomplete and bad records, second ones of a name, and what follows
-            damage.
+    `image_id` is shard and key, such as `train-000/0017`. With `skip_bad`, refused files, incomplete and bad records,
+    second ones of a name, and what follows damage are left out and counted.
 
     Raises:
         DistilvlError: no shards or no records, or any of the above unless `skip_bad`.
@@ -103,11 +99,8 @@ def find_shards(spec: Spec, left_out: LeftOut) -> list[tuple[AnyPath, str]]:
     `{train,val}`) and the signs of the shell (`*`, `[0-9]`) stand for several. The split is the word for one in the
     shard's name, else its folder's name if that is one, else `train`; `val=` and `test=` name shards that are those
     whatever their names. With `split=` only that one is read. Places may be addresses (`s3://bucket/train-*.tar`);
-    whether the shards behind them are there shows when they are counted.
-
-    Args:
-        spec: of the kind `webdataset`.
-        left_out: takes the shards of a folder that are hidden, or lie in a folder of a NAS or a waste bin.
+    whether the shards behind them are there shows when they are counted. `left_out` takes the shards of a folder that
+    are hidden, or lie in a folder of a NAS or a waste bin.
 
     Raises:
         DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that

@@ -89,7 +89,6 @@ def samples(
     `__meta__` files and other kinds of files do not count.
 
     Args:
-        path: of an uncompressed tar archive.
         start: how many complete samples come before; only their headers are read.
         read: kinds of which `data` is wanted.
         note: told of each file or sample that is left out.
