@@ -48,13 +48,11 @@ def read_hub(
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)
     faults = Faults(Path(name).name, skip_bad=skip_bad)
-    undivided = set(parts) == {"train"}
+    divided = set(parts) != {"train"}
     rows = (
         row
         for part, table in parts.items()
-        for row in _rows(
-            name, part, table, chosen, split or (None if undivided else usual_split(part)), folders, faults
-        )
+        for row in _rows(name, part, table, chosen, split or (part if divided else None), folders, faults)
     )
     return dataset_of(faults.source, merge_rows(rows, name, faults), faults)
 
@@ -126,19 +124,14 @@ def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[
 
 
 def _rows(
-    name: str,
-    part: str,
-    table: Any,
-    chosen: Choice,
-    split: str | None,
-    folders: tuple[Path, ...],
-    faults: Faults,
+    name: str, part: str, table: Any, chosen: Choice, split: str | None, folders: tuple[Path, ...], faults: Faults
 ) -> Iterator[Row]:
     types = column_types(table.features.arrow_schema, "datasets")
     columns = find_columns(types, f"{name} ({part})", chosen, paths=False)
     pictures = table.select_columns([columns.image])
     if type(table.features[columns.image]).__name__ == "Image":
         pictures = pictures.cast_column(columns.image, require("datasets", "datasets").Image(decode=False))
+    usual = None if split is None else usual_split(split)
     texts = table.select_columns(columns.texts).with_format("arrow")
     row = 0
     for batch in texts.iter(batch_size=_BATCH):
@@ -151,5 +144,5 @@ def _rows(
             where = f"{name}, {part} row {row}"
             image = HubImage(pictures, columns.image, row, where, folders)
             with faults:
-                yield table_row(where, f"{part}/{row}", image, values, columns, split)
+                yield table_row(where, f"{part}/{row}", image, values, columns, usual)
             row += 1

@@ -66,7 +66,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 def holds_images(path: Path) -> bool:
     """Whether a Parquet file has columns of images and captions, rather than addresses alone."""
-    with _opened(path) as file:
+    with _as_parquet(path) as file:
         types = column_types(file.schema_arrow, "parquet")
     try:
         find_columns(types, str(path), paths=True)
@@ -76,11 +76,11 @@ def holds_images(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: AnyPath) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile`; what pyarrow says of a file that is none is the one error that names it."""
+def _as_parquet(path: AnyPath) -> Iterator[Any]:
+    """The file, opened; what pyarrow says of one that is none is the one error that names it."""
     try:
-        with _plainly_opened(path) as opened:
-            yield opened
+        with _opened(path) as file:
+            yield file
     except (OSError, require("pyarrow", "parquet").ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DistilvlError(
@@ -90,7 +90,8 @@ def _opened(path: AnyPath) -> Iterator[Any]:
 
 
 @contextmanager
-def _plainly_opened(path: AnyPath) -> Iterator[Any]:
+def _opened(path: AnyPath) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile`."""
     parquet = require("pyarrow.parquet", "parquet")
     with ExitStack() as stack:
         source = stack.enter_context(path.open("rb")) if isinstance(path, RemotePath) else path
@@ -112,7 +113,7 @@ class RowGroups:
             if cells is None:
                 while len(self._held) >= _GROUPS_HELD:
                     self._held.pop(next(iter(self._held)))
-                with _plainly_opened(path) as file:
+                with _opened(path) as file:
                     cells = file.read_row_group(group, columns=[column]).column(0)
             self._held[key] = cells
         return cells[row].as_py()
@@ -161,7 +162,7 @@ def _rows(
     below = path.parent.parts[depth:]
     folder, split = "".join(f"{part}/" for part in below), split_in_path(path.name, below[-1] if below else "")
     root = roots[0] if roots else path.parent
-    with _opened(path) as file:
+    with _as_parquet(path) as file:
         types = column_types(file.schema_arrow, "parquet")
         columns = find_columns(types, str(path), chosen, paths=isinstance(path, Path))
         in_file = types[columns.image] == "bytes"

@@ -35,11 +35,10 @@ class RemoteReadError(DistilvlError):
 class RemotePath:
     """A file or folder behind an address; what is used of `Path` goes by the same names.
 
-    Attributes:
-        url: without user, password and query, so it may be shown and logged.
+    Whatever its server does not give is a `RemoteReadError`.
     """
 
-    url: str
+    url: str  # without user, password and query, so it may be shown and logged
 
     def __str__(self) -> str:
         return self.url
@@ -70,22 +69,14 @@ class RemotePath:
         return RemotePath(self.url.rpartition("/")[0])
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """The file, for reading; whatever its server refuses later is a `RemoteReadError` of `read`, too.
-
-        Raises:
-            RemoteReadError: it is not there, or the server does not give parts of files.
-        """
+        """The file, for reading; of a server that gives parts of files."""
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             file = files.open(path, mode)
             return _RemoteFile(self.url, file, file.seek(0, 2))  # type: ignore[return-value]
 
     def read_range(self, start: int, size: int) -> bytes:
-        """At most `size` bytes from `start` on, in one request; fewer where the file ends.
-
-        Raises:
-            RemoteReadError: the server does not give them.
-        """
+        """At most `size` bytes from `start` on, in one request; fewer where the file ends."""
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             data: bytes = files.cat_file(path, start=start, end=start + size)
@@ -94,11 +85,7 @@ class RemotePath:
             return data
 
     def version(self) -> tuple[int, str]:
-        """Bytes, and the ETag or the time of the last change (empty where the server tells neither).
-
-        Raises:
-            RemoteReadError: it is not there, or its size is not known.
-        """
+        """Bytes, and the ETag or the time of the last change (empty where the server tells neither)."""
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             about = files.info(path)

@@ -88,21 +88,14 @@ def scenes_dataset(
 
 
 def _record(key: str, split: str, size: int, seen: set[Signature], hard_negatives: bool) -> Record:
-    scene = _new_scene(key, seen)
-    texts = captions(scene, key)
-    wrong: tuple[str, ...] = ()
-    if hard_negatives and split != "train":
-        wrong = tuple(negative_caption(scene, key, style) for style in range(len(texts)))
-    name = f"scenes/{key}"
-    return Record(name, SceneImage(name, scene, size), texts, split, hard_negatives=wrong)
-
-
-def _new_scene(key: str, seen: set[Signature]) -> Scene:
     rng = Random(key)
     while (scene := sample_scene(rng)).signature in seen:
         pass
     seen.add(scene.signature)
-    return scene
+    texts, wrong, name = captions(scene, key), list[str](), f"scenes/{key}"
+    if hard_negatives and split != "train":
+        wrong = [negative_caption(scene, key, style) for style in range(len(texts))]
+    return Record(name, SceneImage(name, scene, size), texts, split, hard_negatives=tuple(wrong))
 
 
 def captions(scene: Scene, key: str) -> tuple[str, ...]:
