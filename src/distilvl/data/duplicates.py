@@ -49,7 +49,7 @@ class Picture:
     thumbnail: npt.NDArray[np.uint8]  # (8, 8, 3)
 
 
-def look_at(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
+def read_pictures(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
     """Every image reduced, or why it cannot be decoded, in order; with a progress bar named after the dataset."""
     found: list[Picture | BadImageError] = []
     with ThreadPoolExecutor(_WORKERS) as pool, progress(f"looking at {name}", len(images)) as ticker:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, look_at, near_groups
+from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, read_pictures, near_groups
 from distilvl.data.left_out import HELD, MISSING, LeftOut
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
@@ -26,7 +26,7 @@ _SHOWN = 10  # of bad files and of groups; --json has all
 
 
 @dataclass(frozen=True)
-class Spread:
+class Summary:
     """Least, mean, median and largest of some numbers."""
 
     min: float
@@ -35,8 +35,8 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, values: Sequence[int]) -> Spread | None:
-        """The spread of `values`; nothing if there are none."""
+    def of(cls, values: Sequence[int]) -> Summary | None:
+        """Of `values`; None if there are none."""
         if not values:
             return None
         return cls(min(values), round(float(np.mean(values)), 2), float(np.median(values)), max(values))
@@ -83,12 +83,12 @@ class Inspection:
     name: str
     images: Mapping[str, int]  # of each split, bad ones included; missing files have no split and are not counted
     captions: Mapping[str, int]  # of each split
-    captions_per_image: Spread | None  # None for unpaired data
+    captions_per_image: Summary | None  # None for unpaired data
     images_by_captions: Mapping[int, int]  # how many images have 1, 2, ... captions
-    words: Spread | None  # of the captions
+    words: Summary | None  # of the captions
     captions_by_words: Mapping[str, int]  # how many captions have 1-5, 6-10, ... words
-    width: Spread | None  # of the upright images
-    height: Spread | None
+    width: Summary | None  # of the upright images
+    height: Summary | None
     sizes: Mapping[str, int]  # the ten most frequent ones, such as `640 x 480`
     formats: Mapping[str, int]
     bad: tuple[BadFile, ...]
@@ -119,7 +119,7 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
         copies = [Copy(image.image_id, _UNPAIRED) for image in data.images]
         captions, counts = [(_UNPAIRED, text) for text in data.texts], []
         sources = [image.image for image in data.images]
-    found = look_at(sources, data.name)
+    found = read_pictures(sources, data.name)
     bad = [BadFile(name, "", f"{MISSING}.") for name in data.left_out.names.get(MISSING, ())]
     for source, copy, look in zip(sources, copies, found, strict=True):
         if isinstance(look, BadImageError):
@@ -133,12 +133,12 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
         name=data.name,
         images=dict(Counter(copy.split for copy in copies)),
         captions=dict(Counter(split for split, _ in captions)),
-        captions_per_image=Spread.of(counts),
+        captions_per_image=Summary.of(counts),
         images_by_captions=dict(sorted(Counter(counts).items())),
-        words=Spread.of(words),
+        words=Summary.of(words),
         captions_by_words=_by_words(words),
-        width=Spread.of(widths),
-        height=Spread.of(heights),
+        width=Summary.of(widths),
+        height=Summary.of(heights),
         sizes=dict(Counter(f"{w} x {h}" for w, h in zip(widths, heights, strict=True)).most_common(10)),
         formats=dict(Counter(picture.format for picture in pictures).most_common()),
         bad=tuple(bad),
@@ -205,12 +205,12 @@ def _lines(found: Inspection) -> Iterator[str]:
     yield f"{found.name}: {sum(found.images.values()):,} images, {sum(found.captions.values()):,} captions"
     for split in dict.fromkeys([*found.images, *found.captions]):
         yield f"  {split:<12}{found.images.get(split, 0):>9,} images {found.captions.get(split, 0):>9,} captions"
-    yield from _spread("captions an image", found.captions_per_image)
+    yield from _summary("captions an image", found.captions_per_image)
     yield from _histogram({str(count): images for count, images in found.images_by_captions.items()}, "images")
-    yield from _spread("words a caption", found.words)
+    yield from _summary("words a caption", found.words)
     yield from _histogram(found.captions_by_words, "captions")
-    yield from _spread("width", found.width)
-    yield from _spread("height", found.height)
+    yield from _summary("width", found.width)
+    yield from _summary("height", found.height)
     yield from _list("most frequent sizes", found.sizes)
     yield from _list("formats", found.formats)
     yield f"bad files: {len(found.bad):,}"
@@ -230,9 +230,9 @@ def _lines(found: Inspection) -> Iterator[str]:
         yield f"  of {second}, {overlap.exact:,} images are in {first} too, and {overlap.near:,} more nearly so"
 
 
-def _spread(what: str, spread: Spread | None) -> Iterator[str]:
-    if spread is not None:
-        yield f"{what}: {spread.min:g} to {spread.max:g}, mean {spread.mean:g}, median {spread.median:g}"
+def _summary(what: str, of: Summary | None) -> Iterator[str]:
+    if of is not None:
+        yield f"{what}: {of.min:g} to {of.max:g}, mean {of.mean:g}, median {of.median:g}"
 
 
 def _histogram(counts: Mapping[str, int], unit: str) -> Iterator[str]:
