@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, read_pictures, near_groups
+from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, near_groups, read_pictures
 from distilvl.data.left_out import HELD, MISSING, LeftOut
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
