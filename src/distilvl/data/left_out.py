@@ -36,15 +36,10 @@ _logger = logging.getLogger("distilvl")
 
 @dataclass(eq=True)
 class LeftOut:
-    """Items that could not be used, by reason: a short phrase such as `no caption`.
+    """Items that could not be used, by reason: a short phrase such as `no caption`."""
 
-    Attributes:
-        counts: number of items, by reason, in order of appearance.
-        names: the first of each reason, at most `HELD`.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    names: dict[str, list[str]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # number of items, in order of appearance
+    names: dict[str, list[str]] = field(default_factory=dict)  # the first of each reason, at most `HELD`
 
     def add(self, reason: str, name: str) -> None:
         """Count one item; control characters and half surrogate pairs in its name are written as escapes."""

@@ -37,7 +37,6 @@ LARGEST_TEXT = 1 << 20
 """Bytes that a member may claim; what claims more is refused before memory is taken for it."""
 
 _LARGEST_HEADER = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _REPAIR = "Write the shard again, or pass --skip-bad to use the records before the damage."
@@ -153,11 +152,9 @@ def _refusal(info: tarfile.TarInfo, name: str, kind: str) -> str:
         return "is a name that leaves its folder"
     if _CONTROL.search(name) or any("\ud800" <= letter <= "\udfff" for letter in name):
         return "is not a name in UTF-8 without control characters"
-    if info.isdir():
-        return ""
-    if info.type not in _PLAIN or info.issparse():
+    if not info.isdir() and (info.type not in _PLAIN or info.issparse()):
         return "is not a plain file (a link, a device or a sparse file)"
-    return _size_refusal(info, kind)
+    return "" if info.isdir() else _size_refusal(info, kind)
 
 
 def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
@@ -297,7 +294,7 @@ def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         archive.members.clear()  # type: ignore[attr-defined]
         yield info
     file.seek(archive.offset)
-    if file.read(_BLOCK) != bytes(_BLOCK):
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("a header is damaged, or the end mark is missing")
 
 
