@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.image_files import image_files
+from distilvl.data.folders import image_files
 from distilvl.pictures import decode_image
 
 SIDE, COUNT, GRAIN, QUALITY = 1280, 12, 6.0, 90

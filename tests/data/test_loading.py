@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from distilvl.data import UnpairedDataset, load_any, load_dataset
+from distilvl.data import PairDataset, UnpairedDataset, load_any, load_dataset, loading
+from distilvl.data.records import FileImage, Record
+from distilvl.data.specs import _OPTIONS, LIST
 from distilvl.errors import DistilvlError
 
 LISTS = {
@@ -182,3 +186,24 @@ def test_shards_that_are_compressed_or_not_there_are_named(tmp_path: Path) -> No
         load_any(f"webdataset:{tmp_path}")
     with pytest.raises(DistilvlError, match="no shard and no folder"):
         load_any(f"webdataset:{tmp_path / 'nowhere'}")
+
+
+def test_every_kind_has_a_reader_options_and_a_line_in_the_docs():
+    assert set(loading.READERS) == set(_OPTIONS) - {LIST}
+    docs = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    assert all(f"`{kind}" in docs for kind in loading.READERS)
+
+
+def read_squares(place: str, options: dict[str, list[str]], *, skip_bad: bool) -> PairDataset:
+    record = Record("a", FileImage(place), (*options["caption"], str(skip_bad)), "train")
+    return PairDataset("squares", (record,))
+
+
+def test_a_package_adds_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("squares", "unused", loading.GROUP)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: read_squares)
+    monkeypatch.setattr(loading, "entry_points", lambda **asked: EntryPoints([point]).select(**asked))
+    found: Any = load_dataset("squares:a/b.png?caption=x&caption=y", skip_bad=True)
+    assert (found[0].image.name, found[0].captions) == ("a/b.png", ("x", "y", "True"))
+    with pytest.raises(DistilvlError, match="no data set 'circles:a'"):
+        load_dataset("circles:a")

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from distilvl.cli import app
+from distilvl.data import FileImage, UnpairedDataset, UnpairedImage
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 
@@ -48,3 +49,10 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are() -> None:
         DistilvlError, match=r"split 'tset' of scenes is empty.*train \(2\), val \(1\), test \(3\); or all"
     ):
         scenes_dataset(train=2, val=1, test=3).split("tset")
+
+
+def test_what_a_dataset_is_is_shown() -> None:
+    shown = repr(scenes_dataset(train=3, val=2, test=1))
+    assert shown == "PairDataset('scenes': 6 images (3 train, 2 val, 1 test), 30 captions)"
+    unpaired = UnpairedDataset("few", (UnpairedImage("a", FileImage("a.png")),), ("one", "two"))
+    assert repr(unpaired) == "UnpairedDataset('few': 1 images, 2 texts)"

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from distilvl.data.records import FileImage, PairDataset
-from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
+from distilvl.data.records import FileImage, PairDataset, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.extraction import encode as image_calls
 from distilvl.extraction.blocks import caption_trial

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from distilvl.data.image_files import UNREADABLE_FOLDER
+from distilvl.data.folders import UNREADABLE_FOLDER
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.search import Index, index_folder
 from distilvl.search.about import About

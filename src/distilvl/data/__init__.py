@@ -1,8 +1,15 @@
 """Datasets: records, readers, pixels, batches. Knows nothing of teachers and losses."""
 
+from distilvl.data.folders import read_unpaired
 from distilvl.data.loading import load_any, load_dataset
-from distilvl.data.records import FileImage, ImageSource, PairDataset, Record
-from distilvl.data.unpaired import UnpairedDataset, UnpairedImage, read_unpaired
+from distilvl.data.records import (
+    FileImage,
+    ImageSource,
+    PairDataset,
+    Record,
+    UnpairedDataset,
+    UnpairedImage,
+)
 
 __all__ = [
     "FileImage",

@@ -14,19 +14,12 @@ from distilvl.errors import DistilvlError
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one step. Each image is there once, however many of its captions are, so that it is encoded once.
+    """Rows of one step. Each image is there once, however many of its captions are, so that it is encoded once."""
 
-    Attributes:
-        images: rows of distinct images in the dataset, (B,).
-        captions: rows among all captions, (N,); N pairs.
-        image_of: position in `images` of each caption's image, (N,).
-        views: which of its views stands for each image, (B,); none: the whole image.
-    """
-
-    images: npt.NDArray[np.int64]
-    captions: npt.NDArray[np.int64]
-    image_of: npt.NDArray[np.int64]
-    views: npt.NDArray[np.int64] | None = None
+    images: npt.NDArray[np.int64]  # rows of distinct images in the dataset, (B,)
+    captions: npt.NDArray[np.int64]  # rows among all captions, (N,); N pairs
+    image_of: npt.NDArray[np.int64]  # position in `images` of each caption's image, (N,)
+    views: npt.NDArray[np.int64] | None = None  # which of its crops stands for each image, (B,); None: the whole one
 
 
 Sampling = Literal["distinct_images", "captions", "captions_in_order"]
@@ -48,9 +41,6 @@ class PairSampler:
             image are neighbours, as in the published code's loader.
         captions_a_step: with `distinct_images`, how many different captions of each image are drawn, or all that it
             has if those are fewer.
-
-    Raises:
-        DistilvlError: fewer images than one batch holds.
     """
 
     def __init__(

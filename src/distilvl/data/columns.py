@@ -1,5 +1,4 @@
-"""Tables: which columns are the image, the captions, the split and the image's id,
-and their rows as one record an image."""
+"""Tables: which columns are the image, the captions, the split and the id, and their rows as one record an image."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from distilvl.data.left_out import BadItemError, Faults
-from distilvl.data.listing import clean_captions, is_unicode, split_of
+from distilvl.data.listing import clean_captions, is_unicode, split_of, usual_split
 from distilvl.data.records import ImageSource, Record
 from distilvl.errors import DistilvlError
 from distilvl.io.optional import require
@@ -32,31 +31,22 @@ _NUMBERED = re.compile(r"(caption|sentence|text)s?[ _-]?\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns.
-
-    Attributes:
-        image: encoded images, or paths.
-        captions: at least one; each a text or a list of texts.
-        split: names of splits, if there is such a column.
-        image_id: what tells images apart, if there is such a column.
-    """
+    """Names of the columns of a table: of images or their paths, captions, splits and ids, the last two if there."""
 
     image: str
     captions: tuple[str, ...]
     split: str | None
     image_id: str | None
 
+    @property
+    def texts(self) -> list[str]:
+        """All but the image's, each once."""
+        return list(dict.fromkeys([*self.captions, *filter(None, (self.split, self.image_id))]))
+
 
 @dataclass(frozen=True)
 class Choice:
-    """Columns, or keys of JSON lines, that the user has named; what is empty is found by name and type.
-
-    Attributes:
-        image: the image column.
-        captions: caption columns.
-        split: the column of splits.
-        image_id: the column of ids.
-    """
+    """Columns, or keys of JSON lines, that the user has named; what is empty is found by name and type."""
 
     image: str | None = None
     captions: tuple[str, ...] = ()
@@ -68,18 +58,12 @@ NO_CHOICE = Choice()
 
 
 def find_columns(types: Mapping[str, ColumnType], where: str, chosen: Choice = NO_CHOICE, *, paths: bool) -> Columns:
-    """The columns that a reader needs.
+    """The columns that a reader needs, of a table whose columns have these types.
 
     An image column is one of bytes with a usual name (`image`, `img`, `jpg`, ...), or the only one of bytes, or,
     where `paths` are read, one of texts with a usual name. The captions are `captions`, `caption` or another usual
     name, or a numbered family such as `caption_0` to `caption_4`. `split`, and `image_id`, `img_id` or `imgid`, are
     taken where they are there. Usual names may be in capitals.
-
-    Args:
-        types: of all columns, in order.
-        where: how an error message calls the table.
-        chosen: the user's own choice.
-        paths: whether a column of texts can be one of image paths.
 
     Raises:
         DistilvlError: no such column, several that could be meant, or a choice that the table does not have or that
@@ -91,17 +75,12 @@ def find_columns(types: Mapping[str, ColumnType], where: str, chosen: Choice = N
     _require(types, image, ("bytes", "text") if paths else ("bytes",), table, "image")
     for name in texts:
         _require(types, name, ("text",), table, "caption")
-    split, key = chosen.split, chosen.image_id
-    if split is not None:
-        _require(types, split, ("text",), table, "split")
-    if key is not None:
-        _require(types, key, ("text", "number"), table, "image_id")
-    return Columns(
-        image,
-        texts,
-        split or next(_named(types, ("split",), "text"), None),
-        key or next(_named(types, _IDS, "text", "number"), None),
-    )
+    if chosen.split is not None:
+        _require(types, chosen.split, ("text",), table, "split")
+    if chosen.image_id is not None:
+        _require(types, chosen.image_id, ("text", "number"), table, "image_id")
+    split = chosen.split or next(_named(types, ("split",), "text"), None)
+    return Columns(image, texts, split, chosen.image_id or next(_named(types, _IDS, "text", "number"), None))
 
 
 def _named(types: Mapping[str, ColumnType], usual: Sequence[str], *kinds: ColumnType) -> Iterator[str]:
@@ -112,19 +91,11 @@ def _named(types: Mapping[str, ColumnType], usual: Sequence[str], *kinds: Column
             yield name if name in found else found[0]
 
 
-def captions_in(value: Any) -> list[Any]:
-    """The captions in a cell: a text, a list of texts, or Karpathy's `{"raw": text}` alone or in a list."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return [item.get("raw") if isinstance(item, Mapping) else item for item in values]
-
-
 def find_image(types: Mapping[str, ColumnType], table: str, *, paths: bool) -> str:
     """The image column of `find_columns`; `table` begins the message of its error."""
     of_bytes = [name for name, kind in types.items() if kind == "bytes"]
-    named = list(_named(types, _IMAGES, "bytes"))
-    if not named and len(of_bytes) == 1:
-        named = of_bytes
-    if not named and not of_bytes and paths:
+    named = list(_named(types, _IMAGES, "bytes")) or (of_bytes if len(of_bytes) == 1 else [])
+    if not of_bytes and paths:
         named = list(_named(types, _IMAGES, "text"))
     if named:
         return named[0]
@@ -160,36 +131,28 @@ def column_types(schema: Any, extra: str) -> dict[str, ColumnType]:
 
 
 def _column_type(kind: Any, types: Any) -> ColumnType:
-    if _is_one_of(kind, types, "binary", "large_binary", "binary_view", "fixed_size_binary"):
+    def is_one_of(*names: str) -> bool:  # older pyarrow does not know all of them
+        return any(test(kind) for name in names if (test := getattr(types, f"is_{name}", None)))
+
+    if is_one_of("binary", "large_binary", "binary_view", "fixed_size_binary"):
         return "bytes"
     if types.is_struct(kind):
         names = [kind.field(k).name for k in range(kind.num_fields)]
         return "bytes" if "bytes" in names else "text" if "raw" in names or "path" in names else "other"
-    if _is_one_of(kind, types, "string", "large_string", "string_view"):
+    if is_one_of("string", "large_string", "string_view"):
         return "text"
-    if types.is_dictionary(kind):
-        return "text" if _column_type(kind.value_type, types) == "text" else "other"
-    if _is_one_of(kind, types, "list", "large_list", "list_view", "large_list_view", "fixed_size_list"):
+    if is_one_of("dictionary", "list", "large_list", "list_view", "large_list_view", "fixed_size_list"):
         return "text" if _column_type(kind.value_type, types) == "text" else "other"
     return "number" if types.is_integer(kind) else "other"
 
 
-def _is_one_of(kind: Any, types: Any, *names: str) -> bool:
-    """Whether it is a type of one of these names; older pyarrow does not know all of them."""
-    return any(test(kind) for name in names if (test := getattr(types, f"is_{name}", None)))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """What one line or row of a list says.
+    """What one line or row of a list says, not yet checked.
 
     Attributes:
         where: how an error message calls the row.
         key: which image it is about, such as its path; also the `image_id`, unless that is given.
-        image: the image.
-        captions: any number, not yet checked.
-        split: a name, or nothing.
-        image_id: a string or a number, or nothing.
     """
 
     where: str
@@ -198,6 +161,26 @@ class Row:
     captions: Iterable[Any]
     split: Any = None
     image_id: Any = None
+
+
+def captions_in(value: Any) -> list[Any]:
+    """The captions in a cell: a text, a list of texts, or Karpathy's `{"raw": text}` alone or in a list."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [item.get("raw") if isinstance(item, Mapping) else item for item in values]
+
+
+def table_row(
+    where: str, key: str, image: ImageSource, values: Mapping[str, Any], columns: Columns, split: str | None
+) -> Row:
+    """What a row says; `split` counts where the table has no column for it. An empty split or id is a fault."""
+    for name in filter(None, (columns.split, columns.image_id)):
+        if values[name] is None or values[name] == "":
+            problem, remedy = f"{where}: the column {name!r} is empty", "Fill it in every row, or leave it out."
+            raise BadItemError(problem, remedy, name=where, reason=f"nothing in the column {name!r}")
+    captions = [caption for name in columns.captions for caption in captions_in(values[name])]
+    if columns.split is not None:
+        split = usual_split(values[columns.split])
+    return Row(where, str(values[columns.image_id]) if columns.image_id else key, image, captions, split)
 
 
 @dataclass(slots=True)
@@ -216,46 +199,36 @@ def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]
 
     Without any split the images are divided by a hash of their id (`split_of`). Rows with a caption that is no string,
     or that contradict an earlier row of their image, and images without a split beside images with one, are faults.
-
-    Args:
-        rows: of the list, in order.
-        source: how an error message calls the list.
-        faults: where they are noted.
     """
     entries: dict[str, _Entry] = {}
     for row in rows:
-        faults.attempt(lambda row=row: _take(row, entries))  # type: ignore[misc]
+        place = PurePosixPath(row.key).as_posix() if "./" in row.key or "//" in row.key else row.key
+        with faults:
+            entries[place] = _with_row(entries.get(place) or _Entry(row.key, row.image), row)
     some = any(entry.split for entry in entries.values())
     records = []
     for entry in entries.values():
-        key = entry.key
-        if some and entry.split is None:
-            faults.add(_without_split(source, key, entry.image.name))
-        else:
-            image_id = entry.image_id or key
+        image_id = entry.image_id or entry.key
+        if entry.split or not some:
             records.append(Record(image_id, entry.image, tuple(entry.captions), entry.split or split_of(image_id)))
+            continue
+        problem, remedy = (
+            f"{source}: image {entry.key!r} has no split, but others have",
+            "Give every image a split, or none.",
+        )
+        reason = "no split, where other images have one"
+        faults.add(BadItemError(problem, remedy, name=entry.image.name, reason=reason))
     return records
 
 
-def _take(row: Row, entries: dict[str, _Entry]) -> None:
-    """Add a row to the entry of its image; none of it if any of it is bad."""
-    place = PurePosixPath(row.key).as_posix() if "./" in row.key or "//" in row.key else row.key
-    entry = entries.get(place) or _Entry(row.key, row.image)
+def _with_row(entry: _Entry, row: Row) -> _Entry:
+    """The entry with all that the row says; none of it if any of it is bad."""
     captions = clean_captions(row.captions, row.where)
     split = _agreed(entry.split, row.split, "split", row.where)
     image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
-    entries[place] = entry
     entry.captions += captions
     entry.split, entry.image_id = split, image_id
-
-
-def _without_split(source: str, key: str, name: str) -> BadItemError:
-    return BadItemError(
-        f"{source}: image {key!r} has no split, but others have",
-        "Give every image a split, or none.",
-        name=name,
-        reason="no split, where other images have one",
-    )
+    return entry
 
 
 def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
@@ -264,14 +237,10 @@ def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
         return old
     value = str(new) if isinstance(new, (str, int)) else ""
     if not value or not is_unicode(value):
-        raise BadItemError(
-            f"{where}: {what!r} is not a name", "Write it in quotes.", name=where, reason=f"no name for its {what}"
-        )
+        problem, reason = f"{where}: {what!r} is not a name", f"no name for its {what}"
+        raise BadItemError(problem, "Write it in quotes.", name=where, reason=reason)
     if old is not None and value != old:
-        raise BadItemError(
-            f"{where}: {what} {value!r} contradicts {old!r} of an earlier line of the same image",
-            f"Give an image one {what}.",
-            name=where,
-            reason=f"another {what} than an earlier row of the image",
-        )
+        problem = f"{where}: {what} {value!r} contradicts {old!r} of an earlier line of the same image"
+        reason = f"another {what} than an earlier row of the image"
+        raise BadItemError(problem, f"Give an image one {what}.", name=where, reason=reason)
     return value

@@ -1,144 +1,171 @@
-"""Readers of folders of images: with a list of captions (`captions.jsonl`, `.csv`, `.tsv`),
-or a text file beside each."""
+"""Folders of images: which files in them count (`scan_folder`), captions in text files beside them, or none at all."""
 
 from __future__ import annotations
 
-import functools
-import json
+import errno
+import logging
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from distilvl.data.columns import (
-    NO_CHOICE,
-    Choice,
-    Columns,
-    ColumnType,
-    Row,
-    captions_in,
-    find_captions,
-    find_columns,
-    find_image,
-    merge_rows,
-)
-from distilvl.data.image_files import no_images, scan_folder
-from distilvl.data.left_out import MALFORMED, NO_CAPTION, BadItemError, Faults
-from distilvl.data.listing import dataset_of, image_in, missing, path_in, usual_split
-from distilvl.data.records import FileImage, PairDataset
-from distilvl.data.tables import read_lines, read_table, read_text
+from distilvl.data.columns import Row, merge_rows
+from distilvl.data.left_out import NO_CAPTION, BadItemError, Faults, LeftOut
+from distilvl.data.listing import clean_caption, dataset_of, is_unicode, missing, usual_split
+from distilvl.data.records import FileImage, PairDataset, UnpairedDataset, UnpairedImage
+from distilvl.data.tables import read_lines, read_text
 from distilvl.errors import DistilvlError
+from distilvl.pictures.formats import image_suffixes, unread_pictures, unread_reason
 
-_REMEDY = 'Write one object a line: {"image": "a.jpg", "captions": ["..."]}.'
-
-
-def read_folder(
-    path: str | Path, *, chosen: Choice = NO_CHOICE, roots: Sequence[Path] = (), skip_bad: bool = False
-) -> PairDataset:
-    """The dataset of a caption list; images lie beside it, at paths relative to it.
-
-    `captions.jsonl` has lines `{"image": "a.jpg", "captions": ["...", ...]}` or `{"image": "a.jpg",
-    "caption": "..."}`, with optional `split` and `image_id`. `captions.csv` and `captions.tsv` have a header
-    with the columns `image` and `caption` and optionally `split` and `image_id` (see `read_table`). Other usual names
-    of these are found too (`find_columns`), or chosen. Lines of the same image are merged. Splits go by their usual
-    names (`usual_split`). Without any split the images are divided by a hash of their id, about 80 % train, 10 % val,
-    10 % test (`split_of`). `image_id` is the path unless given.
-
-    Args:
-        path: the list; any name ending in `.jsonl`, `.csv` or `.tsv`, in UTF-8 or in UTF-16 with its mark.
-        chosen: columns, or keys of JSON lines, by name.
-        roots: the folders of the images instead of the list's: the first is what paths are relative to, absolute ones
-            may lie in any. Without them absolute paths may lie in the list's folder only.
-        skip_bad: leave out and count malformed lines (see `Faults`) and what `dataset_of` refuses, instead of raising.
-
-    Raises:
-        DistilvlError: no such columns; unless `skip_bad`, names the file and line of a malformed entry; a missing image
-            file, duplicate ids, an image without captions.
-    """
-    path = Path(path)
-    name, suffix = path.resolve().parent.name, path.suffix.lower()
-    faults = Faults(name, skip_bad=skip_bad)
-    if suffix in (".csv", ".tsv"):
-        lines = read_table(path, chosen, faults, tabs=suffix == ".tsv")
-    else:
-        lines = _jsonl_lines(path, chosen, faults)
-    root = roots[0] if roots else path.parent
-    rows = (
-        row
-        for where, columns, values in lines
-        if (row := faults.attempt(functools.partial(_row, root, roots, where, columns, values))) is not None
-    )
-    return dataset_of(name, merge_rows(rows, str(path), faults), faults)
-
-
-def _row(root: Path, roots: Sequence[Path], where: str, columns: Columns, values: Mapping[str, Any]) -> Row:
-    name = values.get(columns.image)
-    image = image_in(root, name, where, roots)
-    split = values.get(columns.split) if columns.split else None
-    split = usual_split(split) if isinstance(split, str) else split
-    captions = [caption for name in columns.captions if name in values for caption in captions_in(values[name])]
-    image_id = values.get(columns.image_id) if columns.image_id else None
-    return Row(where, path_in(root, str(name)), image, captions, split, image_id)
-
-
-def _jsonl_lines(path: Path, chosen: Choice, faults: Faults) -> Iterator[tuple[str, Columns, Mapping[str, Any]]]:
-    """Each line with its place and what its keys mean; lines may differ in their keys."""
-    known: dict[tuple[tuple[str, ColumnType], ...], Columns] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        values = faults.attempt(functools.partial(_object, line, where))
-        if values is None:
-            continue
-        types = tuple((key, _type(value)) for key, value in values.items())
-        if types not in known:
-            known[types] = _keys(dict(types), chosen, where)
-        yield where, known[types], values
-    if known and not any(columns.captions for columns in known.values()):
-        types, columns = next(iter(known.items()))
-        image = columns.image if columns.image in dict(types) else None
-        find_columns(dict(types), str(path), Choice(image), paths=True)  # its error says what there is
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadItemError(f"{where} is not valid JSON", _REMEDY, name=where, reason=MALFORMED) from error
-    if not isinstance(values, dict):
-        raise BadItemError(f"{where} is not an object", _REMEDY, name=where, reason=MALFORMED)
-    if not isinstance(values.get("captions"), (list, type(None))):
-        raise BadItemError(f"{where}: 'captions' is not a list", _REMEDY, name=where, reason=MALFORMED)
-    return values
-
-
-def _keys(types: Mapping[str, ColumnType], chosen: Choice, where: str) -> Columns:
-    """What the keys of a line mean: `image`, `captions` and `caption` always what they say, others as in a table.
-
-    Without a key of an image it is `image`, which the line then lacks; without one of captions it has none.
-    """
-    image = chosen.image or ("image" if "image" in types else None)
-    captions = chosen.captions or tuple(name for name in ("captions", "caption") if name in types)
-    if image is None:
-        with suppress(DistilvlError):
-            image = find_image(types, where, paths=True)
-    if not captions:
-        with suppress(DistilvlError):
-            captions = find_captions(types, image or "image", where)
-    return Columns(image or "image", captions, chosen.split or "split", chosen.image_id or "image_id")
-
-
-def _type(value: Any) -> ColumnType:
-    return "text" if isinstance(value, (str, list, dict)) else "number" if isinstance(value, int) else "other"
-
-
+HIDDEN = "hidden (its name begins with a dot)"
+NOT_THE_USERS = "a folder that a NAS, a waste bin or the system keeps for itself"
+SEEN = "a folder that was read under another path already"
+NOWHERE = "a symbolic link that leads nowhere or in a circle"
+SPECIAL = "no plain file (a pipe, a socket or a device)"
+NO_UNICODE = "a name that is not valid Unicode"
+UNREADABLE_FOLDER = "a folder that may not be listed"
 TEXT_ALONE = "a text file without an image"
+NO_SPLIT = "in no split's folder, where other images are in one"
 
+# Thumbnails of Synology (@eaDir) and QNAP (.@__thumb, @Recycle...), snapshots, waste bins of NAS, Windows, macOS and
+# Linux, what a check of the disk found, Windows' own; in lower case, as their disks do not tell letters apart.
+_NOT_THE_USERS = frozenset(
+    {"#recycle", "#snapshot", "$recycle.bin", ".@__thumb", ".recycle", ".snapshot", ".snapshots", ".thumbnails"}
+    | {".trash", ".trashes", "@eadir", "@recently-snapshot", "@recycle", "@sharebin", "@snapshot", "@synoeastream"}
+    | {"@tmp", "@transcode", "__macosx", "found.000", "lost+found", "network trash folder", "recycled", "recycler"}
+    | {"system volume information", "~snapshot"}
+)
 _SPLITS = ("train", "val", "test")
 _LISTS = (".csv", ".json", ".jsonl", ".tsv", ".txt")
+_logger = logging.getLogger("distilvl")
+
+
+@dataclass(frozen=True)
+class FolderScan:
+    """What `scan_folder` found; paths are relative to the folder, with `/`, sorted."""
+
+    images: list[str] = field(default_factory=list)
+    # Links with the name of a picture that lead nowhere or in a circle: images whose file is missing.
+    dead: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # files that end in `.txt`
+    # The others that somebody may take for pictures, and folders that were not entered.
+    left_out: LeftOut = field(default_factory=LeftOut)
+    stems: set[str] = field(default_factory=set)  # of the files that were left out, without the ending
+
+
+def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = False) -> FolderScan:
+    """The files in `folder` and the folders in it.
+
+    Left out and counted are hidden pictures and folders (macOS puts `._a.jpg` beside `a.jpg`), folders that a NAS, a
+    waste bin or the system keeps for itself, pictures of formats that are not read, endings that are not known, names
+    that are not valid Unicode, pipes and devices, links that lead nowhere. Other links are followed, each folder once,
+    so that a link to a folder above it does no harm. With `include_hidden`, hidden files and folders, and those of a
+    NAS or a waste bin, are like any other.
+
+    Raises:
+        DistilvlError: no such folder; one in it that may not be listed, unless `skip_bad`; a disk that fails.
+    """
+    if not folder.is_dir():
+        raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
+    found, seen = FolderScan(), set[str]()
+    waiting = [""]
+    while waiting:
+        within = waiting.pop()
+        real = os.path.realpath(folder / within)
+        if real in seen:
+            found.left_out.add(SEEN, f"{within}/")
+            continue
+        seen.add(real)
+        entries = _entries(folder / within, may_fail=skip_bad and within != "")
+        if entries is None:
+            found.left_out.add(UNREADABLE_FOLDER, f"{within}/")
+            continue
+        prefix = f"{within}/" if within else ""
+        folders = [entry.name for entry in entries if _take(entry, prefix, found, include_hidden=include_hidden)]
+        waiting += [prefix + name for name in reversed(folders)]
+    for names in (found.images, found.dead, found.texts):
+        names.sort()
+    return found
+
+
+def _entries(place: Path, *, may_fail: bool) -> list[os.DirEntry[str]] | None:
+    """What lies in a folder, by name: nothing if it was just deleted, None if it may not be listed and `may_fail`."""
+    try:
+        with os.scandir(place) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return []
+        if isinstance(error, PermissionError) and may_fail:
+            return None
+        # One that cannot be listed must not pass for empty.
+        raise DistilvlError(
+            f"the folder {error.filename} cannot be listed: {error.strerror or error}.",
+            "Check the disk and the folder's permissions.",
+        ) from error
+
+
+def _take(entry: os.DirEntry[str], prefix: str, found: FolderScan, *, include_hidden: bool) -> bool:
+    """Put a file where it belongs; whether the entry is a folder to be entered."""
+    name = entry.name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path for every file is slow
+    suffix = suffix.lower()
+    folder, picture = _is_folder(entry), suffix in image_suffixes()
+    if folder:
+        reason = "" if include_hidden else kept_out(name)
+    elif name.startswith(".") and not include_hidden:
+        if not picture and suffix not in unread_pictures():
+            return False
+        reason = HIDDEN
+    elif entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+        reason = NOWHERE
+    elif picture or suffix == ".txt":
+        reason = "" if entry.is_file() else SPECIAL
+    else:
+        reason = unread_reason(suffix)
+    if reason == NOWHERE and picture and is_unicode(name):
+        found.dead.append(prefix + name)
+    elif reason or not is_unicode(name):
+        shown = os.fsencode(prefix + name).decode("utf-8", "backslashreplace")  # bytes that are no text as `\xe9`
+        found.left_out.add(reason or NO_UNICODE, shown + "/" * folder)
+        found.stems.add(prefix + stem)
+    elif not folder and (picture or suffix == ".txt"):
+        (found.images if picture else found.texts).append(prefix + name)
+    return folder and not reason and is_unicode(name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that may not be entered
+        return False
+
+
+def kept_out(name: str) -> str:
+    """Why a folder of this name is not entered, unless asked for; empty for others."""
+    low = name.lower()
+    if low in _NOT_THE_USERS or low.startswith(".trash-"):
+        return NOT_THE_USERS
+    return HIDDEN if name.startswith(".") else ""
+
+
+def image_files(
+    folder: Path, *, include_hidden: bool = False, skip_bad: bool = False, left_out: LeftOut | None = None
+) -> list[str]:
+    """The images of `scan_folder`; what it leaves out, and links that lead nowhere, are added to `left_out`."""
+    found = scan_folder(folder, include_hidden=include_hidden, skip_bad=skip_bad)
+    if left_out is not None:
+        left_out.update(found.left_out)
+        for name in found.dead:
+            left_out.add(NOWHERE, name)
+    return found.images
+
+
+def no_images(folder: Path, left_out: LeftOut, what: str = "no images") -> DistilvlError:
+    """The error for a folder without an image that is read: says what was there instead."""
+    instead = f", only what is not read: {'; '.join(left_out.lines())}" if left_out else ""
+    return DistilvlError(f"the folder {folder} holds {what}{instead}.", "Check the path, or convert the pictures.")
 
 
 def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
@@ -147,20 +174,15 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at the
     top, in small or large letters, these are the splits; an image outside of them is bad where there are two of them.
     Else the images are divided by a hash of their path (`split_of`). The names of other folders, such as classes, are
-    no captions. What `scan_folder` passes over and text files without an image are counted in `left_out`.
-
-    Args:
-        folder: of the images.
-        skip_bad: leave out and count images without a caption, links into nothing, text that cannot be read, and
-            folders that may not be listed, instead of raising.
+    no captions. What `scan_folder` leaves out and text files without an image are counted in `left_out`.
 
     Raises:
         BadImageError: a link into nothing, unless `skip_bad`.
-        DistilvlError: no images, or none with a text file; unless `skip_bad`, an image without one or with an empty one
-            (names the first and their number).
+        DistilvlError: no images, or none with a text file; unless `skip_bad`, an image without one or with an empty
+            one, text that cannot be read, a folder that may not be listed.
     """
     folder = Path(folder)
-    found = scan_folder(folder, skip_bad=skip_bad)
+    found, faults = _scanned(folder, folder.resolve().name, skip_bad=skip_bad)
     images = sorted([*found.images, *found.dead])
     if not images:
         raise no_images(folder, found.left_out)
@@ -168,36 +190,41 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     composed = {unicodedata.normalize("NFC", stem): stem for stem in texts if not stem.isascii()}
     stems = {name: _stem(name, texts, composed) for name in images}
     if texts.keys().isdisjoint(stems.values()):
+        lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _LISTS and path.is_file())
         raise DistilvlError(
             f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions.",
             "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
-            f"unpaired:DIR,FILE.{_lists_there(folder)}",
+            "unpaired:DIR,FILE." + (f" There is {lists[0]}: if it is the list, give its path." if lists else ""),
         )
-    faults = Faults(folder.resolve().name, skip_bad=skip_bad)
-    faults.left_out.update(found.left_out)
     for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
         faults.left_out.add(TEXT_ALONE, texts[stem])
     for name in found.dead:
         faults.add(missing(str(folder / name)))
-        del stems[name]
     captions: dict[str, list[str]] = {}
-    for name, stem in stems.items():
-        held = faults.attempt(functools.partial(_captions, folder, name, texts.get(stem)))
-        if held is not None:
-            captions[name] = held
+    for name in found.images:
+        with faults:
+            captions[name] = _captions(folder, name, texts.get(stems[name]))
     faults.check(len(images))
     splits = {name: _split(name) for name in captions}
     # One folder that happens to be called `train` among others is a class, such as of railways.
     known = None not in splits.values() or len(set(splits.values()) - {None}) > 1
-    for name in [name for name, split in splits.items() if known and split is None]:
-        faults.add(_without_split(str(folder / name)))
-        del captions[name]
+    rows = []
+    for name, held in captions.items():
+        place, split = str(folder / name), splits[name] if known else None
+        if known and split is None:
+            problem = f"{place} lies in none of the folders that are the splits"
+            faults.add(BadItemError(problem, "Move it into one of them.", name=place, reason=NO_SPLIT))
+        else:
+            rows.append(Row(place, name, FileImage(place), held, split))
     faults.check(len(images))
-    rows = (
-        Row(str(folder / name), name, FileImage(str(folder / name)), held, splits[name] if known else None)
-        for name, held in captions.items()
-    )
     return dataset_of(faults.source, merge_rows(rows, str(folder), faults), faults)
+
+
+def _scanned(folder: Path, source: str, *, skip_bad: bool) -> tuple[FolderScan, Faults]:
+    """What is in a folder, and what of it cannot be used."""
+    found, faults = scan_folder(folder, skip_bad=skip_bad), Faults(source, skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
+    return found, faults
 
 
 def _stem(name: str, texts: Mapping[str, str], composed: Mapping[str, str]) -> str:
@@ -209,36 +236,47 @@ def _stem(name: str, texts: Mapping[str, str], composed: Mapping[str, str]) -> s
 def _captions(folder: Path, name: str, text: str | None) -> list[str]:
     """The lines of the text file of an image."""
     if text is None:
-        raise BadItemError(
-            f"{folder / name} has no text file",
-            "Put a .txt of the same name beside each image.",
-            name=str(folder / name),
-            reason=NO_CAPTION,
-        )
+        place, remedy = str(folder / name), "Put a .txt of the same name beside each image."
+        raise BadItemError(f"{place} has no text file", remedy, name=place, reason=NO_CAPTION)
     try:
         lines = read_text(folder / text).split("\n")
     except DistilvlError as error:
-        raise BadItemError(
-            str(error).rstrip("."), "", name=str(folder / text), reason="a text file that cannot be read"
-        ) from error
+        reason = "a text file that cannot be read"
+        raise BadItemError(str(error).rstrip("."), "", name=str(folder / text), reason=reason) from error
     return [line for line in lines if line.strip()]
-
-
-def _lists_there(folder: Path) -> str:
-    """A sentence on files that may be the list of captions, under a name of their own; empty if there is none."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _LISTS and path.is_file())
-    return f" There is {names[0]}: if it is the list, give its path." if names else ""
-
-
-def _without_split(name: str) -> BadItemError:
-    return BadItemError(
-        f"{name} lies in none of the folders that are the splits",
-        "Move it into one of them.",
-        name=name,
-        reason="in no split's folder, where other images are in one",
-    )
 
 
 def _split(name: str) -> str | None:
     split = usual_split(name.split("/")[0].lower())
     return split if "/" in name and split in _SPLITS else None
+
+
+def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
+    """The images of one folder and the lines of one text file, which do not belong together.
+
+    Folders in that of the images are read, too; `image_id` is the path. Blank lines of the texts are dropped, and so
+    are repeated ones, with a note of how many. What `scan_folder` leaves out is counted in `left_out`.
+
+    Raises:
+        BadImageError: a link into nothing, unless `skip_bad`.
+        DistilvlError: a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`, a
+            folder that may not be listed, a caption that is not valid text.
+    """
+    folder, file = Path(images), Path(texts)
+    found, faults = _scanned(folder, f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    for name in found.dead:
+        faults.add(missing(str(folder / name)))
+    if not found.images and found.left_out:
+        raise no_images(folder, found.left_out)
+    lines = []
+    for number, line in enumerate(read_lines(file), start=1):
+        if line.strip():
+            with faults:
+                lines.append(clean_caption(line.removesuffix("\n"), f"{file}, line {number}"))
+    faults.check()
+    faults.left_out.log(faults.source)
+    distinct = tuple(dict.fromkeys(lines))
+    if len(distinct) < len(lines):
+        _logger.info("%s: left out %d of %d lines, which repeat others", file, len(lines) - len(distinct), len(lines))
+    pictures = tuple(UnpairedImage(name, FileImage(str(folder / name))) for name in found.images)
+    return UnpairedDataset(faults.source, pictures, distinct, faults.left_out)

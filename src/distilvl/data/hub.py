@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.columns import NO_CHOICE, Choice, Row, column_types, find_columns, merge_rows
+from distilvl.data.columns import NO_CHOICE, Choice, Row, column_types, find_columns, merge_rows, table_row
 from distilvl.data.left_out import Faults
 from distilvl.data.listing import dataset_of, usual_split
-from distilvl.data.parquet import table_row
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.optional import require
@@ -34,25 +33,22 @@ def read_hub(
     Columns are found by `find_columns`. Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such
     a column an image is called `split/row`. Splits come from the column `split`, or are the dataset's own, with
     `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`). No code of
-    the dataset's repository is run.
+    the dataset's repository is run. For `chosen` and `skip_bad` see `listing`.
 
     Args:
         name: `owner/name`, or a folder.
         config: of a dataset that has several.
         revision: branch, tag or commit.
-        chosen: columns, if they are not found by name and type.
         split: of all rows, instead of what the dataset says.
-        skip_bad: leave out and count bad rows (see `Faults`) and what `dataset_of` refuses, instead of raising.
 
     Raises:
         DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, text
-            that is not UTF-8; unless `skip_bad`, a bad row (by its split and number, from 0), an image without
-            captions.
+            that is not UTF-8; and as all readers (rows count from 0).
     """
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)
-    divided = set(parts) != {"train"}
     faults = Faults(Path(name).name, skip_bad=skip_bad)
+    divided = set(parts) != {"train"}
     rows = (
         row
         for part, table in parts.items()
@@ -70,22 +66,15 @@ def is_saved_dataset(folder: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class HubImage:
-    """An image in a Hugging Face dataset.
-
-    Attributes:
-        table: of the one column, not decoding.
-        column: its name.
-        row: number in the table.
-        name: what error messages call it.
-        folders: where a path in place of bytes may lead. `datasets` writes paths of its own cache for what it
-            downloaded, and of a folder of images that it was given; any other, and every one in a folder from disk,
-            whose images are always bytes, is somebody's tampering.
-    """
+    """An image in a column of a Hugging Face dataset; `name` is what error messages call it."""
 
     table: Any = field(repr=False, compare=False)
     column: str
     row: int
     name: str
+    # Where a path in place of bytes may lead. `datasets` writes paths of its own cache for what it downloaded, and of a
+    # folder of images that it was given; any other, and every one in a folder from disk, whose images are always bytes,
+    # is somebody's tampering.
     folders: tuple[Path, ...]
 
     def read(self) -> bytes:
@@ -96,18 +85,14 @@ class HubImage:
         except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
             raise BadImageError(f"cannot read {self.name}: {_reason(error)}.", BAD_IMAGE_REMEDY) from error
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
-        if data is None and isinstance(path, str) and self._may_read(path):
-            return FileImage(path).read()
+        if data is None and isinstance(path, str):
+            with suppress(OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+                place = Path(path).resolve()
+                if any(place.is_relative_to(folder) for folder in self.folders):
+                    return FileImage(path).read()
         if not isinstance(data, bytes):
             raise BadImageError(f"{self.name} has no image.", BAD_IMAGE_REMEDY)
         return data
-
-    def _may_read(self, path: str) -> bool:
-        try:
-            place = Path(path).resolve()
-        except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
-            return False
-        return any(place.is_relative_to(folder) for folder in self.folders)
 
 
 def _image_folders(name: str) -> tuple[Path, ...]:
@@ -139,38 +124,25 @@ def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[
 
 
 def _rows(
-    name: str,
-    part: str,
-    table: Any,
-    chosen: Choice,
-    split: str | None,
-    folders: tuple[Path, ...],
-    faults: Faults,
+    name: str, part: str, table: Any, chosen: Choice, split: str | None, folders: tuple[Path, ...], faults: Faults
 ) -> Iterator[Row]:
     types = column_types(table.features.arrow_schema, "datasets")
     columns = find_columns(types, f"{name} ({part})", chosen, paths=False)
     pictures = table.select_columns([columns.image])
     if type(table.features[columns.image]).__name__ == "Image":
         pictures = pictures.cast_column(columns.image, require("datasets", "datasets").Image(decode=False))
-    wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
-    usual = usual_split(split) if split is not None else None
-    texts = table.select_columns(list(dict.fromkeys(wanted))).with_format("arrow")
+    usual = None if split is None else usual_split(split)
+    texts = table.select_columns(columns.texts).with_format("arrow")
     row = 0
     for batch in texts.iter(batch_size=_BATCH):
-        for values in _values(batch, f"{name}, {part} from row {row} on"):
+        try:
+            batch.validate(full=True)  # or else text that is not UTF-8 is an error without a place
+        except require("pyarrow", "datasets").ArrowInvalid as error:
+            problem = f"cannot read {name}, {part} from row {row} on: {_reason(error)}."
+            raise DistilvlError(problem, "Save its texts as UTF-8.") from error
+        for values in batch.to_pylist():
             where = f"{name}, {part} row {row}"
-            source = HubImage(pictures, columns.image, row, where, folders)
-            key = f"{part}/{row}"
-            made = faults.attempt(functools.partial(table_row, where, key, source, values, columns, usual))
-            if made is not None:
-                yield made
+            image = HubImage(pictures, columns.image, row, where, folders)
+            with faults:
+                yield table_row(where, f"{part}/{row}", image, values, columns, usual)
             row += 1
-
-
-def _values(batch: Any, where: str) -> list[dict[str, Any]]:
-    try:
-        batch.validate(full=True)  # or else text that is not UTF-8 is an error without a place
-    except require("pyarrow", "datasets").ArrowInvalid as error:
-        raise DistilvlError(f"cannot read {where}: {_reason(error)}.", "Save its texts as UTF-8.") from error
-    values: list[dict[str, Any]] = batch.to_pylist()
-    return values

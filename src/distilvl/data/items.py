@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from distilvl.data.left_out import NOT_READ
-from distilvl.data.records import ImageSource, PairDataset
-from distilvl.data.unpaired import UnpairedDataset
+from distilvl.data.records import ImageSource, PairDataset, UnpairedDataset
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key, text_key
 

@@ -1,32 +1,32 @@
-"""What was passed over: counted by reason, with names, kept in `left-out.json`,
-so that nothing is left out in silence."""
+"""What was left out: counted by reason, with names, and kept in `left-out.json`; and the faults that readers find."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any
 
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.files import only_writer, storage_error, write_atomically
 
-NAMED = 10
-"""So many names of each reason are printed and saved."""
+NAMED, HELD = 10, 10_000
+"""So many names of each reason are printed and saved, and held in memory; `data inspect --json` has all of those."""
 
-HELD = 10_000
-"""So many names of each reason are held in memory; `data inspect --json` has them all up to here."""
+LEFT_OUT_NAME = "left-out.json"
 
 MISSING = "the file is missing"
 NO_CAPTION = "no caption"
 NO_FEATURES = "the feature store lacks it"
 NOT_READ = "cannot be read"
 NOT_DECODED = "cannot be decoded"
+MALFORMED = "an entry that is not of the list's form"
 
 # What a line of a terminal and JSON in UTF-8 cannot hold: control characters, and bytes of a name that is no Unicode.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -36,56 +36,43 @@ _logger = logging.getLogger("distilvl")
 
 @dataclass(eq=True)
 class LeftOut:
-    """Items that were passed over.
+    """Items that could not be used, by reason: a short phrase such as `no caption`."""
 
-    A reason is a short phrase without a capital or a full stop such as `no caption` or
-    `HEIC, which needs pi-heif`; equal phrases are one reason.
-
-    Attributes:
-        counts: number of items, by reason, in order of appearance.
-        names: the first of each reason, at most `HELD`.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    names: dict[str, list[str]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # number of items, in order of appearance
+    names: dict[str, list[str]] = field(default_factory=dict)  # the first of each reason, at most `HELD`
 
     def add(self, reason: str, name: str) -> None:
         """Count one item; control characters and half surrogate pairs in its name are written as escapes."""
         name = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        held = self.names.setdefault(reason, [])
-        if len(held) < HELD:
-            held.append(name)
-
-    def update(self, other: LeftOut) -> None:
-        """Count all that `other` counts."""
-        for reason, count in other.counts.items():
-            self.counts[reason] = self.counts.get(reason, 0) + count
-            held = self.names.setdefault(reason, [])
-            held.extend(other.names.get(reason, [])[: HELD - len(held)])
-
-    def __add__(self, other: LeftOut) -> LeftOut:
-        both = LeftOut()
-        both.update(self)
-        both.update(other)
-        return both
+        self._count(reason, 1, [name])
 
     def add_bad(self, error: BadImageError, name: str) -> None:
         """Count an image for the reason that `error` gives."""
         self.add(error.reason or NOT_DECODED, name)
 
+    def update(self, other: LeftOut) -> None:
+        """Count all that `other` counts."""
+        for reason, count in other.counts.items():
+            self._count(reason, count, other.names.get(reason, []))
+
+    def _count(self, reason: str, count: int, names: Sequence[str]) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + count
+        held = self.names.setdefault(reason, [])
+        held.extend(names[: max(0, HELD - len(held))])
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        both = LeftOut()
+        for one in (self, other):
+            both.update(one)
+        return both
+
     def __or__(self, other: LeftOut) -> LeftOut:
         """What either counts, once: items of one reason and name are one, as far as names are held."""
         both = self + LeftOut()
-        if other is self:
-            return both
-        for reason, count in other.counts.items():
-            known = both.names.get(reason, [])
-            seen = set(known)
-            fresh = [name for name in other.names.get(reason, []) if name not in seen]
-            shared = len(other.names.get(reason, [])) - len(fresh)
-            both.counts[reason] = both.counts.get(reason, 0) + count - shared
-            both.names[reason] = [*known, *fresh][:HELD]
+        for reason, count in other.counts.items() if other is not self else ():
+            names, seen = other.names.get(reason, []), set(both.names.get(reason, []))
+            fresh = [name for name in names if name not in seen]
+            both._count(reason, count - len(names) + len(fresh), fresh)
         return both
 
     def __len__(self) -> int:
@@ -97,18 +84,12 @@ class LeftOut:
 
     def as_dict(self, named: int = NAMED) -> dict[str, Any]:
         """In terms of JSON: `{"total": 3, "reasons": {"no caption": {"count": 3, "names": [... at most ten]}}}`."""
-        reasons = {
-            reason: {"count": count, "names": self.names[reason][:named]} for reason, count in self.counts.items()
-        }
+        reasons = {key: {"count": count, "names": self.names[key][:named]} for key, count in self.counts.items()}
         return {"total": len(self), "reasons": reasons}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> LeftOut:
-        """What `as_dict` gave; the names beyond the tenth are gone.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is not of that form.
-        """
+        """What `as_dict` gave; LookupError, TypeError, ValueError or AttributeError where it is not of that form."""
         found = cls()
         for reason, one in saved["reasons"].items():
             found.counts[str(reason)] = int(one["count"])
@@ -129,19 +110,10 @@ class LeftOut:
             _logger.warning("%s: left out %s", where, line)
 
 
-MALFORMED = "an entry that is not of the list's form"
-
-_T = TypeVar("_T")
-
-
 class BadItemError(DistilvlError):
-    """One row or image that cannot be used, where the rest of its list can.
+    """One row or image that cannot be used, where the rest of its list can; `LeftOut` counts it by name and reason.
 
-    Args:
-        problem: what is wrong and where, a sentence without its full stop.
-        remedy: what to do about it, a sentence.
-        name: of the item, as `LeftOut` names it, such as `captions.csv, line 3`.
-        reason: the phrase by which `LeftOut` counts it.
+    `problem` is a sentence without its full stop, as the number of such items may be put behind it.
     """
 
     def __init__(self, problem: str, remedy: str, *, name: str, reason: str) -> None:
@@ -154,19 +126,16 @@ class MissingFileError(BadItemError, BadImageError):
 
 
 class Faults:
-    """What a reader found that cannot be used.
+    """What a reader found that cannot be used; as a context, it notes a `BadItemError` raised within, and goes on.
 
     Args:
         source: how a message calls the data set.
         skip_bad: whether such items are left out; else `check` raises the first.
-
-    Attributes:
-        left_out: all of them, and what was passed over for other reasons.
     """
 
     def __init__(self, source: str, *, skip_bad: bool) -> None:
         self.source, self.skip_bad = source, skip_bad
-        self.left_out = LeftOut()
+        self.left_out = LeftOut()  # all of them, and what was left out for other reasons
         self._first: BadItemError | None = None
 
     def add(self, error: BadItemError) -> None:
@@ -174,23 +143,19 @@ class Faults:
         self._first = self._first or error
         self.left_out.add(error.reason, error.name)
 
-    def attempt(self, make: Callable[[], _T]) -> _T | None:
-        """What `make` gives; nothing, and a note, where it raises a `BadItemError`."""
-        try:
-            return make()
-        except BadItemError as error:
+    def __enter__(self) -> Faults:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if isinstance(error, BadItemError):
             self.add(error)
-            return None
+        return isinstance(error, BadItemError)
 
     def check(self, images: int = 0) -> None:
-        """Raise the first item that cannot be used, with how many there are of its kind, unless they are left out.
+        """Raise the first item that cannot be used, with how many of its kind there are, unless they are left out.
 
-        Args:
-            images: how many there are in all, if that is known.
-
-        Raises:
-            BadImageError: its file is missing.
-            DistilvlError: for any other reason.
+        `images` is how many there are in all, if that is known. A missing file is a `BadImageError`, all else a
+        `DistilvlError`.
         """
         first = self._first
         if first is None or self.skip_bad:
@@ -202,9 +167,6 @@ class Faults:
             f"{first.problem} ({such} {self.source}).",
             f"{first.remedy.rstrip('.')}, or pass --skip-bad to leave {'it' if count == 1 else 'them'} out.",
         ) from first
-
-
-LEFT_OUT_NAME = "left-out.json"
 
 
 Sources = dict[str, LeftOut]
@@ -235,11 +197,7 @@ def read_left_out(folder: Path) -> Sources:
 
 
 def write_left_out(folder: Path, sources: Mapping[str, LeftOut]) -> None:
-    """Make the file say exactly `sources`; where nothing was left out there is none. Nothing new, nothing written.
-
-    Raises:
-        DistilvlError: the disk does not take it.
-    """
+    """Make the file say exactly `sources`, with no file where nothing was left out; `DistilvlError` if that fails."""
     path = folder / LEFT_OUT_NAME
     told = {name: one for name, one in sorted(sources.items()) if one}
     if not told:
@@ -253,11 +211,7 @@ def write_left_out(folder: Path, sources: Mapping[str, LeftOut]) -> None:
 
 
 def note_left_out(folder: Path, source: str, left_out: LeftOut) -> None:
-    """Make the file in `folder` say `left_out` of `source`, and of others what it said; several processes may do so.
-
-    Raises:
-        DistilvlError: the disk does not take it.
-    """
+    """Make the file in `folder` say `left_out` of `source`, and of others what it said; several processes may do so."""
     known = read_left_out(folder)
     if known.get(source, LeftOut()) == left_out:
         return

@@ -1,64 +1,29 @@
-"""What the readers of image lists share: safe paths, clean captions, splits, missing files."""
+"""What readers of lists share: the checks of `dataset_of`, safe paths of images, clean captions, names of splits.
+
+All readers take `skip_bad`: leave out and count (`Faults`) entries that are malformed and what `dataset_of` refuses,
+instead of raising; and some of `chosen`: columns or keys by name, where `find_columns` would not find them; `roots`:
+folders of the images instead of the list's own. Paths are relative to the first root, absolute ones may lie in any;
+without one they may lie in the list's folder only. All raise `DistilvlError` for a list that is none, and unless
+`skip_bad` for the first bad entry, by its file and number, and its number of such.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import itertools
+import math
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from distilvl.data.left_out import MISSING, NO_CAPTION, BadItemError, Faults, LeftOut, MissingFileError
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import DistilvlError
-
-_MOST = 64
-
-
-def spellings(path: str) -> list[str]:
-    """All spellings of a path with `/` in which each name is as given, composed or taken apart; `path` first.
-
-    Of one with very many names that have accents, only those in which all are written alike.
-    """
-    if path.isascii():
-        return [path]
-    names = [_forms(name) for name in path.split("/")]
-    count = 1
-    for forms in names:
-        count *= len(forms)
-    if count > _MOST:
-        return list(dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]))
-    return list(dict.fromkeys(["/".join(chosen) for chosen in itertools.product(*names)]))
-
-
-def on_disk(path: Path) -> Path:
-    """The path as the disk has it, if it is there in another spelling; else as it is."""
-    if str(path).isascii() or os.path.lexists(path):
-        return path
-    return next((Path(other) for other in spellings(path.as_posix())[1:] if os.path.lexists(other)), path)
-
-
-def images_on_disk(records: Sequence[Record]) -> Sequence[Record]:
-    """Records of a list, whose images' files are looked for in the other spellings where they are not as written."""
-    found = [_record_on_disk(record) for record in records]
-    return records if all(new is old for new, old in zip(found, records, strict=True)) else found
-
-
-def _record_on_disk(record: Record) -> Record:
-    if not isinstance(record.image, FileImage) or record.image.name.isascii():
-        return record
-    name = str(on_disk(record.image.path))
-    return record if name == record.image.name else replace(record, image=FileImage(name))
-
-
-def _forms(name: str) -> list[str]:
-    return list(dict.fromkeys([name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]))
-
 
 NO_NAME = "no file name where the image should be"
 OUTSIDE = "a path that leaves the image folder"
@@ -69,7 +34,85 @@ DUPLICATE_CAPTION = "a caption id that another caption has"
 
 # The control characters C0, DEL and C1, without tab, line feed, carriage return and NEL, which are white space.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+# COCO's `restval` (30,504 images) has been trained on since VSE++ (Faghri et al., BMVC 2018), and all figures published
+# since then are of the joint 113,287 images.
 _USUAL_SPLITS = {"restval": "train", "training": "train", "validation": "val", "valid": "val", "dev": "val"}
+_MOST_SPELLINGS = 64
+
+
+def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairDataset:
+    """The dataset of those `records` that can be used.
+
+    Without a file, without a caption that is not blank, or with an id that another one has, a record cannot. `faults`
+    holds what the reader found before; with `skip_bad` all of it is left out and logged. Blank captions of an image
+    that has others are left out and counted.
+
+    Raises:
+        BadImageError: files are missing; names the first one and their number.
+        DistilvlError: no records, an image without captions, duplicate ids, or the first fault of the reader.
+    """
+    faults.check()
+    seen, seen_captions = set[str](), set[str]()
+    usable = []
+    for given in records:
+        record = _on_disk(given)
+        with faults:
+            _check(record, name, seen, seen_captions)
+            seen.add(record.image_id)
+            if record.given_ids:  # others are made of the images' ids, which are distinct
+                seen_captions.update(record.caption_ids)
+            usable.append(_without_blanks(record, faults.left_out))
+    faults.check(len(records))
+    faults.left_out.log(name)
+    if not usable:
+        raise DistilvlError(
+            f"{name} has no images{in_brackets(faults.left_out)}.", "Check the list and its image folder."
+        )
+    return PairDataset(name, tuple(usable), faults.left_out)
+
+
+def _check(record: Record, name: str, seen: set[str], seen_captions: set[str]) -> None:
+    image = record.image.name
+    if isinstance(record.image, FileImage) and not _is_there(record.image):
+        raise missing(image)
+    if not any(caption.strip() for caption in record.captions):
+        problem = f"image {record.image_id!r} in {name} has no captions"
+        raise BadItemError(problem, "Add one.", name=image, reason=NO_CAPTION)
+    if record.image_id in seen:
+        remedy = "Give every image an id of its own, or merge its captions into one entry."
+        problem = f"duplicate image_id {record.image_id!r} in {name}"
+        raise BadItemError(problem, remedy, name=image, reason=DUPLICATE)
+    twice = next((one for one in record.given_ids if one in seen_captions), None)
+    if twice is not None or len(set(record.given_ids)) < len(record.given_ids):
+        problem = f"duplicate caption id {twice or record.given_ids[0]!r} in {name} (image {record.image_id!r})"
+        raise BadItemError(problem, "Give every caption an id of its own.", name=image, reason=DUPLICATE_CAPTION)
+
+
+def _is_there(image: FileImage) -> bool:
+    try:
+        return image.path.is_file()
+    except OSError:  # a name too long for any file, or a folder that may not be entered
+        return False
+
+
+def _without_blanks(record: Record, left_out: LeftOut) -> Record:
+    kept = [k for k, caption in enumerate(record.captions) if caption.strip()]
+    if len(kept) == len(record.captions):
+        return record
+    for _ in range(len(record.captions) - len(kept)):
+        left_out.add(BLANK, record.image.name)
+    captions, ids = (tuple(values[k] for k in kept) for values in (record.captions, record.caption_ids))
+    return replace(record, captions=captions, given_ids=ids)
+
+
+def in_brackets(left_out: LeftOut) -> str:
+    """What a message that nothing is there adds: `; left out: 2 (no caption): a.jpg, b.jpg`; empty if it is empty."""
+    return f"; left out: {'; '.join(left_out.lines())}" if left_out else ""
+
+
+def missing(image: str) -> BadItemError:
+    """The fault of an image whose file is not there."""
+    return MissingFileError(f"image file {image} is missing", "Restore the files.", name=image, reason=MISSING)
 
 
 def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> FileImage:
@@ -85,26 +128,22 @@ def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> 
             elsewhere; `where` says which entry it is.
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name or not is_unicode(name):
-        raise BadItemError(
-            f"{where}: the image is {name!r}, not a file name",
-            "Give its path in the image folder.",
-            name=where,
-            reason=NO_NAME,
-        )
+        problem = f"{where}: the image is {name!r}, not a file name"
+        raise BadItemError(problem, "Give its path in the image folder.", name=where, reason=NO_NAME)
     windows = PureWindowsPath(name)
-    if not (PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts):
+    climbs = ".." in windows.parts
+    if not (PurePosixPath(name).is_absolute() or windows.drive or windows.root or climbs):
         return FileImage(str(root / name))
     path = Path(name)
-    if ".." not in windows.parts and any(path.is_relative_to(folder) for folder in _absolute((root, *others))):
+    if not climbs and any(path.is_relative_to(folder) for folder in _absolute((root, *others))):
         return FileImage(name)
     remedy = "Use paths relative to that folder, without '..'"
-    if path.is_absolute() and ".." not in windows.parts:
+    if path.is_absolute() and not climbs:
         remedy += f", or name another folder behind the list: ?root={path.parent}"
     elif windows.drive:
         remedy += " or a drive of another machine"
-    raise BadItemError(
-        f"{where}: the image path {name!r} leaves the image folder {root}", f"{remedy}.", name=where, reason=OUTSIDE
-    )
+    problem = f"{where}: the image path {name!r} leaves the image folder {root}"
+    raise BadItemError(problem, f"{remedy}.", name=where, reason=OUTSIDE)
 
 
 @functools.lru_cache(maxsize=8)
@@ -122,6 +161,38 @@ def path_in(root: Path, name: str) -> str:
     return name if inside is None else path.relative_to(inside).as_posix()
 
 
+def spellings(path: str) -> list[str]:
+    """All spellings of a path with `/` in which each name is as given, composed or taken apart; `path` first.
+
+    Of one with very many names that have accents, only those in which all are written alike.
+    """
+    if path.isascii():
+        return [path]
+    names = [_forms(name) for name in path.split("/")]
+    if math.prod(map(len, names)) > _MOST_SPELLINGS:
+        return _forms(path)
+    return list(dict.fromkeys("/".join(chosen) for chosen in itertools.product(*names)))
+
+
+def _forms(name: str) -> list[str]:
+    return list(dict.fromkeys([name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]))
+
+
+def on_disk(path: Path) -> Path:
+    """The path as the disk has it, if it is there in another spelling; else as it is."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    return next((Path(other) for other in spellings(path.as_posix())[1:] if os.path.lexists(other)), path)
+
+
+def _on_disk(record: Record) -> Record:
+    """The record with its image file in the spelling that the disk has."""
+    if not isinstance(record.image, FileImage) or record.image.name.isascii():
+        return record
+    name = str(on_disk(record.image.path))
+    return record if name == record.image.name else replace(record, image=FileImage(name))
+
+
 def is_unicode(text: str) -> bool:
     """Whether `text` can be written down: half a surrogate pair, as JSON may hold, has no bytes in any encoding."""
     try:
@@ -129,6 +200,11 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def clean_captions(captions: Iterable[Any], where: str) -> tuple[str, ...]:
+    """`clean_caption` of each, and nothing for null: as a blank one, it is no caption (`dataset_of`)."""
+    return tuple("" if caption is None else clean_caption(caption, where) for caption in captions)
 
 
 def clean_caption(caption: Any, where: str) -> str:
@@ -141,27 +217,22 @@ def clean_caption(caption: Any, where: str) -> str:
     Raises:
         BadItemError: not a string, or half a surrogate pair in it, which no encoding can store.
     """
-    if not isinstance(caption, str):
-        raise BadItemError(
-            f"{where}: the caption is {caption!r}, not a string", "Write it in quotes.", name=where, reason=NO_TEXT
-        )
-    if not is_unicode(caption):
-        raise BadItemError(
-            f"{where}: the caption {caption!r} is not valid Unicode", "Replace it.", name=where, reason=NO_TEXT
-        )
-    return _CONTROL.sub(" ", caption)
+    if isinstance(caption, str) and is_unicode(caption):
+        return _CONTROL.sub(" ", caption)
+    no_string = not isinstance(caption, str)
+    what, remedy = ("not a string", "Write it in quotes.") if no_string else ("not valid Unicode", "Replace it.")
+    problem = (
+        f"{where}: the caption is {caption!r}, {what}" if no_string else f"{where}: the caption {caption!r} is {what}"
+    )
+    raise BadItemError(problem, remedy, name=where, reason=NO_TEXT)
 
 
 def usual_split(name: str) -> str:
-    """The name that is used here for the split `name`: `restval` is `train`, `validation` and `dev` are `val`.
-
-    COCO's `restval` (30,504 images) has been trained on since VSE++ (Faghri et al., BMVC 2018), and all
-    figures published since then are of the joint 113,287 images.
-    """
+    """The name that is used here for the split `name`: `restval` is `train`, `validation` and `dev` are `val`."""
     return _USUAL_SPLITS.get(name, name)
 
 
-def split_in_name(path: Path) -> str | None:
+def split_in_name(path: PurePath) -> str | None:
     """`val` for `captions_val2014.json` or `validation-00000-of-00002.parquet`: the word for a split in a file's name.
 
     Nothing if there is no such word, or more than one.
@@ -170,106 +241,22 @@ def split_in_name(path: Path) -> str | None:
     return words.pop() if len(words) == 1 else None
 
 
-def split_in_path(name: Path, folder: str) -> str | None:
+def split_in_path(name: str, folder: str) -> str | None:
     """The split that a file's name has a word for, or else the name of its folder, as in `validation/0000.parquet`."""
     above = usual_split(folder.lower())
-    return split_in_name(name) or (above if above in ("train", "val", "test") else None)
+    return split_in_name(PurePosixPath(name)) or (above if above in ("train", "val", "test") else None)
 
 
 def split_of(image_id: str) -> str:
     """The split of an image in a list that names none: about 80 % train, 10 % val, 10 % test.
 
-    It depends on the `image_id` only (its SHA-256), so adding images never moves another one to a different
-    split.
+    It depends on the `image_id` only (its SHA-256), so adding images never moves another one to a different split.
     """
     share = int.from_bytes(hashlib.sha256(image_id.encode("utf-8")).digest()[:8], "big") / 2**64
     return "train" if share < 0.8 else "val" if share < 0.9 else "test"
 
 
-def clean_captions(captions: Iterable[Any], where: str) -> tuple[str, ...]:
-    """`clean_caption` of each, and nothing for null: as a blank one, it is no caption (`dataset_of`)."""
-    return tuple("" if caption is None else clean_caption(caption, where) for caption in captions)
-
-
-def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairDataset:
-    """The dataset of those `records` that can be used.
-
-    Without a file, without a caption that is not blank, or with an id that another one has, a record cannot. `faults`
-    holds what the reader found before; with `skip_bad` all of it is left out and logged. Blank captions of an image
-    that has others are dropped and counted.
-
-    Raises:
-        BadImageError: files are missing; names the first one and their number.
-        DistilvlError: no records, an image without captions, duplicate ids, or the first fault of the reader.
-    """
-    records = images_on_disk(records)
-    faults.check()
-    seen, seen_captions = set[str](), set[str]()
-    kept = []
-    for record in records:
-        fault = _fault(record, name, seen, seen_captions)
-        if fault is not None:
-            faults.add(fault)
-            continue
-        seen.add(record.image_id)
-        if record.given_ids:  # others are made of the images' ids, which are distinct
-            seen_captions.update(record.caption_ids)
-        kept.append(_without_blanks(record, faults.left_out))
-    faults.check(len(records))
-    faults.left_out.log(name)
-    if not kept:
-        passed_over = f"; left out: {'; '.join(faults.left_out.lines())}" if faults.left_out else ""
-        raise DistilvlError(f"{name} has no images{passed_over}.", "Check the list and its image folder.")
-    return PairDataset(name, tuple(kept), faults.left_out)
-
-
-def _fault(record: Record, name: str, seen: set[str], seen_captions: set[str]) -> BadItemError | None:
-    """Why a record cannot be used; nothing if it can."""
-    image = record.image.name
-    if isinstance(record.image, FileImage) and not _is_there(record.image):
-        return missing(image)
-    if not any(caption.strip() for caption in record.captions):
-        return BadItemError(
-            f"image {record.image_id!r} in {name} has no captions", "Add one.", name=image, reason=NO_CAPTION
-        )
-    if record.image_id in seen:
-        return BadItemError(
-            f"duplicate image_id {record.image_id!r} in {name}",
-            "Give every image an id of its own, or merge its captions into one entry.",
-            name=image,
-            reason=DUPLICATE,
-        )
-    twice = next((one for one in record.caption_ids if one in seen_captions), None) if record.given_ids else None
-    if twice is not None or len(set(record.given_ids)) < len(record.given_ids):
-        return BadItemError(
-            f"duplicate caption id {twice or record.given_ids[0]!r} in {name} (image {record.image_id!r})",
-            "Give every caption an id of its own.",
-            name=image,
-            reason=DUPLICATE_CAPTION,
-        )
-    return None
-
-
-def missing(image: str) -> BadItemError:
-    """The fault of an image whose file is not there."""
-    return MissingFileError(f"image file {image} is missing", "Restore the files.", name=image, reason=MISSING)
-
-
-def _is_there(image: FileImage) -> bool:
-    try:
-        return image.path.is_file()
-    except OSError:  # a name too long for any file, or a folder that may not be entered
-        return False
-
-
-def _without_blanks(record: Record, left_out: LeftOut) -> Record:
-    kept = [k for k, caption in enumerate(record.captions) if caption.strip()]
-    if len(kept) == len(record.captions):
-        return record
-    for _ in range(len(record.captions) - len(kept)):
-        left_out.add(BLANK, record.image.name)
-    return replace(
-        record,
-        captions=tuple(record.captions[k] for k in kept),
-        given_ids=tuple(record.caption_ids[k] for k in kept),
-    )
+def depth_in_common(folders: Iterable[Sequence[str]]) -> int:
+    """How many parts, from the root on, these paths of folders share; names of files begin after them."""
+    together = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+    return sum(1 for _ in together)

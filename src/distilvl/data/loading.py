@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import parse_qs
 
-from distilvl.data.annotations import read_coco_captions, read_karpathy
-from distilvl.data.benchmarks import BENCHMARKS, read_named
+from distilvl.data.benchmarks import BENCHMARKS, read_coco_captions, read_karpathy, read_named
 from distilvl.data.columns import NO_CHOICE
-from distilvl.data.folders import read_folder, read_sidecars
+from distilvl.data.folders import image_files, no_images, read_sidecars, read_unpaired
 from distilvl.data.hub import is_saved_dataset, read_hub
-from distilvl.data.image_files import image_files, no_images
 from distilvl.data.left_out import LeftOut
 from distilvl.data.parquet import holds_images, parquet_files, read_parquet
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.data.remote import is_remote, local_only
 from distilvl.data.shards import read_webdataset
 from distilvl.data.specs import LIST, Spec, parse_path, parse_spec
-from distilvl.data.unpaired import UnpairedDataset, read_unpaired
+from distilvl.data.tables import read_folder
 from distilvl.errors import DistilvlError
+
+GROUP = "distilvl.readers"
+"""Entry points of packages that read `NAME:PLACE?OPTION=VALUE`: `reader(place, options, skip_bad=...)`, a dataset."""
 
 _ACCEPTED = (
     "Accepted are: 'scenes' (the built-in data set); a folder with a Karpathy JSON (dataset*.json), "
@@ -52,10 +56,6 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
 def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | UnpairedDataset:
     """What `load_dataset` takes, or `unpaired:DIR,FILE`: images of a folder and lines of a text file, not linked.
 
-    Args:
-        source: the name, path or specification.
-        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising (`Faults`).
-
     Raises:
         DistilvlError: as `load_dataset`, except that unpaired data is welcome.
     """
@@ -77,9 +77,14 @@ def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | Unp
     path = Path(spec.place)
     if path.is_dir():
         return _load_folder(path, spec, skip_bad=skip_bad)
-    if not path.is_file():
-        raise DistilvlError(f"there is no data set {str(source)!r}.", _ACCEPTED)
-    return _load_list(path, spec, skip_bad=skip_bad)
+    if path.is_file():
+        return _load_list(path, spec, skip_bad=skip_bad)
+    kind, colon, rest = str(source).partition(":")
+    for reader in entry_points(group=GROUP, name=kind) if colon else ():
+        place, _, query = rest.partition("?")
+        found: PairDataset | UnpairedDataset = reader.load()(place, parse_qs(query), skip_bad=skip_bad)
+        return found
+    raise DistilvlError(f"there is no data set {str(source)!r}.", _ACCEPTED)
 
 
 def is_unpaired(source: str) -> bool:
@@ -92,28 +97,33 @@ def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
     if spec.kind not in ("parquet", "webdataset"):
         for place in filter(is_remote, spec.place.split(",")):
             raise local_only(place)
-    if spec.kind in BENCHMARKS:
-        return read_named(spec.kind, spec.place, skip_bad=skip_bad)
-    if not spec.place:
+    if not spec.place and spec.kind not in BENCHMARKS:
         raise DistilvlError(f"the data set {spec.kind}: names no place.", _ACCEPTED)
-    if spec.kind == "webdataset":
-        return read_webdataset(spec, skip_bad=skip_bad)
-    if spec.kind == "parquet":
-        return read_parquet(spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
-    if spec.kind == "hf":
-        return read_hub(
-            spec.place,
-            config=spec.one("config"),
-            revision=spec.one("revision"),
-            chosen=spec.columns,
-            skip_bad=skip_bad,
-        )
+    return READERS[spec.kind](spec, skip_bad)
+
+
+def _unpaired(spec: Spec, skip_bad: bool) -> UnpairedDataset:
     images, comma, texts = spec.place.rpartition(",")
     if not (images and comma and texts):
-        raise DistilvlError(
-            f"unpaired:{spec.place} does not name a folder and a file.", "Write unpaired:IMAGES,CAPTIONS.txt."
-        )
+        raise DistilvlError(f"{spec} does not name a folder and a file.", "Write unpaired:IMAGES,CAPTIONS.txt.")
     return read_unpaired(images, texts, skip_bad=skip_bad)
+
+
+def _hub(spec: Spec, skip_bad: bool) -> PairDataset:
+    config, revision = spec.one("config"), spec.one("revision")
+    return read_hub(spec.place, config=config, revision=revision, chosen=spec.columns, skip_bad=skip_bad)
+
+
+READERS: Mapping[str, Callable[[Spec, bool], PairDataset | UnpairedDataset]] = {
+    **dict.fromkeys(BENCHMARKS, lambda spec, skip_bad: read_named(spec.kind, spec.place, skip_bad=skip_bad)),
+    "hf": _hub,
+    "parquet": lambda spec, skip_bad: read_parquet(
+        spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad
+    ),
+    "unpaired": _unpaired,
+    "webdataset": lambda spec, skip_bad: read_webdataset(spec, skip_bad=skip_bad),
+}
+"""What reads each kind of `kind:place`; `specs` has their options."""
 
 
 def _load_list(path: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
@@ -123,10 +133,9 @@ def _load_list(path: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
         if path.name.startswith("captions_"):
             return read_coco_captions([path], roots=spec.roots, skip_bad=skip_bad)
         return read_karpathy(path, roots=spec.roots, skip_bad=skip_bad)
-    if suffix in (".jsonl", ".csv", ".tsv"):
-        return read_folder(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
-    if suffix == ".parquet":
-        return read_parquet(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
+    if suffix in (".jsonl", ".csv", ".tsv", ".parquet"):
+        read = read_parquet if suffix == ".parquet" else read_folder
+        return read(path, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     raise DistilvlError(f"{path} is not a data set: its name ends in {suffix or 'nothing'!r}.", _ACCEPTED)
 
 
@@ -153,20 +162,15 @@ def _load_folder(folder: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
         _require_no_columns(folder, spec)
         return read_coco_captions(coco, roots=spec.roots, skip_bad=skip_bad)
     tables = parquet_files(folder)
-    chosen = spec.columns != NO_CHOICE
     # img2dataset writes a table of addresses beside each folder, or each shard, of what it fetched.
-    if tables and (chosen or any(map(holds_images, tables)) or not _holds_pictures(folder)):
+    if tables and (
+        spec.columns != NO_CHOICE
+        or any(map(holds_images, tables))
+        or not (image_files(folder, skip_bad=True) or any(folder.glob("*.tar")))
+    ):
         return read_parquet(folder, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     if spec.options:
         raise DistilvlError(f"the folder {folder} holds no list that {spec.options} are of.", "Give the list's path.")
-    return _load_pictures(folder, skip_bad=skip_bad)
-
-
-def _holds_pictures(folder: Path) -> bool:
-    return bool(image_files(folder, skip_bad=True)) or any(folder.glob("*.tar"))
-
-
-def _load_pictures(folder: Path, *, skip_bad: bool) -> PairDataset:
     left_out = LeftOut()
     if not image_files(folder, skip_bad=skip_bad, left_out=left_out):
         if any(folder.glob("*.tar")):

@@ -1,7 +1,7 @@
 """The pixel cache on disk: decoded once for all runs, mapped into memory, shared by all processes that read it.
 
-`pixels-NAME.npy` holds the rows, `pixels-NAME.json` what they are; NAME is a hash of the images' bytes, the
-preprocessing and the views, so a file that changed leads to another name. The JSON is written last: a cache without it
+`pixels-NAME.npy` holds the pixels, `pixels-NAME.json` what they are; NAME is a hash of the images' bytes, the
+preprocessing and the crops, so a file that changed leads to another name. The JSON is written last: a cache without it
 does not exist.
 """
 
@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ from distilvl.data.crops import Views
 from distilvl.data.items import Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
+from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.files import PARTIAL_PREFIX, only_writer, remove_partials, writer_id
 from distilvl.io.hashes import KEY_BYTES, image_key
@@ -34,9 +36,7 @@ from distilvl.pictures import DECODING_VERSION, decode_image
 
 FORMAT_VERSION = 1
 _UNREADABLE = bytes(KEY_BYTES)
-_WORKERS = 4
-_BLOCK = 1024  # calls that wait for a thread take memory
-_CHUNK = 1 << 20
+_WORKERS, _AT_ONCE = 4, 1024  # calls that wait for a thread take memory
 _logger = logging.getLogger("distilvl")
 
 
@@ -50,19 +50,15 @@ def cached_pixels(
     views: Views | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
-    """As `decode_pixels`, with rows that lie in a file in `folder`; made there when it is not there yet.
+    """As `decode_pixels`, with pixels that lie in a file in `folder`; made there when it is not there yet.
 
     Every image is read and hashed each time, which tells whether it is the one that was decoded. Making the cache
     takes the memory of 64 images. Of several processes that need it one makes it, and the others wait.
 
     Args:
-        dataset: what to read, paired or not.
-        resize: the student's own preprocessing, images to (n, 3, H, W) uint8.
         preprocessing: what `resize` does, as text: equal texts, equal pixels.
         folder: of this and other caches, created if need be.
-        skip_bad: leave undecodable images out and count them, instead of stopping.
-        views: cut these out of each image first.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
+        dataset, resize, skip_bad, views, at_least: as for `decode_pixels`.
 
     Raises:
         BadImageError: the first undecodable image, unless `skip_bad`; or all are.
@@ -100,27 +96,27 @@ def cached_pixels(
 
 def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
     """Keys of all images in order; of those that cannot be read, zeros."""
-    sources = [entry.image for entry in dataset]
 
-    def key(row: int) -> bytes:
+    def key(source: ImageSource) -> bytes:
         try:
-            return image_key(sources[row].read())
+            return image_key(source.read())
         except BadImageError:
             if not skip_bad:
                 raise
             return _UNREADABLE
 
-    keys = []
-    with ThreadPoolExecutor(_WORKERS) as pool, progress("hashing images", len(sources)) as ticker:
-        for start in range(0, len(sources), _BLOCK):
-            for found in pool.map(key, range(start, min(start + _BLOCK, len(sources)))):
+    keys: list[bytes] = []
+    left = iter([entry.image for entry in dataset])
+    with ThreadPoolExecutor(_WORKERS) as pool, progress("hashing images", len(dataset)) as ticker:
+        while block := list(islice(left, _AT_ONCE)):
+            for found in pool.map(key, block):
                 keys.append(found)
                 ticker.advance()
     return keys
 
 
 def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
-    """The rows, mapped, and positions of the bad images with what is wrong; nothing where there is no whole cache."""
+    """The pixels, mapped, and positions of the bad images with what is wrong; nothing where there is no whole cache."""
     described = path.with_suffix(".json")
     if not described.is_file():
         return None
@@ -132,17 +128,16 @@ def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
         if _checksum(path) != about["sha256"]:
             raise ValueError("its checksum differs")
         # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
-        pixels = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+        return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False)), bad
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         _logger.warning("the pixel cache %s is damaged (%s) and is made again", path, error)
         return None
-    return pixels, bad
 
 
 def _checksum(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -152,22 +147,21 @@ def _make(
 ) -> tuple[Pixels, dict[int, str]]:
     """Decode into `path` and describe it; see `_open`."""
     remove_partials(path.parent)
-    dataset = decoding.dataset
-    blocks = _estimated(pixel_blocks(decoding, resize, views), path, decoding, views)
     partial = path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with partial.open("w+b") as file:
-            _write(file, blocks)
+            _write(file, _estimated(pixel_blocks(decoding, resize, views), path, decoding, views))
         if [keys[row] for row in decoding.rows] != decoding.keys:
             raise DistilvlError(
-                f"images of {dataset.name} changed while they were being read.",
+                f"images of {decoding.dataset.name} changed while they were being read.",
                 "Run the command again when they are at rest.",
             )
-        bad = sorted(set(range(len(dataset))) - set(decoding.rows))
-        known, names = dict(decoding.left_out.items()), [entry.image.name for entry in dataset]
+        names = [entry.image.name for entry in decoding.dataset]
+        bad = sorted(set(range(len(names))) - set(decoding.rows))
+        known = dict(decoding.left_out.items())
         about = {
             "format_version": FORMAT_VERSION,
-            "dataset": dataset.name,
+            "dataset": decoding.dataset.name,
             "images": len(decoding.rows),
             "views": None if views is None else asdict(views),
             "bad": bad,
@@ -194,7 +188,7 @@ def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: 
             size = images * each * block[0].nbytes
             seconds = (time.monotonic() - started) * images / max(len(decoding.rows), 1)
             _logger.info(
-                "pixel cache %s: %d images x %d views of %d x %d, %.2f GB, about %.0f s",
+                "pixel cache %s: %d images x %d crops of %d x %d, %.2f GB, about %.0f s",
                 path, images, each, *block.shape[2:], size / 1e9, seconds,
             )  # fmt: skip
             free = shutil.disk_usage(path.parent).free

@@ -1,5 +1,4 @@
-"""Images decoded once: each is read, hashed, decoded and resized a single time;
-bad ones stop the run or are left out."""
+"""Images decoded once: read, hashed, decoded and resized a single time; bad ones stop the run or are left out."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ from PIL import Image
 from distilvl.data.crops import Views
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.records import ImageSource, PairDataset, Record
-from distilvl.data.unpaired import UnpairedDataset, UnpairedImage
+from distilvl.data.records import ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
 from distilvl.io.progress import progress
@@ -25,6 +23,20 @@ from distilvl.pictures import decode_image
 
 _BLOCK = 64
 _WORKERS = 2  # Pillow decodes outside Python's lock
+
+Pixels = npt.NDArray[np.uint8]
+Resize = Callable[[Sequence[Image.Image]], Pixels]
+Decoded = tuple[bytes, Image.Image]
+
+
+@dataclass(frozen=True)
+class PixelCache:
+    """A dataset's images at the student's size; K crops of each, or the whole one (K = 1)."""
+
+    dataset: Items  # the images that could be decoded, in order
+    keys: list[bytes]  # content hash of each image, n of them
+    pixels: Pixels  # (n * K, 3, H, W) uint8; row i * K + v is crop v of image i, crop 0 the whole one
+    left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
 
 
 class HasImages(Protocol):
@@ -43,24 +55,16 @@ class HasImages(Protocol):
 
 @dataclass
 class Decoding:
-    """One pass over a dataset's images; iterate over `blocks()`, then read what was kept.
+    """All of a dataset's images, decoded; iterate over `blocks()`, then read what became of them.
 
-    Args:
-        dataset: what to read, paired or not.
-        skip_bad: leave undecodable images out and count them in `left_out`, instead of stopping.
-        description: what the progress line says.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
-
-    Attributes:
-        rows: of the images that could be decoded, in order; `only_images` makes a dataset of them.
-        keys: theirs.
-        left_out: the others, by reason.
+    With `skip_bad`, undecodable images are left out and counted, instead of stopping.
     """
 
     dataset: HasImages
     skip_bad: bool
-    description: str
-    at_least: int | None = None
+    description: str  # what the progress line says
+    at_least: int | None = None  # of large JPEGs, decode no more than this takes; see `decode_image`
+    # The images that could be decoded, in order: `only_images` makes a dataset of their rows; their keys; the others.
     rows: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -74,9 +78,17 @@ class Decoding:
         left = enumerate([entry.image for entry in self.dataset])
         with ThreadPoolExecutor(_WORKERS) as pool, progress(self.description, len(self.dataset)) as ticker:
             while block := list(islice(left, _BLOCK)):
+                images: list[Image.Image] = []
                 found = pool.map(self._read, [source for _, source in block])
-                images = [image for (row, source), one in zip(block, found, strict=True)
-                          if (image := self._keep(row, source, one)) is not None]  # fmt: skip
+                for (row, source), one in zip(block, found, strict=True):
+                    if not isinstance(one, BadImageError):
+                        images.append(one[1])
+                        self.rows.append(row)
+                        self.keys.append(one[0])
+                    elif self.skip_bad:
+                        self.left_out.add_bad(one, source.name)
+                    else:
+                        raise one
                 if images:
                     yield images
                 ticker.advance(len(block))
@@ -84,19 +96,7 @@ class Decoding:
             raise BadImageError(f"no image of {self.dataset.name} can be decoded.", "Check the image folder.")
         self.left_out.log(self.dataset.name)
 
-    def _keep(
-        self, row: int, source: ImageSource, found: tuple[bytes, Image.Image] | BadImageError
-    ) -> Image.Image | None:
-        if isinstance(found, BadImageError):
-            if not self.skip_bad:
-                raise found
-            self.left_out.add_bad(found, source.name)
-            return None
-        self.rows.append(row)
-        self.keys.append(found[0])
-        return found[1]
-
-    def _read(self, source: ImageSource) -> tuple[bytes, Image.Image] | BadImageError:
+    def _read(self, source: ImageSource) -> Decoded | BadImageError:
         try:
             data = source.read()
             return image_key(data), decode_image(data, source.name, self.at_least)
@@ -108,33 +108,12 @@ class Decoding:
 def only_images(dataset: PairDataset, rows: Sequence[int]) -> PairDataset: ...
 @overload
 def only_images(dataset: UnpairedDataset, rows: Sequence[int]) -> UnpairedDataset: ...
-def only_images(dataset: PairDataset | UnpairedDataset, rows: Sequence[int]) -> PairDataset | UnpairedDataset:
+def only_images(dataset: Items, rows: Sequence[int]) -> Items:
     """`dataset` with the images in these rows; of an unpaired one all texts stay."""
     if isinstance(dataset, UnpairedDataset):
         images = tuple(dataset.images[row] for row in rows)
         return UnpairedDataset(dataset.name, images, dataset.texts, dataset.left_out)
     return dataset.only([dataset.records[row] for row in rows])
-
-
-Pixels = npt.NDArray[np.uint8]
-Resize = Callable[[Sequence[Image.Image]], Pixels]
-
-
-@dataclass(frozen=True)
-class PixelCache:
-    """A dataset's images at the student's size; K views of each, or the whole one (K = 1).
-
-    Attributes:
-        dataset: the images that could be decoded, in order.
-        keys: content hash of each image, n of them.
-        pixels: (n * K, 3, H, W) uint8; row i * K + v is view v of image i, view 0 the whole one.
-        left_out: images that could not be decoded; `dataset.left_out` is what its reader passed over.
-    """
-
-    dataset: Items
-    keys: list[bytes]
-    pixels: Pixels
-    left_out: LeftOut
 
 
 def decode_pixels(
@@ -145,7 +124,7 @@ def decode_pixels(
     views: Views | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
-    """Read every image of `dataset` once.
+    """Read every image of `dataset` once, into memory.
 
     Args:
         dataset: what to read, paired or not.
@@ -172,16 +151,13 @@ def decode_pixels(
 def pixel_blocks(decoding: Decoding, resize: Resize, views: Views | None) -> Iterator[Pixels]:
     """What `decode_pixels` puts together, in order, at most 64 images at a time."""
     for images in decoding.blocks():
-        yield resize(_views(images, decoding.keys, views))
+        if views is None:
+            yield resize(images)
+        else:
+            keys = decoding.keys[-len(images) :]
+            yield resize([view.of(image) for image, key in zip(images, keys, strict=True) for view in views.of(key)])
 
 
 def views_of_each(views: Views | None) -> int:
     """K, 1 where there are only whole images."""
     return 1 if views is None else views.count
-
-
-def _views(images: list[Image.Image], keys: list[bytes], views: Views | None) -> list[Image.Image]:
-    """The views of `images`, whose keys are the last ones of `keys`."""
-    if views is None:
-        return images
-    return [view.of(image) for image, key in zip(images, keys[-len(images) :], strict=True) for view in views.of(key)]

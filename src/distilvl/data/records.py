@@ -1,7 +1,8 @@
-"""What a dataset is made of: images, each with its captions and an `image_id`."""
+"""Datasets in memory: pairs of images and captions (`PairDataset`), and images and texts alone (`UnpairedDataset`)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ PAIRS, CONTENT = "pairs", "content"
 """Ground truths: an image's own captions are right and no others; or equal captions and equal pictures are, too."""
 
 ALL = "all"
-"""The name under which all splits together are asked for."""
+"""The name of all splits together."""
 
 
 class ImageSource(Protocol):
@@ -25,17 +26,14 @@ class ImageSource(Protocol):
         """A file name, or whatever tells a user which image is meant."""
 
     def read(self) -> bytes:
-        """The encoded image (JPEG, PNG, PPM, ...); its content hash is the image's key everywhere."""
+        """The encoded image (JPEG, PNG, PPM, ...); the hash of these bytes is the image's key everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileImage:
-    """An image file on disk.
+    """An image file on disk."""
 
-    Attributes:
-        name: its path. A string, as a `Path` takes ten times the memory, and there is one of these for each image.
-    """
-
+    # Its path. A string, as a `Path` takes ten times the memory, and there is one of these for each image.
     name: str
 
     @property
@@ -57,12 +55,10 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image with its captions.
+    """One image with its captions, of which there is at least one.
 
     Attributes:
-        image_id: unique within a dataset; rows with the same `image_id` are never each other's negatives.
-        image: where the pixels come from.
-        captions: at least one.
+        image_id: unique within a dataset.
         split: `train`, `val` or `test` (or a name of the dataset's own).
         given_ids: one id a caption, or none at all; see `caption_ids`.
         hard_negatives: captions that are wrong in one detail; optional, used by scoring only.
@@ -81,44 +77,42 @@ class Record:
         return self.given_ids or tuple(f"{self.image_id}#{k}" for k in range(len(self.captions)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PairDataset(Sequence[Record]):
-    """An ordered, checked collection of records.
+    """Images with their captions, in order; `name` is what messages and reports call the dataset.
 
     Args:
-        name: how messages and reports call it.
-        records: the images; ids must be unique and every image needs a caption.
-        left_out: what the reader passed over; see `LeftOut`.
+        left_out: what the reader left out.
         ground_truth: what is right when it is scored and nobody says otherwise: `PAIRS` for benchmarks, whose published
-            figures are counted so, and `CONTENT` for all other data; see `evaluation.groups`.
+            figures are counted so, and `CONTENT` for all other data; see `evaluation.ground_truth`.
 
     Raises:
         DistilvlError: duplicate `image_id`, an image without captions, or one text in the place of several.
     """
 
     name: str
-    records: tuple[Record, ...] = field(repr=False)
-    left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
+    records: tuple[Record, ...]
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
     ground_truth: str = CONTENT
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
         for record in self.records:
+            named = f"{record.image_id!r} in {self.name}"
             if record.image_id in seen:
-                raise DistilvlError(
-                    f"duplicate image_id {record.image_id!r} in {self.name}.",
-                    "Give every image an id of its own, or merge its captions into one entry.",
-                )
+                remedy = "Give every image an id of its own, or merge its captions into one entry."
+                raise DistilvlError(f"duplicate image_id {named}.", remedy)
             seen.add(record.image_id)
             if isinstance(record.captions, str):
-                raise DistilvlError(
-                    f"the captions of image {record.image_id!r} in {self.name} are one text.", "Write (caption,)."
-                )
+                raise DistilvlError(f"the captions of image {named} are one text.", "Write (caption,).")
             if not any(caption.strip() for caption in record.captions):
-                raise DistilvlError(
-                    f"image {record.image_id!r} in {self.name} has no captions.",
-                    "Add at least one caption, or remove the image from the list.",
-                )
+                remedy = "Add at least one caption, or remove the image from the list."
+                raise DistilvlError(f"image {named} has no captions.", remedy)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{count} {split}" for split, count in self.splits.items())
+        captions = sum(len(record.captions) for record in self.records)
+        return f"PairDataset({self.name!r}: {len(self)} images ({splits}), {captions} captions)"
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -136,16 +130,12 @@ class PairDataset(Sequence[Record]):
     @property
     def splits(self) -> dict[str, int]:
         """Number of images of each split, in order of appearance."""
-        counts: dict[str, int] = {}
-        for record in self.records:
-            counts[record.split] = counts.get(record.split, 0) + 1
-        return counts
+        return dict(Counter(record.split for record in self.records))
 
     def split(self, name: str) -> PairDataset:
         """The records of one split, or of `all`, unless a split is called so; `DistilvlError` when it is empty."""
         chosen = tuple(record for record in self.records if record.split == name)
-        if not chosen and name == ALL:
-            chosen = self.records
+        chosen = chosen or (self.records if name == ALL else ())
         if not chosen:
             have = ", ".join(f"{split} ({count})" for split, count in self.splits.items()) or "nothing"
             raise DistilvlError(f"split {name!r} of {self.name} is empty.", f"Its splits are: {have}; or {ALL}.")
@@ -164,3 +154,50 @@ class PairDataset(Sequence[Record]):
     def caption_image(self) -> list[int]:
         """Row of each caption's image: length m, values in [0, n)."""
         return [row for row, record in enumerate(self.records) for _ in record.captions]
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedImage:
+    """One image without captions; its `image_id` is unique within a dataset."""
+
+    image_id: str
+    image: ImageSource
+
+
+@dataclass(frozen=True, repr=False)
+class UnpairedDataset:
+    """Images and texts with no link between them, nor splits: enough for the teacher features of either alone.
+
+    Raises:
+        DistilvlError: nothing on one of the two sides, duplicate ids or texts (a second copy of a text would be a
+            negative of the first).
+    """
+
+    name: str
+    images: tuple[UnpairedImage, ...]
+    texts: tuple[str, ...]
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise DistilvlError(f"the texts of {self.name} are one text.", "Write (text,).")
+        for what, items in (("images", [image.image_id for image in self.images]), ("texts", self.texts)):
+            if not items:
+                raise DistilvlError(f"{self.name} has no {what}.", "Both sides are needed.")
+            if len(set(items)) < len(items):
+                twice = Counter(items).most_common(1)[0][0]
+                raise DistilvlError(f"{self.name} has twice among its {what}: {twice!r}.", "Keep one of them.")
+
+    def __repr__(self) -> str:
+        return f"UnpairedDataset({self.name!r}: {len(self)} images, {len(self.texts)} texts)"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[UnpairedImage]:
+        return iter(self.images)
+
+    @property
+    def captions(self) -> list[str]:
+        """All texts; none of them is known to say anything about any of the images."""
+        return list(self.texts)

@@ -1,4 +1,8 @@
-"""Files behind addresses that fsspec knows (`s3://`, `gs://`, `https://`, ...): found and read, never written."""
+"""Files behind addresses that fsspec knows (`s3://`, `gs://`, `https://`, ...): found and read, never written.
+
+Not `universal_pathlib`: all of its calls would have to be wrapped as these are, to name files without their signatures,
+and to notice bytes that are missing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
@@ -31,11 +35,10 @@ class RemoteReadError(DistilvlError):
 class RemotePath:
     """A file or folder behind an address; what is used of `Path` goes by the same names.
 
-    Attributes:
-        url: without user, password and query, so it may be shown and logged.
+    Whatever its server does not give is a `RemoteReadError`.
     """
 
-    url: str
+    url: str  # without user, password and query, so it may be shown and logged
 
     def __str__(self) -> str:
         return self.url
@@ -66,22 +69,14 @@ class RemotePath:
         return RemotePath(self.url.rpartition("/")[0])
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """The file, for reading; whatever its server refuses later is a `RemoteReadError` of `read`, too.
-
-        Raises:
-            RemoteReadError: it is not there, or the server does not give parts of files.
-        """
+        """The file, for reading; of a server that gives parts of files."""
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             file = files.open(path, mode)
-            return cast(BinaryIO, _RemoteFile(self.url, file, file.seek(0, 2)))
+            return _RemoteFile(self.url, file, file.seek(0, 2))  # type: ignore[return-value]
 
     def read_range(self, start: int, size: int) -> bytes:
-        """At most `size` bytes from `start` on, in one request; fewer where the file ends.
-
-        Raises:
-            RemoteReadError: the server does not give them.
-        """
+        """At most `size` bytes from `start` on, in one request; fewer where the file ends."""
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             data: bytes = files.cat_file(path, start=start, end=start + size)
@@ -90,11 +85,7 @@ class RemotePath:
             return data
 
     def version(self) -> tuple[int, str]:
-        """Bytes, and the ETag or the time of the last change (empty where the server tells neither).
-
-        Raises:
-            RemoteReadError: it is not there, or its size is not known.
-        """
+        """Bytes, and the ETag or the time of the last change (empty where the server tells neither)."""
         with _reading(self.url):
             files, path = url_to_fs(self.url)
             about = files.info(path)
@@ -152,10 +143,7 @@ def remote_path(url: str) -> RemotePath:
 def remote_files(place: str, suffix: str, below: Sequence[str]) -> list[RemotePath]:
     """The files that `place` names, sorted: one that ends in `suffix`, those of a pattern, or those of a folder.
 
-    Args:
-        place: address; `*` and `[0-9]` stand for several names.
-        suffix: `.tar`, say.
-        below: patterns of names within a folder, without the suffix.
+    `*` and `[0-9]` in it stand for several names; within a folder, files of the names `below` with the suffix count.
 
     Raises:
         DistilvlError: as `remote_path`, or the folder cannot be listed.
@@ -186,9 +174,6 @@ class _RemoteFile(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._place
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._place = (0, self._place, self._size)[whence] + offset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.data.columns import Choice
-from distilvl.data.image_files import scan_folder
+from distilvl.data.folders import scan_folder
 from distilvl.data.left_out import BadItemError, Faults, LeftOut
 from distilvl.data.listing import dataset_of, image_in
 from distilvl.data.records import FileImage, PairDataset, Record
@@ -70,9 +69,8 @@ def _of_folder(root: Path, faults: Faults) -> Iterator[Record]:
 
 def _of_csv(path: Path, faults: Faults) -> Iterator[Record]:
     for where, _, values in read_table(path, Choice("image", ("class",)), faults):
-        record = faults.attempt(functools.partial(_of_row, values, path.parent, where))
-        if record is not None:
-            yield record
+        with faults:
+            yield _of_row(values, path.parent, where)
 
 
 def _of_row(row: Mapping[str, str], root: Path, where: str) -> Record:

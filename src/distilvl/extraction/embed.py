@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.image_files import no_images, scan_folder
+from distilvl.data.folders import no_images, scan_folder
 from distilvl.data.left_out import Faults, LeftOut, write_left_out
 from distilvl.data.listing import missing
 from distilvl.data.pixels import Decoding
-from distilvl.data.records import FileImage, PairDataset
-from distilvl.data.unpaired import UnpairedImage
+from distilvl.data.records import FileImage, PairDataset, UnpairedImage
 from distilvl.errors import DistilvlError
 from distilvl.extraction.arrays import IDS_FILE, IMAGE_FILE, TEACHER_FILE, TEXT_FILE
 from distilvl.io.files import make_folder, write_atomically

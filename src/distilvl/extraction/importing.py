@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from distilvl.data.items import Items, captions_of, images_of
 from distilvl.data.left_out import NOT_READ, note_left_out
-from distilvl.data.unpaired import UnpairedDataset
+from distilvl.data.records import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.extraction.arrays import FeatureArrays, load_arrays
 from distilvl.extraction.blocks import cut_blocks, share_blocks

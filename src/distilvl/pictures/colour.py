@@ -8,7 +8,6 @@ import logging
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile, features
 
 logger = logging.getLogger("distilvl")
@@ -18,11 +17,10 @@ logger = logging.getLogger("distilvl")
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
+# Pillow's modes, and what a profile that fits them calls its space.
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-"""Pillow's modes, and what a profile that fits them calls its space."""
-
+# Of 255: a profile that changes no colour by more is sRGB under another name.
 _SAME = 2
-"""Of 255: a profile that changes no colour by more is sRGB under another name."""
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -30,17 +28,12 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
     A profile that is damaged or made for another kind of picture is ignored, as browsers do.
     """
-    if not profile or image.mode not in _SPACES:
-        return image
-    transform = _transform(bytes(profile), image.mode)
-    if transform is None:
-        return image
-    converted: Image.Image = transform.apply(image)
-    return converted
+    transform = _transform(bytes(profile), image.mode) if profile and image.mode in _SPACES else None
+    return image if transform is None else transform.apply(image)
 
 
 @functools.lru_cache(maxsize=32)
-def _transform(profile: bytes, mode: str) -> Any | None:
+def _transform(profile: bytes, mode: str) -> Any:
     """How a picture with this profile becomes sRGB; None where there is nothing to do. Cameras have few profiles."""
     if not _has_littlecms():
         return None
@@ -48,7 +41,7 @@ def _transform(profile: bytes, mode: str) -> Any | None:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != _SPACES[mode]:
             return None
-        transform: Any = ImageCms.buildTransform(
+        transform = ImageCms.buildTransform(
             source, ImageCms.createProfile("sRGB"), mode, "RGB", renderingIntent=_INTENT, flags=_FLAGS
         )
         return None if _changes_nothing(transform, mode) else transform
@@ -83,11 +76,7 @@ class UnknownRangeError(ValueError):
 
 
 def to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A loaded picture of any mode as RGB.
-
-    Args:
-        image: any mode of PIL's.
-        profile: the ICC profile that belongs to it.
+    """A loaded picture of any mode as RGB, its ICC profile applied.
 
     Raises:
         UnknownRangeError: floating-point values, or integers of more than 16 bits.
@@ -132,22 +121,17 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     Mode I says nothing of its range; what has no value above 255 was made of 8 bits, but in a PGM, which says more.
     """
     values = np.asarray(image)
+    least, most = (values.min(), values.max()) if values.size else (0, 0)
+    if least < 0 or most > 0xFFFF:
+        raise UnknownRangeError("32-bit values of unknown range")
+    of_8_bits = image.mode == "I" and image.format != "PPM" and values.size and most <= 0xFF
+    grey = Image.fromarray((values if of_8_bits else values >> 8).astype(np.uint8))
     key = image.info.get("transparency")
     if isinstance(key, int):
         # Compared as deep as the file has it; of the upper 8 bits alone, other values would be transparent, too.
-        opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-        grey = _upper_bits(image, values).convert("LA")
-        grey.putalpha(opaque)
-        return grey
-    return _upper_bits(image, values)
-
-
-def _upper_bits(image: Image.Image, values: npt.NDArray[np.integer]) -> Image.Image:
-    if image.mode == "I" and image.format != "PPM" and values.size and 0 <= values.min() <= values.max() <= 0xFF:
-        return Image.fromarray(values.astype(np.uint8))
-    if values.size and (values.min() < 0 or values.max() > 0xFFFF):
-        raise UnknownRangeError("32-bit values of unknown range")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+        grey = grey.convert("LA")
+        grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return grey
 
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR = 258, 259, 262, 284  # TIFF's tags
@@ -158,11 +142,7 @@ _NARROW = {"L;2": 3, "L;4": 15}
 
 
 def require_whole_samples(image: Image.Image) -> None:
-    """Refuse a TIFF whose colours Pillow would mix.
-
-    Raises:
-        UnknownRangeError: uncompressed planes of 16 bits, whose lower and upper bytes Pillow takes for pixels.
-    """
+    """Refuse a TIFF of uncompressed planes of 16 bits, whose lower and upper bytes Pillow takes for pixels."""
     tags = getattr(image, "tag_v2", None)
     if tags is None or tags.get(_PLANAR) != _SEPARATE or tags.get(_COMPRESSION, _PLAIN) != _PLAIN:
         return
@@ -193,11 +173,8 @@ def as_meant(image: Image.Image) -> Image.Image:
         values, changed = (values << 4) | (values >> 8), True
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         values, changed = 0xFFFF - values, True
-    return _like(image, values.astype(np.uint16)) if changed else image
-
-
-def _like(image: Image.Image, values: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> Image.Image:
-    """Another picture of these values with the orientation, profile and format of `image`."""
-    found = Image.fromarray(values)
+    if not changed:
+        return image
+    found = Image.fromarray(values.astype(np.uint16))
     found.format, found.info = image.format, dict(image.info)
     return found

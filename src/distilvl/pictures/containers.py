@@ -1,5 +1,4 @@
-"""What is known of a JPEG or a PNG from its bytes alone, before Pillow sees it: scans, long texts,
-ends that are cut off."""
+"""The bytes of JPEG and PNG files, before Pillow sees them: scans, long texts, ends that are cut off."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from PIL import Image
 MOST_SCANS = 100
 """Of one picture: encoders write about 10, and each scan goes over all pixels again."""
 
+_JPEG = b"\xff\xd8"
 _SCAN = b"\xff\xda"
 _END = b"\xff\xd9"
 # Within the pixels' data a byte FF is followed by 00 or by a restart marker.
@@ -26,15 +26,10 @@ _COEFFICIENTS = 64
 _OTHER_END = b"\x5b\xa7\x35\xc9\x6e\x93\x1d\xb2" * 8
 
 
-def is_jpeg(data: bytes) -> bool:
-    """Whether the bytes begin as a JPEG's do."""
-    return data.startswith(b"\xff\xd8")
-
-
 def has_too_many_scans(data: bytes) -> bool:
-    """Whether decoding goes over the pixels more than `MOST_SCANS` times."""
+    """Whether this is a JPEG of which decoding goes over the pixels more than `MOST_SCANS` times."""
     # The markers of previews in the metadata are counted, too, so that few suffice to know.
-    if data.count(_SCAN) <= MOST_SCANS:
+    if not data.startswith(_JPEG) or data.count(_SCAN) <= MOST_SCANS:
         return False
     return sum(marker == 0xDA for marker, _, _ in _segments(data)) > MOST_SCANS
 
@@ -44,34 +39,27 @@ def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
 
     What is there decodes alike in both, what is missing differs.
     """
-    end = len(data)
-    frame: bytes | None = None
+    end, frame, progressive = len(data), b"", False
     precision: dict[int, list[int]] = {}
-    progressive = False
-    scans = 0
     for marker, body, at in _segments(data):
         if marker == 0xD9:
             end = at
         if marker in _FRAMES:
             frame, progressive = body, marker in _PROGRESSIVE
         elif marker == 0xDA:
-            scans += 1
             _refine(precision, body, progressive)
-    components = [] if frame is None or len(frame) < 6 else list(frame[6 : 6 + 3 * frame[5] : 3])
+    components = [] if len(frame) < 6 else list(frame[6 : 6 + 3 * frame[5] : 3])
     whole = [0] * _COEFFICIENTS
-    if not components or not scans or any(precision.get(component) != whole for component in components):
+    if not components or any(precision.get(component) != whole for component in components):
         return None
     cut = data[:end].rstrip(b"\xff")
     return cut + _END, cut + _OTHER_END + _END
 
 
 def missing_share(one: Image.Image, other: Image.Image, block: int) -> float:
-    """The share of the pixels, in reading order, from the first on in which the two differ.
+    """The share of the pixels, in reading order, from the first on in which the two of `with_other_ends` differ.
 
-    Args:
-        one: what the first of `with_other_ends` decodes to.
-        other: what the second one does.
-        block: height of a row of blocks, pixels.
+    `block` is the height of a row of blocks, in pixels.
     """
     differs = (np.asarray(one) != np.asarray(other)).reshape(one.height, one.width, -1).any(axis=2)
     rows = differs.any(axis=1)
@@ -87,9 +75,7 @@ def _refine(precision: dict[int, list[int]], scan: bytes, progressive: bool) -> 
     """Note how many low bits of each coefficient are still to come after a scan, by component."""
     if not scan or len(scan) < 1 + 2 * scan[0] + 3:
         return
-    first, last, bits = scan[1 + 2 * scan[0] : 4 + 2 * scan[0]]
-    if not progressive:
-        first, last, bits = 0, _COEFFICIENTS - 1, 0
+    first, last, bits = scan[1 + 2 * scan[0] : 4 + 2 * scan[0]] if progressive else (0, _COEFFICIENTS - 1, 0)
     for component in scan[1 : 1 + 2 * scan[0] : 2]:
         left = precision.setdefault(component, [99] * _COEFFICIENTS)
         for k in range(first, min(last, _COEFFICIENTS - 1) + 1):
@@ -126,31 +112,24 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 _UP = 2  # the filter under which zeros repeat the row above
 
 
-def is_png(data: bytes) -> bool:
-    """Whether the bytes begin as a PNG's do."""
-    return data.startswith(_SIGNATURE)
-
-
 def without_texts(data: bytes) -> tuple[bytes, bytes | None]:
-    """The same picture without texts, but for the orientation, and its colour profile where Pillow would refuse it.
+    """A PNG without texts, but for the orientation, and its colour profile where Pillow would refuse it.
 
-    A text of some kilobytes may unpack to gigabytes; no more than a megabyte of any is unpacked.
+    A text of some kilobytes may unpack to gigabytes; no more than a megabyte of any is unpacked. Other bytes than a
+    PNG's stay as they are.
     """
-    left_out, profile = [], None
-    for kind, start, end in _chunks(data):
-        if kind in _TEXTS:
-            if not _is_needed(kind, data[start + 8 : end - 4]):
-                left_out.append((start, end))
-        elif kind == b"iCCP" and (found := _long_profile(data[start + 8 : end - 4])) is not None:
-            left_out.append((start, end))
-            profile = found
-    if not left_out:
+    if not data.startswith(_SIGNATURE):
         return data, None
-    kept, at = [], 0
-    for start, end in left_out:
+    kept, at, profile = [], 0, None
+    for kind, start, end in _chunks(data):
+        body = data[start + 8 : end - 4] if kind in _TEXTS or kind == b"iCCP" else b""
+        if kind == b"iCCP" and (found := _long_profile(body)) is not None:
+            profile = found
+        elif kind not in _TEXTS or _is_needed(kind, body):
+            continue
         kept.append(data[at:start])
         at = end
-    return b"".join([*kept, data[at:]]), profile or None
+    return (b"".join([*kept, data[at:]]) if kept else data), profile or None
 
 
 def completed(data: bytes, most_missing: float) -> bytes | None:
@@ -180,8 +159,7 @@ def completed(data: bytes, most_missing: float) -> bytes | None:
 
 def ends_early(data: bytes) -> bool:
     """Whether there is data for fewer rows than the header says, though all may be well formed; unpacks all of it."""
-    unpacker = zlib.decompressobj()
-    expected = found = 0
+    unpacker, expected, found = zlib.decompressobj(), 0, 0
     try:
         for kind, start, end in _chunks(data):
             if kind == b"IHDR":
@@ -211,14 +189,12 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def _is_needed(kind: bytes, body: bytes) -> bool:
     keyword, _, rest = body.partition(b"\0")
-    if keyword not in _NEEDED:
-        return False
+    packed: bytes | None = b""
     if kind == b"zTXt":
-        return _unpacked(rest[1:], _LONGEST_TEXT) is not None
-    if kind == b"iTXt" and rest[:1] == b"\1":
-        packed = rest[2:].split(b"\0", 2)
-        return len(packed) == 3 and _unpacked(packed[2], _LONGEST_TEXT) is not None
-    return True
+        packed = rest[1:]
+    elif kind == b"iTXt" and rest[:1] == b"\1":
+        packed = next(iter(rest[2:].split(b"\0", 2)[2:]), None)
+    return keyword in _NEEDED and packed is not None and _unpacked(packed, _LONGEST_TEXT) is not None
 
 
 def _long_profile(body: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""`decode_image` and `upright_rgb`: encoded bytes, or a PIL image, to the picture that everything else works with."""
+"""Encoded bytes (`decode_image`) or a PIL image (`upright_rgb`) to the RGB picture that all else works with."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import io
 import math
 import re
 import struct
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from distilvl.errors import BadImageError, TooManyPixelsError
-from distilvl.pictures import containers as jpeg
-from distilvl.pictures import containers as png
+from distilvl.pictures import containers
 from distilvl.pictures.colour import UnknownRangeError, as_meant, require_whole_samples, to_rgb, widen_transparency
 from distilvl.pictures.formats import image_suffixes
 from distilvl.pictures.limits import LONGEST, MAX_PIXELS_VARIABLE, max_pixels, pillows_limit_lifted
@@ -27,30 +27,23 @@ BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
 # What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's raises
 # RuntimeError, damaged EXIF the last two.
 _DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    struct.error,
-    TypeError,
-    AttributeError,
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error),
+    *(TypeError, AttributeError),
 )
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
+# What undoes each of EXIF's orientations; with those from 5 on width and height change places.
+_ON_THEIR_SIDE = {
     5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each of EXIF's orientations; from 5 on width and height change places."""
-
-_ON_THEIR_SIDE = frozenset(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    **_ON_THEIR_SIDE,
+}
 
 # Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
 # HEIF and JXL are there if their plugins are (`formats.py`).
@@ -70,13 +63,7 @@ _FULL_SIZE = "distilvl_full_size"
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture's header says.
-
-    Attributes:
-        format: such as `JPEG`.
-        width: as it is stored, before it is turned upright.
-        height: the same.
-    """
+    """What a picture's header says: its format, such as `JPEG`, and its sides as stored, not turned upright."""
 
     format: str
     width: int
@@ -86,20 +73,20 @@ class Header:
 def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: int | None = None) -> Image.Image:
     """The RGB picture in `data`, upright (EXIF orientation applied) and fully decoded, 8 bits a channel, in sRGB.
 
-    Of 16 bits the upper 8 are kept; a colour profile is applied (relative colorimetric); transparent parts are laid on
-    white; of an animation the first frame is taken. A JPEG or PNG that lacks no more than 5 % of its pixels, at its
+    Of 16 bits the upper 8 are kept, of an animation the first frame; a colour profile is applied (relative
+    colorimetric); transparent parts are laid on white. A JPEG or PNG that lacks no more than 5 % of its pixels, at its
     end, is read. A JPEG of more than 50 million pixels is decoded at 1/2, 1/4 or 1/8 of its size, so that 16 million at
     most are left; `full_size` says what it had.
 
     Args:
         data: an encoded image: AVIF, BMP, GIF, JPEG, JPEG 2000, MPO, PNG, PPM, TIFF or WebP.
         name: what an error message calls it.
-        at_least: pixels; a JPEG is decoded at 1/8, 1/4 or 1/2 of its size where both sides stay at least so long,
-            which is faster. Resized to half of `at_least`, photographs differ by 0.3 to 0.7 of 255 on average.
+        at_least: pixels; for speed, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size where both sides stay at least so
+            long. Resized to half of `at_least`, photographs differ by 0.3 to 0.7 of 255 on average.
         most: pixels that it may have, instead of `max_pixels()`.
 
     Raises:
-        TooManyPixelsError: by its header it has more pixels than `max_pixels()`.
+        TooManyPixelsError: by its header it has more than that.
         BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a TIFF of uncompressed
             planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans;
             the last three are found before the pixels are looked at.
@@ -117,13 +104,7 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A PIL image of any mode as `decode_image` would have given it; one that is so already, as what `decode_image`
-    gives is, is returned itself.
-
-    Raises:
-        BadImageError: of unknown range (F, or I with more than 16 bits), a TIFF of uncompressed 16-bit planes, or a
-            file that PIL opened and cannot decode.
-    """
+    """A PIL image of any mode as `decode_image` would give it (itself if it is so already), or a `BadImageError`."""
     try:
         profile = image.info.get("icc_profile")
         require_whole_samples(image)
@@ -132,8 +113,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
         if image.mode == "RGB" and profile is None and turn is None and "transparency" not in image.info:
             return image
         image.load()
-        meant = as_meant(image)
-        return _finished(meant if turn is None else meant.transpose(turn), profile)
+        return _finished(image, turn, profile)
     except UnknownRangeError as error:
         raise BadImageError(f"{name} holds {error}.", "Convert it to 8 bits a channel first.") from error
     except _DAMAGED as error:
@@ -141,11 +121,11 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """Format and size of an encoded image; no pixel is decoded.
+    """Format and size of an encoded image; no pixel is decoded, and no limit of ours applies.
 
     Raises:
         BadImageError: not an image of a kind that is read.
-        TooManyPixelsError: of so many that its plugin does not even open it; no limit of ours applies.
+        TooManyPixelsError: of so many that its plugin does not even open it.
     """
     try:
         image = open_image(data)
@@ -158,7 +138,7 @@ def read_header(data: bytes, name: str) -> Header:
 
 def open_image(data: bytes) -> ImageFile.ImageFile:
     """The encoded image, opened for its metadata; raises whatever the plugin of its format does."""
-    return _open(png.without_texts(data)[0] if png.is_png(data) else data)
+    return _open(containers.without_texts(data)[0])
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
@@ -176,21 +156,17 @@ def supported_formats() -> tuple[str, ...]:
 
 
 def _decoded(data: bytes, name: str, at_least: int | None, most: int) -> Image.Image:
-    profile = None
-    if png.is_png(data):
-        data, profile = png.without_texts(data)
+    data, profile = containers.without_texts(data)
     image = _open_within(data, name, most)
     whole = image.size
-    if jpeg.is_jpeg(data) and jpeg.has_too_many_scans(data):
-        raise BadImageError(f"{name} has more than {jpeg.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
+    if containers.has_too_many_scans(data):
+        raise BadImageError(f"{name} has more than {containers.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
     require_whole_samples(image)
     image = _loaded(image, data, at_least)
     turn = _turn(image)
-    profile = profile or image.info.get("icc_profile")
-    meant = as_meant(image)
-    found = _finished(meant if turn is None else meant.transpose(turn), profile)
+    found = _finished(image, turn, profile or image.info.get("icc_profile"))
     if image.format in _JPEGS and image.size != whole:
-        found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE else whole
+        found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE.values() else whole
     return found
 
 
@@ -205,36 +181,29 @@ def _open_within(data: bytes, name: str, most: int) -> ImageFile.ImageFile:
         with pillows_limit_lifted():
             image = _open(data)
     _require_within(image.width * image.height, name, most)
-    _require_no_strip(image, name)
+    if max(image.size) > LONGEST * min(image.size):
+        raise BadImageError(
+            f"{name} is a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most.",
+            BAD_IMAGE_REMEDY,
+        )
     return image
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
-    """What `Image.open` does for our formats, without its warnings and its own limit of pixels.
-
-    Raises:
-        UnidentifiedImageError: none of the formats.
-    """
+    """What `Image.open` does, for our formats, without its warnings and its own limit of pixels."""
     prefix = data[:16]
     for name in supported_formats():
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
         # A text says why this Pillow does not read the format after all.
-        if not accepted or isinstance(accepted, str):
-            continue
-        try:
-            return factory(io.BytesIO(data), "")
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
+        if accepted and not isinstance(accepted, str):
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return factory(io.BytesIO(data), "")
     raise UnidentifiedImageError
 
 
 def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile:
-    """`image` with its pixels; made of what is there where no more than its end is missing.
-
-    Raises:
-        OSError: more is missing.
-    """
+    """`image` with its pixels, or the picture without its missing end; `OSError` where more than that is missing."""
     try:
         loaded = _load(image, at_least)
     except OSError:
@@ -242,9 +211,8 @@ def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> Im
             raise
         return found
     # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
-    if _ends_blank(loaded) and (image.format in _JPEGS or (image.format == "PNG" and png.ends_early(data))):
-        found = _of_what_is_there(image, data, at_least)
-        if found is None:
+    if _ends_blank(loaded) and (image.format in _JPEGS or (image.format == "PNG" and containers.ends_early(data))):
+        if (found := _of_what_is_there(image, data, at_least)) is None:
             raise OSError("image file is truncated")
         return found
     return loaded
@@ -252,16 +220,14 @@ def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> Im
 
 def _of_what_is_there(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile | None:
     """The picture without its missing end; None where more than a little is missing, or something else is wrong."""
-    if image.format == "PNG":
-        filled = png.completed(data, _MOST_MISSING)
-        return None if filled is None else _load(_open(filled), at_least)
-    ends = jpeg.with_other_ends(data) if image.format in _JPEGS else None
-    if ends is None:
+    if image.format == "PNG" and (filled := containers.completed(data, _MOST_MISSING)) is not None:
+        return _load(_open(filled), at_least)
+    if image.format not in _JPEGS or (ends := containers.with_other_ends(data)) is None:
         return None
     one, other = (_load(_open(end), at_least) for end in ends)
     rows = one.height / _open(ends[0]).height
     block = max(1, round(8 * rows * max(layer[2] for layer in one.layer)))  # type: ignore[attr-defined]
-    return one if jpeg.missing_share(one, other, block) <= _MOST_MISSING else None
+    return one if containers.missing_share(one, other, block) <= _MOST_MISSING else None
 
 
 def _ends_blank(image: Image.Image) -> bool:
@@ -283,10 +249,7 @@ def _load(image: ImageFile.ImageFile, at_least: int | None) -> ImageFile.ImageFi
     if divisor > 1:
         image.draft(None, (max(1, image.width // divisor), max(1, image.height // divisor)))
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        with pillows_limit_lifted():
-            image.load()
-    else:
+    with nullcontext() if limit is None or image.width * image.height <= limit else pillows_limit_lifted():
         image.load()
     return image
 
@@ -302,21 +265,11 @@ def _divisor(size: tuple[int, int], at_least: int | None) -> int:
 
 
 def _require_within(pixels: int | None, name: str, most: int) -> None:
-    if pixels is not None and pixels <= most:
-        return
-    count = "too many" if pixels is None else f"{pixels:,}"
-    raise TooManyPixelsError(
-        f"{name} has {count} pixels; at most {most:,} are decoded.",
-        f"Make it smaller, allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out.",
-    )
-
-
-def _require_no_strip(image: Image.Image, name: str) -> None:
-    shorter, longer = sorted(image.size)
-    if longer > LONGEST * shorter:
-        raise BadImageError(
-            f"{name} is a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most.",
-            BAD_IMAGE_REMEDY,
+    if pixels is None or pixels > most:
+        count = "too many" if pixels is None else f"{pixels:,}"
+        raise TooManyPixelsError(
+            f"{name} has {count} pixels; at most {most:,} are decoded.",
+            f"Make it smaller, allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out.",
         )
 
 
@@ -331,9 +284,10 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _finished(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB without anything that would be applied once more: no profile, no orientation."""
-    found = to_rgb(image, profile)
+def _finished(image: Image.Image, turn: Image.Transpose | None, profile: bytes | None) -> Image.Image:
+    """Upright RGB without anything that would be applied once more: no profile, no orientation."""
+    meant = as_meant(image)
+    found = to_rgb(meant if turn is None else meant.transpose(turn), profile)
     found.info = {}
     return found
 

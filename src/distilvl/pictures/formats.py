@@ -1,5 +1,4 @@
-"""Which endings and first bytes are pictures that are read, which are pictures that are not,
-and what reads some of those."""
+"""Which endings and first bytes are pictures that are read, which are not, and the packages that read some of those."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import functools
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 
 IMAGE_SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo"}
@@ -16,21 +15,13 @@ IMAGE_SUFFIXES = frozenset(
 """Endings, in lower case, of the pictures that are always read."""
 
 
-@dataclass(frozen=True)
-class _Plugin:
-    """What teaches Pillow one more format: the first of `modules` that is there, imported and its `start` called."""
-
-    name: str
-    extra: str
-    suffixes: tuple[str, ...]
-    modules: tuple[str, ...]
-    start: str = ""
-
-
+# What teaches Pillow one more format: its name, our extra, its endings, and packages, of which the first that is there
+# is imported. Those of HEIC are told to register themselves, that of JPEG XL does so when it is imported.
 _PLUGINS = (
-    _Plugin("HEIC", "heic", (".heic", ".heif", ".hif"), ("pi_heif", "pillow_heif"), "register_heif_opener"),
-    _Plugin("JPEG XL", "jxl", (".jxl",), ("pillow_jxl",)),
+    ("HEIC", "heic", (".heic", ".heif", ".hif"), ("pi_heif", "pillow_heif")),
+    ("JPEG XL", "jxl", (".jxl",), ("pillow_jxl",)),
 )
+_REGISTER = "register_heif_opener"
 
 _UNREAD: Mapping[str, tuple[str, ...]] = {
     "RAW": (
@@ -62,7 +53,7 @@ _COMPANIONS = frozenset(
 @functools.cache
 def image_suffixes() -> frozenset[str]:
     """Endings, in lower case, of the pictures that are read, with those of the plugins that are installed."""
-    return IMAGE_SUFFIXES.union(*(plugin.suffixes for plugin in _PLUGINS if _loaded(plugin)))
+    return IMAGE_SUFFIXES.union(*(suffixes for _, _, suffixes, modules in _PLUGINS if _loaded(modules)))
 
 
 @functools.cache
@@ -72,38 +63,29 @@ def unread_pictures() -> Mapping[str, str]:
     Such as `HEIC (.heic), which needs pip install 'distilvl[heic]'` and `RAW (.cr2), which is not read`.
     """
     found = {suffix: f"{kind} ({suffix}), which is not read" for kind, endings in _UNREAD.items() for suffix in endings}
-    for plugin in _PLUGINS:
-        if not _loaded(plugin):
-            how = f"which needs pip install 'distilvl[{plugin.extra}]'"
-            found |= {suffix: f"{plugin.name} ({suffix}), {how}" for suffix in plugin.suffixes}
+    for name, extra, suffixes, modules in _PLUGINS:
+        if not _loaded(modules):
+            found |= {suffix: f"{name} ({suffix}), which needs pip install 'distilvl[{extra}]'" for suffix in suffixes}
     return found
 
 
 def unread_reason(suffix: str) -> str:
-    """Why a file of this ending (lower case, with its dot) is not taken for a picture.
-
-    Empty where nobody would expect a picture, as in lists and texts; `no picture by its ending (.xyz)` for endings
-    that are not known.
-    """
+    """Why a file of this ending (lower case, with its dot) is no picture; empty for lists, texts and the like."""
     if suffix in _COMPANIONS:
         return ""
     return unread_pictures().get(suffix) or f"no picture by its ending ({suffix or 'it has none'})"
 
 
-def _loaded(plugin: _Plugin) -> bool:
-    """Whether a plugin's package can be imported; if so, Pillow knows its format from then on."""
-    for module in plugin.modules:
-        try:
-            found = importlib.import_module(module)
-        except ImportError:
-            continue
-        if plugin.start:
-            getattr(found, plugin.start)()
-        return True
+def _loaded(modules: tuple[str, ...]) -> bool:
+    """Whether one of these can be imported; if so, Pillow knows its format from then on."""
+    for module in modules:
+        with suppress(ImportError):
+            getattr(importlib.import_module(module), _REGISTER, lambda: None)()
+            return True
     return False
 
 
-_STRONG = (
+_FIRST_BYTES = (
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
     ("GIF", re.compile(rb"GIF8[79]a")),
@@ -118,9 +100,7 @@ _STRONG = (
     ("QOI", re.compile(rb"qoif\0")),
     ("DDS", re.compile(rb"DDS \x7c\0\0\0")),
     ("PDF", re.compile(rb"%PDF-")),
-)
-# So short that text may begin so by chance: the bytes after them must be those of a header.
-_WEAK = (
+    # The others are so short that text may begin so by chance: the bytes after them must be those of a header.
     ("BMP", re.compile(rb"BM....\0\0\0\0", re.S)),
     ("TIFF", re.compile(rb"II\x2a\0|MM\0\x2a|II\x2b\0|MM\0\x2b")),
     ("PPM", re.compile(rb"P[1-6]\s+(?:#|\d+\s)|P7\s+(?:#|WIDTH\s)")),
@@ -129,10 +109,10 @@ _WEAK = (
     ("JPEG XL", re.compile(rb"\xff\x0a")),
 )
 LONGEST = 64
-"""So many bytes are enough to tell."""
+"""So many bytes are enough for `kind_of`."""
 
 
 def kind_of(data: bytes) -> str | None:
     """`JPEG`, `HEIC`, ...: the kind of picture that begins with `data`; None for anything else."""
     head = data[:LONGEST]
-    return next((name for name, pattern in (*_STRONG, *_WEAK) if pattern.match(head)), None)
+    return next((name for name, pattern in _FIRST_BYTES if pattern.match(head)), None)

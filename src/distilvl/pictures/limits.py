@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from distilvl.errors import DistilvlError
 
@@ -22,31 +22,18 @@ _own: int | None = None
 
 
 def max_pixels() -> int:
-    """Pixels that a picture may have at most.
-
-    Raises:
-        DistilvlError: the environment names something else than a number above 0.
-    """
-    given = os.environ.get(MAX_PIXELS_VARIABLE, "")
-    if not given:
-        return DEFAULT_MAX_PIXELS
-    try:
-        limit = int(given)
-    except ValueError:
-        limit = 0
-    if limit < 1:
-        raise DistilvlError(
-            f"{MAX_PIXELS_VARIABLE} is {given!r}.", "Set it to a number of pixels, such as 200000000, or unset it."
-        )
-    return limit
+    """Pixels that a picture may have at most; `DistilvlError` where the environment names no number above 0."""
+    given = os.environ.get(MAX_PIXELS_VARIABLE, "") or str(DEFAULT_MAX_PIXELS)
+    with suppress(ValueError):
+        if int(given) > 0:
+            return int(given)
+    raise DistilvlError(
+        f"{MAX_PIXELS_VARIABLE} is {given!r}.", "Set it to a number of pixels, such as 200000000, or unset it."
+    )
 
 
 def set_max_pixels(limit: int) -> None:
-    """Allow pictures of `limit` pixels from now on, in this process and in those that it starts.
-
-    Raises:
-        DistilvlError: less than one.
-    """
+    """Allow pictures of `limit` pixels, at least 1, from now on, in this process and in those that it starts."""
     if limit < 1:
         raise DistilvlError(f"the limit of pixels is {limit}.", "Give a number above 0.")
     os.environ[MAX_PIXELS_VARIABLE] = str(int(limit))
@@ -56,8 +43,8 @@ def set_max_pixels(limit: int) -> None:
 def pillows_limit_lifted() -> Iterator[None]:
     """Without Pillow's own limit, which warns from 89 and refuses from 179 million pixels on.
 
-    It is a global of Pillow's that belongs to the user's program, so it is touched only while a picture above it is
-    decoded, whose size was found to be within ours before, and then is what it was.
+    That global belongs to the user's program, so it is changed only while a picture above it, whose size was found to
+    be within ours, is decoded.
     """
     from PIL import Image  # here, as the command line asks for the setting alone
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from distilvl.data.image_files import SPECIAL, image_files
+from distilvl.data.folders import SPECIAL, image_files
 from distilvl.data.left_out import MISSING, NOT_DECODED, NOT_READ, LeftOut
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key

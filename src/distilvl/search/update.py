@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from distilvl.data.image_files import UNREADABLE_FOLDER
+from distilvl.data.folders import UNREADABLE_FOLDER
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.io.prefetch import Ahead

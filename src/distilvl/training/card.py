@@ -13,9 +13,8 @@ from distilvl._version import __version__
 from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.records import CONTENT, PAIRS
+from distilvl.data.records import CONTENT, PAIRS, UnpairedDataset
 from distilvl.data.shards import ShardSplit
-from distilvl.data.unpaired import UnpairedDataset
 from distilvl.evaluation.intervals import MEASURES
 from distilvl.features import Manifest
 from distilvl.io.files import write_atomically

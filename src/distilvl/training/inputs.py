@@ -13,9 +13,8 @@ from distilvl.data.crops import Views
 from distilvl.data.items import Items, captions_of, images_of
 from distilvl.data.left_out import source_name
 from distilvl.data.loading import is_unpaired, load_dataset
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
-from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.results import few_images
 from distilvl.extraction.extract import extract_features

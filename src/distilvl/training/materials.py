@@ -23,8 +23,7 @@ from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
-from distilvl.data.records import PairDataset
-from distilvl.data.unpaired import UnpairedDataset
+from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.copies import Groups
 from distilvl.evaluation.ground_truth import right_copies

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from math import cos, pi, sin
 from random import Random
 from typing import TypeVar
@@ -12,10 +13,19 @@ from typing import TypeVar
 from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "heart", "arrow")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 SIZES = ("small", "large")
 TEXTURES = ("plain", "striped", "dotted", "checked")
-BACKGROUNDS = ("white", "grey", "black", "cream", "light blue", "light green")
+
+RGB = tuple[int, int, int]
+_COLOURS: dict[str, RGB] = {
+    **{"red": (214, 32, 38), "orange": (255, 136, 0), "yellow": (255, 221, 26), "green": (28, 150, 60)},
+    **{"blue": (32, 84, 214), "purple": (128, 44, 172), "pink": (255, 132, 190), "brown": (126, 76, 36)},
+}
+_BACKGROUNDS: dict[str, RGB] = {
+    **{"white": (255, 255, 255), "grey": (150, 150, 150), "black": (16, 16, 18), "cream": (246, 228, 186)},
+    **{"light blue": (176, 216, 244), "light green": (186, 234, 184)},
+}
+COLOURS, BACKGROUNDS = tuple(_COLOURS), tuple(_BACKGROUNDS)
 
 GRID = 3
 """Objects stand in the cells of a grid of 3 x 3, one a cell, so that none hides another."""
@@ -40,27 +50,16 @@ def draw_without_replacement(rng: Random, options: Sequence[T], count: int) -> l
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """One object.
-
-    Attributes:
-        shape: one of `SHAPES`.
-        colour: one of `COLOURS`.
-        size: one of `SIZES`.
-        texture: one of `TEXTURES`.
-        column: cell of the grid from the left, 0 to 2.
-        row: cell of the grid from the top, 0 to 2.
-        jitter: offset inside the cell, each axis in [-1, 1]; +-1 touches the border of the cell.
-        stretch: factor on the radius, in [0.92, 1].
-    """
+    """One object: of `SHAPES`, `COLOURS`, `SIZES` and `TEXTURES` one each, in a cell of the grid."""
 
     shape: str
     colour: str
     size: str
     texture: str
-    column: int
-    row: int
-    jitter: tuple[float, float] = (0.0, 0.0)
-    stretch: float = 1.0
+    column: int  # from the left, 0 to 2
+    row: int  # from the top, 0 to 2
+    jitter: tuple[float, float] = (0.0, 0.0)  # offset, each axis in [-1, 1]; +-1 touches the border of the cell
+    stretch: float = 1.0  # factor on the radius, in [0.92, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +99,10 @@ def sample_scene(rng: Random) -> Scene:
         while (shape, colour) in kinds:
             shape, colour = pick(rng, SHAPES), pick(rng, COLOURS)
         kinds.add((shape, colour))
-        objects.append(
-            SceneObject(
-                shape=shape,
-                colour=colour,
-                size=pick(rng, SIZES),
-                texture=pick(rng, TEXTURES),
-                column=cell % GRID,
-                row=cell // GRID,
-                jitter=(2 * rng.random() - 1, 2 * rng.random() - 1),
-                stretch=0.92 + 0.08 * rng.random(),
-            )
-        )
+        size, texture = pick(rng, SIZES), pick(rng, TEXTURES)
+        jitter = (2 * rng.random() - 1, 2 * rng.random() - 1)
+        stretch = 0.92 + 0.08 * rng.random()
+        objects.append(SceneObject(shape, colour, size, texture, cell % GRID, cell // GRID, jitter, stretch))
     return Scene(tuple(objects), pick(rng, BACKGROUNDS))
 
 
@@ -126,26 +117,6 @@ def _sample_count(rng: Random) -> int:
 
 SUPERSAMPLING = 3
 
-RGB = tuple[int, int, int]
-
-_COLOURS: dict[str, RGB] = {
-    "red": (214, 32, 38),
-    "orange": (255, 136, 0),
-    "yellow": (255, 221, 26),
-    "green": (28, 150, 60),
-    "blue": (32, 84, 214),
-    "purple": (128, 44, 172),
-    "pink": (255, 132, 190),
-    "brown": (126, 76, 36),
-}
-_BACKGROUNDS: dict[str, RGB] = {
-    "white": (255, 255, 255),
-    "grey": (150, 150, 150),
-    "black": (16, 16, 18),
-    "cream": (246, 228, 186),
-    "light blue": (176, 216, 244),
-    "light green": (186, 234, 184),
-}
 # All lengths are in cells of the grid. A large object fills its cell but for a thin gap.
 _RADIUS = {"small": 0.33, "large": 0.47}
 _OUTLINE = 0.045
@@ -206,19 +177,17 @@ def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
             top = middle + i * period - half / 2
             pen.rectangle((0, top, side, top + half), fill=second)
     elif name == "dotted":
-        for i in range(-steps, steps + 1):
-            for j in range(-steps, steps + 1):
-                x, y = middle + i * period * 1.15, middle + j * period * 1.15
-                spot = period * 0.36
-                pen.ellipse((x - spot, y - spot, x + spot, y + spot), fill=second)
+        spot = period * 0.36
+        for i, j in product(range(-steps, steps + 1), repeat=2):
+            x, y = middle + i * period * 1.15, middle + j * period * 1.15
+            pen.ellipse((x - spot, y - spot, x + spot, y + spot), fill=second)
     elif name == "checked":
         # Four checks meet in the middle: one check there would look like a dot on a small object.
         check = period * 0.72
-        for i in range(-steps - 2, steps + 2):
-            for j in range(-steps - 2, steps + 2):
-                if (i + j) % 2:
-                    x, y = middle + i * check, middle + j * check
-                    pen.rectangle((x, y, x + check, y + check), fill=second)
+        for i, j in product(range(-steps - 2, steps + 2), repeat=2):
+            if (i + j) % 2:
+                x, y = middle + i * check, middle + j * check
+                pen.rectangle((x, y, x + check, y + check), fill=second)
     return tile
 
 

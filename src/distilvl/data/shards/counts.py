@@ -1,6 +1,7 @@
-"""How many records each shard has: counted once, without reading images, and kept in a file beside the shards.
+"""The captions of records, and how many records each shard has: counted once, without reading images.
 
-Of remote shards the file is in the user's cache folder, since their own may be read-only.
+The counts are kept in a file beside the shards; of remote ones in the user's cache folder, since theirs may be
+read-only.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distilvl.data.left_out import NO_CAPTION, BadItemError, LeftOut
-from distilvl.data.listing import clean_captions
+from distilvl.data.listing import clean_captions, in_brackets
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
-from distilvl.data.shards.groups import TEXT_KINDS, PassedOver
-from distilvl.data.shards.tar import Sample, samples
+from distilvl.data.shards.tar import TEXT_KINDS, Sample, Unusable, samples
 from distilvl.data.tables import decode_text
 from distilvl.errors import DistilvlError
 from distilvl.io.files import make_folder, write_atomically
@@ -28,36 +28,22 @@ from distilvl.io.progress import progress
 
 
 def captions_of(sample: Sample) -> tuple[str, ...]:
-    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null.
+    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null; at least one.
 
     The `txt` file has one caption a line. Without one, the `json` file is an object with `caption`, a text, or
-    `captions`, a list of texts.
-
-    Raises:
-        DistilvlError: not UTF-8, not JSON, no caption in it; names the file.
+    `captions`, a list of texts. All else is a `DistilvlError` that names the file.
     """
-    if "txt" in sample.texts:
-        where, text = _text(sample, "txt")
-        found: list[Any] = text.split("\n")
-    else:
-        where, text = _text(sample, "json")
-        found = _in_json(text, where)
-    captions = tuple(caption for caption in clean_captions(found, where) if caption.strip())
-    if not captions:
-        raise BadItemError(
-            f"{where} holds no caption",
-            "Write one, or pass --skip-bad to leave the record out.",
-            name=where,
-            reason=NO_CAPTION,
-        )
-    return captions
-
-
-def _text(sample: Sample, kind: str) -> tuple[str, str]:
+    kind = "txt" if "txt" in sample.texts else "json"
     member = sample.texts[kind]
     where = f"{sample.where} ({member.name})"
     assert member.data is not None  # the caller read texts
-    return where, decode_text(member.data, where)
+    text = decode_text(member.data, where)
+    found = text.split("\n") if kind == "txt" else _in_json(text, where)
+    captions = tuple(caption for caption in clean_captions(found, where) if caption.strip())
+    if not captions:
+        remedy = "Write one, or pass --skip-bad to leave the record out."
+        raise BadItemError(f"{where} holds no caption", remedy, name=where, reason=NO_CAPTION)
+    return captions
 
 
 def _in_json(text: str, where: str) -> list[Any]:
@@ -80,29 +66,21 @@ def reason_of(error: DistilvlError) -> str:
 
 DAMAGED = "damage: what follows it in the shard"
 COUNTS_NAME = "distilvl-counts.json"
-_VERSION = 2  # 1 passed over files with several dots in their names without counting them
+_VERSION = 2  # 1 left out files with several dots in their names without counting them
 _logger = logging.getLogger("distilvl")
 
 
 class ShardCount(BaseModel):
-    """What one pass over a shard's headers and texts found.
-
-    Attributes:
-        bytes, mtime_ns: of the archive; it is counted again when they differ.
-        version: of a remote one, its ETag or time, in place of `mtime_ns`.
-        records: complete samples, those before the damage if there is one.
-        captions: of these samples.
-        bad: files and samples that are refused or incomplete, and samples among `records` with bad captions.
-        problem: the first of them, in a phrase.
-        left_out: these, and pictures of formats that are not read, by reason.
-    """
+    """What a shard's headers and texts say."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    bytes: int
+    bytes: int  # of the archive, as `mtime_ns`; it is counted again when they differ
     mtime_ns: int
-    version: str = ""
-    records: int = Field(ge=0)
-    captions: int = Field(ge=0)
+    version: str = ""  # of a remote one, its ETag or time, in place of `mtime_ns`
+    records: int = Field(ge=0)  # complete samples, those before the damage if there is one
+    captions: int = Field(ge=0)  # of these samples
+    # Files and samples that are refused or incomplete, and samples among `records` with bad captions; the first of them
+    # in a phrase; these, and pictures of formats that are not read, by reason.
     bad: int = Field(0, ge=0)
     problem: str = ""
     left_out: LeftOut = Field(default_factory=LeftOut)
@@ -121,18 +99,15 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
     without images) and added to it; a folder that cannot be written to is counted each time. For remote folders the
     file is in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set).
 
-    Args:
-        paths: of the shards.
-        skip_bad: do not raise for what is bad in them.
-
     Raises:
-        DistilvlError: a damaged shard, a refused file, an incomplete sample, bad captions; names the first and their
-            number.
+        DistilvlError: unless `skip_bad`, a damaged shard, a refused file, an incomplete sample, bad captions; names the
+            first and their number.
         RemoteReadError: a remote shard that is not there, or not given to the end; also with `skip_bad`.
     """
     known: dict[AnyPath, ShardCount] = {}
     with progress("counting shards", len(paths)) as ticker:
-        for folder, group in groupby(sorted(set(paths), key=_by_folder), key=lambda path: path.parent):
+        in_order = sorted(set(paths), key=lambda path: (path.parent.parts, path.name))
+        for folder, group in groupby(in_order, key=lambda path: path.parent):
             kept = _kept_in(folder)
             file = _read(kept)
             new = False
@@ -147,13 +122,14 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
                 if new:
                     _write(kept, file)
     found = [known[path] for path in paths]
-    if not skip_bad:
-        _refuse_bad(found)
+    bad = sum(count.bad for count in found)
+    if bad and not skip_bad:
+        first = next(count.problem for count in found if count.problem)
+        raise DistilvlError(
+            f"{first.rstrip('.')} ({bad} such in {len(found)} shards).",
+            "Write the shard again, or pass --skip-bad to leave such records out.",
+        )
     return found
-
-
-def _by_folder(path: AnyPath) -> tuple[tuple[str, ...], str]:
-    return path.parent.parts, path.name
 
 
 def _kept_in(folder: AnyPath) -> Path:
@@ -183,11 +159,14 @@ def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
     first = ""
     left_out = LeftOut()
 
-    def note(found: PassedOver) -> None:
+    def note(found: Unusable) -> None:
         nonlocal bad, first
         left_out.add(found.reason, found.name)
         if found.bad:
             bad, first = bad + 1, first or str(found)
+
+    def note_error(name: str, error: DistilvlError, reason: str) -> None:
+        note(Unusable(name, str(error).removeprefix(name).strip(), reason))
 
     try:
         for sample in samples(path, read=TEXT_KINDS, note=note):
@@ -195,11 +174,11 @@ def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
             try:
                 captions += len(captions_of(sample))
             except DistilvlError as error:
-                note(PassedOver(sample.where, str(error).removeprefix(sample.where).strip(), reason_of(error)))
+                note_error(sample.where, error, reason_of(error))
     except RemoteReadError:
         raise  # the connection's fault: what came before is not all there is
     except DistilvlError as error:
-        note(PassedOver(str(path), str(error).removeprefix(str(path)).strip(), DAMAGED))
+        note_error(str(path), error, DAMAGED)
     return ShardCount(
         bytes=size,
         mtime_ns=mtime_ns,
@@ -222,18 +201,7 @@ def left_out_of(counts: Iterable[ShardCount]) -> LeftOut:
 
 def no_records(name: str, left_out: LeftOut) -> DistilvlError:
     """The error for shards without a record that can be used: says what was there instead."""
-    instead = f"; left out: {'; '.join(left_out.lines())}" if left_out else ""
-    return DistilvlError(f"{name} has no records{instead}.", "Give shards with images and captions.")
-
-
-def _refuse_bad(counts: Sequence[ShardCount]) -> None:
-    bad = sum(count.bad for count in counts)
-    if bad:
-        first = next(count.problem for count in counts if count.problem)
-        raise DistilvlError(
-            f"{first.rstrip('.')} ({bad} such in {len(counts)} shards).",
-            "Write the shard again, or pass --skip-bad to leave such records out.",
-        )
+    return DistilvlError(f"{name} has no records{in_brackets(left_out)}.", "Give shards with images and captions.")
 
 
 def _read(path: Path) -> _CountsFile:

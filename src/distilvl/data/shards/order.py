@@ -1,4 +1,4 @@
-"""The order of an epoch: which record of which shard is in which batch, a pure function of seed and epoch.
+"""A split of shards, streamed: which record of which shard is in which batch, a pure function of seed and epoch.
 
 Shards are permuted and laid end to end. That row of records is cut into one part a node, and each part into `lanes`,
 stretches that are read side by side: batch b comes from lane b mod lanes. A lane is shuffled in windows of `buffer`
@@ -10,17 +10,123 @@ number of lanes makes the same batches: each takes whole lanes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import count, islice
 
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.shards.split import ShardSplit
-from distilvl.data.shards.tar import Sample
+from distilvl.data.left_out import LeftOut
+from distilvl.data.remote import AnyPath
+from distilvl.data.shards.counts import captions_of, count_records, left_out_of, no_records
+from distilvl.data.shards.pairs import find_shards
+from distilvl.data.shards.tar import IMAGE_KINDS, TEXT_KINDS, Sample, samples
+from distilvl.data.specs import Spec, parse_spec
 from distilvl.errors import DistilvlError
 
+LANES, BUFFER = 8, 1000
+_ALL_KINDS = IMAGE_KINDS | TEXT_KINDS
 _WINDOWS = 1  # the part of a window's seed that keeps it apart from the permutation of shards
+
+
+@dataclass(frozen=True)
+class ShardSplit:
+    """Shards, sorted, and what was counted in them."""
+
+    name: str
+    paths: tuple[AnyPath, ...]
+    counts: tuple[int, ...]  # records of each
+    captions_total: int = 0
+    lanes: int = LANES  # in how many places of an epoch records are read at once (`EpochOrder`)
+    buffer: int = BUFFER  # records that each lane holds to shuffle them
+    skip_bad: bool = False
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        """Records of all shards."""
+        return sum(self.counts)
+
+    @property
+    def captions(self) -> ShardCaptions:
+        """All captions."""
+        return ShardCaptions(self)
+
+    def read(self, shard: int, start: int, stop: int) -> Iterator[Sample]:
+        """Records `start` to `stop` of one shard, with their contents; `DistilvlError` if they are there no more."""
+        path, found = self.paths[shard], 0
+        for sample in islice(samples(path, start=start, read=_ALL_KINDS), stop - start):
+            yield sample
+            found += 1
+        if found < stop - start:
+            raise DistilvlError(
+                f"{path} had {self.counts[shard]} records when they were counted, now {start + found}.",
+                "Run the command again when the shards are at rest.",
+            )
+
+
+@dataclass(frozen=True)
+class ShardCaptions(Collection[str]):
+    """The captions of a split, read from its shards each time that they are iterated over."""
+
+    split: ShardSplit
+
+    def __iter__(self) -> Iterator[str]:
+        for path, records in zip(self.split.paths, self.split.counts, strict=True):
+            for sample in islice(samples(path, read=TEXT_KINDS), records):
+                with suppress(DistilvlError):  # the count has said so
+                    yield from captions_of(sample)
+
+    def __len__(self) -> int:
+        return self.split.captions_total
+
+    def __contains__(self, caption: object) -> bool:
+        return any(caption == one for one in self)
+
+
+def is_webdataset(source: str) -> bool:
+    """Whether `source` is `webdataset:...`; reads nothing."""
+    spec = parse_spec(source)
+    return spec is not None and spec.kind == "webdataset"
+
+
+def one_split(source: str, name: str) -> str:
+    """`source`, a WebDataset, with its other splits left aside; another kind of data as it is."""
+    if not is_webdataset(source) or "split=" in source.partition("?")[2]:
+        return source
+    return f"{source}{'&' if '?' in source else '?'}split={name}"
+
+
+def open_split(source: str, name: str, *, skip_bad: bool = False) -> ShardSplit:
+    """The split `name` of `webdataset:...`, its records counted.
+
+    Raises:
+        DistilvlError: no such shards, none of that split, no records, an option that is not a number; whatever
+            `count_records` finds.
+    """
+    spec = parse_spec(one_split(source, name))
+    assert spec is not None
+    left_out = LeftOut()
+    paths = tuple(path for path, split in find_shards(spec, left_out) if split == name)
+    found = count_records(paths, skip_bad=skip_bad)
+    left_out.update(left_out_of(found))
+    counts = tuple(count.records for count in found)
+    if not sum(counts):
+        raise no_records(f"split {name!r} of {source}", left_out)
+    left_out.log(f"webdataset:{spec.place}/{name}")
+    lanes, buffer = _number(spec, "lanes", LANES), _number(spec, "buffer", BUFFER)
+    captions = sum(count.captions for count in found)
+    return ShardSplit(f"webdataset:{spec.place}/{name}", paths, counts, captions, lanes, buffer, skip_bad, left_out)
+
+
+def _number(spec: Spec, option: str, usual: int) -> int:
+    text = spec.one(option)
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1_000_000):
+        raise DistilvlError(f"webdataset:{spec.place}: {option} is {text!r}.", "Give a whole number from 1 on.")
+    return int(text)
 
 
 class EpochOrder:
@@ -34,8 +140,7 @@ class EpochOrder:
         split: shards and their counts.
         batch_size: records of a batch, over all nodes.
         seed: of the run.
-        node: which of `nodes` this is, from 0.
-        nodes: how many processes share every batch.
+        node, nodes: which process this is, from 0, of how many that share every batch.
 
     Raises:
         DistilvlError: fewer records than a batch, or a batch with less than a record a node.
@@ -62,12 +167,7 @@ class EpochOrder:
         return self._sizes[0] if batch < self._larger else self._sizes[1]
 
     def epoch(self, number: int, batches: range) -> Iterator[list[Sample]]:
-        """The samples of these batches of epoch `number`.
-
-        Args:
-            number: of the epoch, from 0.
-            batches: ascending; its step divides, or is divided by, the number of lanes.
-        """
+        """The samples of these ascending batches, whose step divides, or is divided by, the number of lanes."""
         lanes = self._split.lanes
         shards = np.random.default_rng((self._seed, number)).permutation(len(self._counts))
         open_lanes: dict[int, Iterator[Sample]] = {}

@@ -1,38 +1,35 @@
-"""A WebDataset as a dataset like any other: records in memory, images in their shards until they are asked for.
+"""Which shards `webdataset:PLACE` names, and their records as a dataset like any other, images left in the shards.
 
-For scoring, for asking a teacher and for `data inspect`. Training streams instead (`ShardSplit`).
+For scoring, for extraction and for `data inspect`. Training streams instead (`ShardSplit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import glob
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
-from pathlib import PurePosixPath
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
+from distilvl.data.folders import kept_out
 from distilvl.data.left_out import Faults, LeftOut
-from distilvl.data.listing import dataset_of
+from distilvl.data.listing import dataset_of, depth_in_common, split_in_path, usual_split
 from distilvl.data.records import PairDataset, Record
-from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError
+from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
 from distilvl.data.shards.counts import captions_of, count_records, left_out_of, no_records
-from distilvl.data.shards.groups import TEXT_KINDS
-from distilvl.data.shards.split import Shard, find_shards
-from distilvl.data.shards.tar import samples
+from distilvl.data.shards.tar import TEXT_KINDS, samples
 from distilvl.data.specs import Spec
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.optional import require
 from distilvl.pictures import BAD_IMAGE_REMEDY
+
+PACKED_SHARD = "a compressed shard, which is not read; decompress it"
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(frozen=True, slots=True)
 class TarImage:
-    """An image in a shard.
-
-    Attributes:
-        path: of the shard.
-        offset: of the image's first byte.
-        size: bytes.
-        member: its name in the archive.
-    """
+    """An image in a shard: the offset of its first byte, its bytes, and its name there."""
 
     path: AnyPath
     offset: int
@@ -47,7 +44,12 @@ class TarImage:
     def read(self) -> bytes:
         """The image's bytes; `BadImageError` when the shard is gone or has become shorter."""
         try:
-            data = self._bytes()
+            if isinstance(self.path, RemotePath):
+                data = self.path.read_range(self.offset, self.size)
+            else:
+                with self.path.open("rb") as file:
+                    file.seek(self.offset)
+                    data = file.read(self.size)
         except RemoteReadError as error:
             raise RemoteReadError(f"{self.member}: {error}") from error
         except OSError as error:
@@ -56,50 +58,129 @@ class TarImage:
             raise BadImageError(f"{self.name} is cut off.", BAD_IMAGE_REMEDY)
         return data
 
-    def _bytes(self) -> bytes:
-        if isinstance(self.path, RemotePath):
-            return self.path.read_range(self.offset, self.size)
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
-
 
 def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
     """All records of the shards that `spec` names (see `find_shards`), in their order.
 
-    `image_id` is shard and key, such as `train-000/0017`.
-
-    Args:
-        spec: `webdataset:PLACE`.
-        skip_bad: leave out and count refused files, incomplete and bad records, second ones of a name, and what follows
-            damage.
+    `image_id` is shard and key, such as `train-000/0017`. With `skip_bad`, refused files, incomplete and bad records,
+    second ones of a name, and what follows damage are left out and counted.
 
     Raises:
         DistilvlError: no shards or no records, or any of the above unless `skip_bad`.
     """
-    passed_over = LeftOut()
-    shards = find_shards(spec, passed_over)
-    counts = count_records([shard.path for shard in shards], skip_bad=skip_bad)
-    folders = zip(*(shard.path.parent.parts for shard in shards), strict=False)
-    above = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
-    records = [
-        record for shard, count in zip(shards, counts, strict=True) for record in _records(shard, count.records, above)
-    ]
-    name = f"webdataset:{spec.place}"
-    faults = Faults(name, skip_bad=skip_bad)
-    faults.left_out.update(passed_over + left_out_of(counts))
+    faults = Faults(f"webdataset:{spec.place}", skip_bad=skip_bad)
+    shards = find_shards(spec, faults.left_out)
+    counts = count_records([path for path, _ in shards], skip_bad=skip_bad)
+    faults.left_out.update(left_out_of(counts))
+    depth = depth_in_common(path.parent.parts for path, _ in shards)
+    records: list[Record] = []
+    for (path, split), count in zip(shards, counts, strict=True):
+        label = PurePosixPath(*path.parts[depth:]).with_suffix("").as_posix()
+        records += _records(path, split, label, count.records)
     if not records:
-        raise no_records(name, faults.left_out)
-    return dataset_of(name, records, faults)
+        raise no_records(faults.source, faults.left_out)
+    return dataset_of(faults.source, records, faults)
 
 
-def _records(shard: Shard, count: int, above: int) -> Iterator[Record]:
-    label = PurePosixPath(*shard.path.parts[above:]).with_suffix("").as_posix()
-    for sample in islice(samples(shard.path, read=TEXT_KINDS), count):
+def _records(path: AnyPath, split: str, label: str, count: int) -> Iterator[Record]:
+    for sample in islice(samples(path, read=TEXT_KINDS), count):
         try:
             captions = captions_of(sample)
         except DistilvlError:
             continue  # the count has said so
         image = sample.image
-        source = TarImage(shard.path, image.offset, image.size, image.name)
-        yield Record(f"{label}/{sample.key}", source, captions, shard.split)
+        yield Record(f"{label}/{sample.key}", TarImage(path, image.offset, image.size, image.name), captions, split)
+
+
+def find_shards(spec: Spec, left_out: LeftOut) -> list[tuple[AnyPath, str]]:
+    """The shards of `webdataset:PLACE?val=PLACE&test=PLACE&split=NAME` with their splits, in order of their paths.
+
+    A place is a folder (all `*.tar` in it and in the folders in it), or a path in which braces (`{000..099}`,
+    `{train,val}`) and the signs of the shell (`*`, `[0-9]`) stand for several. The split is the word for one in the
+    shard's name, else its folder's name if that is one, else `train`; `val=` and `test=` name shards that are those
+    whatever their names. With `split=` only that one is read. Places may be addresses (`s3://bucket/train-*.tar`);
+    whether the shards behind them are there shows when they are counted. `left_out` takes the shards of a folder that
+    are hidden, or lie in a folder of a NAS or a waste bin.
+
+    Raises:
+        DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that
+            fsspec does not know.
+    """
+    named = {split: set(_expand(place, left_out)) for split in ("val", "test") if (place := spec.one(split))}
+    both = named.get("val", set()) & named.get("test", set())
+    every = sorted({*_expand(spec.place, left_out), *(path for paths in named.values() for path in paths)}, key=_parts)
+    if both:
+        raise DistilvlError(f"the shard {min(both, key=_parts)} is named for val and for test.", "Give it one split.")
+    shards = []
+    for path in every:
+        given = next((split for split, paths in named.items() if path in paths), None)
+        shards.append((path, given or split_in_path(path.name, path.parent.name) or "train"))
+    wanted = spec.one("split")
+    chosen = [shard for shard in shards if wanted is None or shard[1] == usual_split(wanted)]
+    if not chosen:
+        have = ", ".join(sorted({split for _, split in shards}))
+        raise DistilvlError(f"split {wanted!r} of webdataset:{spec.place} is empty.", f"Its splits are: {have}.")
+    return chosen
+
+
+def _parts(path: AnyPath) -> tuple[str, ...]:
+    return path.parts
+
+
+def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
+    """The shards that a place names, all of them there."""
+    paths: list[AnyPath]
+    if is_remote(place):
+        paths = [path for name in _braces(place) for path in remote_files(name, ".tar", ("**/*",))]
+    elif "://" in place or place.startswith("pipe:"):
+        raise DistilvlError(
+            f"webdataset:{place} is neither a path nor a plain address.", "Copy or mount the shards; nothing is run."
+        )
+    elif Path(place).is_dir():
+        paths = _in_folder(place, left_out)
+    else:
+        paths = [path for name in _braces(place) for path in _globbed(name)]
+    if not paths:
+        raise DistilvlError(f"webdataset:{place} names no shards.", "Give a folder of .tar files, or a pattern.")
+    missing = [path for path in paths if isinstance(path, Path) and not path.is_file()]
+    if missing:
+        count = f"{len(missing)} of {len(paths)} are missing"
+        raise DistilvlError(f"there is no shard and no folder {missing[0]} ({count}).", "Check the path.")
+    odd = [path for path in paths if path.suffix.lower() != ".tar"]
+    if odd:
+        raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
+    return paths
+
+
+def _in_folder(place: str, left_out: LeftOut) -> list[AnyPath]:
+    folder, found = Path(place), list[AnyPath]()
+    for path in sorted([*folder.rglob("*.tar.*"), *folder.rglob("*.tgz")]):
+        if path.name.lower().endswith(_PACKED):
+            left_out.add(PACKED_SHARD, path.relative_to(folder).as_posix())
+    for path in sorted(folder.rglob("*.tar")):
+        within = path.relative_to(folder)
+        reason = next((reason for part in within.parts if (reason := kept_out(part))), "")
+        if reason:
+            left_out.add(reason, within.as_posix())
+        else:
+            found.append(path)
+    if not found and left_out:
+        raise DistilvlError(
+            f"the folder {place} holds no .tar file; left out {'; '.join(left_out.lines())}.", "Decompress the shards."
+        )
+    return found
+
+
+def _braces(place: str) -> Sequence[str]:
+    if "{" not in place:
+        return [place]
+    try:
+        return list(require("braceexpand", "webdataset").braceexpand(place))
+    except ValueError as error:
+        raise DistilvlError(f"webdataset:{place} has a brace too many or too few.", "Check it.") from error
+
+
+def _globbed(name: str) -> list[Path]:
+    if not glob.has_magic(name):
+        return [Path(name)]
+    return [Path(found) for found in glob.glob(name, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute one

@@ -2,61 +2,81 @@
 
 Nothing is extracted, so a name is no more than a label here; those that would leave a folder are refused all the same,
 since whoever wrote them meant harm. `tarfile` parses the headers. Left to itself it takes a damaged header for the end
-of the archive, and believes every size that it is told; both would go unnoticed, so both are checked here.
+of the archive, and believes every size that it is told; both would go unnoticed, so both are checked here. `webdataset`
+is not used for the same reason, and as it cannot begin in the middle of an epoch (docs/design/streaming.md).
+
+`webdataset` ends a key at the first dot: `b.seg.png` is a file of `b`, beside `b.png` and `b.txt`. Photographs are
+often called `v1.0_cat.jpg`, though. So where the files of a key are no sample by their plain names, those of each
+longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt`, are looked at on their own.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import tarfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import BinaryIO
 
+from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.remote import AnyPath, RemoteReadError
-from distilvl.data.shards.groups import (
-    IMAGE_KINDS,
-    REFUSED,
-    TEXT_KINDS,
-    Found,
-    Group,
-    Member,
-    Part,
-    PassedOver,
-    more_image_kinds,
-)
 from distilvl.errors import DistilvlError
-from distilvl.pictures.formats import unread_pictures
+from distilvl.pictures.formats import image_suffixes, unread_pictures
+
+IMAGE_KINDS = frozenset({"bmp", "jpeg", "jpg", "png", "ppm", "webp"})
+TEXT_KINDS = frozenset({"json", "txt"})
+NO_IMAGE = "no image beside the captions"
+TWO_OF_A_KIND = "two files of a kind under one name"
+REFUSED = "a file that is refused"
 
 LARGEST_IMAGE = 1 << 28
 LARGEST_TEXT = 1 << 20
 """Bytes that a member may claim; what claims more is refused before memory is taken for it."""
 
 _LARGEST_HEADER = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _REPAIR = "Write the shard again, or pass --skip-bad to use the records before the damage."
+_UNDECIDED = 64  # files of one key that are held, without their contents, until it is known what the key's sample is
 
-Note = Callable[[PassedOver], None]
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a shard: its name there, the offset of its first byte, bytes, and its content where it was read."""
+
+    name: str
+    offset: int
+    size: int
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Files of one key: an image, and a text file or a JSON file or both.
-
-    Attributes:
-        where: the shard and the image in it, for messages.
-        key: the name up to the first dot after the last slash, or up to the last one (`groups.py`).
-        image: one of `IMAGE_KINDS`, or of `more_image_kinds`.
-        texts: by kind, `txt` or `json`.
-    """
+    """Files of one key: an image, and a text file or a JSON file or both, by kind; `where` is for messages."""
 
     where: str
     key: str
     image: Member
     texts: dict[str, Member]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A file or record of a shard that is left out, counted by `reason`."""
+
+    name: str  # shard, and file or key in it
+    problem: str  # what follows the name in a message
+    reason: str
+    bad: bool = True  # whether it is an error unless such are left out
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.problem}"
+
+
+Note = Callable[[Unusable], None]
 
 
 def samples(
@@ -65,11 +85,10 @@ def samples(
     """The complete samples of a shard from number `start` on, in order, forward only.
 
     Files of a sample stand next to each other, as `webdataset` and `tar --sort=name` write them. Folders, hidden files,
-    `__meta__` files and other kinds of files are passed over.
+    `__meta__` files and other kinds of files do not count.
 
     Args:
-        path: of an uncompressed tar archive.
-        start: how many complete samples to pass over; only their headers are read.
+        start: how many complete samples come before; only their headers are read.
         read: kinds of which `data` is wanted.
         note: told of each file or sample that is left out.
 
@@ -78,16 +97,17 @@ def samples(
         RemoteReadError: a remote shard's server gave no more.
     """
     wanted, count, where = frozenset(read), 0, str(path)
-    group = Group("")
+    group = Group("", where)
 
-    def sample(found: Found | PassedOver) -> Iterator[Sample]:
+    def usable(found: Iterator[Sample | Unusable]) -> Iterator[Sample]:
         nonlocal count
-        if isinstance(found, PassedOver):
-            note(found)
-            return
-        count += 1
-        if count > start:
-            yield _read(found, where, file, wanted)
+        for one in found:
+            if isinstance(one, Unusable):
+                note(one)
+                continue
+            count += 1
+            if count > start:
+                yield _with_contents(one, file, wanted)
 
     with (
         _named_damage(path, lambda: f"near record {count} ({group.key!r}): " if group.key else ""),
@@ -95,42 +115,35 @@ def samples(
     ):
         for info in _headers(file):
             name = info.name.removeprefix("./")
-            key, kind = _split(name)
+            # `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it.
+            folder, slash, base = name.rpartition("/")
+            stem, _, kind = base.partition(".")
+            key, kind = folder + slash + stem, kind.lower()
             refused = _refusal(info, name, kind)
             part = None if refused else _part(info, name, file if kind in wanted and count >= start else None)
             if not refused and part is None:
                 continue
             if key != group.key:
-                for found in group.rest(where):
-                    yield from sample(found)
-                group = Group(key)
+                yield from usable(group.rest())
+                group = Group(key, where)
             if part is None:
-                note(PassedOver(f"{where}: {name!r}", refused, REFUSED))
+                note(Unusable(f"{where}: {name!r}", refused, REFUSED))
                 group.refuse(name.rpartition(".")[0] if kind.count(".") else key)
                 continue
             group.add(part)
-            for found in group.ready(where):
-                yield from sample(found)
-        for found in group.rest(where):
-            yield from sample(found)
+            yield from usable(group.ready())
+        yield from usable(group.rest())
 
 
-def _read(found: Found, where: str, file: BinaryIO, wanted: Collection[str]) -> Sample:
+def _with_contents(sample: Sample, file: BinaryIO, wanted: Collection[str]) -> Sample:
     """The sample, with what is wanted of it and was not read when it came by."""
-    image, texts = found.image, found.texts
+    image = sample.image
     if image.data is None and not IMAGE_KINDS.isdisjoint(wanted):
         image = replace(image, data=_body(file, image.offset, image.size))
-    for kind, member in texts.items():
+    for kind, member in sample.texts.items():
         if member.data is None and kind in wanted:
-            texts[kind] = replace(member, data=_body(file, member.offset, member.size))
-    return Sample(f"{where}: {image.name}", found.key, image, texts)
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Key and kind: `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, kind = base.partition(".")
-    return folder + slash + stem, kind.lower()
+            sample.texts[kind] = replace(member, data=_body(file, member.offset, member.size))
+    return replace(sample, image=image)
 
 
 def _refusal(info: tarfile.TarInfo, name: str, kind: str) -> str:
@@ -139,11 +152,9 @@ def _refusal(info: tarfile.TarInfo, name: str, kind: str) -> str:
         return "is a name that leaves its folder"
     if _CONTROL.search(name) or any("\ud800" <= letter <= "\udfff" for letter in name):
         return "is not a name in UTF-8 without control characters"
-    if info.isdir():
-        return ""
-    if info.type not in _PLAIN or info.issparse():
+    if not info.isdir() and (info.type not in _PLAIN or info.issparse()):
         return "is not a plain file (a link, a device or a sparse file)"
-    return _size_refusal(info, kind)
+    return "" if info.isdir() else _size_refusal(info, kind)
 
 
 def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
@@ -154,25 +165,107 @@ def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
     return "is empty (0 bytes)" if image and info.size == 0 else ""
 
 
-def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Part | None:
-    """The member, read from `file` if that is given, as a part of a group.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A member in its group; its name is cut at the last dot."""
 
-    Nothing if it can be none: a folder, a hidden file, one of another kind.
-    """
+    stem: str  # the group's key where the name has one dot
+    kind: str  # in lower case
+    member: Member
+    refused: str = ""  # why its sample is refused if this is needed
+
+
+def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Part | None:
+    """The member, read from `file` if given, as a part of a group; None for a folder, a hidden file, another kind."""
     base = name.rpartition("/")[2]
     if info.isdir() or base.startswith(".") or ("/" not in name and name.startswith("__")):
         return None
     stem, dot, kind = name.rpartition(".")
     kind = kind.lower()
-    if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or _may_be_picture(kind)):
+    picture = kind in more_image_kinds()
+    if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or picture or f".{kind}" in unread_pictures()):
         return None
-    refused = _size_refusal(info, "png" if kind in more_image_kinds() else kind)
     data = None if file is None else _body(file, info.offset_data, info.size)
-    return Part(stem, kind, Member(name, info.offset_data, info.size, data), refused)
+    member = Member(name, info.offset_data, info.size, data)
+    return Part(stem, kind, member, _size_refusal(info, "png" if picture else kind))
 
 
-def _may_be_picture(kind: str) -> bool:
-    return kind in more_image_kinds() or f".{kind}" in unread_pictures()
+@functools.cache
+def more_image_kinds() -> frozenset[str]:
+    """Kinds that are the image of a sample only if it has none of `IMAGE_KINDS`."""
+    return frozenset(suffix[1:] for suffix in image_suffixes()) - IMAGE_KINDS
+
+
+class Group:
+    """Neighbouring files whose names are equal up to the first dot, which part is the group's key."""
+
+    def __init__(self, key: str, where: str) -> None:
+        self.key, self._where = key, where
+        self._plain: list[Part] = []
+        self._dotted: list[Part] = []
+        self._refused: set[str] = set()
+        self._decided = False
+
+    def add(self, part: Part) -> None:
+        """Take in a file that stands after the others."""
+        if part.stem == self.key:
+            self._plain.append(part)
+        elif not self._is_sample():  # else it is one of the sample's other files, as `webdataset` has it
+            self._dotted.append(part)
+
+    def refuse(self, stem: str) -> None:
+        """That a file with this name up to the last dot was refused, and so all of that name."""
+        self._refused.add(stem)
+
+    def ready(self) -> Iterator[Sample | Unusable]:
+        """What is complete while the group goes on: in a shard where all names begin alike, it is the whole shard."""
+        self._decided = self._decided or len(self._dotted) > _UNDECIDED
+        if not self._decided or self._is_sample() or self._dotted[0].stem == self._dotted[-1].stem:
+            return
+        last = self._dotted[-1].stem
+        done = [part for part in self._dotted if part.stem != last]
+        self._dotted = [part for part in self._dotted if part.stem == last]
+        yield from self._runs(done)
+
+    def rest(self) -> Iterator[Sample | Unusable]:
+        """What is left when the group has ended."""
+        plain = list(self._runs(self._plain))
+        yield from plain
+        if not any(isinstance(one, Sample) for one in plain):
+            yield from (run for run in self._runs(self._dotted) if isinstance(run, Sample) or not self._plain)
+
+    def _is_sample(self) -> bool:
+        kinds = {part.kind for part in self._plain}
+        return not kinds.isdisjoint(IMAGE_KINDS) and not kinds.isdisjoint(TEXT_KINDS)
+
+    def _runs(self, parts: Sequence[Part]) -> Iterator[Sample | Unusable]:
+        """What the files of each name make."""
+        for stem, run in groupby(parts, lambda part: part.stem):
+            if stem not in self._refused:
+                yield _sample(stem, list(run), self._where)
+
+
+def _sample(key: str, parts: Sequence[Part], where: str) -> Sample | Unusable:
+    """The sample that these files make, or why they make none."""
+    images = [part for part in parts if part.kind in IMAGE_KINDS]
+    images = images or [part for part in parts if part.kind in more_image_kinds()]
+    texts = [part for part in parts if part.kind in TEXT_KINDS]
+    by_kind = {part.kind: part.member for part in texts}
+    name = f"{where}: {key!r}"
+    refused = next((part for part in (*images, *texts) if part.refused), None)
+    if refused is not None:
+        return Unusable(f"{where}: {refused.member.name!r}", refused.refused, REFUSED)
+    if len(images) > 1 or len(by_kind) < len(texts):
+        return Unusable(name, "has two files of a kind", TWO_OF_A_KIND)
+    if images and by_kind:
+        return Sample(f"{where}: {images[0].member.name}", key, images[0].member, by_kind)
+    if images:
+        return Unusable(name, "has no captions beside it (.txt or .json)", NO_CAPTION)
+    unread = next((reason for part in parts if (reason := unread_pictures().get(f".{part.kind}"))), None)
+    if unread is not None:
+        return Unusable(name, f"has no image that is read: {unread}", unread, bad=False)
+    # Longer names are often those of other files, which are nobody's captions.
+    return Unusable(name, "has no image beside it", NO_IMAGE, bad="." not in key.rpartition("/")[2])
 
 
 class _Headers:
@@ -201,7 +294,7 @@ def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         archive.members.clear()  # type: ignore[attr-defined]
         yield info
     file.seek(archive.offset)
-    if file.read(_BLOCK) != bytes(_BLOCK):
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("a header is damaged, or the end mark is missing")
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from distilvl.data import pixel_cache as pixel_files
+from distilvl.data import pixel_cache
 from distilvl.data.crops import Views
 from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
@@ -59,7 +59,7 @@ def test_the_same_as_decoded_in_memory_now_and_from_the_disk(
 ) -> None:
     expected = decode_pixels(dataset, resize, views=views)
     _same(cached_pixels(dataset, resize, "p", tmp_path / "cache", views=views), expected)
-    monkeypatch.setattr(pixel_files, "Decoding", None)
+    monkeypatch.setattr(pixel_cache, "Decoding", None)
     again = cached_pixels(dataset, resize, "p", tmp_path / "cache", views=views)
     _same(again, expected)
     assert isinstance(again.pixels.base, np.memmap)
@@ -119,9 +119,9 @@ def test_size_and_time_are_told_and_a_full_disk_is_refused(
 ) -> None:
     with caplog.at_level(logging.INFO, "distilvl"):
         cached_pixels(dataset, resize, "p", tmp_path / "cache", views=Views(count=2))
-    assert "70 images x 2 views of 8 x 8, 0.00 GB, about 0 s" in caplog.text
+    assert "70 images x 2 crops of 8 x 8, 0.00 GB, about 0 s" in caplog.text
     usage = type("Usage", (), {"free": 70 * 192 - 1})
-    monkeypatch.setattr(pixel_files.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DistilvlError, match=r"needs 0\.00 GB"):
         cached_pixels(dataset, resize, "p", tmp_path / "other")
     assert _files(tmp_path / "other") == []
@@ -147,7 +147,7 @@ def test_nothing_in_a_cache_is_run(dataset: PairDataset, tmp_path: Path) -> None
     rows, about = next(cache.glob("*.npy")), next(cache.glob("*.json"))
     np.save(rows, np.array([{"pickled": 1}], dtype=object), allow_pickle=True)
     described = json.loads(about.read_text())
-    about.write_text(json.dumps(described | {"sha256": pixel_files._checksum(rows)}))
+    about.write_text(json.dumps(described | {"sha256": pixel_cache._checksum(rows)}))
     _same(cached_pixels(dataset, resize, "p", cache), decode_pixels(dataset, resize))
 
 
@@ -155,7 +155,7 @@ WORKER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import test_pixel_files as t
+import test_pixel_cache as t
 found = t.cached_pixels(t._dataset(Path(sys.argv[2]), 70), t.resize, "p", Path(sys.argv[3]))
 print(int(found.pixels.sum()))
 """
@@ -174,7 +174,7 @@ import resource, sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import test_pixel_files as t
+import test_pixel_cache as t
 count = int(sys.argv[3])
 dataset = t._dataset(Path(sys.argv[2]), count)
 large = lambda images: np.repeat(np.repeat(t.resize(images), 16, axis=2), 16, axis=3)

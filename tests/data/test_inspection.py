@@ -10,9 +10,8 @@ from typer.testing import CliRunner
 
 from distilvl.cli import app
 from distilvl.data import load_any, load_dataset
-from distilvl.data.inspection import as_dict, as_text, inspect_dataset
-from distilvl.data.inspection.duplicates import near_groups
-from distilvl.data.inspection.report import Copy, Overlap
+from distilvl.data.duplicates import Picture, near_groups
+from distilvl.data.inspection import Copy, Overlap, as_dict, as_text, inspect_dataset
 from distilvl.errors import DistilvlError
 
 
@@ -106,19 +105,22 @@ def test_bits_out_of_range(album: Path) -> None:
         inspect_dataset(load_dataset(album, skip_bad=True), near_bits=16)
 
 
+def seen(key: bytes, bits: int, colour: int) -> Picture:
+    return Picture(key, (9, 9), "PNG", bits, np.full((8, 8, 3), colour, dtype=np.uint8))
+
+
 def test_near_groups_connect_chains_and_keep_colours_apart() -> None:
-    hashes = np.array([0b0, 0b11, 0b1111, 2**40 - 1, 0b0, 0b0], dtype=np.uint64)
-    thumbnails = np.zeros((6, 8, 8, 3), dtype=np.uint8)
-    thumbnails[4] = 200  # the same hash as row 0, another colour
+    hashes = [0b0, 0b11, 0b1111, 2**40 - 1, 0b0, 0b0]
+    colours = [0, 0, 0, 0, 200, 0]  # row 4 has the same hash as row 0, another colour
     keys = [b"a", b"b", b"c", b"d", b"e", b"a"]  # row 5 is the file of row 0
-    assert near_groups(hashes, thumbnails, keys, 2) == [[0, 1, 2]]
-    assert near_groups(hashes, thumbnails, keys, 1) == []
+    pictures = [seen(*of) for of in zip(keys, hashes, colours, strict=True)]
+    assert near_groups(pictures, 2) == [[0, 1, 2]]
+    assert near_groups(pictures, 1) == []
 
 
 def test_many_pictures_of_one_look_are_one_group() -> None:
     """20,000 blank pages with different files: comparing all with all would take 200 million comparisons."""
-    hashes = np.full(20_000, 2**63, dtype=np.uint64)
-    groups = near_groups(hashes, np.full((20_000, 8, 8, 3), 255, np.uint8), [b"%d" % k for k in range(20_000)], 8)
+    groups = near_groups([seen(b"%d" % k, 2**63, 255) for k in range(20_000)], 8)
     assert groups == [list(range(20_000))]
 
 

@@ -1,10 +1,12 @@
-"""Images that are the same, or nearly: perceptual hashes, pairs of them that differ in few bits,
-and the groups these make."""
+"""Images that are the same, or nearly: perceptual hashes, and the groups of those that differ in few bits."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +15,59 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from distilvl.data.records import ImageSource
+from distilvl.errors import BadImageError
+from distilvl.io.hashes import image_key
+from distilvl.io.progress import progress
+from distilvl.pictures import decode_image, full_size, read_header
+
 THUMBNAIL = 8
 """Edge of the thumbnails, in pixels."""
 
+MAX_DISTANCE = 15
+"""With more bits than this the bands get so short that nearly all hashes are compared."""
+
+SAME_COLOURS = 24.0
+"""Largest mean difference, of 255, between the thumbnails of near duplicates. Among the 24,496,500 pairs of 7,000
+photographs of Flickr8k, the 21 that differ in at most 10 bits of their hash and show different things are all above."""
+
+_BITS = 64
 _EDGE, _LOW = 32, 8
+_COMPARED = 16384  # thumbnails compared at once, some 10 MB
+_READ_AT_ONCE = 256
+_WORKERS = min(8, os.cpu_count() or 1)  # Pillow decodes outside Python's lock
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is kept of an image, some 400 bytes: 100,000 of them take 40 MB."""
+
+    key: bytes  # hash of the file's bytes
+    size: tuple[int, int]  # width and height, upright
+    format: str  # such as `JPEG`
+    hash: int  # `perceptual_hash`
+    thumbnail: npt.NDArray[np.uint8]  # (8, 8, 3)
+
+
+def read_pictures(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
+    """Every image reduced, or why it cannot be decoded, in order; with a progress bar named after the dataset."""
+    found: list[Picture | BadImageError] = []
+    with ThreadPoolExecutor(_WORKERS) as pool, progress(f"looking at {name}", len(images)) as ticker:
+        left = iter(images)
+        while block := list(itertools.islice(left, _READ_AT_ONCE)):
+            found += pool.map(_look, block)
+            ticker.advance(len(block))
+    return found
+
+
+def _look(source: ImageSource) -> Picture | BadImageError:
+    try:
+        data = source.read()
+        image = decode_image(data, source.name)
+    except BadImageError as error:
+        return error
+    kind = read_header(data, source.name).format
+    return Picture(image_key(data), full_size(image), kind, perceptual_hash(image), thumbnail(image))
 
 
 def perceptual_hash(image: Image.Image) -> int:
@@ -26,9 +77,6 @@ def perceptual_hash(image: Image.Image) -> int:
     says whether a coefficient lies above their median (Zauner, Implementation and Benchmarking of Perceptual Image
     Hash Functions, 2010). Row by row, the first coefficient in the highest bit; equal to `imagehash.phash`, without
     that package's dependency on PyWavelets.
-
-    Args:
-        image: RGB, of any size.
     """
     grey = np.asarray(image.convert("L").resize((_EDGE, _EDGE), Image.Resampling.LANCZOS), dtype=np.float64)
     low = dctn(grey, type=2)[:_LOW, :_LOW]
@@ -41,44 +89,24 @@ def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8)
 
 
-BITS = 64
-MAX_DISTANCE = 15
-"""With more bits than this the bands get so short that nearly all hashes are compared."""
-
-
 def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[np.int64]:
     """Pairs (i, j), i < j, of hashes that differ in at most `distance` bits; each once, sorted, shape (k, 2).
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): the bits are cut into distance + 1 bands. Two hashes
     within that distance agree in at least one band entirely, so only hashes with an equal band are compared. With
-    n hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons.
-
-    Args:
-        hashes: (n,), best all different: equal ones all share their buckets.
-        distance: 0 to 15.
-
-    Raises:
-        ValueError: a distance beyond that range.
+    n hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons. Best all (n,) hashes are
+    different: equal ones all share their buckets. A distance below 0 or above 15 is a `ValueError`.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance is {distance}, not 0 to {MAX_DISTANCE}")
-    edges = np.linspace(0, BITS, distance + 2).round().astype(int).tolist()
+    edges = np.linspace(0, _BITS, distance + 2).round().astype(int).tolist()
     found = [np.empty((0, 2), dtype=np.int64)]
     for low, high in itertools.pairwise(edges):
         for left, right in _agreeing(hashes, low, high):
-            near = bit_counts(hashes[left] ^ hashes[right]) <= distance
+            near = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
             if near.any():
                 found.append(np.stack([left[near], right[near]], axis=1))
     return np.unique(np.concatenate(found), axis=0)
-
-
-def bit_counts(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Number of ones in each value. (`np.bitwise_count` came with NumPy 2.0 only.)"""
-    u = np.uint64
-    values = values - ((values >> u(1)) & u(0x5555555555555555))
-    values = (values & u(0x3333333333333333)) + ((values >> u(2)) & u(0x3333333333333333))
-    values = (values + (values >> u(4))) & u(0x0F0F0F0F0F0F0F0F)
-    return ((values * u(0x0101010101010101)) >> u(56)).astype(np.int64)
 
 
 def _agreeing(
@@ -101,42 +129,35 @@ def _agreeing(
         yield order[first], order[first + step]
 
 
-SAME_COLOURS = 24.0
-"""Largest mean difference, of 255, between the thumbnails of near duplicates. Among the 24,496,500 pairs of 7,000
-photographs of Flickr8k, the 21 that differ in at most 10 bits of their hash and show different things are all above."""
-
-_BLOCK = 16384  # thumbnails compared at once, some 10 MB
-
-
-def equal_groups(keys: Sequence[bytes]) -> list[list[int]]:
+def equal_groups(keys: Sequence[Hashable]) -> list[list[int]]:
     """Rows with equal keys, each group ascending, groups by their first row; only groups of two or more."""
-    rows: dict[bytes, list[int]] = {}
+    rows: dict[Hashable, list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
     return [group for group in rows.values() if len(group) > 1]
 
 
-def near_groups(
-    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], keys: Sequence[bytes], distance: int
-) -> list[list[int]]:
+def near_groups(pictures: Sequence[Picture], distance: int) -> list[list[int]]:
     """Rows that show nearly the same picture though their files differ, ascending, groups by their first row.
 
-    Two pictures are near when their hashes differ in at most `distance` bits and their thumbnails by at most
+    Two pictures are near when their hashes differ in at most `distance` bits, 0 to 15, and their thumbnails by at most
     `SAME_COLOURS`; a group is what such pairs connect. Identical files count once, by their first row.
-
-    Args:
-        hashes: `perceptual_hash` of each row, (n,).
-        thumbnails: of each row, (n, 8, 8, 3).
-        keys: content keys, n of them.
-        distance: bits, 0 to 15.
     """
+    keys = [picture.key for picture in pictures]
+    hashes = np.asarray([picture.hash for picture in pictures], dtype=np.uint64)
+    thumbnails = np.zeros((len(pictures), THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
+    for row, picture in enumerate(pictures):
+        thumbnails[row] = picture.thumbnail
     first = list({key: row for row, key in reversed(list(enumerate(keys)))}.values())
     rows = np.asarray(sorted(first), dtype=np.int64)
     # Pictures with the very same hash (blank pages, say) would be compared all with all below; leaders stand for them.
     leaders, links = _leaders(hashes, thumbnails, rows)
     pairs = leaders[near_pairs(hashes[leaders], distance)]
     pairs = pairs[_alike(thumbnails, pairs[:, 0], pairs[:, 1])]
-    return _connected(len(keys), [*links, *map(tuple, pairs.tolist())])
+    ends = np.asarray([*links, *pairs.tolist()], dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(len(keys), len(keys)))
+    _, labels = connected_components(graph, directed=False)
+    return equal_groups(labels.tolist())
 
 
 def _leaders(
@@ -160,15 +181,8 @@ def _alike(
     thumbnails: npt.NDArray[np.uint8], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     alike = np.zeros(len(left), dtype=bool)
-    for start in range(0, len(left), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for start in range(0, len(left), _COMPARED):
+        part = slice(start, start + _COMPARED)
         difference = np.abs(thumbnails[left[part]].astype(np.int16) - thumbnails[right[part]])
         alike[part] = difference.mean(axis=(1, 2, 3)) <= SAME_COLOURS
     return alike
-
-
-def _connected(count: int, pairs: Iterable[tuple[int, ...]]) -> list[list[int]]:
-    ends = np.asarray(list(pairs), dtype=np.int64).reshape(-1, 2)
-    links = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(count, count))
-    _, labels = connected_components(links, directed=False)
-    return equal_groups([label.tobytes() for label in labels])
