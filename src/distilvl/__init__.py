@@ -17,8 +17,8 @@ from distilvl.errors import DistilvlError
 if TYPE_CHECKING:
     from distilvl.data import load_dataset
     from distilvl.evaluation.evaluate import evaluate
-    from distilvl.students.facade import build_student
-    from distilvl.teachers import load_teacher
+    from distilvl.models import load_teacher
+    from distilvl.students import build_student
     from distilvl.training.train import train
 
 __all__ = [
@@ -33,10 +33,10 @@ __all__ = [
 
 # Names and where they live; imported on first use, since torch takes seconds to load.
 _LAZY = {
-    "build_student": "distilvl.students.facade",
+    "build_student": "distilvl.students",
     "evaluate": "distilvl.evaluation.evaluate",
     "load_dataset": "distilvl.data",
-    "load_teacher": "distilvl.teachers",
+    "load_teacher": "distilvl.models",
     "train": "distilvl.training.train",
 }
 

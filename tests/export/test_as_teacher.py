@@ -13,9 +13,8 @@ import distilvl
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.export import Export
-from distilvl.models.encoder import load_encoder
+from distilvl.models import load_encoder, load_teacher
 from distilvl.runtime import Runtime
-from distilvl.teachers import load_teacher
 
 
 def test_it_scores_as_the_student_does(run_folder: Path, exported: Export, scenes: PairDataset) -> None:

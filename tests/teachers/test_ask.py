@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.checks import checked
-from distilvl.teachers.outputs import ask
+from distilvl.teachers.checks import checked, encode
 
 TEXTS = [f"text {k}" for k in range(20)]
 
@@ -35,7 +34,7 @@ class Fails:
 def test_the_item_at_which_a_teacher_fails_is_found(bad: int):
     teacher = Fails(lambda texts: TEXTS[bad] in texts)
     with pytest.raises(DistilvlError) as caught:
-        ask(teacher, "text", TEXTS, TEXTS)
+        encode(teacher, "text", TEXTS, TEXTS)
     assert str(caught.value).startswith(
         f"teacher 'fails' (class Fails) failed in encode_texts at 'text {bad}': KeyError: 'no such\\nword.'."
     )
@@ -45,7 +44,7 @@ def test_the_item_at_which_a_teacher_fails_is_found(bad: int):
 
 def test_too_many_items_together():
     with pytest.raises(DistilvlError, match=r"at 'text 0' and 19 more, together: KeyError.*smaller batches"):
-        ask(Fails(lambda texts: len(texts) > 12), "text", TEXTS, TEXTS)
+        encode(Fails(lambda texts: len(texts) > 12), "text", TEXTS, TEXTS)
 
 
 def test_a_loaded_teacher_is_not_asked_again_when_it_fails():
@@ -56,12 +55,12 @@ def test_a_loaded_teacher_is_not_asked_again_when_it_fails():
 
 
 def test_an_error_of_ours_stays_as_it_is():
-    def encode(_: Any) -> None:
+    def fail(_: Any) -> None:
         raise DistilvlError("this line")
 
-    teacher: Any = SimpleNamespace(name="m", revision="1", dim=2, encode_images=encode, encode_texts=encode)
+    teacher: Any = SimpleNamespace(name="m", revision="1", dim=2, encode_images=fail, encode_texts=fail)
     with pytest.raises(DistilvlError, match=r"^this line$"):
-        ask(teacher, "text", ["a"], ["a"])
+        encode(teacher, "text", ["a"], ["a"])
 
 
 def test_names_of_images():
@@ -70,7 +69,7 @@ def test_names_of_images():
         teacher.encode_images([Image.new("RGB", (2, 2))])
     long = 300 * "x" + "/photo.jpg"
     with pytest.raises(DistilvlError, match=r"'…x+/photo\.jpg'"):
-        ask(Fails(lambda _: True), "image", [0], [long])
+        encode(Fails(lambda _: True), "image", [0], [long])
 
 
 class _Clears:
@@ -89,10 +88,10 @@ class _Exits(_Clears):
 
 def test_what_a_teacher_does_to_its_list_changes_nothing() -> None:
     texts = ["a", "bb"]
-    assert ask(_Clears(), "text", texts, texts).tolist() == [[1.0, 1.0], [1.0, 2.0]]
+    assert encode(_Clears(), "text", texts, texts).tolist() == [[1.0, 1.0], [1.0, 2.0]]
     assert texts == ["a", "bb"]
 
 
 def test_a_teacher_that_ends_the_program_is_named() -> None:
     with pytest.raises(DistilvlError, match=r"class _Exits\) failed in encode_texts at 'a': SystemExit"):
-        ask(_Exits(), "text", ["a"], ["a"])
+        encode(_Exits(), "text", ["a"], ["a"])

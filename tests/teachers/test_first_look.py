@@ -38,7 +38,7 @@ def look(teacher: Noisy) -> None:
 
 def test_dropout_that_was_left_on_is_refused():
     with pytest.raises(
-        DistilvlError, match=r"class Noisy.*another row for 'a dog'.*its model is in training.*eval\(\)"
+        DistilvlError, match=r"class Noisy.*another embedding for 'a dog'.*its model is in training.*eval\(\)"
     ):
         look(Noisy(0.3))
 
@@ -69,4 +69,4 @@ def test_one_row_for_all_items_is_said(caplog: pytest.LogCaptureFixture):
         look_at_first(teacher, "text", NAMES[:1], NAMES[:1], np.ones((1, 64)))
         look(teacher)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "(class Noisy) gives the same row for all of the first 3 texts ('a dog' and 2 more)" in line
+    assert "(class Noisy) gives the same embedding for all of the first 3 texts ('a dog' and 2 more)" in line

@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import Teacher, load_teacher
+from distilvl.models import load_teacher
+from distilvl.teachers import Teacher
 
 
 def test_demo():

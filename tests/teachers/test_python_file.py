@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import load_teacher
+from distilvl.models import load_teacher
 
 GOOD = """
 from dataclasses import dataclass

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import load_teacher
-from distilvl.teachers.loading import third_party_kinds, third_party_teacher
+from distilvl.models import load_teacher
+from distilvl.teachers.third_party import third_party_kinds, third_party_teacher
 
 
 class Theirs:
@@ -51,7 +51,7 @@ def install(monkeypatch: pytest.MonkeyPatch, *packages: Distribution) -> None:
     def entry_points(**asked: str) -> EntryPoints:
         return EntryPoints(points).select(**asked)
 
-    monkeypatch.setattr("distilvl.teachers.loading.entry_points", entry_points)
+    monkeypatch.setattr("distilvl.teachers.third_party.entry_points", entry_points)
 
 
 def test_a_kind_of_another_package(monkeypatch: pytest.MonkeyPatch):

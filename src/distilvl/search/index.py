@@ -12,7 +12,8 @@ from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_le
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.io.files import make_folder, only_writer
-from distilvl.models.encoder import Encoder, ModelInfo, Rows, is_same_model, load_encoder
+from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
+from distilvl.models.encoder import Rows
 from distilvl.search.filters import below, between, has_id, note_folder, nothing_to_index
 from distilvl.search.query import ImageQuery, given_row, nearest_pictures, query_row, require_both, require_types
 from distilvl.search.records import ABOUT_NAME, About, Hit, Unreadable, UpdateReport

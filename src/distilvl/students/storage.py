@@ -1,12 +1,11 @@
-"""Save, load and measure a student; its routes,
-its usable dimensions and its basis. The folder is a plain SentenceTransformer one."""
+"""Save and load a student, a plain SentenceTransformer folder, and the basis in which it learnt its teacher."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from distilvl.errors import DistilvlError
 from distilvl.io.files import give_usual_modes
-from distilvl.students.pretrained import first_line, quiet_transformers
+from distilvl.students.folder import is_sentence_transformer, student_folder
 from distilvl.students.processors import take_any_mode
+from distilvl.students.towers import first_line, quiet_transformers
 
 MODALITIES = ("text", "image")
 
@@ -35,32 +35,6 @@ def is_student(model: SentenceTransformer) -> bool:
 def route(student: SentenceTransformer, modality: str) -> Any:
     """The modules of one route, tower first, as an `nn.Sequential`."""
     return cast(Router, student[0]).sub_modules[modality]
-
-
-WIDTHS_NAME = "matryoshka.json"
-
-
-def save_widths(widths: Sequence[int], student: Path) -> None:
-    """Keep in the student's folder at which first columns of its rows every loss was taken too."""
-    (student / WIDTHS_NAME).write_text(json.dumps({"widths": list(widths)}) + "\n", encoding="utf-8")
-
-
-def load_widths(student: Path) -> tuple[int, ...]:
-    """The widths of a student's folder; empty where it was trained at its full width alone.
-
-    Raises:
-        DistilvlError: the file is there and holds something else.
-    """
-    path = student / WIDTHS_NAME
-    if not path.is_file():
-        return ()
-    try:
-        widths = json.loads(path.read_text(encoding="utf-8"))["widths"]
-        if not (isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)):
-            raise ValueError("it holds no list of widths")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
-    return tuple(widths)
 
 
 BASIS_NAME = "teacher_basis.safetensors"
@@ -139,13 +113,15 @@ def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None
 
 
 def load_student(path: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """Load a folder that `save_student` wrote.
+    """The student of a run folder, or of a folder that `save_student` wrote, without looking at the hub.
 
     Raises:
-        DistilvlError: no such folder, not a SentenceTransformer, or one without a text and an image route.
+        DistilvlError: no such folder, a run that is not finished, not a SentenceTransformer, or one without a text and
+            an image route.
     """
-    remedy = "Give the `student` folder of a run (it holds modules.json), or a preset's name."
-    if not Path(path, "modules.json").is_file():
+    path = student_folder(path)
+    remedy = "Give a run, its `student` folder (it holds modules.json), or a preset's name."
+    if not is_sentence_transformer(path):
         raise DistilvlError(f"{path} is not a student folder.", remedy)
     try:
         with quiet_transformers():

@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import weights_hash
-from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
 _FORMS = (
     "Write open_clip:ViT-B-32/laion2b_s34b_b79k, open_clip:ViT-B-32/path/to/weights.safetensors or "

@@ -21,7 +21,8 @@ from distilvl.evaluation.score import retention
 from distilvl.io.files import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
-from distilvl.students.storage import save_basis, save_widths
+from distilvl.students.folder import save_widths
+from distilvl.students.storage import save_basis
 from distilvl.training.assembly import build_balancer
 from distilvl.training.batch import resolve_precision
 from distilvl.training.card import write_model_card

@@ -67,7 +67,7 @@ RUN = """
 import sys
 from pathlib import Path
 from distilvl.data.records import FileImage, PairDataset, Record
-from distilvl.features import extract_features
+from distilvl.extraction.extract import extract_features
 from distilvl.teachers.http import HttpTeacher
 
 paths = sorted(Path(sys.argv[1]).glob("*.png"))

@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import weights_hash
 from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
-from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
 _REMEDY = "Give a released checkpoint for retrieval (such as beit3_base_itc_patch16_224.pth), or one tuned from it."
 _LAYER = "beit3.encoder.layers."
