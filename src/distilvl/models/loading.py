@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,11 @@ def _named(text: str, stored: bool) -> Teacher:
     if is_stored(text):
         return _stored(text, stored)
     if _HTTP.match(text):
+        missing = [name for name in ("httpx", "tenacity") if find_spec(name) is None]
+        if missing:
+            raise DistilvlError(
+                f"teachers behind an API need {' and '.join(missing)}.", "Run: pip install 'distilvl[api]'"
+            )
         from distilvl.teachers.http import HttpTeacher
 
         return HttpTeacher.from_spec(text)

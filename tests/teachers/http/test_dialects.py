@@ -37,14 +37,14 @@ BODIES = {
 
 @pytest.mark.parametrize(("dialect", "modality"), BODIES)
 def test_body(dialect: str, modality: str):
-    question = DIALECTS[dialect].question(modality)  # type: ignore[arg-type]
+    question = DIALECTS[dialect].request(modality)  # type: ignore[arg-type]
     items = (["a", "b"] if modality == "text" else [URI, URI])[: question.most]
     assert question.body("m", items) == BODIES[dialect, modality]
 
 
 def test_the_table_is_complete():
     assert {name for name, _ in BODIES} == set(DIALECTS)
-    assert {name: dialect.question("image").path for name, dialect in DIALECTS.items()} == {
+    assert {name: dialect.request("image").path for name, dialect in DIALECTS.items()} == {
         "openai": "/embeddings",
         "vllm": "/embeddings",
         "infinity": "/embeddings",

@@ -3,17 +3,17 @@ from __future__ import annotations
 import threading
 import time
 
-from distilvl.teachers.http.exchange import Pace
+from distilvl.teachers.http.client import RateLimiter
 
 
-def waited(pace: Pace, stop: threading.Event) -> float:
+def waited(pace: RateLimiter, stop: threading.Event) -> float:
     begin = time.monotonic()
     pace.wait(stop)
     return time.monotonic() - begin
 
 
 def test_requests_are_spread_over_the_minute():
-    pace, stop = Pace(rpm=600), threading.Event()
+    pace, stop = RateLimiter(rpm=600), threading.Event()
     begin = time.monotonic()
     for _ in range(4):
         pace.wait(stop)
@@ -21,7 +21,7 @@ def test_requests_are_spread_over_the_minute():
 
 
 def test_without_a_limit_nothing_waits_until_the_server_asks():
-    pace, stop = Pace(), threading.Event()
+    pace, stop = RateLimiter(), threading.Event()
     assert waited(pace, stop) < 5
     pace.pause(0.2)
     pace.pause(0.01)
@@ -29,7 +29,7 @@ def test_without_a_limit_nothing_waits_until_the_server_asks():
 
 
 def test_stop_ends_a_pause():
-    pace, stop = Pace(), threading.Event()
+    pace, stop = RateLimiter(), threading.Event()
     pace.pause(600)
     threading.Timer(0.05, stop.set).start()
     assert waited(pace, stop) < 300

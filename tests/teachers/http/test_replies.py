@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.teachers.http.dialects import DIALECTS, BadReplyError, usable_rows
+from distilvl.teachers.http.dialects import DIALECTS, BadReplyError, usable_embeddings
 
 OPENAI, COHERE = DIALECTS["openai"], DIALECTS["cohere"]
 
@@ -18,20 +18,20 @@ def reply(*answers: tuple[object, object]) -> dict:
 
 @given(st.permutations(range(6)), st.integers(1, 6))
 def test_rows_are_matched_by_index_and_some_may_lack(order, kept):
-    rows = usable_rows(reply(*((k, [k, 1.5]) for k in order[:kept])), 6, 2, OPENAI)
+    rows = usable_embeddings(reply(*((k, [k, 1.5]) for k in order[:kept])), 6, 2, OPENAI)
     assert {k: row.tolist() for k, row in rows.items()} == {k: [k, 1.5] for k in order[:kept]}
     assert all(row.dtype == np.float32 for row in rows.values())
 
 
 def test_one_bad_row_does_not_spoil_the_others():
     for bad in ([1.0], [float("nan"), 1], [0, 0], "AAAA", None, [True, 1], [1e300, 1], [10**400, 1]):
-        assert list(usable_rows(reply((0, [1, 2]), (1, bad)), 2, 2, OPENAI)) == [0]
+        assert list(usable_embeddings(reply((0, [1, 2]), (1, bad)), 2, 2, OPENAI)) == [0]
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (reply((0, [1.0, 2, 3])), "width 3, not 2"),
+        (reply((0, [1.0, 2, 3])), "dimension 3, not 2"),
         (json.loads('{"data": [{"index": 0, "embedding": [NaN, 1]}]}'), "not finite"),
         (reply((0, [0.0, 0])), "all zero"),
         (reply((0, "AAAA")), "not a list of numbers"),
@@ -39,22 +39,22 @@ def test_one_bad_row_does_not_spoil_the_others():
         (reply((0, [1, 2]), (0, [3, 4])), "same index"),
         (reply((True, [1, 2])), "other indices"),
         (reply((0, [1, 2]), (None, [3, 4])), "other indices"),
-        (reply(), "holds 0 rows for 2 items"),
-        ({"data": [{"embedding": [1, 2]}]}, "holds 1 rows for 2 items"),
+        (reply(), "holds 0 embeddings for 2 items"),
+        ({"data": [{"embedding": [1, 2]}]}, "holds 1 embeddings for 2 items"),
         ({"data": [[1, 2]]}, "lack 'embedding'"),
-        ({"error": "x"}, "no list of rows at 'data'"),
-        ([1], "no list of rows"),
+        ({"error": "x"}, "no list of embeddings at 'data'"),
+        ([1], "no list of embeddings"),
     ],
 )
 def test_useless_replies_say_why(value, words: str):
     with pytest.raises(BadReplyError, match=words):
-        usable_rows(value, 2, 2, OPENAI)
+        usable_embeddings(value, 2, 2, OPENAI)
 
 
 def test_answers_without_index_count_by_order_when_all_are_there():
-    rows = usable_rows({"embeddings": {"float": [[1, 2], [3, 4]]}}, 2, 2, COHERE)
+    rows = usable_embeddings({"embeddings": {"float": [[1, 2], [3, 4]]}}, 2, 2, COHERE)
     assert [rows[0].tolist(), rows[1].tolist()] == [[1, 2], [3, 4]]
-    with pytest.raises(BadReplyError, match="holds 1 rows for 2 items"):
-        usable_rows({"embeddings": {"float": [[1, 2]]}}, 2, 2, COHERE)
+    with pytest.raises(BadReplyError, match="holds 1 embeddings for 2 items"):
+        usable_embeddings({"embeddings": {"float": [[1, 2]]}}, 2, 2, COHERE)
     plain = {"data": [{"embedding": [1, 2]}, {"embedding": [3, 4]}]}
-    assert usable_rows(plain, 2, 2, OPENAI)[1].tolist() == [3, 4]
+    assert usable_embeddings(plain, 2, 2, OPENAI)[1].tolist() == [3, 4]

@@ -28,8 +28,8 @@ class HttpSettings:
         dialect: how the API writes things.
         url: its address, without a slash at the end.
         model: name of the model, as the API knows it.
-        dim: width D of its rows.
-        shorten: ask the API for rows of width `dim` (models that can shorten theirs).
+        dim: D, the embedding dimension.
+        shorten: ask the API for embeddings of `dim` numbers (models that can shorten theirs).
         revision: what tells this version of the model from another one.
         batch: items a request, at most; the dialect's own limit if not given.
         concurrency: requests at a time.
@@ -106,7 +106,7 @@ class HttpSettings:
 
     @property
     def preprocessing(self) -> str:
-        """What is done to an item before it is sent, and what decides its row: for the manifest."""
+        """What is done to an item before it is sent, and what decides its embedding: for the manifest."""
         side = f", at most {self.max_side} pixels a side" if self.max_side else ""
         short = f"; rows shortened to {self.dim}" if self.shorten else ""
         return f"images as {self.image_format.upper()}{side}, by the {self.dialect.name} API{short}"
@@ -141,7 +141,7 @@ CHARACTERS_A_TOKEN = 4
 
 
 def estimate_line(settings: HttpSettings, images: int, texts: Sequence[str]) -> str:
-    """Requests, time and price of asking for `images` images and for `texts`: one line.
+    """Requests, time and price of encoding `images` images and `texts`: one line.
 
     Prices are the user's, never ours. The time is the least that `rpm` allows; without `rpm`, that of one second a
     request, which the line says.
