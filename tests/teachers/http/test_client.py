@@ -1,3 +1,5 @@
+"""Single requests: what the server's words mean, and the rate limiter before them."""
+
 from __future__ import annotations
 
 import email.utils
@@ -70,3 +72,32 @@ def test_nothing_is_sent_after_a_stop(server):
     with exchange(server.url, stop) as ask, pytest.raises(StoppedError):
         ask.encode("text", ["a"])
     assert not server.requests
+
+
+def waited(pace: RateLimiter, stop: threading.Event) -> float:
+    begin = time.monotonic()
+    pace.wait(stop)
+    return time.monotonic() - begin
+
+
+def test_requests_are_spread_over_the_minute():
+    pace, stop = RateLimiter(rpm=600), threading.Event()
+    begin = time.monotonic()
+    for _ in range(4):
+        pace.wait(stop)
+    assert time.monotonic() - begin >= 0.3
+
+
+def test_without_a_limit_nothing_waits_until_the_server_asks():
+    pace, stop = RateLimiter(), threading.Event()
+    assert waited(pace, stop) < 5
+    pace.pause(0.2)
+    pace.pause(0.01)
+    assert waited(pace, stop) >= 0.15
+
+
+def test_stop_ends_a_pause():
+    pace, stop = RateLimiter(), threading.Event()
+    pace.pause(600)
+    threading.Timer(0.05, stop.set).start()
+    assert waited(pace, stop) < 300
