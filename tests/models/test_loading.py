@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.colour_teacher import ColourTeacher
+from tests.conftest import SMALL_STUDENT
 from tests.teachers.http.test_http_teacher import spec as http_spec
 from tests.teachers.test_third_party import FakeDistribution, install
 from tests.teachers.test_transformers_model import save as save_model
@@ -88,27 +89,32 @@ class Ours(ColourTeacher):
     """An open model."""
 
 
-def student(request: pytest.FixtureRequest) -> Path:
-    folder = request.getfixturevalue("tmp_path") / "run" / "student"
-    yaml = request.getfixturevalue("student_yaml")
-    save_student(build_student(yaml, 12, captions=["a red circle", "a blue square"]), folder)
-    (folder.parent / "config.yaml").write_text("inputs: {data: scenes}\n")
-    return folder
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The student of a finished run."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    (run.parent / "student.yaml").write_text(SMALL_STUDENT, encoding="utf-8")
+    model = build_student(run.parent / "student.yaml", 12, captions=["a red circle", "a blue square"])
+    save_student(model, run / "student")
+    (run / "config.yaml").write_text("inputs: {data: scenes}\n", encoding="utf-8")
+    return run / "student"
 
 
-def dual_encoder(request: pytest.FixtureRequest) -> Path:
-    return save_model("clip", request.getfixturevalue("tmp_path") / "clip")
-
-
-def export(request: pytest.FixtureRequest) -> Path:
+@pytest.fixture(scope="module")
+def exported(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That student, exported."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     from distilvl.export import Settings, export_student
 
-    out = request.getfixturevalue("tmp_path") / "exported"
+    out = tmp_path_factory.mktemp("exported") / "small"
     scenes = scenes_dataset(train=2, val=4, test=0)
-    export_student(student(request).parent, out, scenes, Settings(precisions=("fp32",), max_drop=600))
+    export_student(student.parent, out, scenes, Settings(precisions=("fp32",), max_drop=600))
     return out
+
+
+def dual_encoder(request: pytest.FixtureRequest) -> Path:
+    return save_model("clip", request.getfixturevalue("tmp_path") / "clip")
 
 
 def beit3(request: pytest.FixtureRequest) -> tuple[Path, Path]:
@@ -125,16 +131,16 @@ def made(request: pytest.FixtureRequest, kind: str) -> tuple[Any, Any]:
     """What the door is given for a kind of model, and the model as it is made without the door."""
     match kind:
         case "run folder":
-            folder = student(request)
+            folder = request.getfixturevalue("student")
             return folder.parent, SentenceTransformerTeacher(str(folder))
         case "student folder":
-            folder = student(request)
+            folder = request.getfixturevalue("student")
             return folder, SentenceTransformerTeacher(str(folder))
         case "open SentenceTransformer":
-            opened = load_student(student(request))
+            opened = load_student(request.getfixturevalue("student"))
             return opened, SentenceTransformerTeacher(opened)
         case "exported folder" | "open Runtime":
-            folder = export(request)
+            folder = request.getfixturevalue("exported")
             return (folder if kind == "exported folder" else Runtime.load(folder)), Runtime.load(folder)
         case "dual encoder of transformers":
             folder = dual_encoder(request)

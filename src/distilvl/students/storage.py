@@ -41,14 +41,14 @@ BASIS_NAME = "teacher_basis.safetensors"
 
 
 def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:
-    """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher's rows.
+    """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher features.
 
-    Turned rows `u R` have the dot products of `u`: rankings, and every loss at the full width, stay as they are; the
-    first d columns are the d-dimensional space that keeps most of the rows' length. The mean is not taken off,
+    Turned features `u R` have the dot products of `u`: rankings, and every loss at the full dimension, stay as they
+    are; the first d columns are the d-dimensional space that keeps most of their length. The mean is not taken off,
     since a cosine counts from the origin. Both modalities weigh the same.
 
     Args:
-        images: u^v (n, D), some rows at a time.
+        images: u^v (n, D), some at a time.
         texts: u^t (m, D), likewise.
     """
     _, axes = torch.linalg.eigh(_second_moment(images) + _second_moment(texts))
@@ -60,7 +60,7 @@ def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor
 
 
 def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
-    """The mean of u u^T over all rows, (D, D) float64."""
+    """The mean of u u^T over all features, (D, D) float64."""
     total, count = torch.zeros((), dtype=torch.float64), 0
     for rows in blocks:
         total, count = total + rows.double().T @ rows.double(), count + len(rows)
