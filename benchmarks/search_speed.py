@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.models.encoder import Encoder, load_encoder
+from distilvl.models import Encoder, load_encoder
 from distilvl.pictures import decode_image
 from distilvl.search import index_folder
 from distilvl.search import table as table_module

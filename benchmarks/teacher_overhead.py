@@ -37,7 +37,7 @@ from PIL import Image
 from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.extraction.extract import extract_features
-from distilvl.teachers import load_teacher
+from distilvl.models import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.torch_teacher import TorchTeacher
 

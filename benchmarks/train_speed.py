@@ -34,10 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distilvl.data.batches import Batch
 from distilvl.features import FeatureStore
+from distilvl.models import load_teacher
 from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
-from distilvl.teachers import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.distributed import resolve_precision

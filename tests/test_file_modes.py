@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from distilvl.io.files import give_usual_modes, write_atomically
-from distilvl.students import save_student
-from distilvl.students.facade import build_student
+from distilvl.students import build_student, save_student
 from distilvl.students.storage import save_basis
 from distilvl.training.run_folder import save_tensors
 

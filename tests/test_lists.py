@@ -18,12 +18,11 @@ from distilvl.experiments.cost import StudentEncoder
 from distilvl.export.measure import _SideBySide
 from distilvl.export.precisions import check_precisions
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
+from distilvl.models import load_teacher
 from distilvl.models.encoder import Encoder
 from distilvl.recipes import apply_overrides
 from distilvl.serving.model import BatchedEncoder, Batcher
-from distilvl.students import DualEncoder, save_student
-from distilvl.students.facade import build_student
-from distilvl.teachers import load_teacher
+from distilvl.students import DualEncoder, build_student, save_student
 from distilvl.teachers.demo_network import DemoTeacher
 from distilvl.teachers.torch_teacher import RunOptions, TorchTeacher
 from distilvl.training.tracking import load_trackers

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from distilvl.export import export_student
     from distilvl.extraction import extract_features
     from distilvl.features import FeatureStore
+    from distilvl.models import load_teacher
     from distilvl.search import Index
-    from distilvl.students.facade import build_student
-    from distilvl.teachers import load_teacher
+    from distilvl.students import build_student
     from distilvl.training.train import train
 
 __all__ = [
@@ -45,12 +45,12 @@ __all__ = [
 _LAZY = {
     "FeatureStore": "distilvl.features",
     "Index": "distilvl.search",
-    "build_student": "distilvl.students.facade",
+    "build_student": "distilvl.students",
     "evaluate": "distilvl.evaluation.evaluate",
     "export_student": "distilvl.export",
     "extract_features": "distilvl.extraction",
     "load_dataset": "distilvl.data",
-    "load_teacher": "distilvl.teachers",
+    "load_teacher": "distilvl.models",
     "score": "distilvl.evaluation",
     "train": "distilvl.training.train",
 }

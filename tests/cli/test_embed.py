@@ -14,7 +14,7 @@ from PIL import Image
 from distilvl.cli import app
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
-from distilvl.models.encoder import load_encoder
+from distilvl.models.loading import load_encoder
 
 
 @pytest.fixture

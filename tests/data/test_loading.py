@@ -93,7 +93,7 @@ def test_unpaired_is_loaded_but_is_no_dataset_of_pairs(folder: Path):
     [
         ("unpaired:images", "does not name a folder and a file"),
         ("hf:", "names no place"),
-        ("hf:owner/name?column=x", "option column=x.*config, revision, image, caption"),
+        ("hf:owner/name?column=x", "no option 'column'.*config, revision, image, caption"),
         ("parquet:a.parquet?image=a&image=b", "'image' twice"),
     ],
 )

@@ -217,7 +217,7 @@ def test_columns_by_name(folder: Path):
     assert (record.captions, record.split, record.image_id) == (("one", "two"), "train", "7")
     with pytest.raises(DistilvlError, match=r"not 'NAME'\. Name another image column"):
         load_dataset(f"{folder}/photos.csv?image=NAME&caption=TITLE")
-    with pytest.raises(DistilvlError, match=r"option colour=red\. A list takes image, caption"):
+    with pytest.raises(DistilvlError, match=r"no option 'colour'\. It takes image, caption"):
         load_dataset(f"{folder}/photos.csv?colour=red")
     (folder / "photos.csv").rename(folder / "captions.csv")
     assert load_dataset(f"{folder}?image=FILE&caption=TITLE")[0].captions == ("one",)

@@ -18,10 +18,11 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate, evaluate_arrays, evaluate_classes
 from distilvl.evaluation.results import Evaluation
 from distilvl.evaluation.score import rank_gallery, score
-from distilvl.evaluation.sources import open_source, run_of
 from distilvl.extraction.extract import extract_features
 from distilvl.features import FeatureStore
+from distilvl.models.loading import StoredModel, load_model
 from distilvl.students import save_student
+from distilvl.students.folder import run_of
 from distilvl.teachers.demo_network import DemoTeacher
 
 
@@ -54,8 +55,10 @@ def test_a_teacher_and_its_store_score_alike_and_agree(scenes: PairDataset, stor
     assert model.agreement.rank_correlation == pytest.approx((1, 1), abs=1e-2)
     assert model.hard_negatives is not None
     assert stored.hard_negatives is None  # nobody stored the wrong captions
-    assert isinstance(open_source("demo"), DemoTeacher)
-    assert isinstance(open_source(store), FeatureStore)
+    assert isinstance(load_model("demo", stored=True), DemoTeacher)
+    found = load_model(store, stored=True)
+    assert isinstance(found, StoredModel)
+    assert isinstance(found.store, FeatureStore)
 
 
 def test_the_report_holds_intervals_precision_and_ranks(scenes: PairDataset, store: Path) -> None:

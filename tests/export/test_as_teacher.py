@@ -13,9 +13,9 @@ import distilvl
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.export import Export
-from distilvl.models.encoder import load_encoder
+from distilvl.extraction.prepare import prepare_features
+from distilvl.models import load_encoder, load_teacher
 from distilvl.runtime import Runtime
-from distilvl.teachers import load_teacher
 
 
 def test_it_scores_as_the_student_does(run_folder: Path, exported: Export, scenes: PairDataset) -> None:
@@ -47,3 +47,9 @@ def test_searching_with_it_loads_no_torch(exported: Export) -> None:
         "load_encoder(sys.argv[1]).encode_texts(['a red circle']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(exported.folder)], check=False).returncode == 0
+
+
+def test_features_are_extracted_from_its_folder(exported: Export, scenes: PairDataset, tmp_path: Path) -> None:
+    few = PairDataset("few", tuple(scenes)[:3])
+    store = prepare_features(str(exported.folder), few, tmp_path / "store").store
+    assert store.manifest.teacher == exported.name

@@ -16,7 +16,7 @@ from distilvl.errors import BadImageError, DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime, read_manifest
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.storage import save_widths
+from distilvl.students.folder import save_widths
 from distilvl.teachers.base import Teacher
 
 TEXTS = ["a red circle", "a small green star above a blue square", "", "zz! " * 40, "Naïve café — 東京"]

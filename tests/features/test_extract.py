@@ -120,9 +120,9 @@ def test_all_good_means_the_dataset_itself(teacher, pictures: PairDataset, tmp_p
         (lambda n: np.zeros((n, 4)), r"teacher 'counting' .* all zero for .*00\.png"),
         (
             lambda n: np.ones((n, 3)),
-            r"teacher 'counting' .class CountingTeacher. gave rows of width 3 for .*00\.png.* its dim is 4",
+            r"teacher 'counting' .class CountingTeacher. gave embeddings of dimension 3 for .*00\.png.* its dim is 4",
         ),
-        (lambda n: np.ones((n - 1, 4)), r"teacher 'counting' .* gave 10 rows for 11 images: .*00\.png"),
+        (lambda n: np.ones((n - 1, 4)), r"teacher 'counting' .* gave 10 embeddings for 11 images: .*00\.png"),
     ],
 )
 def test_unfit_teacher_output_is_named_and_not_stored(teacher, pictures, tmp_path, rows, words):
@@ -205,7 +205,9 @@ def test_images_and_captions_need_not_belong_together(teacher, pictures: PairDat
 
 def test_a_fault_of_the_text_side_is_found_before_an_image_is_asked(teacher, pictures: PairDataset, tmp_path: Path):
     teacher.encode_texts = lambda texts: np.ones((len(texts), 3))
-    with pytest.raises(DistilvlError, match=r"class CountingTeacher. gave rows of width 3 for 'picture 0'.* dim is 4"):
+    with pytest.raises(
+        DistilvlError, match=r"class CountingTeacher. gave embeddings of dimension 3 for 'picture 0'.* dim is 4"
+    ):
         extract_features(teacher, pictures, tmp_path / "store")
     assert teacher.images == []
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["manifest.json"]
@@ -299,7 +301,7 @@ def test_dropout_that_was_left_on_is_found_before_the_images(pictures: PairDatas
 
     teacher = Noisy()
     with pytest.raises(
-        DistilvlError, match=r"class Noisy. gives another row for 'picture 0' when asked again: its model"
+        DistilvlError, match=r"class Noisy. gives another embedding for 'picture 0' the second time: its model"
     ):
         extract_features(teacher, pictures, tmp_path / "store")
     assert teacher.images == 0

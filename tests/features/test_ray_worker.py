@@ -64,7 +64,7 @@ def files_of(store: Path) -> dict[str, bytes]:
 
 
 def test_the_store_is_that_of_the_local_engine(pictures: PairDataset, place: Path):
-    from distilvl.teachers import load_teacher
+    from distilvl.models import load_teacher
 
     told = answers(worker(place), pictures)
     assert [answer["error"] for answer in told] == [""] * 7

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distilvl.models.encoder import Encoder, load_encoder
+from distilvl.models import Encoder, load_encoder
 from distilvl.recipes import load_config
 from distilvl.students import save_student
 from distilvl.students.build import build_student
-from distilvl.students.storage import save_widths
+from distilvl.students.folder import save_widths
 
 ToUri = Callable[..., str]
 
@@ -237,7 +237,7 @@ def test_the_openai_client_talks_to_it_unchanged(served: Any) -> None:
 @pytest.mark.parametrize("dialect", ["openai", "vllm", "infinity", "jina"])
 def test_a_served_student_is_a_teacher(serve: Any, dialect: str, pictures: list[Image.Image]) -> None:
     pytest.importorskip("tenacity")
-    from distilvl.teachers import load_teacher
+    from distilvl.models import load_teacher
 
     served = serve()
     teacher = load_teacher(f"{dialect}+{served.url}/v1?model=tiny&dim=16&retries=0")

@@ -204,7 +204,7 @@ def test_going_on_with_a_finished_student_checks_its_width(student_yaml: Path, t
     save_student(student, tmp_path / "student")
     again = distilvl.build_student(tmp_path / "student", 12)
     np.testing.assert_array_equal(again.encode(CAPTIONS), student.encode(CAPTIONS))
-    with pytest.raises(DistilvlError, match="width 12, the teacher has 16"):
+    with pytest.raises(DistilvlError, match="dimension 12, the teacher has 16"):
         distilvl.build_student(tmp_path / "student", 16)
 
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from distilvl.errors import DistilvlError
-from distilvl.students.pretrained import fit_positions, resample_grid
+from distilvl.students.positions import fit_positions, resample_grid
 
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 2))

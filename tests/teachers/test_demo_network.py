@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from distilvl.data.scenes import scenes_dataset
 from distilvl.evaluation import score
-from distilvl.teachers import load_teacher
+from distilvl.models import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.demo_network import WEIGHTS, DemoTeacher, split_words
 

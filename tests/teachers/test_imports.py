@@ -172,6 +172,6 @@ def test_specs(tmp_path: Path):
         read_import_spec(f"parquet:{tmp_path / 'x'}")
     with pytest.raises(DistilvlError, match=r"option 'capton'.*Did you mean 'caption'"):
         read_import_spec(f"parquet:{tmp_path}?capton=x")
-    with pytest.raises(DistilvlError, match="id_part is 'half'"):
+    with pytest.raises(DistilvlError, match="'id_part' is 'half', not all, name or stem"):
         read_import_spec(f"parquet:{tmp_path}?id_part=half")
     assert read_import_spec(f"clip-retrieval:{tmp_path}").id == "image_path"

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import Teacher, load_teacher
+from distilvl.models import load_teacher
+from distilvl.teachers import Teacher
 from distilvl.teachers.open_clip import OpenClipTeacher
 
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, split_options
+from distilvl.io.specs import parse_spec
+from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions
+
+
+def split_options(text: str) -> tuple[str, RunOptions]:
+    spec = parse_spec(text, noun="teacher")
+    return str(spec), RunOptions.of(spec)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +47,10 @@ def test_the_revision_names_a_format_that_is_not_the_default():
     ("query", "words"),
     [
         ("precision=16", "has no option 'precision'"),
-        ("dtype=int8", "dtype is 'int8', not one of float32"),
-        ("dtype=", "dtype is ''"),
-        ("batch_size=0", "batch_size is '0', not a positive number"),
-        ("batch_size=-1", "batch_size is '-1'"),
+        ("dtype=int8", "'dtype' is 'int8', not float32, bfloat16 or float16"),
+        ("dtype=", "'dtype' is ''"),
+        ("batch_size=0", "'batch_size' is '0', not a positive whole number"),
+        ("batch_size=-1", "'batch_size' is '-1'"),
         ("device=toaster", "no device 'toaster'"),
     ],
 )

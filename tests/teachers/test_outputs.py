@@ -1,4 +1,4 @@
-"""What a teacher of width 4 may return for three texts, case by case, and the table of it in docs/teachers.md.
+"""What a teacher of dimension 4 may return for three texts, case by case, and the table of it in docs/teachers.md.
 
 Run as a script, this prints that table.
 """
@@ -19,7 +19,7 @@ import torch
 
 from distilvl.errors import DistilvlError
 from distilvl.teachers.checks import checked
-from distilvl.teachers.outputs import rows_of
+from distilvl.teachers.outputs import embeddings_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "teachers.md"
 TEXTS = ["a dog", "a cat", "a bird"]
@@ -88,14 +88,14 @@ TAKEN: dict[str, Callable[[], Any]] = {
     "a list or tuple of arrays or tensors, each of shape `(D,)` or `(1, D)`": lambda: [row[None] for row in tensor()],
     "shape `(n, 1, D)`": lambda: ROWS[:, None],
     "for one item, shape `(D,)`": lambda: ROWS,
-    "rows that are not of unit length": lambda: 1000 * ROWS,
+    "embeddings that are not L2-normalised": lambda: 1000 * ROWS,
 }
 REFUSED: dict[str, Callable[[], Any]] = {
-    "NaN or infinity in a row": lambda: unfit(np.nan),
-    "a row of zeros": lambda: ROWS * np.array([[1], [1], [0]]),
-    "fewer rows, or more, than there are items": lambda: ROWS[:2],
-    "rows of another width than `dim`": lambda: ROWS[:, :3],
-    "rows of several widths": lambda: [ROWS[0], ROWS[1], ROWS[2, :3]],
+    "NaN or infinity in an embedding": lambda: unfit(np.nan),
+    "an embedding of zeros": lambda: ROWS * np.array([[1], [1], [0]]),
+    "fewer embeddings, or more, than there are items": lambda: ROWS[:2],
+    "embeddings of another dimension than `dim`": lambda: ROWS[:, :3],
+    "embeddings of several dimensions": lambda: [ROWS[0], ROWS[1], ROWS[2, :3]],
     "whole numbers": lambda: ROWS.astype(int),
     "states of all tokens, shape `(n, L, D)`": lambda: np.stack([ROWS, ROWS], axis=1),
     "a list of batches": lambda: [tensor()[:2], tensor()[2:]],
@@ -151,13 +151,13 @@ def test_what_is_taken(name: str):
     rows = checked(Mine(TAKEN[name]())).encode_texts(TEXTS)
     assert np.issubdtype(rows.dtype, np.floating)
     assert rows.dtype.isnative
-    np.testing.assert_array_equal(rows / (1000 if "unit length" in name else 1), ROWS)
+    np.testing.assert_array_equal(rows / (1000 if "not L2" in name else 1), ROWS)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_every_float_of_numpy(kind: type, order: str):
-    rows = rows_of(ROWS.astype(np.dtype(kind).newbyteorder(order)), 3)
+    rows = embeddings_of(ROWS.astype(np.dtype(kind).newbyteorder(order)), 3)
     np.testing.assert_array_equal(rows, ROWS)
     assert rows.dtype.itemsize <= 8
 
@@ -168,41 +168,41 @@ def test_every_float_of_numpy(kind: type, order: str):
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_every_float_of_torch(kind: torch.dtype, requires_grad: bool):
     made = tensor(kind)
-    np.testing.assert_array_equal(rows_of(made.requires_grad_() if requires_grad else made, 3), ROWS)
-    np.testing.assert_array_equal(rows_of(list(made.detach()), 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(made.requires_grad_() if requires_grad else made, 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(list(made.detach()), 3), ROWS)
 
 
 def test_tensors_of_inference_mode_and_views_of_others():
     with torch.inference_mode():
         made = tensor()
-    np.testing.assert_array_equal(rows_of(made, 3), ROWS)
-    np.testing.assert_array_equal(rows_of(tensor().T.contiguous().T, 3), ROWS)
-    np.testing.assert_array_equal(rows_of(torch._neg_view(-tensor()), 3), ROWS)
-    np.testing.assert_array_equal(rows_of(torch.nn.Parameter(tensor()), 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(made, 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(tensor().T.contiguous().T, 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(torch._neg_view(-tensor()), 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(torch.nn.Parameter(tensor()), 3), ROWS)
 
 
 def test_bfloat16_of_other_libraries():
     kinds = pytest.importorskip("ml_dtypes")
-    np.testing.assert_array_equal(rows_of(ROWS.astype(kinds.bfloat16), 3), ROWS)
+    np.testing.assert_array_equal(embeddings_of(ROWS.astype(kinds.bfloat16), 3), ROWS)
 
 
 @pytest.mark.parametrize("make", [lambda: ROWS[0], lambda: ROWS[0].tolist(), lambda: tensor()[0], lambda: [ROWS[0]]])
 def test_one_item(make):
-    np.testing.assert_array_equal(rows_of(make(), 1), ROWS[:1])
+    np.testing.assert_array_equal(embeddings_of(make(), 1), ROWS[:1])
 
 
 def test_nothing_is_copied_without_need():
-    assert rows_of(ROWS, 3) is ROWS
+    assert embeddings_of(ROWS, 3) is ROWS
     made = tensor()
-    assert np.shares_memory(rows_of(made, 3), made.numpy())
+    assert np.shares_memory(embeddings_of(made, 3), made.numpy())
 
 
 def test_masked_numbers_and_lists_with_holes():
     with pytest.raises(ValueError, match="masked"):
-        rows_of(np.ma.masked_less(ROWS, 0.3), 3)
-    assert rows_of(np.ma.masked_less(ROWS, -1), 3).shape == (3, 4)
-    with pytest.raises(ValueError, match="list that is no array of numbers as a row"):
-        rows_of([[1.0, None], [1.0, 2.0]], 2)
+        embeddings_of(np.ma.masked_less(ROWS, 0.3), 3)
+    assert embeddings_of(np.ma.masked_less(ROWS, -1), 3).shape == (3, 4)
+    with pytest.raises(ValueError, match="list that is no array of numbers as an embedding"):
+        embeddings_of([[1.0, None], [1.0, 2.0]], 2)
 
 
 @pytest.mark.parametrize("name", REFUSED)

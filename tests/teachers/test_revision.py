@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import folder_hash, hub_commit, weights_hash
+from distilvl.teachers.base import folder_hash, hub_commit
+from distilvl.teachers.torch_teacher import weights_hash
 
 
 def test_folder_hash_follows_what_decides_the_output(tmp_path: Path):

@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import Teacher, load_teacher
+from distilvl.models import load_teacher
+from distilvl.teachers import Teacher
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "blue", "square"]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

@@ -34,7 +34,8 @@ from transformers import (
 )
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import Teacher, load_teacher
+from distilvl.models import load_teacher
+from distilvl.teachers import Teacher
 from distilvl.teachers.transformers_model import FAMILIES, TransformersTeacher
 
 PAD, BOS, EOS, UNKNOWN = 1, 0, 2, 3

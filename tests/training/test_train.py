@@ -22,7 +22,7 @@ from distilvl.data.batches import Batch
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import score
 from distilvl.io.files import only_writer
-from distilvl.models.encoder import load_encoder
+from distilvl.models import load_encoder
 from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, load_student

@@ -43,7 +43,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(pictures: Path, teacher: str, tmp_path: Path) -> FeatureStore:
-    from distilvl.teachers.loading import load_teacher
+    from distilvl.models import load_teacher
 
     report = extract_features(load_teacher(teacher), load_dataset(pictures), tmp_path / "store", views=VIEWS)
     return report.store

@@ -36,7 +36,7 @@ def embed(
     allow_pixels(max_pixels)
     from distilvl.data import PairDataset, load_dataset
     from distilvl.extraction.embed import Photographs, embed
-    from distilvl.models.encoder import load_encoder
+    from distilvl.models.loading import load_encoder
 
     lines = [*(text or ()), *(_lines(texts) if texts is not None else ())]
     if data is not None and (files or lines):

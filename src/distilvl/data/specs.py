@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from distilvl.data.columns import Choice
 from distilvl.data.remote import is_remote, refuse_login
 from distilvl.errors import DistilvlError
+from distilvl.io import specs
 
 LIST = ""
 """The kind of a spec that is a path: of a list, or of a folder with one."""
@@ -29,26 +28,8 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Spec:
-    """A source in its parts.
-
-    Attributes:
-        kind: such as `hf`.
-        place: what stands after the colon: a name, a path, or empty.
-        options: values of each option, in order; an option may be given several times.
-    """
-
-    kind: str
-    place: str
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def one(self, name: str) -> str | None:
-        """The value of an option that is given at most once; `DistilvlError` if it is given more often."""
-        values = self.options.get(name, ())
-        if len(values) > 1:
-            raise DistilvlError(f"the data set {self} has {name!r} twice.", "Give it once.")
-        return values[0] if values else None
+class Spec(specs.Spec):
+    """A data set's name in its parts."""
 
     @property
     def columns(self) -> Choice:
@@ -60,9 +41,6 @@ class Spec:
         """The folders of images that `root` names."""
         return tuple(Path(root).expanduser() for root in self.options.get("root", ()))
 
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.place}" if self.kind else self.place
-
 
 def parse_spec(source: str) -> Spec | None:
     """The parts of `kind:place?option=value&option=value`, or nothing if it does not begin with a known kind.
@@ -71,13 +49,10 @@ def parse_spec(source: str) -> Spec | None:
         DistilvlError: an option that the kind does not have, or one without a value; a password in an address.
     """
     refuse_login(source)
-    kind, colon, place = source.partition(":")
-    if not colon or not kind or kind not in _OPTIONS or place.startswith("//"):
+    kind, place = specs.split_kind(source, set(_OPTIONS) - {LIST})
+    if not kind:
         return None
-    if not _OPTIONS[kind]:
-        return Spec(kind, place)
-    place, _, query = place.partition("?")
-    return Spec(kind, place, _options(kind, place, query))
+    return _checked(source, kind) if _OPTIONS[kind] else Spec(kind, place, noun=_NOUN)
 
 
 def parse_path(source: str) -> Spec:
@@ -88,22 +63,24 @@ def parse_path(source: str) -> Spec:
     Raises:
         DistilvlError: an option that lists do not have, or one without a value.
     """
-    place, mark, query = source.rpartition("?")
-    if not mark or Path(source).exists() or not Path(place).exists():
-        return Spec(LIST, source)
-    return Spec(LIST, place, _options(LIST, place, query))
+    if Path(source).exists() or not Path(specs.parse_spec(source).place).exists():
+        return Spec(LIST, source, noun=_NOUN)
+    return _checked(source, LIST)
 
 
-def _options(kind: str, place: str, query: str) -> dict[str, tuple[str, ...]]:
-    known = _OPTIONS[kind]
-    options: dict[str, tuple[str, ...]] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in known or not value:
-            # What follows an address may be a signature, which nobody else should see.
-            shown = f"{kind}:{place}" if kind else place
-            option = name if is_remote(place) else f"{name}={value}"
-            raise DistilvlError(
-                f"the data set {shown!r} has the option {option}.", f"{kind or 'A list'} takes {', '.join(known)}."
-            )
-        options[name] = (*options.get(name, ()), value)
-    return options
+_NOUN = "data set"
+
+
+def _checked(source: str, kind: str) -> Spec:
+    parsed = specs.parse_spec(source, (kind,), _NOUN)
+    place, mark, _ = parsed.place.partition("?")
+    if mark and is_remote(place):
+        # What follows an address may be a signature, which nobody else should see.
+        raise DistilvlError(
+            f"the data set '{kind}:{place}' has an unknown option.", f"It takes {', '.join(_OPTIONS[kind])}."
+        )
+    parsed.require(_OPTIONS[kind])
+    for name, values in parsed.options.items():
+        if not all(values):
+            raise DistilvlError(f"the data set {str(parsed)!r} gives the option {name!r} no value.", "Give it one.")
+    return Spec(parsed.kind, parsed.place, parsed.options, _NOUN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,8 @@ from distilvl.evaluation.ground_truth import right_copies
 from distilvl.io.hashes import words_key
 from distilvl.io.inputs import list_of_texts
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.checks import bare
-from distilvl.teachers.outputs import ask
-from distilvl.teachers.sentence_transformer import as_text
+from distilvl.teachers.checks import bare, encode
+from distilvl.teachers.sentence_transformer import SentenceTransformerTeacher, as_text
 
 _BATCH = 64
 
@@ -91,7 +90,7 @@ def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False
 
     Raises:
         BadImageError: an undecodable image, unless `skip_bad`.
-        DistilvlError: a teacher that fails, or gives no rows of its width; see `ask`.
+        DistilvlError: a teacher that fails, or gives no embeddings of its dimension; see `encode`.
     """
     decoding = Decoding(dataset, skip_bad, "encoding images")
     blocks = []
@@ -108,24 +107,34 @@ def encode_texts(model: Model, texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
     Raises:
         NotAListError: one text instead of a list.
-        DistilvlError: a teacher that fails, or gives no rows of its width; see `ask`.
+        DistilvlError: a teacher that fails, or gives no embeddings of its dimension; see `encode`.
     """
     texts = list_of_texts(texts)
     unique = list(dict.fromkeys(texts))
     row = {text: k for k, text in enumerate(unique)}
-    if isinstance(model, Teacher):
-        parts = [unique[k : k + _BATCH] for k in range(0, len(unique), _BATCH)]
-        blocks = [ask(bare(model), "text", part, part) for part in parts]
-        features = np.concatenate([np.asarray(block, dtype=np.float32) for block in blocks])
+    student = _student(model)
+    if student is not None:
+        features = _encode(student, [as_text(text) for text in unique])
     else:
-        features = _encode(model, [as_text(text) for text in unique])
+        parts = [unique[k : k + _BATCH] for k in range(0, len(unique), _BATCH)]
+        blocks = [encode(bare(cast(Teacher, model)), "text", part, part) for part in parts]
+        features = np.concatenate([np.asarray(block, dtype=np.float32) for block in blocks])
     return features[[row[text] for text in texts]]
 
 
+def _student(model: Model) -> SentenceTransformer | None:
+    """What encodes all texts in one call, and so puts those of like length into one batch: a SentenceTransformer."""
+    if not isinstance(model, Teacher):
+        return model
+    inner = bare(model)
+    return inner.model if isinstance(inner, SentenceTransformerTeacher) and inner.is_student else None
+
+
 def _encode_images(model: Model, images: list[Any], names: list[str]) -> npt.NDArray[np.float32]:
-    if isinstance(model, Teacher):
-        return np.asarray(ask(bare(model), "image", images, names), dtype=np.float32)
-    return _encode(model, images)
+    student = _student(model)
+    if student is not None:
+        return _encode(student, images)
+    return np.asarray(encode(bare(cast(Teacher, model)), "image", images, names), dtype=np.float32)
 
 
 def _encode(model: SentenceTransformer, items: list[Any]) -> npt.NDArray[np.float32]:

@@ -32,14 +32,17 @@ from distilvl.evaluation.protocols import Protocol, Retrieval, find_protocol, re
 from distilvl.evaluation.results import Evaluation, few_arrays, few_images
 from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.score import hard_negative_accuracy
-from distilvl.evaluation.sources import agreement_with_teacher, open_source, read_store, run_of, teacher_features
+from distilvl.evaluation.sources import agreement_with_teacher, read_store, teacher_features
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, read_labels, zero_shot
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import words_key
+from distilvl.models import load_model
+from distilvl.models.loading import StoredModel
+from distilvl.students.folder import run_of
 
 __all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
 
-Source = str | Path | Model
+Source = str | Path | Model | FeatureStore
 
 
 def evaluate(
@@ -57,8 +60,7 @@ def evaluate(
     """Image-text retrieval of `model` on one split of `data`.
 
     Args:
-        model: a run folder, a student folder, any other SentenceTransformer of images and text, a feature store, what
-            `load_teacher` takes, or a model already loaded.
+        model: what `load_model` takes, such as a run folder; or a feature store.
         data: a dataset, or what `load_dataset` takes.
         split: whose images and captions are the gallery; `all` for all splits together.
         features: a store with the teacher's features of these items; the run's own by default, if it has them.
@@ -142,8 +144,8 @@ def evaluate_classes(
     Raises:
         DistilvlError: not a model, bad labels or templates, bad images, features that cannot be scored.
     """
-    source = open_source(model) if isinstance(model, str | Path) else model
-    if isinstance(source, FeatureStore):
+    source = load_model(model, stored=True)
+    if isinstance(source, StoredModel):
         raise DistilvlError(f"{model} is a feature store, which cannot encode class names.", "Give a model.")
     dataset = read_labels(labels, skip_bad=skip_bad)
     names: dict[str, str] = {}  # those that are equal word by word are one class, by the first one's spelling
@@ -173,10 +175,10 @@ def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -
     return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
 
 
-def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model | FeatureStore, EncodedDataset]:
-    source = open_source(model) if isinstance(model, str | Path) else model
-    if isinstance(source, FeatureStore):
-        return source, read_store(source, gallery, skip_bad=skip_bad)
+def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
+    source = load_model(model, stored=True)
+    if isinstance(source, StoredModel):
+        return source, read_store(source.store, gallery, skip_bad=skip_bad)
     return source, encode_dataset(source, gallery, skip_bad=skip_bad)
 
 
@@ -189,7 +191,7 @@ def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
     return score_coco(truth, images, texts, *coco_ids(encoded.dataset))
 
 
-def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> tuple[float | None, int]:
+def _hard_negatives(source: Model, encoded: EncodedDataset) -> tuple[float | None, int]:
     """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order.
 
     A negative that equals a caption of its picture is no wrong caption; such triples are left out, and counted.
@@ -208,7 +210,7 @@ def _hard_negatives(source: Model | FeatureStore, encoded: EncodedDataset) -> tu
             true_rows.append(first + k)
             wrong.append(negative)
         first += len(record.captions)
-    if not wrong or isinstance(source, FeatureStore):  # a store cannot encode what nobody stored
+    if not wrong or isinstance(source, StoredModel):  # a store cannot encode what nobody stored
         return None, same
     accuracy = hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
     return accuracy, same

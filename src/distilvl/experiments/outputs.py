@@ -26,9 +26,9 @@ from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.io.hashes import text_key
 from distilvl.io.markdown import markdown_table
+from distilvl.models import load_model
 from distilvl.pictures import decode_image
 from distilvl.students import load_student
-from distilvl.teachers import load_teacher
 
 Files = dict[str, str]
 """Text by file ending."""
@@ -125,7 +125,7 @@ def _cost(finished: Finished) -> Files:
     images, captions = _sample(gallery, skip_bad=finished.base.skip_bad)
     label = result.spec.cells[0].label
     student = measure_cost(StudentEncoder(load_student(finished.first.folder / "student")), images, captions)
-    asked = None if finished.teacher is None else measure_cost(load_teacher(finished.teacher), images, captions)
+    asked = None if finished.teacher is None else measure_cost(load_model(finished.teacher), images, captions)
     manifest = FeatureStore.open(finished.base.features).manifest
     rows = (
         CostRow(manifest.teacher, asked, result.teacher_rsum),

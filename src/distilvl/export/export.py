@@ -17,7 +17,6 @@ from distilvl.data import PairDataset, Record, load_dataset
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.results import few_images
-from distilvl.evaluation.sources import run_of, student_folder
 from distilvl.experiments.cost import Encoder, StudentEncoder
 from distilvl.export.folder import new_folder, write_manifest
 from distilvl.export.graphs import export_graphs
@@ -25,13 +24,13 @@ from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, milliseconds, rsums, stored_rsum
 from distilvl.export.precisions import Lowering, check_precisions, split_layers
 from distilvl.export.quantize import Lower, is_convolutional, layer_errors
+from distilvl.models import load_model
 from distilvl.pictures import decode_image
 from distilvl.runtime import Manifest, Runtime
 from distilvl.runtime.manifest import File, Towers, file_hash
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.storage import load_widths
+from distilvl.students.folder import load_widths, run_of, student_folder
 from distilvl.teachers.base import Teacher, folder_hash
-from distilvl.teachers.loading import load_teacher
 
 logger = logging.getLogger("distilvl")
 
@@ -51,7 +50,7 @@ class Settings:
         max_drop: how much RSUM (0 to 600) a precision may lose against the student in PyTorch.
         keep: layers, or modules with layers in them, that stay in fp32.
         features: a store with the teacher's features of the split, for its RSUM; by default the run's, if it has them.
-        teacher: what `load_teacher` takes: it is timed, and scored where no store has its features.
+        teacher: what `load_model` takes: it is timed, and scored where no store has its features.
         skip_bad: leave bad images out.
     """
 
@@ -91,7 +90,7 @@ def export_student(
     """
     settings = settings or Settings()
     precisions = check_precisions(settings.precisions)
-    path = student_folder(Path(source)) if Path(source, "config.yaml").is_file() else Path(source)
+    path = student_folder(source)
     with new_folder(Path(out)) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
         dataset = data if isinstance(data, PairDataset) else load_dataset(data, skip_bad=settings.skip_bad)
@@ -178,7 +177,7 @@ def _measured(
     encoders: dict[str, Encoder] = {TORCH: StudentEncoder(student.encoder.student)}
     for precision in manifest.precisions:
         encoders[precision] = Runtime.load(folder, precision=precision, threads=threads)
-    teacher = None if settings.teacher is None else load_teacher(settings.teacher)
+    teacher = None if settings.teacher is None else load_model(settings.teacher)
     stored = stored_rsum(settings.features, run_of(student.path), gallery, skip_bad=settings.skip_bad)
     asked: dict[str, Encoder] = {} if teacher is None else {TEACHER: teacher}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.

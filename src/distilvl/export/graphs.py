@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.pretrained import first_line
 from distilvl.students.storage import MODALITIES, route
+from distilvl.students.towers import first_line
 
 OPSET = 20
 WEIGHTED = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}

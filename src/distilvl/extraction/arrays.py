@@ -3,20 +3,18 @@ and the specs of other tools' files."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
+from distilvl.io.specs import choice, parse_spec, split_kind, word
 
 IMAGE_FILE, TEXT_FILE, IDS_FILE, TEACHER_FILE = (
     "image_features.npy",
@@ -141,8 +139,22 @@ def _content_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-_SPEC = re.compile(r"(parquet|clip-retrieval|hf-dataset):([^?]+)(?:\?(.*))?", re.DOTALL)
+_KINDS = ("parquet", "clip-retrieval", "hf-dataset")
 _FORM = "Write parquet:PATH, clip-retrieval:FOLDER or hf-dataset:FOLDER, with ?id=COLUMN&image=COLUMN&... after it."
+_NAME = word("a name")
+_OPTIONS = {
+    "id": _NAME,
+    "id_part": choice("all", "name", "stem"),
+    "image": _NAME,
+    "caption": _NAME,
+    "caption_id": _NAME,
+    "text": _NAME,
+    "split": _NAME,
+    "name": _NAME,
+    "revision": _NAME,
+}
+# clip-retrieval's own names.
+_DEFAULTS = {"clip-retrieval": {"id": "image_path"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,14 +198,9 @@ class ImportSpec:
         return {"all": str(value), "name": path.name, "stem": path.stem}[self.id_part]
 
 
-_OPTIONS = ("id", "id_part", "image", "caption", "caption_id", "text", "split", "name", "revision")
-# clip-retrieval's own names.
-_DEFAULTS = {"clip-retrieval": {"id": "image_path"}}
-
-
 def is_import(spec: str) -> bool:
     """Whether `spec` names features to import."""
-    return _SPEC.fullmatch(spec) is not None
+    return bool(split_kind(spec, _KINDS)[0])
 
 
 def read_import_spec(spec: str) -> ImportSpec:
@@ -202,20 +209,11 @@ def read_import_spec(spec: str) -> ImportSpec:
     Raises:
         DistilvlError: another form, an unknown option or value, or a path that is not there.
     """
-    match = _SPEC.fullmatch(spec)
-    if match is None:
+    parsed = parse_spec(spec, _KINDS, "features")
+    if not parsed.kind or not parsed.place:
         raise DistilvlError(f"{spec!r} names no features to import.", _FORM)
-    given = dict(parse_qsl(match[3] or "", keep_blank_values=True))
-    for name, value in given.items():
-        if name not in _OPTIONS or not value:
-            near = difflib.get_close_matches(name, _OPTIONS, 1)
-            hint = (
-                f"Did you mean {near[0]!r}?" if near and name not in _OPTIONS else f"Known are: {', '.join(_OPTIONS)}."
-            )
-            raise DistilvlError(f"{match[1]}: cannot use the option {name!r} with the value {value!r}.", hint)
-    if given.get("id_part", "all") not in ("all", "name", "stem"):
-        raise DistilvlError(f"id_part is {given['id_part']!r}.", "It is all, name or stem.")
-    path = Path(match[2])
+    given = parsed.read(_OPTIONS)
+    path = Path(parsed.place)
     if not path.exists():
         raise DistilvlError(f"there are no features at {path}.", _FORM)
-    return replace(ImportSpec(kind=match[1], path=path), **{**_DEFAULTS.get(match[1], {}), **given})
+    return replace(ImportSpec(kind=parsed.kind, path=path), **{**_DEFAULTS.get(parsed.kind, {}), **given})

@@ -24,8 +24,7 @@ from distilvl.io.hashes import image_key
 from distilvl.io.progress import Ticker
 from distilvl.pictures import decode_image
 from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError
-from distilvl.teachers.checks import bare, look_at_first
-from distilvl.teachers.outputs import answered, ask, named, said, who
+from distilvl.teachers.checks import bare, checked_output, encode, look_at_first, named, said, who
 
 # What one call of the teacher may hold: enough for any batch, few enough for a lively progress bar, and of
 # large pictures no more than 0.75 GB of RGB. Calls never cross a shard, so a resumed run makes the same ones.
@@ -168,7 +167,7 @@ class Asker:
             DistilvlError: rows that are not fit to be stored, or no answer; it names the first such item.
         """
         if self._answers is None:
-            rows = ask(self._teacher, self._modality, items, names)
+            rows = encode(self._teacher, self._modality, items, names)
             self._check(rows, names)
             if not self._tried:
                 look_at_first(self._teacher, self._modality, items, names, rows)
@@ -184,7 +183,7 @@ class Asker:
 
         def arrived(positions: Sequence[int], output: object) -> None:
             called = [names[position] for position in positions]
-            rows = answered(self._teacher, output, self._modality, called)
+            rows = checked_output(self._teacher, output, self._modality, called)
             self._check(rows, called)
             kept = [keys[position] for position in positions]
             answers.keep(kept, rows.astype(np.float32))

@@ -13,12 +13,11 @@ from distilvl.extraction.extract import ExtractReport, estimate, extract_feature
 from distilvl.extraction.importing import import_arrays, import_features
 from distilvl.extraction.ray_engine import Cluster, extract_with_ray
 from distilvl.extraction.stored import load_import
-from distilvl.features.ensemble import is_ensemble
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.store import FeatureStore
+from distilvl.models.loading import is_stored, load_model
 from distilvl.pictures import decode_image
 from distilvl.teachers.base import PiecewiseTeacher
-from distilvl.teachers.loading import load_teacher
 
 
 def prepare_features(
@@ -36,7 +35,7 @@ def prepare_features(
     Args:
         spec: a finished store, or `mean:A,B` or `concat:A,B` of several (used where they lie; `out` stays
             untouched); features to import into `out`: a folder of feature arrays, `parquet:...`,
-            `clip-retrieval:...` or `hf-dataset:...`; or anything that `load_teacher` takes (asked for what `out`
+            `clip-retrieval:...` or `hf-dataset:...`; or anything that `load_model` takes (asked for what `out`
             lacks).
         dataset: the items, paired or not.
         out: the store's folder, created if need be.
@@ -46,11 +45,11 @@ def prepare_features(
         source: what `left-out.json` in `out` calls the data; their name, if not given.
 
     Raises:
-        DistilvlError: see `FeatureStore.open`, `import_features`, `load_import`, `load_teacher`,
+        DistilvlError: see `FeatureStore.open`, `import_features`, `load_import`, `load_model`,
             `extract_features` and `extract_with_ray`; a finished store that lacks an item of `dataset`.
     """
     path = Path(spec)
-    if is_ensemble(spec) or (path / MANIFEST_NAME).is_file():
+    if is_stored(spec):
         store = FeatureStore.open(spec)
         if views is not None:
             store.require_views(views.count).joined(views, f"the store {store.path}")
@@ -66,7 +65,7 @@ def prepare_features(
         return import_arrays(path, dataset, out, skip_bad=skip_bad, data=source)
     if cluster is not None:
         return extract_with_ray(spec, dataset, out, cluster, skip_bad=skip_bad, source=source)
-    return extract_features(load_teacher(spec), dataset, out, skip_bad=skip_bad, views=views, source=source)
+    return extract_features(load_model(spec), dataset, out, skip_bad=skip_bad, views=views, source=source)
 
 
 def estimate_features(
@@ -77,7 +76,7 @@ def estimate_features(
     Raises:
         DistilvlError: `spec` is no teacher behind an API; others cost nothing.
     """
-    teacher = load_teacher(spec)
+    teacher = load_model(spec)
     if not isinstance(teacher, PiecewiseTeacher):
         raise DistilvlError(f"the teacher {teacher.name!r} costs nothing but time.", "Run without --estimate.")
     images, _ = unique_images(dataset, skip_bad=skip_bad)

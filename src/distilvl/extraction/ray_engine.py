@@ -160,7 +160,7 @@ def extract_with_ray(
     where this process is. What was answered by a worker that was killed before it could say so is not in the counts.
 
     Args:
-        spec: the teacher's, as for `load_teacher`; not one behind an API.
+        spec: the teacher's, as for `load_model`; not one behind an API.
         dataset: the items. Image files are read by the workers, other images are sent to them.
         store_path: the store's folder, on a disk that all machines share.
         cluster: where to run.

@@ -16,10 +16,10 @@ from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.hashes import KEY_BYTES
 from distilvl.io.progress import Silence
+from distilvl.models import load_model
 from distilvl.pictures.limits import set_max_pixels
 from distilvl.teachers.base import PiecewiseTeacher, Teacher
 from distilvl.teachers.checks import checked
-from distilvl.teachers.loading import load_teacher
 
 Table: TypeAlias = Any
 """A `pyarrow.Table`; that package, which comes with Ray Data, has no types."""
@@ -87,7 +87,7 @@ class RayWorker:
     A `DistilvlError` is part of the answer: raised here, it would reach the user as Ray's traceback.
 
     Args:
-        spec: the teacher's, as for `load_teacher`.
+        spec: the teacher's, as for `load_model`.
         store: the store's folder.
         folder: where relative paths start, which is where the command was given.
         skip_bad: leave bad images out.
@@ -101,7 +101,7 @@ class RayWorker:
         self._error = ""
         try:
             _enter(folder)
-            self._teacher: Teacher = checked(load_teacher(spec))
+            self._teacher: Teacher = checked(load_model(spec))
             if isinstance(self._teacher, PiecewiseTeacher):
                 raise DistilvlError(
                     f"the teacher {self._teacher.name!r} is behind an API, whose limits hold for all workers together.",

@@ -105,6 +105,9 @@ class Runtime:
         self._image = Graph(paths[image], threads, busy_wait)
         self._text = Graph(paths[text], threads, busy_wait)
 
+    def __repr__(self) -> str:
+        return f"Runtime({self.name!r}, dim={self.dim}, precision={self.precision!r})"
+
     @classmethod
     def load(
         cls,

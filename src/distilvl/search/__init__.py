@@ -17,7 +17,7 @@ good, and copies of a file share it. `score` is a cosine. Searching is safe from
 another process has added within five seconds. All bad input raises `DistilvlError`; an unknown id too.
 """
 
-from distilvl.models.encoder import Encoder, ModelInfo, load_encoder
+from distilvl.models import Encoder, ModelInfo, load_encoder
 from distilvl.search.about import UpdateReport
 from distilvl.search.index import Index, index_folder
 from distilvl.search.table import Hit

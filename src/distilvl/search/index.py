@@ -13,7 +13,7 @@ from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_le
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.io.files import make_folder, only_writer
-from distilvl.models.encoder import Encoder, ModelInfo, is_same_model, load_encoder
+from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
 from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, UpdateReport
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
 from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id

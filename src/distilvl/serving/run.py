@@ -50,7 +50,7 @@ def serve(
         raise DistilvlError(f"serving needs {' and '.join(missing)}.", "Run: pip install 'distilvl[serve]'")
     import uvicorn
 
-    from distilvl.models.encoder import load_encoder
+    from distilvl.models import load_encoder
     from distilvl.search import Index
     from distilvl.serving.app import create_app
     from distilvl.serving.connection import server_config

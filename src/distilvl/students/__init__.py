@@ -1,7 +1,26 @@
 """Students: two towers and two heads as one SentenceTransformer, usable without this package."""
 
-from distilvl.students.build import build_student
-from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.storage import count_parameters, load_student, save_student
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distilvl.students.build import build_student
+    from distilvl.students.dual_encoder import DualEncoder
+    from distilvl.students.storage import count_parameters, load_student, save_student
 
 __all__ = ["DualEncoder", "build_student", "count_parameters", "load_student", "save_student"]
+
+# Imported on first use: `distilvl.students.folder` must not load PyTorch.
+_LAZY = {
+    "DualEncoder": "distilvl.students.dual_encoder",
+    "build_student": "distilvl.students.build",
+    "count_parameters": "distilvl.students.storage",
+    "load_student": "distilvl.students.storage",
+    "save_student": "distilvl.students.storage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'distilvl.students' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,4 +1,4 @@
-"""Assemble a student: a Router with a text and an image route, each tower -> pooling -> head, then unit length.
+"""Assemble a student: a Router with a text and an image route, each tower -> pooling -> head, then L2 normalisation.
 
     z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4 of the paper)
 
@@ -8,7 +8,8 @@ Routes and modules are those of sentence-transformers, so the saved folder needs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,17 +20,22 @@ from torch import nn
 
 from distilvl.config import ImageTowerConfig, StudentConfig, TextTowerConfig
 from distilvl.errors import DistilvlError
-from distilvl.students.pretrained import (
+from distilvl.io.inputs import list_of_texts
+from distilvl.recipes import load_config
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.positions import fit_positions
+from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
+from distilvl.students.storage import load_student
+from distilvl.students.towers import (
     first_line,
-    fit_positions,
     new_model,
+    own_config,
     pooling_layer_kwargs,
     pretrained_model,
     quiet_transformers,
+    tower_method,
 )
-from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
-from distilvl.students.storage import load_student
-from distilvl.students.towers import own_config, tower_method
+from distilvl.students.trial import try_gradients, try_student
 
 TOWER_INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 """What training gives a tower."""
@@ -38,26 +44,47 @@ HEAD_GAIN = 1.414  # of the Xavier-normal start of FC_m, as in the authors' code
 
 
 def build_student(
-    config: StudentConfig, width: int, captions: Collection[str] = (), *, device: str = "cpu"
+    student: StudentConfig | str | Path,
+    width: int,
+    captions: Collection[str] = (),
+    *,
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
 ) -> SentenceTransformer:
-    """A student whose shared space has `width` dimensions.
+    """A student that is not trained yet. One that is named, not configured, is tried too (`distilvl.students.trial`).
 
     Args:
-        config: towers, layers, image size; or the folder of a finished student to go on with.
-        width: D, the teacher's width unless the config names another.
-        captions: training captions, from which the vocabulary of a new text tower is learnt.
+        student: a preset (`paper`, `small`, `tiny`, `demo`), a YAML file, the folder of a finished student to go on
+            with, or a config.
+        width: D, the embedding dimension.
+        captions: from which a new text tower (`demo`'s) learns its vocabulary.
+        overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
         device: where the weights are put.
 
     Raises:
-        DistilvlError: a tower that cannot be loaded or built, or a finished student of another width.
+        DistilvlError: unknown preset or key, a tower that cannot be loaded, built or trained, or a finished student of
+            another dimension.
+        NotAListError: one text as captions or overrides.
     """
+    if isinstance(student, StudentConfig):
+        return _built(student, width, captions, device)
+    prefixed = [f"student.{item}" for item in list_of_texts(overrides)]
+    config = load_config("paper", student=str(student), overrides=prefixed).student
+    model = _built(config, width, list_of_texts(captions), device)
+    encoder = DualEncoder(model)
+    try_student(encoder, reload=config.folder is None)
+    try_gradients(encoder)
+    return model
+
+
+def _built(config: StudentConfig, width: int, captions: Collection[str], device: str) -> SentenceTransformer:
     if config.folder is not None:
         student = load_student(config.folder, device=device)
         have = student.get_embedding_dimension()
         if have != width:
             raise DistilvlError(
-                f"student {config.folder} has width {have}, the teacher has {width}.",
-                "Start from a student of the same width, or build a new one with a preset.",
+                f"student {config.folder} has dimension {have}, the teacher has {width}.",
+                "Start from a student of the same dimension, or build a new one with a preset.",
             )
         return student
     with quiet_transformers():

@@ -1,4 +1,4 @@
-"""The student as training needs it: tensors in, unit rows out, without the per-call work of `encode`.
+"""The student as training needs it: tensors in, embeddings out, without the per-call work of `encode`.
 
 `encode` of the SentenceTransformer and this module share towers, heads and preprocessing; a test holds their
 outputs together.
@@ -22,20 +22,20 @@ from torch import Tensor, nn
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.processors import CONVERTS
-from distilvl.students.storage import route
+from distilvl.students.storage import MODALITIES, route
 
 Ids = npt.NDArray[np.int32]
 
 
 class TokenRows:
-    """m rows of token ids, end to end: 4 bytes a token and 8 a row, where lists would take several times that.
+    """The token ids of m captions, end to end: 4 bytes a token and 8 a caption; lists would take several times that.
 
     Args:
-        parts: the rows in order, some at a time.
+        parts: the captions' ids in order, those of some captions at a time.
 
     Attributes:
-        ids: of all rows, (sum of the lengths,).
-        lengths: of each row, (m,).
+        ids: of all captions, (sum of the lengths,).
+        lengths: of each caption, (m,).
     """
 
     def __init__(self, parts: Iterable[Sequence[Sequence[int]]]) -> None:
@@ -86,6 +86,11 @@ class DualEncoder(nn.Module):
         self.register_buffer("mean", (mean * scale).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", (std * scale).view(1, 3, 1, 1), persistent=False)
 
+    def __repr__(self) -> str:
+        towers = {modality: route(self.student, modality)[0].model.config.model_type for modality in MODALITIES}
+        dim, device = self.student.get_embedding_dimension(), self.mean.device
+        return f"DualEncoder(image={towers['image']}, text={towers['text']}, dim={dim}, device={str(device)!r})"
+
     @property
     def _image_route(self) -> Any:
         return route(self.student, "image")
@@ -96,7 +101,7 @@ class DualEncoder(nn.Module):
 
     @property
     def normalized(self) -> bool:
-        """Whether features are unit rows."""
+        """Whether embeddings are L2-normalised."""
         return len(self.student) > 1
 
     @property
@@ -129,35 +134,35 @@ class DualEncoder(nn.Module):
         return digest.hexdigest()
 
     def forward(self, images: Tensor, texts: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """z^v (B, D) and z^t (N, D), unit rows unless the student is one without L2.
+        """z^v (B, D) and z^t (N, D), L2-normalised unless the student is one without that.
 
         Args:
-            images: (B, 3, H, W) uint8 pixels from `resize`, or (B, width) rows from `pool_images`.
-            texts: (N, L) token ids from `pad`, or (N, width) rows from `pool_texts`.
+            images: (B, 3, H, W) uint8 pixels from `resize`, or (B, C) outputs of `pool_images`.
+            texts: (N, L) token ids from `pad`, or (N, C) outputs of `pool_texts`.
             attention_mask: (N, L), with token ids.
         """
         return self.encode_images(images), self.encode_texts(texts, attention_mask)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Pixels or pooled rows to (B, D); see `forward`. Pictures are made pixels by `resize`."""
+        """Pixels, or what `pool_images` gives, to (B, D); see `forward`. Pictures are made pixels by `resize`."""
         _require_tensor(images, "pixels", "resize")
         if images.is_floating_point():
             return self._finish(self._image_route[-1]({"sentence_embedding": images}))
         return self._finish(self._image_route(self._image_features(images)))
 
     def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Token ids or pooled rows to (N, D); see `forward`. Texts are made token ids by `tokenize` and `pad`."""
+        """Token ids, or what `pool_texts` gives, to (N, D); see `forward`. `tokenize` and `pad` make ids of texts."""
         _require_tensor(texts, "token ids", "tokenize and pad")
         if texts.is_floating_point():
             return self._finish(self._text_route[-1]({"sentence_embedding": texts}))
         return self._finish(self._text_route(self._text_features(texts, attention_mask)))
 
     def pool_images(self, pixels: Tensor) -> Tensor:
-        """What the image tower, without dropout, gives its head: (B, width)."""
+        """What the image tower, without dropout, gives its head: (B, C)."""
         return self._pool("image", self._image_features(pixels))
 
     def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the text tower, without dropout, gives its head: (N, width)."""
+        """What the text tower, without dropout, gives its head: (N, C)."""
         return self._pool("text", self._text_features(input_ids, attention_mask))
 
     def _pool(self, modality: str, features: dict[str, Any]) -> Tensor:
@@ -210,12 +215,12 @@ class DualEncoder(nn.Module):
 
     def tokenize_all(self, captions: Sequence[str]) -> TokenRows:
         """As `tokenize`, for the many of a split."""
-        # What a tokenizer gives besides, offsets and masks of all captions, would be several times the rows' memory.
+        # What a tokenizer gives besides, offsets and masks of all captions, would be several times as large.
         starts = range(0, len(captions), _CAPTIONS_AT_A_TIME)
         return TokenRows(self.tokenize(captions[start : start + _CAPTIONS_AT_A_TIME]) for start in starts)
 
     def pad(self, rows: Sequence[Sequence[int] | Ids]) -> tuple[Tensor, Tensor]:
-        """Rows of token ids to (input_ids, attention_mask), both (n, longest) int64."""
+        """Token ids of n captions to (input_ids, attention_mask), both (n, longest) int64."""
         longest = max(len(row) for row in rows)
         pad_id = self._text_route[0].tokenizer.pad_token_id or 0
         ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)

@@ -16,8 +16,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerF
 from transformers.image_utils import SizeDict
 
 from distilvl.errors import DistilvlError
-from distilvl.students.pretrained import first_line, quiet_transformers
-from distilvl.students.towers import own_config
+from distilvl.students.towers import first_line, own_config, quiet_transformers
 
 CONVERTS = "do_convert_rgb"
 """The setting of an image processor that makes RGB of other modes."""

@@ -1,12 +1,11 @@
-"""Save, load and measure a student; its routes,
-its usable dimensions and its basis. The folder is a plain SentenceTransformer one."""
+"""Save and load a student, a plain SentenceTransformer folder, and the basis in which it learnt its teacher."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from distilvl.errors import DistilvlError
 from distilvl.io.files import give_usual_modes
-from distilvl.students.pretrained import first_line, quiet_transformers
+from distilvl.students.folder import is_sentence_transformer, student_folder
 from distilvl.students.processors import take_any_mode
+from distilvl.students.towers import first_line, quiet_transformers
 
 MODALITIES = ("text", "image")
 
@@ -37,44 +37,18 @@ def route(student: SentenceTransformer, modality: str) -> Any:
     return cast(Router, student[0]).sub_modules[modality]
 
 
-WIDTHS_NAME = "matryoshka.json"
-
-
-def save_widths(widths: Sequence[int], student: Path) -> None:
-    """Keep in the student's folder at which first columns of its rows every loss was taken too."""
-    (student / WIDTHS_NAME).write_text(json.dumps({"widths": list(widths)}) + "\n", encoding="utf-8")
-
-
-def load_widths(student: Path) -> tuple[int, ...]:
-    """The widths of a student's folder; empty where it was trained at its full width alone.
-
-    Raises:
-        DistilvlError: the file is there and holds something else.
-    """
-    path = student / WIDTHS_NAME
-    if not path.is_file():
-        return ()
-    try:
-        widths = json.loads(path.read_text(encoding="utf-8"))["widths"]
-        if not (isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)):
-            raise ValueError("it holds no list of widths")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
-    return tuple(widths)
-
-
 BASIS_NAME = "teacher_basis.safetensors"
 
 
 def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:
-    """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher's rows.
+    """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher features.
 
-    Turned rows `u R` have the dot products of `u`: rankings, and every loss at the full width, stay as they are; the
-    first d columns are the d-dimensional space that keeps most of the rows' length. The mean is not taken off,
+    Turned features `u R` have the dot products of `u`: rankings, and every loss at the full dimension, stay as they
+    are; the first d columns are the d-dimensional space that keeps most of their length. The mean is not taken off,
     since a cosine counts from the origin. Both modalities weigh the same.
 
     Args:
-        images: u^v (n, D), some rows at a time.
+        images: u^v (n, D), some at a time.
         texts: u^t (m, D), likewise.
     """
     _, axes = torch.linalg.eigh(_second_moment(images) + _second_moment(texts))
@@ -86,7 +60,7 @@ def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor
 
 
 def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
-    """The mean of u u^T over all rows, (D, D) float64."""
+    """The mean of u u^T over all features, (D, D) float64."""
     total, count = torch.zeros((), dtype=torch.float64), 0
     for rows in blocks:
         total, count = total + rows.double().T @ rows.double(), count + len(rows)
@@ -139,13 +113,15 @@ def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None
 
 
 def load_student(path: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """Load a folder that `save_student` wrote.
+    """The student of a run folder, or of a folder that `save_student` wrote, without looking at the hub.
 
     Raises:
-        DistilvlError: no such folder, not a SentenceTransformer, or one without a text and an image route.
+        DistilvlError: no such folder, a run that is not finished, not a SentenceTransformer, or one without a text and
+            an image route.
     """
-    remedy = "Give the `student` folder of a run (it holds modules.json), or a preset's name."
-    if not Path(path, "modules.json").is_file():
+    path = student_folder(path)
+    remedy = "Give a run, its `student` folder (it holds modules.json), or a preset's name."
+    if not is_sentence_transformer(path):
         raise DistilvlError(f"{path} is not a student folder.", remedy)
     try:
         with quiet_transformers():

@@ -22,10 +22,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.pretrained import first_line, quiet_transformers
 from distilvl.students.processors import output_size
 from distilvl.students.storage import MODALITIES, load_student, route, save_student
-from distilvl.students.towers import own_config
+from distilvl.students.towers import first_line, own_config, quiet_transformers
 
 logger = logging.getLogger("distilvl")
 

@@ -1,23 +1,20 @@
-"""What a teacher is: anything that turns images and texts into embeddings in one shared space; its revision;
-partial results."""
+"""What a teacher is: anything that turns images and texts into embeddings in one shared space, and its revision."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from distilvl.errors import DistilvlError
 
 ACCEPTED_TEACHERS = (
-    "Accepted are: 'demo'; a feature store or a folder of feature arrays; path/to/file.py:Class; "
-    "a folder of distilvl export; a transformers dual encoder or SentenceTransformer (folder or hub id); "
+    "Accepted are: 'demo'; a feature store or a folder of feature arrays; path/to/file.py:Class; a run, a student's "
+    "folder or one of distilvl export; a transformers dual encoder or SentenceTransformer (folder or hub id); "
     "beit3:base:CHECKPOINT:VOCABULARY; open_clip:MODEL/WEIGHTS; openai+https://HOST/PATH; "
     "KIND:... of an installed package."
 )
@@ -25,7 +22,7 @@ ACCEPTED_TEACHERS = (
 
 @runtime_checkable
 class Teacher(Protocol):
-    """The only things asked of a teacher (eq. 1-2 of the paper: its output features).
+    """All that is needed of a teacher (eq. 1-2 of the paper: its output features).
 
     A teacher may also have `num_parameters: int` and `preprocessing: str`; both are recorded when present.
     """
@@ -35,36 +32,36 @@ class Teacher(Protocol):
     dim: int
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        """RGB images to float rows, shape (n, dim)."""
+        """RGB images to floating-point embeddings, shape (n, dim)."""
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
-        """Texts to float rows, shape (n, dim)."""
+        """Texts to floating-point embeddings, shape (n, dim)."""
 
 
 Arrived = Callable[[Sequence[int], npt.NDArray[Any]], None]
-"""Told the positions of the items that were answered, and their rows, shape (n, dim); called from any thread."""
+"""Told the positions of items that were encoded, and their embeddings, shape (n, dim); called from any thread."""
 
 
 @runtime_checkable
 class PiecewiseTeacher(Protocol):
-    """What a teacher has besides the `Teacher` protocol when every answer costs money.
+    """What a teacher has besides the `Teacher` protocol when every embedding costs money.
 
-    An item's answer must not depend on what else is asked. Both methods return when every item has been answered
-    once, or raise when what could be answered has been: `UnansweredError` where single items are at fault.
+    An item's embedding must not depend on the other items. Both methods return when every item has been encoded
+    once, or raise when all that could be encoded has been: `UnansweredError` where single items are at fault.
     """
 
     def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
-        """Answer all RGB `images`, in any order."""
+        """Encode all RGB `images`, in any order."""
 
     def ask_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
-        """Answer all `texts`, in any order."""
+        """Encode all `texts`, in any order."""
 
     def estimate(self, images: int, texts: Sequence[str]) -> str:
-        """One line on what asking for so many images and for `texts` will take, in requests, time and money."""
+        """One line on what encoding so many images and `texts` will take, in requests, time and money."""
 
 
 class UnansweredError(DistilvlError):
-    """Items that the teacher was asked for and did not answer.
+    """Items that the teacher was given and did not encode.
 
     Args:
         positions: which ones, of those in the call; at least one.
@@ -82,6 +79,16 @@ class UnansweredError(DistilvlError):
 _DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
+def source_name(source: str) -> str:
+    """The teacher's name: of a folder its last part, else the hub id."""
+    return Path(source).resolve().name if Path(source).is_dir() else source
+
+
+def source_revision(source: str) -> str:
+    """What tells this version of a folder or hub id from another: `folder_hash` or `hub_commit`."""
+    return folder_hash(Path(source)) if Path(source).is_dir() else hub_commit(source)
+
+
 def folder_hash(folder: Path) -> str:
     """Hash of all files of `folder` that decide a model's output: weights, configuration and vocabulary."""
     digest = hashlib.sha256()
@@ -90,18 +97,6 @@ def folder_hash(folder: Path) -> str:
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-    return digest.hexdigest()[:16]
-
-
-def weights_hash(weights: Mapping[str, Tensor], *more: bytes) -> str:
-    """Hash of named tensors, in the order of their names, and of `more`; the file they came from plays no part."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    for part in more:
-        digest.update(part)
     return digest.hexdigest()[:16]
 
 

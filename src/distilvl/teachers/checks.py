@@ -1,13 +1,15 @@
-"""A teacher that is not ours, behind checks: it is given lists,
-and its first embeddings are looked at before the rest."""
+"""Teachers behind checks: each call gives one array of embeddings of the teacher's dimension, or an error of one line.
+
+Checked are the teacher itself (`CheckedTeacher`), each call (`encode`), and the first embeddings (`look_at_first`).
+"""
 
 from __future__ import annotations
 
 import logging
 import operator
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,16 @@ from PIL import Image
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.outputs import Modality, Rows, ask, named, said, who
+from distilvl.teachers.outputs import Embeddings, UnfitOutputError, embeddings_of
+
+Modality = Literal["image", "text"]
 
 _PROTOCOL = "A teacher has name, revision, dim, encode_images(images) and encode_texts(texts)."
 _OWN = ("_teacher", "name", "revision", "dim")
+_LONGEST_NAME = 80
+# Of one item alone and among others. Rounding, of bfloat16 too, leaves cosines above it; dropout does not.
+SAME = 0.99
+_logger = logging.getLogger("distilvl")
 
 
 def checked(teacher: object, spec: str = "") -> CheckedTeacher:
@@ -38,7 +46,7 @@ def checked(teacher: object, spec: str = "") -> CheckedTeacher:
 
 
 def bare(teacher: Teacher) -> Teacher:
-    """The teacher itself, where `teacher` stands for it; for `ask`, which does the same checks."""
+    """The teacher itself, where `teacher` stands for it; for `encode`, which does the same checks."""
     return teacher.__dict__["_teacher"] if type(teacher) is CheckedTeacher else teacher
 
 
@@ -46,11 +54,7 @@ class CheckedTeacher:
     """Stands for a teacher in every way: its attributes, also those that are set, and its class are the teacher's.
 
     Args:
-        teacher: as for `checked`.
-        spec: as for `checked`.
-
-    Attributes:
-        name, revision, dim: the teacher's.
+        teacher, spec: as for `checked`.
     """
 
     name: str
@@ -70,6 +74,9 @@ class CheckedTeacher:
     def __class__(self, value: type) -> None:
         raise TypeError("a teacher keeps its class")
 
+    def __repr__(self) -> str:
+        return repr(self._teacher)
+
     def __getattr__(self, name: str) -> Any:
         if name in _OWN:  # not there yet, while an object is copied
             raise AttributeError(name)
@@ -81,25 +88,25 @@ class CheckedTeacher:
             object.__setattr__(self, name, value)
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        """RGB images to rows, shape (n, dim); raises as `ask`, and `NotAListError`."""
+        """RGB images to embeddings, shape (n, dim); raises as `encode`, and `NotAListError`."""
         listed = list_of_images(images)
         names = [str(getattr(image, "filename", "")) or f"image {k}" for k, image in enumerate(listed)]
-        return self._ask("image", listed, names)
+        return self._encode("image", listed, names)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
-        """Texts to rows, shape (n, dim); raises as `ask`, and `NotAListError`."""
+        """Texts to embeddings, shape (n, dim); raises as `encode`, and `NotAListError`."""
         listed = list_of_texts(texts)
-        return self._ask("text", listed, listed)
+        return self._encode("text", listed, listed)
 
-    def _ask(self, modality: Modality, items: Sequence[Any], names: Sequence[str]) -> npt.NDArray[Any]:
+    def _encode(self, modality: Modality, items: Sequence[Any], names: Sequence[str]) -> npt.NDArray[Any]:
         if not items:
             return np.zeros((0, self.dim), np.float32)
         # Those who call this in a server or an index find the item at fault in their own way.
-        return ask(self._teacher, modality, items, names, find_fault=False)
+        return encode(self._teacher, modality, items, names, find_fault=False)
 
 
 def _surface(teacher: object, spec: str) -> dict[str, Any]:
-    """Name, revision and width of `teacher`; `DistilvlError` naming what is wrong where it is no teacher."""
+    """Name, revision and dimension of `teacher`; `DistilvlError` naming what is wrong where it is no teacher."""
     if isinstance(teacher, type):
         raise DistilvlError(f"{teacher.__name__} is a class, not a teacher.", f"Give {teacher.__name__}().")
     for method in ("encode_images", "encode_texts"):
@@ -136,33 +143,124 @@ def _wrong(spec: str, name: str, value: object, wanted: str) -> DistilvlError:
     return DistilvlError(f"{spec} is not a teacher: its {name!r} is {shown}, not {wanted}.", _PROTOCOL)
 
 
-# Of one item alone and among others. Rounding, of bfloat16 too, leaves cosines above it; dropout does not.
-SAME = 0.99
-_logger = logging.getLogger("distilvl")
+def encode(
+    teacher: Teacher, modality: Modality, items: Sequence[Any], names: Sequence[str], *, find_fault: bool = True
+) -> Embeddings:
+    """The embeddings that `teacher` gives for `items`.
 
+    Args:
+        teacher: any.
+        modality: of all items.
+        items: RGB images or texts, at least one.
+        names: what an error message calls each item.
+        find_fault: when the teacher fails at several items, try again, in halves, to name the one at fault; otherwise
+            the first is named.
 
-def look_at_first(teacher: Teacher, modality: Modality, items: Sequence[Any], names: Sequence[str], rows: Rows) -> None:
-    """Look at the rows (n, D) that `teacher` gave for its first `items`, which are all different.
-
-    Where all rows are equal, that is said and no more: perhaps the items are, to the eye. A teacher that holds a
-    PyTorch module in training mode is asked about the first item once more, since its dropout, if there is any, would
-    make every feature random; other teachers are asked nothing.
+    Returns:
+        Shape (n, dim), in a float type of NumPy, finite, none all zero; the numbers as the teacher gave them.
 
     Raises:
-        DistilvlError: asked again, the teacher gives another row.
+        DistilvlError: the teacher fails, or what it gives is not such embeddings; the message names its class, the item
+            and the remedy. What it raised is the cause.
     """
-    if len(rows) > 1 and (rows == rows[0]).all():
+    method = "encode_images" if modality == "image" else "encode_texts"
+    call: Callable[[Any], object] = getattr(teacher, method)
+    try:
+        # A list of its own: what a teacher does to it must not change ours.
+        output = call(list(items))
+    except DistilvlError:
+        raise
+    # Anything at all can go wrong in code that is not ours.
+    except (Exception, SystemExit) as error:
+        where, remedy = named(names, modality), "Mend the teacher, or leave that item out."
+        if find_fault and len(items) > 1:
+            alone = _at_fault(call, items)
+            if alone is None:
+                where, remedy = f"{where}, together", "Let it work through them in smaller batches."
+            else:
+                where = named([names[alone]], modality)
+        raise DistilvlError(f"{who(teacher)} failed in {method} at {where}: {said(error)}.", remedy) from error
+    return checked_output(teacher, output, modality, names)
+
+
+def checked_output(teacher: Teacher, output: object, modality: Modality, names: Sequence[str]) -> Embeddings:
+    """What `teacher` gave for the items called `names`, as embeddings; as `encode`."""
+    try:
+        found = embeddings_of(output, len(names))
+    except UnfitOutputError as error:
+        at = names if error.position is None else names[error.position : error.position + 1]
+        raise DistilvlError(
+            f"{who(teacher)} returned {error.reason} for {named(at, modality)}.", error.remedy
+        ) from error
+    if len(found) != len(names):
+        raise DistilvlError(
+            f"{who(teacher)} gave {len(found)} embeddings for {len(names)} {modality}s: {named(names, modality)}.",
+            "Return one embedding an item, in the order of the items.",
+        )
+    if found.shape[1] != teacher.dim:
+        raise DistilvlError(
+            f"{who(teacher)} gave embeddings of dimension {found.shape[1]} for {named(names, modality)}, but its dim "
+            f"is {teacher.dim}.",
+            "Images and texts share one space: give embeddings of that dimension for both, or set dim to theirs.",
+        )
+    # The largest number tells all: squares of float16, or of huge numbers, would overflow.
+    largest = np.abs(found).max(axis=1)
+    unfit = ~(np.isfinite(largest) & (largest > 0))
+    if unfit.any():
+        first = int(np.argmax(unfit))
+        what = "all zero" if largest[first] == 0 else "not finite"
+        raise DistilvlError(
+            f"{who(teacher)} gave features that are {what} for {named([names[first]], modality)} "
+            f"({int(unfit.sum())} of {len(found)} items).",
+            "Check that item and the teacher: such features cannot be learned from.",
+        )
+    return found
+
+
+def _at_fault(call: Callable[[Any], object], items: Sequence[Any]) -> int | None:
+    """The first item at which `call` fails alone, found by halving; None where all of them together are too much."""
+    low, high = 0, len(items)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _fails(call, items[low:middle]):
+            high = middle
+        else:
+            low = middle
+    return low if _fails(call, items[low:high]) else None
+
+
+def _fails(call: Callable[[Any], object], items: Sequence[Any]) -> bool:
+    try:
+        call(list(items))
+    except (Exception, SystemExit):  # whatever it was the first time
+        return True
+    return False
+
+
+def look_at_first(
+    teacher: Teacher, modality: Modality, items: Sequence[Any], names: Sequence[str], found: Embeddings
+) -> None:
+    """Look at the embeddings (n, D) that `teacher` gave for its first `items`, which are all different.
+
+    Where all of them are equal, that is said and no more: perhaps the items are, to the eye. A teacher that holds a
+    PyTorch module in training mode encodes the first item once more, since its dropout, if there is any, would make
+    every feature random; other teachers encode nothing.
+
+    Raises:
+        DistilvlError: the second time, the teacher gives another embedding.
+    """
+    if len(found) > 1 and (found == found[0]).all():
         _logger.warning(
-            "%s gives the same row for all of the first %d %ss (%s): does it look at them?",
-            who(teacher), len(rows), modality, named(names, modality),
+            "%s gives the same embedding for all of the first %d %ss (%s): does it look at them?",
+            who(teacher), len(found), modality, named(names, modality),
         )  # fmt: skip
     module = module_in_training(teacher)
     if module is None:
         return
-    again = ask(teacher, modality, items[:1], names[:1])
-    if _cosine(rows[0], again[0]) < SAME:
+    one, other = found[0].astype(np.float64), encode(teacher, modality, items[:1], names[:1])[0].astype(np.float64)
+    if one @ other / (np.linalg.norm(one) * np.linalg.norm(other)) < SAME:
         raise DistilvlError(
-            f"{who(teacher)} gives another row for {named(names[:1], modality)} when asked again: its {module} is "
+            f"{who(teacher)} gives another embedding for {named(names[:1], modality)} the second time: its {module} is "
             "in training mode.",
             "Call model.eval() where it is made.",
         )
@@ -180,6 +278,23 @@ def module_in_training(teacher: object) -> str | None:
     return None
 
 
-def _cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+def who(teacher: Teacher) -> str:
+    """What error messages call `teacher`: name and class."""
+    return f"teacher {teacher.name!r} (class {teacher.__class__.__name__})"
+
+
+def named(names: Sequence[str], modality: Modality) -> str:
+    """The first of the items called `names`, shortened, and how many there are besides.
+
+    Of a long text the start is left, of a long path the end.
+    """
+    name = names[0]
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}…" if modality == "text" else f"…{name[-_LONGEST_NAME:]}"
+    return repr(name) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def said(error: BaseException) -> str:
+    """Kind and words of an error on one line, without the full stop."""
+    words = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -1,6 +1,6 @@
 """The demo's teacher: a small dual encoder trained by this project on `scenes` (scripts/train_demo_teacher.py).
 
-It sees pixels and caption text and nothing else. Weights and vocabulary are one safetensors file in this folder.
+Weights and vocabulary are one safetensors file in this folder.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class DemoNetwork(nn.Module):
 
     Args:
         vocabulary: known words; all others count as unknown.
-        dim: width of the shared space.
+        dim: D, the embedding dimension.
     """
 
     def __init__(self, vocabulary: Sequence[str], dim: int = 128) -> None:
@@ -134,7 +134,7 @@ def pixels_of(images: Sequence[Image.Image]) -> Tensor:
 
 
 class DemoTeacher:
-    """The trained network as a `Teacher`; rows have unit length.
+    """The trained network as a `Teacher`; its embeddings are L2-normalised.
 
     Args:
         device: where it runs.
@@ -155,6 +155,9 @@ class DemoTeacher:
         self._network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
         self._network.eval().to(self.device)
 
+    def __repr__(self) -> str:
+        return f"DemoTeacher(dim={self.dim}, device={str(self.device)!r})"
+
     @property
     def num_parameters(self) -> int:
         """Weights of both networks."""
@@ -162,26 +165,25 @@ class DemoTeacher:
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """(n, dim) unit rows."""
+        """L2-normalised embeddings, shape (n, dim)."""
         images = list_of_images(images)
         blocks = [
             self._network.image(pixels_of(images[start : start + self.batch_size]).to(self.device))[1]
             for start in range(0, len(images), self.batch_size)
         ]
-        return self._unit_rows(blocks)
+        return self._normalised(blocks)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(n, dim) unit rows."""
+        """L2-normalised embeddings, shape (n, dim)."""
         texts = list_of_texts(texts)
         blocks = [
             self._network.text(self._network.numbers(texts[start : start + self.batch_size]).to(self.device))
             for start in range(0, len(texts), self.batch_size)
         ]
-        return self._unit_rows(blocks)
+        return self._normalised(blocks)
 
-    def _unit_rows(self, blocks: list[Tensor]) -> npt.NDArray[np.float32]:
-        rows: npt.NDArray[np.float32] = (
-            F.normalize(torch.cat(blocks), dim=1).cpu().numpy() if blocks else np.zeros((0, self.dim), np.float32)
-        )
-        return rows
+    def _normalised(self, blocks: list[Tensor]) -> npt.NDArray[np.float32]:
+        found = torch.cat(blocks) if blocks else torch.zeros(0, self.dim)
+        normalised: npt.NDArray[np.float32] = F.normalize(found, dim=1).cpu().numpy()
+        return normalised

@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import weights_hash
-from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
 _FORMS = (
     "Write open_clip:ViT-B-32/laion2b_s34b_b79k, open_clip:ViT-B-32/path/to/weights.safetensors or "
@@ -23,7 +22,7 @@ _FORMS = (
 
 
 class OpenClipTeacher(TorchTeacher):
-    """A model of open_clip with its own transform and tokenizer; rows are those of `encode_image` and `encode_text`.
+    """A model of open_clip with its own transform and tokenizer, which gives what `encode_image` and `encode_text` do.
 
     Args:
         model: open_clip's name of the architecture, or `hf-hub:ORG/NAME`.
@@ -75,11 +74,11 @@ class OpenClipTeacher(TorchTeacher):
         return {"tokens": self._tokenizer(list(texts))}
 
     def image_features(self, inputs: Inputs) -> Tensor:
-        """Shape (n, D), not of unit length."""
+        """Shape (n, D), not L2-normalised."""
         return self._model.encode_image(inputs["pixels"])  # type: ignore[no-any-return]
 
     def text_features(self, inputs: Inputs) -> Tensor:
-        """Shape (n, D), not of unit length."""
+        """Shape (n, D), not L2-normalised."""
         return self._model.encode_text(inputs["tokens"])  # type: ignore[no-any-return]
 
 

@@ -1,28 +1,24 @@
-"""One call to a teacher of any kind: one NumPy array of embeddings of its dimension comes back,
-or one line that says why not."""
+"""What a teacher's method may return: anything that is an array of embeddings becomes one of NumPy, or an error."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
-from distilvl.teachers.base import Teacher
+Embeddings = npt.NDArray[np.floating[Any]]
 
-Rows = npt.NDArray[np.floating[Any]]
-
-# Where models keep the rows that are wanted; an answer with one of them is returned whole by mistake.
+# Where models keep the embeddings that are wanted; an output with one of them was returned whole by mistake.
 _FIELDS = ("image_embeds", "text_embeds", "sentence_embedding", "embeddings", "pooler_output")
-_FLOATS = "Return floating-point numbers, such as rows.astype(numpy.float32)."
+_FLOATS = "Return floating-point numbers, such as embeddings.astype(numpy.float32)."
 
 
 class UnfitOutputError(ValueError):
-    """An output that cannot be rows.
+    """An output that cannot be embeddings.
 
     Args:
         reason: what it is, to follow "it returned".
@@ -35,33 +31,34 @@ class UnfitOutputError(ValueError):
         self.reason, self.remedy, self.position = reason, remedy, position
 
 
-def rows_of(output: object, count: int) -> Rows:
-    """The rows of `output`, shape (n, D), in a float type of NumPy; not copied where it is such an array already.
+def embeddings_of(output: object, count: int) -> Embeddings:
+    """`output` as embeddings, shape (n, D), in a float type of NumPy; not copied where it is such an array already.
 
     Taken are: arrays of NumPy in any float type, and whatever NumPy makes such an array of; tensors of PyTorch, on any
-    device and with or without gradients (bfloat16 becomes float32); lists and tuples of rows, each a list of numbers,
-    an array or a tensor. A dimension of 1 too many, as in (n, 1, D), is taken off; of one item the row (D,) will do.
+    device and with or without gradients (bfloat16 becomes float32); lists and tuples of embeddings, each a list of
+    numbers, an array or a tensor. A dimension of 1 too many, as in (n, 1, D), is taken off; for one item the shape (D,)
+    will do.
 
     Args:
         output: what a teacher's method returned.
-        count: number of items that it was asked about.
+        count: number of items that it was given.
 
     Raises:
         UnfitOutputError: anything else.
     """
-    _refuse_whole_answers(output)
-    rows = _stacked(output) if isinstance(output, list | tuple) else _floats(_array(output), type(output).__name__)
-    if rows.ndim == 1 and count == 1:
-        rows = rows[None]
-    if rows.ndim == 3 and rows.shape[1] == 1:
-        rows = rows[:, 0]
-    if rows.ndim != 2:
-        raise UnfitOutputError(f"an array of shape {rows.shape}", f"Return rows of the shape ({count}, D).")
-    return rows
+    _refuse_whole_outputs(output)
+    found = _stacked(output) if isinstance(output, list | tuple) else _floats(_array(output), type(output).__name__)
+    if found.ndim == 1 and count == 1:
+        found = found[None]
+    if found.ndim == 3 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 2:
+        raise UnfitOutputError(f"an array of shape {found.shape}", f"Return an array of the shape ({count}, D).")
+    return found
 
 
-def _refuse_whole_answers(output: object) -> None:
-    """A model's answer of many parts, or nothing that could be rows, with the words that help."""
+def _refuse_whole_outputs(output: object) -> None:
+    """A model's output of many parts, or nothing that could be embeddings, with the words that help."""
     kind = type(output).__name__
     if output is None:
         raise UnfitOutputError("None", "Does it end in `return`?")
@@ -70,7 +67,7 @@ def _refuse_whole_answers(output: object) -> None:
             output.close()
         raise UnfitOutputError(f"a {kind}", "Write it without `async`.")
     if isinstance(output, Iterator):
-        raise UnfitOutputError(f"a {kind}", "Return an array, such as numpy.stack(list(rows)).")
+        raise UnfitOutputError(f"a {kind}", "Return an array, such as numpy.stack(list(embeddings)).")
     if isinstance(output, str | bytes | bytearray):
         raise UnfitOutputError(f"a {kind}", _FLOATS)
     has = [name for name in _FIELDS if _field(output, name)]
@@ -78,7 +75,7 @@ def _refuse_whole_answers(output: object) -> None:
         raise UnfitOutputError(f"a {kind} with {' and '.join(has)}", f"Return its {' or '.join(has)}.")
     if isinstance(output, Mapping):
         names = ", ".join(map(str, list(output)[:5]))
-        raise UnfitOutputError(f"a {kind} of {names or 'nothing'}", "Return the array of rows in it.")
+        raise UnfitOutputError(f"a {kind} of {names or 'nothing'}", "Return the array of embeddings in it.")
 
 
 def _field(output: object, name: str) -> bool:
@@ -86,40 +83,41 @@ def _field(output: object, name: str) -> bool:
     return value is not None
 
 
-def _stacked(rows: list[Any] | tuple[Any, ...]) -> Rows:
-    if all(isinstance(row, list | tuple) and all(type(value) in (int, float) for value in row) for row in rows):
+def _stacked(items: list[Any] | tuple[Any, ...]) -> Embeddings:
+    if all(isinstance(item, list | tuple) and all(type(value) in (int, float) for value in item) for item in items):
         # Numbers alone: one conversion of all is many times as fast.
-        if len({len(row) for row in rows}) > 1:
-            raise _uneven([len(row) for row in rows])
-        return _floats(np.array(rows), "list")
-    if all(np.ndim(row) == 0 and isinstance(row, float | np.floating) for row in rows):
-        return np.array(rows)
-    parts = [_part(row, k) for k, row in enumerate(rows)]
+        _require_even([len(item) for item in items])
+        return _floats(np.array(items), "list")
+    if all(np.ndim(item) == 0 and isinstance(item, float | np.floating) for item in items):
+        return np.array(items)
+    parts = [_part(item, k) for k, item in enumerate(items)]
     flat = [part[0] if part.ndim == 2 and len(part) == 1 else part for part in parts]
     if any(part.ndim != 1 for part in flat):
         shapes = ", ".join(str(part.shape) for part in parts[:3])
         raise UnfitOutputError(
-            f"a {type(rows).__name__} of {len(rows)} arrays of shapes {shapes}",
-            "Return one array with a row an item; batches are joined with torch.cat or numpy.concatenate.",
+            f"a {type(items).__name__} of {len(items)} arrays of shapes {shapes}",
+            "Return one array with an embedding an item; batches are joined with torch.cat or numpy.concatenate.",
         )
-    if len({len(part) for part in flat}) > 1:
-        raise _uneven([len(part) for part in flat])
+    _require_even([len(part) for part in flat])
     return np.stack(flat)
 
 
-def _part(row: object, position: int) -> Rows:
+def _part(item: object, position: int) -> Embeddings:
     try:
-        _refuse_whole_answers(row)
-        return _floats(_array(row), type(row).__name__)
+        _refuse_whole_outputs(item)
+        return _floats(_array(item), type(item).__name__)
     except UnfitOutputError as error:
-        raise UnfitOutputError(f"{error.reason} as a row", error.remedy, position) from error
+        raise UnfitOutputError(f"{error.reason} as an embedding", error.remedy, position) from error
 
 
-def _uneven(widths: list[int]) -> UnfitOutputError:
-    odd = next(k for k, width in enumerate(widths) if width != widths[0])
-    return UnfitOutputError(
-        f"rows of different widths, {widths[0]} and {widths[odd]}", "Return rows of one width for all items.", odd
-    )
+def _require_even(lengths: list[int]) -> None:
+    for position, length in enumerate(lengths):
+        if length != lengths[0]:
+            raise UnfitOutputError(
+                f"embeddings of different dimensions, {lengths[0]} and {length}",
+                "Return embeddings of one dimension for all items.",
+                position,
+            )
 
 
 def _array(output: Any) -> npt.NDArray[Any]:
@@ -160,7 +158,7 @@ def _of_tensor(tensor: Any, torch: Any) -> npt.NDArray[Any]:
     return array
 
 
-def _floats(array: npt.NDArray[Any], kind: str) -> Rows:
+def _floats(array: npt.NDArray[Any], kind: str) -> Embeddings:
     if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
         # bfloat16 and the 8-bit floats of other libraries.
         array = array.astype(np.float32)
@@ -170,123 +168,3 @@ def _floats(array: npt.NDArray[Any], kind: str) -> Rows:
     if array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-Modality = Literal["image", "text"]
-_LONGEST_NAME = 80
-
-
-def ask(
-    teacher: Teacher, modality: Modality, items: Sequence[Any], names: Sequence[str], *, find_fault: bool = True
-) -> Rows:
-    """The rows of `teacher` for `items`.
-
-    Args:
-        teacher: whom to ask.
-        modality: of all items.
-        items: RGB images or texts, at least one.
-        names: what an error message calls each item.
-        find_fault: when the teacher fails at several items, ask again, in halves, to name the one at fault; otherwise
-            the first is named.
-
-    Returns:
-        Shape (n, dim), in a float type of NumPy, finite, none all zero; the numbers as the teacher gave them.
-
-    Raises:
-        DistilvlError: the teacher fails, or what it gives is not such rows; the message names its class, the item and
-            the remedy. What it raised is the cause.
-    """
-    method = "encode_images" if modality == "image" else "encode_texts"
-    encode: Callable[[Any], object] = getattr(teacher, method)
-    try:
-        # A list of its own: what a teacher does to it must not change ours.
-        output = encode(list(items))
-    except DistilvlError:
-        raise
-    # Anything at all can go wrong in code that is not ours.
-    except (Exception, SystemExit) as error:
-        where, remedy = named(names, modality), "Mend the teacher, or leave that item out."
-        if find_fault and len(items) > 1:
-            alone = _at_fault(encode, items)
-            if alone is None:
-                where, remedy = f"{where}, together", "Let it work through them in smaller batches."
-            else:
-                where = named([names[alone]], modality)
-        raise DistilvlError(f"{who(teacher)} failed in {method} at {where}: {said(error)}.", remedy) from error
-    return answered(teacher, output, modality, names)
-
-
-def answered(teacher: Teacher, output: object, modality: Modality, names: Sequence[str]) -> Rows:
-    """What `teacher` gave for the items called `names`, as rows; as `ask`."""
-    try:
-        rows = rows_of(output, len(names))
-    except UnfitOutputError as error:
-        at = names if error.position is None else names[error.position : error.position + 1]
-        raise DistilvlError(
-            f"{who(teacher)} returned {error.reason} for {named(at, modality)}.", error.remedy
-        ) from error
-    if len(rows) != len(names):
-        raise DistilvlError(
-            f"{who(teacher)} gave {len(rows)} rows for {len(names)} {modality}s: {named(names, modality)}.",
-            "Return one row an item, in the order of the items.",
-        )
-    if rows.shape[1] != teacher.dim:
-        raise DistilvlError(
-            f"{who(teacher)} gave rows of width {rows.shape[1]} for {named(names, modality)}, but its dim is "
-            f"{teacher.dim}.",
-            "Images and texts share one space: give rows of the width dim for both, or set dim to their width.",
-        )
-    # The largest number tells all: squares of float16, or of huge numbers, would overflow.
-    largest = np.abs(rows).max(axis=1)
-    unfit = ~(np.isfinite(largest) & (largest > 0))
-    if unfit.any():
-        first = int(np.argmax(unfit))
-        what = "all zero" if largest[first] == 0 else "not finite"
-        raise DistilvlError(
-            f"{who(teacher)} gave features that are {what} for {named([names[first]], modality)} "
-            f"({int(unfit.sum())} of {len(rows)} rows).",
-            "Check that item and the teacher: such features cannot be learned from.",
-        )
-    return rows
-
-
-def who(teacher: Teacher) -> str:
-    """What error messages call `teacher`: name and class."""
-    return f"teacher {teacher.name!r} (class {teacher.__class__.__name__})"
-
-
-def named(names: Sequence[str], modality: Modality) -> str:
-    """The first of the items called `names`, shortened, and how many there are besides.
-
-    Of a long text the start is left, of a long path the end.
-    """
-    name = names[0]
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}…" if modality == "text" else f"…{name[-_LONGEST_NAME:]}"
-    return repr(name) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def said(error: BaseException) -> str:
-    """Kind and words of an error on one line, without the full stop."""
-    words = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
-
-
-def _at_fault(encode: Callable[[Any], object], items: Sequence[Any]) -> int | None:
-    """The first item at which `encode` fails alone, found by halving; None where all of them together are too much."""
-    low, high = 0, len(items)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _fails(encode, items[low:middle]):
-            high = middle
-        else:
-            low = middle
-    return low if _fails(encode, items[low:high]) else None
-
-
-def _fails(encode: Callable[[Any], object], items: Sequence[Any]) -> bool:
-    try:
-        encode(list(items))
-    except (Exception, SystemExit):  # whatever it was the first time
-        return True
-    return False

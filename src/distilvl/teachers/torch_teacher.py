@@ -1,12 +1,12 @@
-"""What all teachers that are PyTorch networks share: batches, devices, and preparing one batch while another runs."""
+"""What all teachers that are PyTorch networks share: options, revision, and batches prepared while others run."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,11 +19,24 @@ from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
+from distilvl.io.specs import COUNT, Reader, Spec, choice
 from distilvl.pictures import upright_rgb
 
-_OPTIONS = re.compile(r"[a-z_]+=[^=&?/]*(&[a-z_]+=[^=&?/]*)*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REMEDY = "Write SPEC?device=cuda&dtype=bfloat16&batch_size=64, or leave any of the three out."
+
+
+def _device(text: str) -> str:
+    try:
+        kind = torch.device(text).type
+    except RuntimeError as error:
+        raise DistilvlError(f"there is no device {text!r}.", "Name cpu, cuda, cuda:1 or mps.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DistilvlError(f"the device {text!r} is asked for, but this machine has no CUDA.", "Leave it out.")
+    return text
+
+
+_OPTIONS = {"device": Reader(_device, "a device"), "dtype": choice(*_DTYPES), "batch_size": COUNT}
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,11 @@ class RunOptions:
     dtype: str | None = None
     batch_size: int = 32
 
+    @classmethod
+    def of(cls, spec: Spec) -> RunOptions:
+        """The options of a teacher's spec; `DistilvlError` for an unknown one, or a value it cannot have."""
+        return cls(**spec.read(_OPTIONS, _REMEDY))
+
     @property
     def torch_device(self) -> torch.device:
         """The device asked for, or the best one at hand."""
@@ -55,44 +73,23 @@ class RunOptions:
         return default if self.dtype is None else _DTYPES[self.dtype]
 
     def revision(self, weights: str, default: str | None = "float32") -> str:
-        """`weights`, a hash or a commit, with the number format where it was chosen and is not the default."""
+        """`weights`, a hash or a commit, with the dtype where it was chosen and is not the default."""
         return weights if self.dtype in (None, default) else f"{weights}-{self.dtype}"
 
 
 DEFAULTS = RunOptions()
 
 
-def split_options(spec: str) -> tuple[str, RunOptions]:
-    """`spec` without its options, and the options.
-
-    Raises:
-        DistilvlError: an unknown option, or a value it cannot have.
-    """
-    body, mark, query = spec.rpartition("?")
-    if not mark or not _OPTIONS.fullmatch(query):
-        return spec, DEFAULTS
-    given = dict(pair.split("=", 1) for pair in query.split("&"))
-    unknown = sorted(set(given) - {"device", "dtype", "batch_size"})
-    if unknown:
-        raise DistilvlError(f"teacher {body!r} has no option {unknown[0]!r}.", _REMEDY)
-    dtype, size = given.get("dtype"), given.get("batch_size", str(DEFAULTS.batch_size))
-    if dtype is not None and dtype not in _DTYPES:
-        raise DistilvlError(f"dtype is {dtype!r}, not one of {', '.join(_DTYPES)}.", _REMEDY)
-    if not (size.isascii() and size.isdigit() and int(size) > 0):
-        raise DistilvlError(f"batch_size is {size!r}, not a positive number.", _REMEDY)
-    return body, RunOptions(_checked_device(given.get("device")), dtype, int(size))
-
-
-def _checked_device(device: str | None) -> str | None:
-    if device is None:
-        return None
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise DistilvlError(f"there is no device {device!r}.", "Name cpu, cuda, cuda:1 or mps.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise DistilvlError(f"the device {device!r} is asked for, but this machine has no CUDA.", "Leave it out.")
-    return device
+def weights_hash(weights: Mapping[str, Tensor], *more: bytes) -> str:
+    """Hash of named tensors, in the order of their names, and of `more`; the file they came from plays no part."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    for part in more:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 Item = TypeVar("Item")
@@ -106,7 +103,7 @@ class TorchTeacher(ABC):
     """A network with four steps that a subclass fills in; it offers the `Teacher` protocol.
 
     Args:
-        network: the model; it is moved to the device and number format of `options`, in evaluation mode.
+        network: the model; it is moved to the device and dtype of `options`, in evaluation mode.
         name: the teacher's.
         revision: hash or commit of its weights and preprocessing.
         options: how to run it.
@@ -119,7 +116,10 @@ class TorchTeacher(ABC):
         self._batch_size = options.batch_size
         self._network = network.to(device=self._device, dtype=self._dtype).eval()
         self.name, self.revision = name, options.revision(revision)
-        self.dim = int(self._rows(["width"], self.prepare_texts, self.text_features, 1).shape[1])
+        self.dim = int(self._embeddings(["dim"], self.prepare_texts, self.text_features, 1).shape[1])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, dim={self.dim}, device={str(self._device)!r})"
 
     @abstractmethod
     def prepare_images(self, images: Sequence[Image.Image]) -> Inputs:
@@ -143,15 +143,15 @@ class TorchTeacher(ABC):
         return sum(parameter.numel() for parameter in self._network.parameters())
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """Images to float32 rows, shape (n, D)."""
-        return self._rows(list_of_images(images), self._prepare_rgb, self.image_features, _IMAGE_WORKERS)
+        """Images to float32 embeddings, shape (n, D)."""
+        return self._embeddings(list_of_images(images), self._prepare_rgb, self.image_features, _IMAGE_WORKERS)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Texts to float32 rows, shape (n, D)."""
-        return self._rows(list_of_texts(texts), self.prepare_texts, self.text_features, 1)
+        """Texts to float32 embeddings, shape (n, D)."""
+        return self._embeddings(list_of_texts(texts), self.prepare_texts, self.text_features, 1)
 
     def to_device(self, inputs: Inputs) -> Inputs:
-        """`inputs` where the network is, floating-point ones in its number format."""
+        """`inputs` where the network is, floating-point ones in its dtype."""
         return {
             name: tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
             for name, tensor in inputs.items()
@@ -160,7 +160,7 @@ class TorchTeacher(ABC):
     def _prepare_rgb(self, images: Sequence[Image.Image]) -> Inputs:
         return self.prepare_images([upright_rgb(image, f"item {k}") for k, image in enumerate(images)])
 
-    def _rows(
+    def _embeddings(
         self,
         items: Sequence[Item],
         prepare: Callable[[Sequence[Item]], Inputs],
@@ -171,17 +171,17 @@ class TorchTeacher(ABC):
             return np.zeros((0, self.dim), np.float32)
         size = self._batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
-        rows = []
+        found = []
         try:
             with torch.inference_mode():
                 for inputs in prepared(batches, prepare, workers):
-                    rows.append(forward(self.to_device(inputs)).float().cpu().numpy())
+                    found.append(forward(self.to_device(inputs)).float().cpu().numpy())
         except torch.OutOfMemoryError as error:
             raise DistilvlError(
                 f"{self.name}: {self._device} has too little memory for batches of {size}.",
                 f"Append ?batch_size={max(1, size // 2)} to the teacher, or &dtype=bfloat16.",
             ) from error
-        return np.concatenate(rows)
+        return np.concatenate(found)
 
 
 def prepared(

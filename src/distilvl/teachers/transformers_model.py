@@ -20,7 +20,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BlipForIm
 from transformers.utils.hub import cached_file
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import folder_hash, hub_commit
+from distilvl.teachers.base import source_name, source_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
 
 
@@ -78,9 +78,10 @@ def _json_of(source: str, name: str) -> Any:
 
 
 class TransformersTeacher(TorchTeacher):
-    """A dual encoder from a folder or the hub; its rows are those of `get_image_features` and `get_text_features`.
+    """A dual encoder from a folder or the hub.
 
-    BLIP's rows are the projections that its retrieval head compares (not yet of unit length).
+    Its embeddings are those of `get_image_features` and `get_text_features`; BLIP's are the projections that its
+    retrieval head compares (not L2-normalised yet).
 
     Args:
         source: a folder or a hub id, and so the teacher's name (of a folder: its last part).
@@ -104,9 +105,7 @@ class TransformersTeacher(TorchTeacher):
         self._text_limit = _text_limit(network, self._tokenizer, self._text_rule)
         encode = network.text_encoder.forward if family == "blip" else network.get_text_features
         self._text_inputs = set(inspect.signature(encode).parameters)
-        folder = Path(source)
-        name = folder.resolve().name if folder.is_dir() else source
-        super().__init__(network, name, folder_hash(folder) if folder.is_dir() else hub_commit(source), options)
+        super().__init__(network, source_name(source), source_revision(source), options)
 
     def prepare_images(self, images: Sequence[Image.Image]) -> Inputs:
         """What the image processor makes of RGB images."""

@@ -25,7 +25,8 @@ from distilvl.features import FeatureStore
 from distilvl.io.files import make_folder, only_writer, write_atomically
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
-from distilvl.students.storage import save_basis, save_widths
+from distilvl.students.folder import save_widths
+from distilvl.students.storage import save_basis
 from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric

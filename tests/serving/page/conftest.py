@@ -18,7 +18,7 @@ pytest.importorskip("selenium")
 
 from distilvl.data import PairDataset
 from distilvl.data.scenes import scenes_dataset
-from distilvl.models.encoder import load_encoder
+from distilvl.models import load_encoder
 from distilvl.search import Index, index_folder
 
 SLOWLY = 30  # seconds, on a busy machine

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distilvl.models.encoder import load_encoder
+from distilvl.models import load_encoder
 from distilvl.search import Index
 
 pytestmark = pytest.mark.slow

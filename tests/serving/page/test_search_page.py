@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from distilvl.data import PairDataset
-from distilvl.models.encoder import load_encoder
+from distilvl.models import load_encoder
 from distilvl.search import Index
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers import Teacher, load_teacher
+from distilvl.models import load_teacher
+from distilvl.teachers import Teacher
 from distilvl.teachers.beit3 import Beit3Teacher
 from distilvl.teachers.beit3.network import Beit3Config, base, large
 from distilvl.teachers.beit3.teacher import Vocabulary, load_checkpoint, size_of

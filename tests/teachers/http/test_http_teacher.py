@@ -67,7 +67,7 @@ RUN = """
 import sys
 from pathlib import Path
 from distilvl.data.records import FileImage, PairDataset, Record
-from distilvl.features import extract_features
+from distilvl.extraction.extract import extract_features
 from distilvl.teachers.http import HttpTeacher
 
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
@@ -143,7 +143,7 @@ def test_bad_items_may_come_first(server, photos: PairDataset, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("fault", "words", "tries"),
     [
-        ("width", r"cannot be used, 3 times in a row: a row has width 3, not 128.*dim=", 3),
+        ("width", r"cannot be used, 3 times in a row: an embedding has dimension 3, not 128.*dim=", 3),
         ("nan", r"not finite", 3),
         ("429", "status 429.*slow down.*Run the same command again", 4),
         ("500", "status 500, 'oops'", 4),

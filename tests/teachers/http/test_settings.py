@@ -31,7 +31,7 @@ def test_all_options():
         (f"{BASE}?model=m&dim=3&rpm=inf", r"'rpm' is 'inf', not a positive number"),
         (f"{BASE}?model=m&dim=3&shorten=maybe", r"'shorten' is 'maybe', not yes or no"),
         (f"{BASE}?model=m&dim=3&image_format=webp", r"not png or jpeg"),
-        (f"{BASE}?model=m&dim=3&modle=x", r"unknown option 'modle'. Did you mean 'model'"),
+        (f"{BASE}?model=m&dim=3&modle=x", r"has no option 'modle'. Did you mean 'model'"),
         (f"{BASE}?model=&dim=3", r"'model' is ''"),
         ("gopher+https://api.example.com/v1?model=m&dim=3", r"not an address that is understood.*openai, vllm"),
         ("openai+ftp://x?model=m&dim=3", r"not an address"),

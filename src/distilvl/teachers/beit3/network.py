@@ -66,10 +66,10 @@ def large(image_size: int = 224) -> Beit3Config:
 
 
 class Beit3Retrieval(nn.Module):
-    """Images and texts to unit rows of one space of width D, the model's own.
+    """Images and texts to L2-normalised embeddings, whose dimension D is the width of the model.
 
     The weights are those under "model" of a released retrieval or contrastively tuned ("itc") checkpoint, which
-    `checkpoint.py` reads: tensors and plain values, no code.
+    `load_checkpoint` reads: tensors and plain values, no code.
     """
 
     def __init__(self, config: Beit3Config) -> None:
@@ -82,12 +82,12 @@ class Beit3Retrieval(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(_INITIAL_LOG_SCALE))
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Pixels in [-1, 1], shape (n, 3, S, S), to unit rows (n, D)."""
+        """Pixels in [-1, 1], shape (n, 3, S, S), to L2-normalised embeddings (n, D)."""
         states = self.beit3.vision_embed(pixels)
         return F.normalize(self.vision_head(self.beit3.encoder(states, "image")), dim=-1)
 
     def text_features(self, tokens: Tensor, is_padding: Tensor) -> Tensor:
-        """Token numbers, shape (n, L), and where they are padding, to unit rows (n, D)."""
+        """Token numbers, shape (n, L), and where they are padding, to L2-normalised embeddings (n, D)."""
         states = self.beit3.text_embed(tokens)
         return F.normalize(self.language_head(self.beit3.encoder(states, "text", is_padding)), dim=-1)
 
@@ -142,7 +142,7 @@ class _Table(nn.Embedding):
 
 
 class _Positions(_Table):
-    """The position's row for each of L tokens, shape (L, width)."""
+    """The position's state for each of L tokens, shape (L, width)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weight[FIRST_POSITION : FIRST_POSITION + x.shape[1]]

@@ -1,4 +1,4 @@
-"""`beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`: checkpoint, vocabulary and teacher."""
+"""BEiT-3 as a teacher, with its two files: the checkpoint, read without running code, and the vocabulary."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import weights_hash
 from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
-from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
+from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
 _REMEDY = "Give a released checkpoint for retrieval (such as beit3_base_itc_patch16_224.pth), or one tuned from it."
 _LAYER = "beit3.encoder.layers."
@@ -159,7 +158,7 @@ _FORMS = "Write beit3:base:path/to/checkpoint.pth:path/to/beit3.spm, or beit3:FO
 
 
 class Beit3Teacher(TorchTeacher):
-    """BEiT-3 from a checkpoint and its vocabulary; rows have unit length.
+    """BEiT-3 from a checkpoint and its vocabulary; its embeddings are L2-normalised.
 
     The image size is that of the checkpoint (224, 384 or 480 in the released ones). Images are resized to a square
     by bicubic interpolation and scaled to [-1, 1], as in the evaluation of the released models.
@@ -215,11 +214,11 @@ class Beit3Teacher(TorchTeacher):
         return {"tokens": tokens, "is_padding": is_padding}
 
     def image_features(self, inputs: Inputs) -> Tensor:
-        """Unit rows, shape (n, D)."""
+        """L2-normalised embeddings, shape (n, D)."""
         return self._model.image_features(inputs["pixels"])
 
     def text_features(self, inputs: Inputs) -> Tensor:
-        """Unit rows, shape (n, D)."""
+        """L2-normalised embeddings, shape (n, D)."""
         return self._model.text_features(inputs["tokens"], inputs["is_padding"])
 
 

@@ -1,21 +1,22 @@
-"""What a run will take, said before its first request."""
+"""What the spec of a teacher behind an API says, and what its requests will cost."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from distilvl.errors import DistilvlError
+from distilvl.io.specs import COUNT, Reader, choice, number, parse_spec, word
 from distilvl.teachers.http.dialects import DIALECTS, Dialect
 
-_SPEC = re.compile(r"([a-z0-9]+)\+(https?://[^?#]+)(?:\?(.*))?")
+_ADDRESS = re.compile(r"([a-z0-9]+)\+(https?://[^?#]+)")
 _FORM = "Write DIALECT+https://host/v1?model=NAME&dim=WIDTH with a dialect of " + ", ".join(DIALECTS) + "."
+_ABOVE_ZERO = sys.float_info.min
 _SECRETS = ("key", "api_key", "apikey", "token", "secret", "password")
 
 
@@ -27,8 +28,8 @@ class HttpSettings:
         dialect: how the API writes things.
         url: its address, without a slash at the end.
         model: name of the model, as the API knows it.
-        dim: width D of its rows.
-        shorten: ask the API for rows of width `dim` (models that can shorten theirs).
+        dim: D, the embedding dimension.
+        shorten: ask the API for embeddings of `dim` numbers (models that can shorten theirs).
         revision: what tells this version of the model from another one.
         batch: items a request, at most; the dialect's own limit if not given.
         concurrency: requests at a time.
@@ -69,16 +70,18 @@ class HttpSettings:
             DistilvlError: an unknown dialect or option, a value of the wrong kind, a missing `model` or `dim`, or a
                 key in the spec itself.
         """
-        match = _SPEC.fullmatch(spec)
+        parsed = parse_spec(spec, noun="teacher")
+        match = _ADDRESS.fullmatch(parsed.place)
         if match is None or match[1] not in DIALECTS:
             start = spec.partition("?")[0].rpartition("@")[2]
             raise DistilvlError(f"the teacher {start!r} is not an address that is understood.", _FORM)
         address = urlsplit(match[2])
         if address.username is not None or address.password is not None:
             raise DistilvlError("the teacher's address holds a password.", _NO_SECRETS)
-        values: dict[str, Any] = {}
-        for name, text in parse_qsl(match[3] or "", keep_blank_values=True):
-            values[name] = _value(name, text)
+        for name in parsed.options:
+            if name.lower() in _SECRETS:
+                raise DistilvlError(f"the teacher's spec holds {name!r}.", _NO_SECRETS)
+        values = parsed.read(_OPTIONS, _FORM)
         for name in ("model", "dim"):
             if name not in values:
                 raise DistilvlError(f"the teacher at {match[2]} lacks {name}=.", _FORM)
@@ -103,7 +106,7 @@ class HttpSettings:
 
     @property
     def preprocessing(self) -> str:
-        """What is done to an item before it is sent, and what decides its row: for the manifest."""
+        """What is done to an item before it is sent, and what decides its embedding: for the manifest."""
         side = f", at most {self.max_side} pixels a side" if self.max_side else ""
         short = f"; rows shortened to {self.dim}" if self.shorten else ""
         return f"images as {self.image_format.upper()}{side}, by the {self.dialect.name} API{short}"
@@ -112,79 +115,25 @@ class HttpSettings:
 _NO_SECRETS = "Keys are read from the environment only; key_env=NAME names the variable."
 
 
-def _integer(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError("not positive")
-    return value
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("not a finite number")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if value == 0:
-        raise ValueError("not positive")
-    return value
-
-
-def _count(text: str) -> int:
-    return 0 if text == "0" else _integer(text)
-
-
-def _switch(text: str) -> bool:
-    return {"yes": True, "no": False}[text]
-
-
-def _word(text: str) -> str:
-    if not text.strip():
-        raise ValueError("empty")
-    return text
-
-
-def _format(text: str) -> str:
-    if text not in ("png", "jpeg"):
-        raise ValueError("unknown")
-    return text
-
-
-_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "model": (_word, "a name"),
-    "dim": (_integer, "a positive whole number"),
-    "shorten": (_switch, "yes or no"),
-    "revision": (_word, "a name"),
-    "batch": (_integer, "a positive whole number"),
-    "concurrency": (_integer, "a positive whole number"),
-    "rpm": (_positive, "a positive number"),
-    "timeout": (_positive, "a positive number of seconds"),
-    "retries": (_count, "a whole number"),
-    "backoff": (_number, "a number of seconds"),
-    "price": (_number, "a number"),
-    "image_price": (_number, "a number"),
-    "key_env": (_word, "the name of an environment variable"),
-    "image_format": (_format, "png or jpeg"),
-    "max_side": (_integer, "a positive whole number"),
+_YES_NO = choice("yes", "no")
+_OPTIONS = {
+    "model": word("a name"),
+    "dim": COUNT,
+    "shorten": Reader(lambda text: _YES_NO.read(text) == "yes", _YES_NO.wanted),
+    "revision": word("a name"),
+    "batch": COUNT,
+    "concurrency": COUNT,
+    "rpm": number("a positive number", _ABOVE_ZERO),
+    "timeout": number("a positive number of seconds", _ABOVE_ZERO),
+    "retries": number("a whole number", whole=True),
+    "backoff": number("a number of seconds"),
+    "price": number("a number"),
+    "image_price": number("a number"),
+    "key_env": word("the name of an environment variable"),
+    "image_format": choice("png", "jpeg"),
+    "max_side": COUNT,
 }
-assert set(_KINDS) == {entry.name for entry in fields(HttpSettings)} - {"dialect", "url"}
-
-
-def _value(name: str, text: str) -> Any:
-    if name.lower() in _SECRETS:
-        raise DistilvlError(f"the teacher's spec holds {name!r}.", _NO_SECRETS)
-    if name not in _KINDS:
-        near = difflib.get_close_matches(name, _KINDS, 1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(_KINDS)}."
-        raise DistilvlError(f"the teacher's spec has an unknown option {name!r}.", hint)
-    read, wanted = _KINDS[name]
-    try:
-        return read(text)
-    except (ValueError, KeyError) as error:
-        raise DistilvlError(f"the teacher's option {name!r} is {text!r}, not {wanted}.", _FORM) from error
+assert set(_OPTIONS) == {entry.name for entry in fields(HttpSettings)} - {"dialect", "url"}
 
 
 # English text in the tokenizers of today's embedding models.
@@ -192,7 +141,7 @@ CHARACTERS_A_TOKEN = 4
 
 
 def estimate_line(settings: HttpSettings, images: int, texts: Sequence[str]) -> str:
-    """Requests, time and price of asking for `images` images and for `texts`: one line.
+    """Requests, time and price of encoding `images` images and `texts`: one line.
 
     Prices are the user's, never ours. The time is the least that `rpm` allows; without `rpm`, that of one second a
     request, which the line says.

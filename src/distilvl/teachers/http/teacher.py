@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import threading
 from collections.abc import Callable, Sequence
@@ -14,12 +13,11 @@ import numpy.typing as npt
 from PIL import Image
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_random_exponential
 
-from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.teachers.base import Arrived, UnansweredError
-from distilvl.teachers.http.dialects import BadReplyError, Modality, Row
-from distilvl.teachers.http.exchange import Exchange, Pace, RefusedError, StoppedError, TransientError
+from distilvl.teachers.http.client import Client, RateLimiter, RefusedError, StoppedError, TransientError
+from distilvl.teachers.http.dialects import BadReplyError, Embedding, Modality
 from distilvl.teachers.http.settings import HttpSettings, estimate_line
 
 # How often an answer may be unusable before its items are given up: each one may cost money.
@@ -33,13 +31,13 @@ _LONGEST_BACKOFF_S = 60.0
 _AGAIN = "Run the same command again: what has arrived is stored, and only the rest is asked."
 
 
-class Crew:
-    """Answers one call's items.
+class _Call:
+    """The requests of one call of the teacher.
 
     Args:
         settings: batch size, concurrency, retries.
-        exchange: sends single requests.
-        stop: shared with `exchange`; set here when there is no point in going on.
+        client: sends single requests.
+        stop: shared with `client`; set here when there is no point in going on.
         modality: of all items.
         write: item's position -> what the request holds for it (the text, or the image's data URI).
         arrived: told of every good answer at once, from the thread that got it.
@@ -49,14 +47,14 @@ class Crew:
     def __init__(
         self,
         settings: HttpSettings,
-        exchange: Exchange,
+        client: Client,
         stop: threading.Event,
         modality: Modality,
         write: Callable[[int], str],
         arrived: Arrived,
         proven: threading.Event,
     ) -> None:
-        self._settings, self._exchange, self._stop, self._modality = settings, exchange, stop, modality
+        self._settings, self._client, self._stop, self._modality = settings, client, stop, modality
         self._write, self._arrived, self._proven = write, arrived, proven
         self._lock = threading.Lock()
         self._refused: dict[int, str] = {}
@@ -69,14 +67,14 @@ class Crew:
             reraise=True,
         )
 
-    def answer(self, count: int) -> None:
-        """Ask for items 0 to `count` - 1.
+    def encode(self, count: int) -> None:
+        """Encode items 0 to `count` - 1.
 
         Raises:
             UnansweredError: items that are refused, or for which there was no usable answer in all tries.
             DistilvlError: no request to this server can succeed.
         """
-        most = self._settings.dialect.question(self._modality).most
+        most = self._settings.dialect.request(self._modality).most
         size = min(self._settings.batch or most, most)
         batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="teacher") as pool:
@@ -107,7 +105,7 @@ class Crew:
         bad = 0
         while positions:
             try:
-                rows = self._retrying(self._exchange.ask, self._modality, [self._write(item) for item in positions])
+                found = self._retrying(self._client.encode, self._modality, [self._write(item) for item in positions])
             except StoppedError:
                 return
             except RefusedError as error:
@@ -123,13 +121,13 @@ class Crew:
                 self._stop.wait(self._settings.backoff)
                 continue
             bad = 0
-            positions = self._take(positions, rows)
+            positions = self._take(positions, found)
 
-    def _take(self, positions: Sequence[int], rows: dict[int, Row]) -> list[int]:
-        """Pass the answers on; returns the positions that are still open."""
+    def _take(self, positions: Sequence[int], found: dict[int, Embedding]) -> list[int]:
+        """Pass the embeddings on; returns the positions that are still open."""
         self._proven.set()
-        self._arrived([positions[row] for row in rows], np.stack(list(rows.values())))
-        return [position for row, position in enumerate(positions) if row not in rows]
+        self._arrived([positions[k] for k in found], np.stack(list(found.values())))
+        return [position for k, position in enumerate(positions) if k not in found]
 
     def _refuse(self, positions: list[int], reason: str) -> None:
         """Find out which items are not taken, by halves; one bad item must not cost its neighbours."""
@@ -158,35 +156,34 @@ def _asked_pause(state: RetryCallState) -> float:
 
 
 class HttpTeacher:
-    """A `Teacher` and a `PiecewiseTeacher`: every answer is passed on the moment it arrives.
+    """A `Teacher` and a `PiecewiseTeacher`: every embedding is passed on the moment it arrives.
 
     Requests run on `concurrency` threads. Overload (429), server errors, lost connections and silence are tried again
-    with growing pauses; of an answer that lacks items the rest is asked again; rows of a wrong width, that are not
-    finite or all zero are refused. The key comes from the environment and goes nowhere but into the request's header.
+    with growing pauses; of a reply that lacks items the rest is requested again; embeddings of a wrong dimension, that
+    are not finite or all zero are refused. The key comes from the environment and goes nowhere but into the request's
+    header.
 
     Args:
         settings: what the spec said.
 
     Raises:
-        DistilvlError: the extra `api` is not installed, or the key's variable is not set.
+        DistilvlError: the key's variable is not set.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
-        missing = [name for name in ("httpx", "tenacity") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise DistilvlError(
-                f"teachers behind an API need {' and '.join(missing)}.", "Run: pip install 'distilvl[api]'"
-            )
         self.settings = settings
         self.name, self.revision, self.dim = settings.model, settings.revision, settings.dim
         self.preprocessing = settings.preprocessing
         self._key = settings.key()
-        self._pace = Pace(settings.rpm)
+        self._limiter = RateLimiter(settings.rpm)
         self._proven = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"HttpTeacher({self.name!r}, dim={self.dim}, url={self.settings.url!r})"
 
     @classmethod
     def from_spec(cls, spec: str) -> HttpTeacher:
-        """The teacher that `openai+https://host/v1?model=NAME&dim=WIDTH` names.
+        """The teacher that `openai+https://host/v1?model=NAME&dim=D` names.
 
         Raises:
             DistilvlError: see `HttpSettings.from_spec` and this class.
@@ -194,49 +191,47 @@ class HttpTeacher:
         return cls(HttpSettings.from_spec(spec))
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """RGB images to float32 rows as the API gave them, shape (n, dim); raises as `ask_images`."""
+        """RGB images to float32 embeddings as the API gave them, shape (n, dim); raises as `ask_images`."""
         images = list_of_images(images)
         return self._gather(len(images), lambda arrived: self.ask_images(images, arrived))
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Texts to float32 rows, shape (n, dim); raises as `ask_texts`."""
+        """Texts to float32 embeddings, shape (n, dim); raises as `ask_texts`."""
         texts = list_of_texts(texts)
         return self._gather(len(texts), lambda arrived: self.ask_texts(texts, arrived))
 
     def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
-        """Ask for `images`; `arrived` gets positions and rows, from several threads.
+        """Encode `images`; `arrived` gets positions and embeddings, from several threads.
 
         Raises:
             UnansweredError: images that the server refuses, or that got no usable answer in all tries.
             DistilvlError: no request to this server can succeed.
         """
         images = list_of_images(images)
-        self._ask("image", len(images), lambda item: self._data_uri(images[item]), arrived)
+        self._encode("image", len(images), lambda item: self._data_uri(images[item]), arrived)
 
     def ask_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
-        """Ask for `texts`; otherwise as `ask_images`."""
+        """Encode `texts`; otherwise as `ask_images`."""
         texts = list_of_texts(texts)
-        self._ask("text", len(texts), lambda item: texts[item], arrived)
+        self._encode("text", len(texts), lambda item: texts[item], arrived)
 
     def estimate(self, images: int, texts: Sequence[str]) -> str:
-        """Requests, time and price of asking for so much: one line."""
+        """Requests, time and price of encoding so much: one line."""
         return estimate_line(self.settings, images, texts)
 
-    def _ask(self, modality: Modality, count: int, write: Callable[[int], str], arrived: Arrived) -> None:
-        from distilvl.teachers.http.exchange import Exchange
-
+    def _encode(self, modality: Modality, count: int, write: Callable[[int], str], arrived: Arrived) -> None:
         stop = threading.Event()
-        with Exchange(self.settings, self._key, self._pace, stop) as exchange:
-            Crew(self.settings, exchange, stop, modality, write, arrived, self._proven).answer(count)
+        with Client(self.settings, self._key, self._limiter, stop) as client:
+            _Call(self.settings, client, stop, modality, write, arrived, self._proven).encode(count)
 
     def _gather(self, count: int, ask: Callable[[Arrived], None]) -> npt.NDArray[np.float32]:
-        rows = np.zeros((count, self.dim), dtype=np.float32)
+        embeddings = np.zeros((count, self.dim), dtype=np.float32)
 
         def arrived(positions: Sequence[int], found: npt.NDArray[np.float32]) -> None:
-            rows[list(positions)] = found
+            embeddings[list(positions)] = found
 
         ask(arrived)
-        return rows
+        return embeddings
 
     def _data_uri(self, image: Image.Image) -> str:
         image = upright_rgb(image, "the picture")

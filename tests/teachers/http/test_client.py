@@ -1,3 +1,5 @@
+"""Single requests: what the server's words mean, and the rate limiter before them."""
+
 from __future__ import annotations
 
 import email.utils
@@ -8,13 +10,13 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.teachers.http import HttpSettings
-from distilvl.teachers.http.exchange import Exchange, Pace, RefusedError, StoppedError, TransientError, _retry_after
+from distilvl.teachers.http.client import Client, RateLimiter, RefusedError, StoppedError, TransientError, _retry_after
 
 
-def exchange(url: str, stop: threading.Event | None = None, **options: object) -> Exchange:
+def exchange(url: str, stop: threading.Event | None = None, **options: object) -> Client:
     more = "".join(f"&{name}={value}" for name, value in options.items())
     settings = HttpSettings.from_spec(f"openai+{url}/v1?model=demo&dim=128{more}")
-    return Exchange(settings, None, Pace(), stop or threading.Event())
+    return Client(settings, None, RateLimiter(), stop or threading.Event())
 
 
 def test_retry_after_in_both_forms():
@@ -25,7 +27,7 @@ def test_retry_after_in_both_forms():
 
 def test_path_and_body(server):
     with exchange(server.url, shorten="yes") as ask:
-        rows = ask.ask("text", ["a red box", "\ud83d\ude00 \u0000"])
+        rows = ask.encode("text", ["a red box", "\ud83d\ude00 \u0000"])
     path, headers, body = server.requests[0]
     assert (path, headers["Content-Type"]) == ("/v1/embeddings", "application/json")
     assert (body["model"], body["dimensions"], len(body["input"])) == ("demo", 128, 2)
@@ -49,7 +51,7 @@ def test_path_and_body(server):
 def test_what_a_status_means(server, status: int, kind: type[Exception], words: str):
     server.answer = lambda handler, body: handler.send_error(status)
     with exchange(server.url) as ask, pytest.raises(kind, match=words):
-        ask.ask("text", ["a"])
+        ask.encode("text", ["a"])
 
 
 def test_a_server_that_is_closed_for_the_day(server):
@@ -61,12 +63,41 @@ def test_a_server_that_is_closed_for_the_day(server):
 
     server.answer = closed
     with exchange(server.url) as ask, pytest.raises(DistilvlError, match="asks to wait 7200 s"):
-        ask.ask("text", ["a"])
+        ask.encode("text", ["a"])
 
 
 def test_nothing_is_sent_after_a_stop(server):
     stop = threading.Event()
     stop.set()
     with exchange(server.url, stop) as ask, pytest.raises(StoppedError):
-        ask.ask("text", ["a"])
+        ask.encode("text", ["a"])
     assert not server.requests
+
+
+def waited(pace: RateLimiter, stop: threading.Event) -> float:
+    begin = time.monotonic()
+    pace.wait(stop)
+    return time.monotonic() - begin
+
+
+def test_requests_are_spread_over_the_minute():
+    pace, stop = RateLimiter(rpm=600), threading.Event()
+    begin = time.monotonic()
+    for _ in range(4):
+        pace.wait(stop)
+    assert time.monotonic() - begin >= 0.3
+
+
+def test_without_a_limit_nothing_waits_until_the_server_asks():
+    pace, stop = RateLimiter(), threading.Event()
+    assert waited(pace, stop) < 5
+    pace.pause(0.2)
+    pace.pause(0.01)
+    assert waited(pace, stop) >= 0.15
+
+
+def test_stop_ends_a_pause():
+    pace, stop = RateLimiter(), threading.Event()
+    pace.pause(600)
+    threading.Timer(0.05, stop.set).start()
+    assert waited(pace, stop) < 300

@@ -7,44 +7,13 @@ import json
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import httpx
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.http.dialects import BadReplyError, Modality, Row, usable_rows
+from distilvl.teachers.http.dialects import BadReplyError, Embedding, Modality, usable_embeddings
 from distilvl.teachers.http.settings import HttpSettings
-
-
-class Pace:
-    """Shared by all requests to one server, from any thread.
-
-    Args:
-        rpm: requests a minute, at most, evenly spread; None for no limit.
-    """
-
-    def __init__(self, rpm: float | None = None) -> None:
-        self._interval = 60.0 / rpm if rpm else 0.0
-        self._next = self._pause_until = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self, stop: threading.Event) -> None:
-        """Return when the next request may start, or as soon as `stop` is set."""
-        with self._lock:
-            start = max(time.monotonic(), self._next)
-            self._next = start + self._interval
-        while not stop.is_set():
-            left = max(start, self._pause_until) - time.monotonic()
-            if left <= 0:
-                return
-            stop.wait(left)
-
-    def pause(self, seconds: float) -> None:
-        """Start no request for so long: the server has asked for it."""
-        with self._lock:
-            self._pause_until = max(self._pause_until, time.monotonic() + seconds)
-
 
 # A server that wants more than this has closed for the day; a person should know.
 LONGEST_PAUSE_S = 900.0
@@ -71,18 +40,47 @@ class StoppedError(Exception):
     """Not sent: another request has failed for good."""
 
 
-class Exchange:
+class RateLimiter:
+    """Shared by all requests to one server, from any thread.
+
+    Args:
+        rpm: requests a minute, at most, evenly spread; None for no limit.
+    """
+
+    def __init__(self, rpm: float | None = None) -> None:
+        self._interval = 60.0 / rpm if rpm else 0.0
+        self._next = self._pause_until = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, stop: threading.Event) -> None:
+        """Return when the next request may start, or as soon as `stop` is set."""
+        with self._lock:
+            start = max(time.monotonic(), self._next)
+            self._next = start + self._interval
+        while not stop.is_set():
+            left = max(start, self._pause_until) - time.monotonic()
+            if left <= 0:
+                return
+            stop.wait(left)
+
+    def pause(self, seconds: float) -> None:
+        """Start no request for so long: the server has said so."""
+        with self._lock:
+            self._pause_until = max(self._pause_until, time.monotonic() + seconds)
+
+
+class Client:
     """A connection pool to one server; a context manager, safe to use from many threads.
 
     Args:
         settings: where to, and how.
         key: the API's key; only ever put into the request's header.
-        pace: when requests may start.
+        limiter: when requests may start.
         stop: once set, no request is sent.
     """
 
-    def __init__(self, settings: HttpSettings, key: str | None, pace: Pace, stop: threading.Event) -> None:
-        self._settings, self._key, self._pace, self._stop = settings, key, pace, stop
+    def __init__(self, settings: HttpSettings, key: str | None, limiter: RateLimiter, stop: threading.Event) -> None:
+        self._settings, self._key, self._limiter, self._stop = settings, key, limiter, stop
         dialect = settings.dialect
         headers = {} if key is None else {dialect.key_header: dialect.key_format.format(key=key)}
         self._client = httpx.Client(
@@ -91,34 +89,32 @@ class Exchange:
             limits=httpx.Limits(max_connections=settings.concurrency),
         )
 
-    def __enter__(self) -> Exchange:
+    def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, modality: Modality, items: Sequence[str]) -> dict[int, Row]:
-        """One request for `items` (texts or data URIs): the good rows by position, perhaps not all.
+    def encode(self, modality: Modality, items: Sequence[str]) -> dict[int, Embedding]:
+        """One request for `items` (texts or data URIs): the good embeddings by position, perhaps not all.
 
         Raises:
-            TransientError: no answer; worth trying again.
-            BadReplyError: an answer without a usable row.
+            TransientError: no reply; worth trying again.
+            BadReplyError: a reply without a usable embedding.
             RefusedError: the server does not take these items.
             StoppedError: nothing was sent.
             DistilvlError: no request to this server can succeed (address, model or key).
         """
         settings = self._settings
-        question = settings.dialect.question(modality)
-        body = question.body(settings.model, items)
+        request = settings.dialect.request(modality)
+        body = request.body(settings.model, items)
         if settings.shorten and settings.dialect.dimensions is not None:
             body[settings.dialect.dimensions] = settings.dim
-        self._pace.wait(self._stop)
+        self._limiter.wait(self._stop)
         if self._stop.is_set():
             raise StoppedError
-        reply = self._post(settings.url + question.path, body)
-        return usable_rows(reply, len(items), settings.dim, settings.dialect)
+        reply = self._post(settings.url + request.path, body)
+        return usable_embeddings(reply, len(items), settings.dim, settings.dialect)
 
     def _post(self, url: str, body: dict[str, Any]) -> Any:
         try:
@@ -148,7 +144,7 @@ class Exchange:
                     f"the server {url} asks to wait {seconds:.0f} s ({reason}).", "Run the same command again then."
                 )
             if status == 429:
-                self._pace.pause(seconds)
+                self._limiter.pause(seconds)
             return TransientError(reason, seconds)
         if status in _ITEMS_REFUSED:
             return RefusedError(reason)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from distilvl import build_student
 from distilvl.errors import DistilvlError
-from distilvl.models.encoder import Encoder, is_same_model, load_encoder
+from distilvl.models import Encoder, is_same_model, load_encoder
 from distilvl.search import ModelInfo
 from distilvl.students.storage import save_student
 

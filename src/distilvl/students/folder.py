@@ -1,0 +1,61 @@
+"""Where a student lies, and what its folder says of it beside the model; needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from distilvl.errors import DistilvlError
+
+_CONFIG, _MODULES, _WIDTHS = "config.yaml", "modules.json", "matryoshka.json"
+
+
+def is_sentence_transformer(folder: Path) -> bool:
+    """Whether `folder` holds a SentenceTransformer, as every student is."""
+    return (folder / _MODULES).is_file()
+
+
+def student_folder(path: str | Path) -> Path:
+    """The student of a run folder; any other path as it is.
+
+    Raises:
+        DistilvlError: a run that is not finished.
+    """
+    path = Path(path)
+    if is_sentence_transformer(path) or not (path / _CONFIG).is_file():
+        return path
+    if not (path / "student").is_dir():
+        raise DistilvlError(
+            f"run {path} has no finished student yet.", "Run its `distilvl train` command again to finish it."
+        )
+    return path / "student"
+
+
+def run_of(path: str | Path) -> Path | None:
+    """The run folder that `path` is, or is the student of."""
+    path = Path(path)
+    return next((folder for folder in (path, path.parent) if (folder / _CONFIG).is_file()), None)
+
+
+def save_widths(widths: Sequence[int], student: Path) -> None:
+    """Keep in the student's folder at which first dimensions of its embeddings every loss was taken too."""
+    (student / _WIDTHS).write_text(json.dumps({"widths": list(widths)}) + "\n", encoding="utf-8")
+
+
+def load_widths(student: Path) -> tuple[int, ...]:
+    """The dimensions that a Matryoshka student may be cut to; empty where it was trained at its full one alone.
+
+    Raises:
+        DistilvlError: the file is there and holds something else.
+    """
+    path = student / _WIDTHS
+    if not path.is_file():
+        return ()
+    try:
+        widths = json.loads(path.read_text(encoding="utf-8"))["widths"]
+        if not (isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)):
+            raise ValueError("it holds no list of widths")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
+    return tuple(widths)
