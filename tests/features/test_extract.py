@@ -21,7 +21,7 @@ from distilvl.extraction.extract import Work, extract_features
 from distilvl.extraction.prepare import prepare_features
 from distilvl.features import FeatureStore, Manifest
 from distilvl.io.hashes import image_key, text_key
-from distilvl.io.leases import Claims
+from distilvl.io.leases import Leases
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -232,7 +232,7 @@ def test_the_trial_of_captions_leaves_blocks_of_others_alone(teacher, pictures: 
     manifest = Manifest(teacher="counting", revision="1", dim=4)
     store = FeatureStore.create(tmp_path / "store", manifest)
     work = Work.of(pictures, skip_bad=False, shard_size=5)
-    claim = Claims(store.path).take(work.caption_blocks[0].claim_name)
+    claim = Leases(store.path).take(work.caption_blocks[0].claim_name)
     assert claim is not None
     with claim, caption_trial(teacher, store, work.caption_blocks, work.captions) as trial:
         assert (trial.asked, teacher.texts) == (5, list(work.captions.values())[5:10])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from distilvl.browser.npm import web_files
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
+from distilvl.io.files import new_folder
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder
 from distilvl.pictures import full_size
@@ -159,26 +159,15 @@ def write_bundle(
         DistilvlError: `out` is there, not an exported student, no pictures, no npm packages, or a full disk.
     """
     exported, out = Path(exported), Path(out)
-    if out.exists():
-        raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
-    student = Runtime.load(exported)
-    libraries = web_files(npm_files)
-    staging = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        staging.mkdir(parents=True)
+    with new_folder(out) as staging:
+        student = Runtime.load(exported)
+        libraries = web_files(npm_files)
         pictures, left_out = write_pictures(Path(photos), student, staging)
         _write_page(staging)
         (staging / "npm").mkdir()
         for name, content in libraries.items():
             (staging / "npm" / name).write_bytes(content)
         _write_model(exported, student, staging)
-        staging.replace(out)
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot write {out}: {error.strerror or error}.", "Free space or choose another folder, and run again."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Bundle(out, pictures, left_out, size)
 

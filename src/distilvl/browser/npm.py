@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilvl.errors import DistilvlError
+from distilvl.io.files import make_folder, write_atomically
 
 _REGISTRY = "https://registry.npmjs.org"
 _MOST_BYTES = 64 << 20  # of an archive, and of a file in it
 _SECONDS = 300
+_OTHER_CACHE = "Set XDG_CACHE_HOME to a folder that can be written."
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,8 @@ def _cached(package: Package) -> bytes:
         npm = shutil.which("npm")
         data = _packed(package, npm, Path(staging)) if npm else _downloaded(package)
     checked = _checked(package, data, package.archive)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{package.archive}.{os.getpid()}"
-        partial.write_bytes(checked)
-        partial.replace(path)
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot write {path}: {error.strerror or error}.", "Set XDG_CACHE_HOME to a folder that can be written."
-        ) from error
+    make_folder(folder, _OTHER_CACHE)
+    write_atomically(path, checked, _OTHER_CACHE)
     return checked
 
 

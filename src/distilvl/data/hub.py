@@ -13,8 +13,7 @@ from distilvl.data.left_out import Faults
 from distilvl.data.listing import dataset_of, usual_split
 from distilvl.data.parquet import table_row
 from distilvl.data.records import FileImage, PairDataset
-from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import BadImageError, DistilvlError, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _BATCH = 1000
@@ -90,7 +89,7 @@ class HubImage:
 
     def read(self) -> bytes:
         """Bytes of the cell; `BadImageError` when there are none, or they are damaged."""
-        arrow = require("pyarrow", "datasets")
+        arrow = require("pyarrow", extra="datasets")
         try:
             value = self.table[self.row][self.column]
         except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
@@ -112,8 +111,8 @@ class HubImage:
 
 def _image_folders(name: str) -> tuple[Path, ...]:
     """The folders in which images of the dataset may lie beside its table: caches, and the folder itself."""
-    config = require("datasets", "datasets").config
-    hub = require("huggingface_hub.constants", "datasets").HF_HUB_CACHE
+    config = require("datasets", extra="datasets").config
+    hub = require("huggingface_hub.constants", extra="datasets").HF_HUB_CACHE
     caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH, hub)
     named = (name,) if Path(name).is_dir() else ()
     return tuple(Path(folder).resolve() for folder in (*caches, *named))
@@ -125,7 +124,7 @@ def _reason(error: Exception) -> str:
 
 def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[str, Any], bool]:
     """Tables by split, and whether they come from `save_to_disk`."""
-    datasets = require("datasets", "datasets")
+    datasets = require("datasets", extra="datasets")
     on_disk = is_saved_dataset(Path(name))
     try:
         found = datasets.load_from_disk(name) if on_disk else datasets.load_dataset(name, config, revision=revision)
@@ -151,7 +150,7 @@ def _rows(
     columns = find_columns(types, f"{name} ({part})", chosen, paths=False)
     pictures = table.select_columns([columns.image])
     if type(table.features[columns.image]).__name__ == "Image":
-        pictures = pictures.cast_column(columns.image, require("datasets", "datasets").Image(decode=False))
+        pictures = pictures.cast_column(columns.image, require("datasets", extra="datasets").Image(decode=False))
     wanted = [*columns.captions, *filter(None, (columns.split, columns.image_id))]
     usual = usual_split(split) if split is not None else None
     texts = table.select_columns(list(dict.fromkeys(wanted))).with_format("arrow")
@@ -170,7 +169,7 @@ def _rows(
 def _values(batch: Any, where: str) -> list[dict[str, Any]]:
     try:
         batch.validate(full=True)  # or else text that is not UTF-8 is an error without a place
-    except require("pyarrow", "datasets").ArrowInvalid as error:
+    except require("pyarrow", extra="datasets").ArrowInvalid as error:
         raise DistilvlError(f"cannot read {where}: {_reason(error)}.", "Save its texts as UTF-8.") from error
     values: list[dict[str, Any]] = batch.to_pylist()
     return values

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.files import only_writer, storage_error, write_atomically
+from distilvl.io.files import storage_error, write_atomically
+from distilvl.io.leases import only_writer
 
 NAMED = 10
 """So many names of each reason are printed and saved."""

@@ -16,8 +16,7 @@ from distilvl.data.left_out import BadItemError, Faults
 from distilvl.data.listing import dataset_of, image_in, path_in, split_in_path, usual_split
 from distilvl.data.records import FileImage, ImageSource, PairDataset
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
-from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import BadImageError, DistilvlError, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _GROUPS_HELD = 2  # two threads decode side by side, so that at a border both groups are in use
@@ -90,7 +89,7 @@ def _files(path: str | Path) -> tuple[str, Sequence[AnyPath]]:
 @contextmanager
 def _opened(path: AnyPath) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetFile`."""
-    parquet = require("pyarrow.parquet", "parquet")
+    parquet = require("pyarrow.parquet", extra="parquet")
     if isinstance(path, RemotePath):
         with path.open("rb") as file, parquet.ParquetFile(file) as opened:
             yield opened
@@ -144,7 +143,7 @@ class ParquetImage:
 
     def read(self) -> bytes:
         """Bytes of the cell; `BadImageError` when it is empty or damaged, or the file cannot be read."""
-        arrow = require("pyarrow", "parquet")
+        arrow = require("pyarrow", extra="parquet")
         try:
             value = self.groups.cell(self.path, self.column, self.group, self.row)
         except RemoteReadError as error:
@@ -215,7 +214,7 @@ def _file_of(
 @contextmanager
 def _as_parquet(path: AnyPath) -> Iterator[None]:
     """What pyarrow says of a file that is none, as the one error that names it."""
-    arrow = require("pyarrow", "parquet")
+    arrow = require("pyarrow", extra="parquet")
     try:
         yield
     except (OSError, arrow.ArrowException) as error:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,16 +24,19 @@ from distilvl.data.items import Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.files import PARTIAL_PREFIX, only_writer, remove_partials, writer_id
+from distilvl.io.files import make_folder, new_file, remove_partials, write_atomically
 from distilvl.io.hashes import KEY_BYTES, image_key
+from distilvl.io.leases import only_writer
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import DECODING_VERSION, decode_image
 
 FORMAT_VERSION = 1
 _UNREADABLE = bytes(KEY_BYTES)
 _WORKERS = 4
-_BLOCK = 1024  # calls that wait for a thread take memory
+_WINDOW = 64
 _CHUNK = 1 << 20
+_REMEDY = "Free space or fix the folder's permissions, or leave --pixel-cache away."
 _logger = logging.getLogger("distilvl")
 
 
@@ -74,18 +74,11 @@ def cached_pixels(
     path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
     found = _open(path)
     if found is None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with only_writer(path.parent):
-                # Another process may have made it while this one waited.
-                found = _open(path) or _make(
-                    path, keys, Decoding(dataset, skip_bad, "decoding images", at_least), resize, views
-                )
-        except OSError as error:
-            raise DistilvlError(
-                f"cannot write the pixel cache {path.parent}: {error.strerror or error}.",
-                "Free space or fix the folder's permissions, or leave --pixel-cache away.",
-            ) from error
+        make_folder(path.parent, _REMEDY)
+        with only_writer(path.parent):
+            decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
+            # Another process may have made it while this one waited.
+            found = _open(path) or _make(path, keys, decoding, resize, views)
     pixels, bad = found
     sources = [entry.image for entry in dataset]
     if bad and not skip_bad:
@@ -111,11 +104,10 @@ def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
             return _UNREADABLE
 
     keys = []
-    with ThreadPoolExecutor(_WORKERS) as pool, progress("hashing images", len(sources)) as ticker:
-        for start in range(0, len(sources), _BLOCK):
-            for found in pool.map(key, range(start, min(start + _BLOCK, len(sources)))):
-                keys.append(found)
-                ticker.advance()
+    with progress("hashing images", len(sources)) as ticker:
+        for found in prefetched(key, range(len(sources)), workers=_WORKERS, window=_WINDOW):
+            keys.append(found)
+            ticker.advance()
     return keys
 
 
@@ -154,8 +146,7 @@ def _make(
     remove_partials(path.parent)
     dataset = decoding.dataset
     blocks = _estimated(pixel_blocks(decoding, resize, views), path, decoding, views)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
+    with new_file(path, _REMEDY) as partial:
         with partial.open("w+b") as file:
             _write(file, blocks)
         if [keys[row] for row in decoding.rows] != decoding.keys:
@@ -174,11 +165,7 @@ def _make(
             "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
             "sha256": _checksum(partial),
         }
-        _replace(partial, path)
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        _replace(partial, path.with_suffix(".json"))
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode(), _REMEDY)
     found = _open(path)
     if found is None:
         raise DistilvlError(f"the pixel cache {path} cannot be read back.", "Look at the disk's health.")
@@ -218,17 +205,9 @@ def _write(file: BinaryIO, blocks: Iterator[Pixels]) -> None:
         rows += len(block)
     file.seek(0)
     assert _write_header(file, (rows, *shape)) == header
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
     described: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, described)
     return file.tell()
-
-
-def _replace(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)

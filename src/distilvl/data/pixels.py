@@ -4,7 +4,6 @@ bad ones stop the run or are left out."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import overload
@@ -20,6 +19,7 @@ from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import decode_image
 
@@ -57,13 +57,12 @@ class Decoding:
         Raises:
             BadImageError: the first undecodable image, unless `skip_bad`; or all are.
         """
-        left = enumerate([entry.image for entry in self.dataset])
-        with ThreadPoolExecutor(_WORKERS) as pool, progress(self.description, len(self.dataset)) as ticker:
-            while block := list(islice(left, _BLOCK)):
-                found = pool.map(self._read, [source for _, source in block])
-                images = [image for (row, source), one in zip(block, found, strict=True)
-                          if (image := self._keep(row, source, one)) is not None]  # fmt: skip
-                if images:
+        sources = [entry.image for entry in self.dataset]
+        read = enumerate(prefetched(self._read, sources, workers=_WORKERS, window=2 * _WORKERS))
+        with progress(self.description, len(self.dataset)) as ticker:
+            while block := list(islice(read, _BLOCK)):
+                kept = (self._keep(row, sources[row], found) for row, found in block)
+                if images := [image for image in kept if image is not None]:
                     yield images
                 ticker.advance(len(block))
         if not self.rows:

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.data.records import ImageSource
-from distilvl.extraction.encode import Asker, image_calls, made_ahead
+from distilvl.extraction.encode import Asker, image_calls
 from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore
-from distilvl.io.leases import Claims
+from distilvl.io.leases import Leases
+from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import Silence, Ticker, progress
 from distilvl.teachers.base import PiecewiseTeacher, Teacher
 
@@ -67,7 +68,7 @@ def one_block(store: FeatureStore, blocks: Sequence[Block]) -> Iterator[tuple[in
 
     None when there is none.
     """
-    claims = Claims(store.path)
+    claims = Leases(store.path)
     for block in blocks:
         if not block.missing(store) or (claim := claims.take(block.claim_name)) is None:
             continue
@@ -96,7 +97,7 @@ def share_blocks(
         work: stores what it is given, and tells `ticker`.
         ticker: told here of what others did.
     """
-    claims = Claims(store.path)
+    claims = Leases(store.path)
     todo = {block: len(missing) for block in blocks if (missing := block.missing(store))}
     waited = False
     while todo:
@@ -170,7 +171,7 @@ def fill_images(
     def work(number: int, missing: list[bytes]) -> None:
         rows = asker.kept(missing)
         unasked = [(key, images[key]) for key in missing if key not in rows]
-        for call in made_ahead(image_calls(unasked, skip_bad=skip_bad)):
+        for call in one_ahead(image_calls(unasked, skip_bad=skip_bad)):
             if call.keys:
                 rows |= asker.ask(call.keys, call.images, call.names)
                 answered()

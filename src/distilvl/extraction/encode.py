@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +30,6 @@ from distilvl.teachers.outputs import answered, ask, named, said, who
 # large pictures no more than 0.75 GB of RGB. Calls never cross a shard, so a resumed run makes the same ones.
 IMAGES_A_CALL = 128
 PIXELS_A_CALL = 1 << 28
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -83,15 +80,6 @@ def image_calls(sources: Sequence[tuple[bytes, ImageSource]], *, skip_bad: bool)
             yield call
             call = ImageCall()
     yield call
-
-
-def made_ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, of which the next one is made in a thread while this one is used; never more than one ahead."""
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
 
 
 def _decoded(source: ImageSource, key: bytes) -> Image.Image:

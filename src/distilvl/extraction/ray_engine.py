@@ -26,7 +26,7 @@ from typing import Any
 
 from distilvl.data.items import Items
 from distilvl.data.left_out import note_left_out
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.extraction.blocks import Block
 from distilvl.extraction.extract import ExtractReport, Work, report_of
 from distilvl.extraction.ray_worker import RayWorker, Table, order_of
@@ -134,14 +134,8 @@ def _ray(*, local: bool) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if local:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ImportError as error:
-        raise DistilvlError(
-            f"the engine ray needs the package {error.name or 'ray'}.", "Install it: pip install 'distilvl[ray]'."
-        ) from error
-    return ray
+    require("ray.data", extra="ray", why="the engine ray")
+    return importlib.import_module("ray")
 
 
 def extract_with_ray(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 import tempfile
 import zipfile
@@ -15,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.extraction.arrays import FeatureArrays, ImportSpec, read_import_spec
 
 
@@ -142,7 +141,8 @@ def _parquet(spec: ImportSpec) -> FeatureArrays:
 
 
 def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
-    arrow, parquet = _package("pyarrow", "parquet"), _package("pyarrow.parquet", "parquet")
+    arrow = require("pyarrow", extra="parquet", why="this import")
+    parquet = require("pyarrow.parquet", extra="parquet", why="this import")
     try:
         with parquet.ParquetFile(file) as opened:
             columns = [name for name in opened.schema_arrow.names if name in wanted]
@@ -157,7 +157,7 @@ def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
 
 def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
     """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
-    datasets = _package("datasets", "datasets")
+    datasets = require("datasets", extra="datasets", why="this import")
     try:
         loaded = datasets.load_from_disk(str(spec.path))
     except (OSError, ValueError) as error:
@@ -193,7 +193,7 @@ def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
             f"metadata, which do not match.",
             "A clip-retrieval folder has img_emb/, text_emb/ and metadata/ with the same numbers.",
         )
-    arrow = _package("pyarrow", "parquet")
+    arrow = require("pyarrow", extra="parquet", why="this import")
     wanted = {spec.id, spec.caption_id or spec.caption}
 
     def tables() -> Iterator[tuple[str, Any]]:
@@ -239,13 +239,3 @@ def _hash(files: Sequence[Path]) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
-
-
-def _package(name: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise DistilvlError(
-            f"this import needs the package {name.partition('.')[0]!r}, which is not installed.",
-            f"Run: pip install 'distilvl[{extra}]'",
-        ) from error

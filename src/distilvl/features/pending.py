@@ -18,7 +18,7 @@ from distilvl.features.shards import Modality
 from distilvl.features.store import FeatureStore
 from distilvl.io.files import PARTIAL_PREFIX, write_atomically
 from distilvl.io.hashes import KEY_BYTES, pack_keys
-from distilvl.io.leases import CLAIM_PREFIX
+from distilvl.io.leases import LEASE_PREFIX
 
 ANSWER_PREFIX = ".answer-"
 Rows = npt.NDArray[np.float32]
@@ -130,7 +130,7 @@ def store_info(path: str | Path) -> StoreInfo:
         texts=store.counts["text"],
         shards=sum(name.endswith(".npy") and not name.startswith(".") for name in names),
         bytes=sum(entry.stat().st_size for entry in files if not entry.name.startswith(PARTIAL_PREFIX)),
-        claims=sum(name.startswith(CLAIM_PREFIX) for name in names),
+        claims=sum(name.startswith(LEASE_PREFIX) for name in names),
         unsettled=sum(name.startswith(ANSWER_PREFIX) for name in names),
         left_out=store.left_out,
     )

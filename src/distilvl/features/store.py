@@ -19,7 +19,7 @@ from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.shards import KeyIndex, Modality, Places, Shard, storable_rows
 from distilvl.io.files import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
 from distilvl.io.hashes import Keys, pack_keys, unpack_keys
-from distilvl.io.leases import CLAIM_PREFIX, Claims
+from distilvl.io.leases import LEASE_PREFIX, Leases
 
 _MAPPED_SHARDS = 16_384
 """Shards that stay mapped, at most; Linux allows about four times as many maps."""
@@ -93,11 +93,11 @@ class FeatureStore:
         make_folder(path)
         try:
             remove_partials(path)
-            Claims(path).sweep()
+            Leases(path).sweep()
             held = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
             raise storage_error(path, error) from error
-        strangers = [name for name in held if not name.startswith((PARTIAL_PREFIX, CLAIM_PREFIX))]
+        strangers = [name for name in held if not name.startswith((PARTIAL_PREFIX, LEASE_PREFIX))]
         if strangers and MANIFEST_NAME not in strangers:
             raise DistilvlError(
                 f"{path} is not a feature store: it has no {MANIFEST_NAME} but holds {strangers[0]!r}.",

@@ -11,7 +11,8 @@ import numpy as np
 from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_left_out
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
-from distilvl.io.files import make_folder, only_writer
+from distilvl.io.files import make_folder
+from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models.encoder import Encoder, ModelInfo, Rows, is_same_model, load_encoder
 from distilvl.search.filters import below, between, has_id, note_folder, nothing_to_index
 from distilvl.search.query import ImageQuery, given_row, nearest_pictures, query_row, require_both, require_types
@@ -86,7 +87,7 @@ class Index:
         make_folder(folder)
         with only_writer(folder):
             # Looked for again: another process may have made it since.
-            if not about.is_file() and any(folder.iterdir()):
+            if not about.is_file() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
                 raise taken
             goes_on = _is_unfinished(folder, encoder.info) if rebuild else about.is_file()
             if not goes_on:

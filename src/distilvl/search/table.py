@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.pictures import full_size
 from distilvl.search.filters import has_id, one_of
 from distilvl.search.photographs import PhotoFile, Picture
@@ -125,12 +125,7 @@ class PhotoTable:
 
     def __init__(self, folder: Path, dim: int) -> None:
         self._folder, self._dim = folder, dim
-        try:
-            import lancedb
-        except ImportError as error:
-            raise DistilvlError(
-                "an index of photographs needs the package lancedb.", "Run: pip install 'distilvl[search]'"
-            ) from error
+        lancedb = require("lancedb", extra="search", why="an index of photographs")
         pa = self._arrow = importlib.import_module("pyarrow")
         self._schema = pa.schema(
             [

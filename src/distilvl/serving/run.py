@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import signal
 import socket
@@ -17,7 +16,7 @@ from PIL import Image
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from distilvl.data.left_out import all_left_out, read_left_out
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.serving.errors import Fault
 from distilvl.serving.limits import ServeSettings, is_loopback, loopback_names
 
@@ -113,11 +112,7 @@ def serve(
             that cannot be opened, or the extra `serve` is not installed.
     """
     settings = _guarded(settings, host, no_key)
-    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DistilvlError(f"serving needs {' and '.join(missing)}.", "Run: pip install 'distilvl[serve]'")
-    import uvicorn
-
+    uvicorn = require("uvicorn", "fastapi", "prometheus_client", extra="serve", why="serving")
     from distilvl.models.encoder import load_encoder
     from distilvl.search import Index
     from distilvl.serving.app import create_app

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distilvl.errors import DistilvlError
-from distilvl.io.files import give_usual_modes
+from distilvl.io.files import give_usual_modes, new_file
 
 
 def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:
@@ -25,25 +24,16 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
     Raises:
         DistilvlError: the disk refuses; what was at `path` before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tied = _tied(tensors)
-    try:
-        save_file(
-            _apart({name: tensor for name, tensor in tensors.items() if name not in tied}),
-            temporary,
-            metadata={"json": json.dumps(metadata), **({"tied": json.dumps(tied)} if tied else {})},
-        )
-        give_usual_modes(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DistilvlError(
-            f"cannot write checkpoint {path}: {reason}.",
-            "Free space and run the same command again: it continues from the last whole checkpoint.",
-        ) from error
+    kept = _apart({name: tensor for name, tensor in tensors.items() if name not in tied})
+    told = {"json": json.dumps(metadata), **({"tied": json.dumps(tied)} if tied else {})}
+    remedy = "Free space and run the same command again: it continues from the last whole checkpoint."
+    with new_file(path, remedy) as partial:
+        try:
+            save_file(kept, partial, metadata=told)
+        except SafetensorError as error:  # which is what it makes of a full disk
+            raise OSError(str(error)) from error
+        give_usual_modes(partial)
 
 
 def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:

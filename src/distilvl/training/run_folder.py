@@ -16,7 +16,7 @@ import torch
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
-from distilvl.io.files import writer_id
+from distilvl.io.files import write_atomically, writer_id
 from distilvl.recipes import load_config, save_config
 
 PROCESS_NAME = "process.json"
@@ -54,9 +54,7 @@ class MetricsLog:
         have = read_metrics(path)
         self._kept = [line for line in have if line["step"] <= resume_step]
         self._dropped = [line for line in have if line["step"] > resume_step]
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in self._kept), encoding="utf-8")
-        temporary.replace(path)
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in self._kept).encode())
 
     def __enter__(self) -> MetricsLog:
         self._tell({"writer": writer_id()})

@@ -8,13 +8,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
 from distilvl.config import Config
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.io.files import write_atomically
 from distilvl.io.inputs import list_of_texts
 from distilvl.training.run_folder import Line
@@ -165,8 +164,7 @@ def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
 
 
 def _load(name: str) -> Tracker:
-    if find_spec(name) is None:
-        raise DistilvlError(f"--log {name} needs the package {name}.", f"Install it: pip install 'distilvl[{name}]'.")
+    require(name, extra=name, why=f"--log {name}")
     return cast(Tracker, getattr(import_module(f"distilvl.tracking.{name}"), TRACKERS[name])())
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice, pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,10 @@ from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.hashes import image_key, words_key
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import decode_image, full_size, read_header
 
-_BLOCK = 256
 _WORKERS = min(8, os.cpu_count() or 1)  # Pillow decodes outside Python's lock
 
 
@@ -55,17 +54,11 @@ class Picture:
 def look_at(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
     """Every image reduced, or why it cannot be decoded, in order; with a progress bar named after the dataset."""
     found: list[Picture | BadImageError] = []
-    with ThreadPoolExecutor(_WORKERS) as pool, progress(f"looking at {name}", len(images)) as ticker:
-        for block in _blocks(images):
-            found += pool.map(_look, block)
-            ticker.advance(len(block))
+    with progress(f"looking at {name}", len(images)) as ticker:
+        for one in prefetched(_look, images, workers=_WORKERS, window=8 * _WORKERS):
+            found.append(one)
+            ticker.advance()
     return found
-
-
-def _blocks(images: Sequence[ImageSource]) -> Iterator[list[ImageSource]]:
-    left = iter(images)
-    while block := list(islice(left, _BLOCK)):
-        yield block
 
 
 def _look(source: ImageSource) -> Picture | BadImageError:

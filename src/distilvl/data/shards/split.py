@@ -17,8 +17,7 @@ from distilvl.data.shards.counts import captions_of, count_records, left_out_of,
 from distilvl.data.shards.groups import IMAGE_KINDS, TEXT_KINDS
 from distilvl.data.shards.tar import Sample, samples
 from distilvl.data.specs import Spec, parse_spec
-from distilvl.errors import DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import DistilvlError, require
 
 PACKED_SHARD = "a compressed shard, which is not read; decompress it"
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -114,7 +113,7 @@ def _braces(place: str) -> Sequence[str]:
     if "{" not in place:
         return [place]
     try:
-        return list(require("braceexpand", "webdataset").braceexpand(place))
+        return list(require("braceexpand", extra="webdataset").braceexpand(place))
     except ValueError as error:
         raise DistilvlError(f"webdataset:{place} has a brace too many or too few.", "Check it.") from error
 

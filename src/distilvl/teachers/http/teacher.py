@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, wait_random_exponential
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import require
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.teachers.base import Arrived, UnansweredError
@@ -172,11 +171,7 @@ class HttpTeacher:
     """
 
     def __init__(self, settings: HttpSettings) -> None:
-        missing = [name for name in ("httpx", "tenacity") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise DistilvlError(
-                f"teachers behind an API need {' and '.join(missing)}.", "Run: pip install 'distilvl[api]'"
-            )
+        require("httpx", "tenacity", extra="api", why="a teacher behind an API")
         self.settings = settings
         self.name, self.revision, self.dim = settings.model, settings.revision, settings.dim
         self.preprocessing = settings.preprocessing
