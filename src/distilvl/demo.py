@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.evaluate import Evaluation, evaluate
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
 from distilvl.io.progress import median_ms
 from distilvl.pictures import decode_image
 from distilvl.students import count_parameters
@@ -74,7 +74,7 @@ def run_demo(out: Path) -> DemoResult:
     student = train(teacher="demo", data="scenes", student="demo", recipe="demo", out=out)
     logger.info("2/3  scoring both on 1,000 test scenes")
     dataset = load_dataset("scenes")
-    prepare_features("demo", dataset.split("test"), out / "features")
+    extract_features("demo", dataset.split("test"), out / "features")
     evaluation = evaluate(out, dataset, split="test")
     logger.info("3/3  timing both")
     teacher = DemoTeacher()

@@ -19,7 +19,7 @@ from distilvl.evaluation.evaluate import evaluate, evaluate_arrays, evaluate_cla
 from distilvl.evaluation.results import Evaluation
 from distilvl.evaluation.score import rank_gallery, score
 from distilvl.evaluation.sources import open_source, run_of
-from distilvl.extraction.extract import extract_features
+from distilvl.extraction import extract_features
 from distilvl.features import FeatureStore
 from distilvl.students import save_student
 from distilvl.teachers.demo_network import DemoTeacher

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
@@ -47,7 +47,7 @@ def cached_pixels(
     folder: Path,
     *,
     skip_bad: bool = False,
-    views: Views | None = None,
+    views: Crops | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
     """As `decode_pixels`, with rows that lie in a file in `folder`; made there when it is not there yet.
@@ -140,7 +140,7 @@ def _checksum(path: Path) -> str:
 
 
 def _make(
-    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Views | None
+    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Crops | None
 ) -> tuple[Pixels, dict[int, str]]:
     """Decode into `path` and describe it; see `_open`."""
     remove_partials(path.parent)
@@ -172,7 +172,7 @@ def _make(
     return found
 
 
-def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: Views | None) -> Iterator[Pixels]:
+def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: Crops | None) -> Iterator[Pixels]:
     """`blocks`, after a line on what is to come, which the first one tells; or an error when there is no room."""
     started = time.monotonic()
     for number, block in enumerate(blocks):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ImageSource, PairDataset
@@ -127,7 +127,7 @@ def decode_pixels(
     resize: Resize,
     *,
     skip_bad: bool = False,
-    views: Views | None = None,
+    views: Crops | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
     """Read every image of `dataset` once.
@@ -154,18 +154,18 @@ def decode_pixels(
     return PixelCache(only_images(dataset, decoding.rows), decoding.keys, pixels[:done], decoding.left_out)
 
 
-def pixel_blocks(decoding: Decoding, resize: Resize, views: Views | None) -> Iterator[Pixels]:
+def pixel_blocks(decoding: Decoding, resize: Resize, views: Crops | None) -> Iterator[Pixels]:
     """What `decode_pixels` puts together, in order, at most 64 images at a time."""
     for images in decoding.blocks():
         yield resize(_views(images, decoding.keys, views))
 
 
-def views_of_each(views: Views | None) -> int:
+def views_of_each(views: Crops | None) -> int:
     """K, 1 where there are only whole images."""
     return 1 if views is None else views.count
 
 
-def _views(images: list[Image.Image], keys: list[bytes], views: Views | None) -> list[Image.Image]:
+def _views(images: list[Image.Image], keys: list[bytes], views: Crops | None) -> list[Image.Image]:
     """The views of `images`, whose keys are the last ones of `keys`."""
     if views is None:
         return images

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.data import load_any
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixel_cache import cached_pixels
@@ -117,9 +117,9 @@ class SharedInputs:
         self.pixel_cache = None if pixel_cache is None else Path(pixel_cache)
         self._datasets: dict[str, Items] = {}
         self._splits: dict[tuple[str, str], Items] = {}
-        self._pixels: dict[tuple[str, str, str, Views | None, int | None], PixelCache] = {}
-        self._teachers: dict[tuple[str, str, str, bool, Views | None], TeacherFeatures] = {}
-        self._pooled: dict[tuple[str | int | Views | None, ...], Rows] = {}
+        self._pixels: dict[tuple[str, str, str, Crops | None, int | None], PixelCache] = {}
+        self._teachers: dict[tuple[str, str, str, bool, Crops | None], TeacherFeatures] = {}
+        self._pooled: dict[tuple[str | int | Crops | None, ...], Rows] = {}
 
     def dataset(self, source: str) -> Items:
         """The dataset that `source` names."""
@@ -150,7 +150,7 @@ class SharedInputs:
         encoder: DualEncoder,
         store: FeatureStore | None,
         fabric: Fabric,
-        views: Views | None = None,
+        views: Crops | None = None,
         reduced_jpeg: bool = False,
         scored: bool = False,
     ) -> Materials:
@@ -192,7 +192,7 @@ class SharedInputs:
             keys=cache.keys,
         )
 
-    def _decoded(self, items: Items, encoder: DualEncoder, views: Views | None, at_least: int | None) -> PixelCache:
+    def _decoded(self, items: Items, encoder: DualEncoder, views: Crops | None, at_least: int | None) -> PixelCache:
         resize, skip_bad = encoder.resize, self.skip_bad
         if self.pixel_cache is None:
             return decode_pixels(items, resize, skip_bad=skip_bad, views=views, at_least=at_least)
@@ -201,7 +201,7 @@ class SharedInputs:
 
     def _pool(
         self,
-        of: tuple[str, str, Views | None, int | None],
+        of: tuple[str, str, Crops | None, int | None],
         encoder: DualEncoder,
         fabric: Fabric,
         scored: bool,
@@ -227,7 +227,7 @@ class SharedInputs:
         store: FeatureStore,
         cache: PixelCache,
         normalized: bool,
-        views: Views | None,
+        views: Crops | None,
     ) -> TeacherFeatures:
         key = (source, split, str(store.path), normalized, views)
         if key not in self._teachers:

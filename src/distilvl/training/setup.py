@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from distilvl.config import Config
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items, captions_of, images_of
 from distilvl.data.left_out import LeftOut, Sources, source_name
 from distilvl.data.loading import is_unpaired, load_dataset
@@ -21,7 +21,7 @@ from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.results import few_images
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
 from distilvl.features import FeatureStore
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.objectives import MultiscaleObjective
@@ -238,11 +238,11 @@ def _feature_store(
     out = folder.path / "features"
     if not may_ask:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else config.inputs.teacher)
-    views = Views(count=config.training.views) if config.training.views > 1 else None
+    views = Crops(count=config.training.views) if config.training.views > 1 else None
     if splits.extra is not None:
         extra = _records(splits.extra, str(config.inputs.extra_data), skip_bad)
-        prepare_features(
-            config.inputs.teacher, extra, out, skip_bad=skip_bad, views=views, source=str(config.inputs.extra_data)
+        extract_features(
+            config.inputs.teacher, extra, out, skip_bad=skip_bad, crops=views, source=str(config.inputs.extra_data)
         )
     learnt, scored = str(config.inputs.data), str(config.inputs.scored_data)
     train, val = _records(splits.train, learnt, skip_bad), splits.val
@@ -250,12 +250,12 @@ def _feature_store(
     if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
         left_out = train.left_out | val.left_out
         both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records, left_out)
-        return prepare_features(config.inputs.teacher, both, out, skip_bad=skip_bad, source=learnt).store
+        return extract_features(config.inputs.teacher, both, out, skip_bad=skip_bad, source=learnt).store
     # Ids of two datasets may be the same, and scoring needs no views, so each is asked about by itself.
     source = source_name(learnt, ["train"])
-    prepare_features(config.inputs.teacher, train, out, skip_bad=skip_bad, views=views, source=source)
+    extract_features(config.inputs.teacher, train, out, skip_bad=skip_bad, crops=views, source=source)
     source = source_name(scored, ["val"])
-    return prepare_features(config.inputs.teacher, val, out, skip_bad=skip_bad, source=source).store
+    return extract_features(config.inputs.teacher, val, out, skip_bad=skip_bad, source=source).store
 
 
 def _records(split: Items | ShardSplit, data: str, skip_bad: bool) -> Items:
@@ -265,7 +265,7 @@ def _records(split: Items | ShardSplit, data: str, skip_bad: bool) -> Items:
     return split
 
 
-def _views(config: Config, store: FeatureStore | None) -> Views | None:
+def _views(config: Config, store: FeatureStore | None) -> Crops | None:
     """Which views of the training images the student sees: those that the teacher saw."""
     if config.training.views == 1:
         return None
@@ -274,7 +274,7 @@ def _views(config: Config, store: FeatureStore | None) -> Views | None:
             f"training.views is {config.training.views}, and there are no features of views.",
             "Name a teacher, or a store made with `distilvl features --views`.",
         )
-    return store.require_views(config.training.views)
+    return store.require_crops(config.training.views)
 
 
 def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
@@ -81,7 +81,7 @@ def lookup_teacher(
     image_keys: list[bytes],
     *,
     normalized: bool = True,
-    views: Views | None = None,
+    views: Crops | None = None,
     folder: Path | None = None,
 ) -> TeacherFeatures:
     """The stored features of every image and caption of `dataset`.

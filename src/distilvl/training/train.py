@@ -85,7 +85,7 @@ def train(
     if not isinstance(teacher, str | Path | None) or not isinstance(features, str | Path | None):
         raise DistilvlError(
             "an object was given as the teacher or its features, and a run names both in its config.yaml.",
-            "Write teacher='path/to/file.py:Class'; or store its features with distilvl.features.extract_features and "
+            "Write teacher='path/to/file.py:Class'; or store its features with distilvl.extract_features and "
             "give that folder as features.",
         )
     given = {"data": data, "val_data": val_data, "extra_data": extra_data, "teacher": teacher, "features": features}

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.extraction.extract import extract_features
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
+from distilvl.features import FeatureStore
+from distilvl.io.hashes import text_key
 
 TEACHER = """
 import numpy as np
@@ -25,7 +27,7 @@ class Means:
 
 def test_finished_store_is_used_where_it_lies(teacher, pictures: PairDataset, tmp_path: Path):
     extract_features(teacher, pictures, tmp_path / "store")
-    report = prepare_features(str(tmp_path / "store"), pictures, tmp_path / "out")
+    report = extract_features(str(tmp_path / "store"), pictures, tmp_path / "out")
     assert report.store.path == tmp_path / "store"
     assert (report.asked_images, report.asked_texts) == (0, 0)
     assert not (tmp_path / "out").exists()
@@ -34,10 +36,10 @@ def test_finished_store_is_used_where_it_lies(teacher, pictures: PairDataset, tm
 def test_finished_store_that_lacks_an_item(teacher, pictures: PairDataset, tmp_path: Path):
     extract_features(teacher, PairDataset("part", pictures.records[:8]), tmp_path / "store")
     with pytest.raises(DistilvlError, match=r"lacks the image '.*08\.png' \(\d of \d+ missing\)"):
-        prepare_features(str(tmp_path / "store"), pictures, tmp_path / "out")
+        extract_features(str(tmp_path / "store"), pictures, tmp_path / "out")
     more = PairDataset("more", (Record("00.png", pictures[0].image, ("never seen",), "train"),))
     with pytest.raises(DistilvlError, match="lacks the text 'never seen'"):
-        prepare_features(str(tmp_path / "store"), more, tmp_path / "out")
+        extract_features(str(tmp_path / "store"), more, tmp_path / "out")
 
 
 def test_finished_store_without_a_bad_image(teacher, pictures: PairDataset, tmp_path: Path):
@@ -46,13 +48,13 @@ def test_finished_store_without_a_bad_image(teacher, pictures: PairDataset, tmp_
     dataset = PairDataset("bad", (Record("bad", FileImage(str(bad)), ("a picture",), "train"), *pictures.records))
     extract_features(teacher, pictures, tmp_path / "store")
     with pytest.raises(BadImageError, match=r"bad\.png"):
-        prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out")
-    report = prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out", skip_bad=True)
+        extract_features(str(tmp_path / "store"), dataset, tmp_path / "out")
+    report = extract_features(str(tmp_path / "store"), dataset, tmp_path / "out", skip_bad=True)
     assert report.skipped == [str(bad)]
 
 
 def test_arrays_are_imported(arrays: Path, pictures: PairDataset, tmp_path: Path):
-    report = prepare_features(str(arrays), pictures, tmp_path / "out")
+    report = extract_features(str(arrays), pictures, tmp_path / "out")
     assert report.store.path == tmp_path / "out"
     assert report.store.counts == {"image": 11, "text": 13}
 
@@ -60,6 +62,19 @@ def test_arrays_are_imported(arrays: Path, pictures: PairDataset, tmp_path: Path
 def test_a_teacher_is_asked(pictures: PairDataset, tmp_path: Path):
     (tmp_path / "means.py").write_text(TEACHER)
     for asked in (11, 0):
-        report = prepare_features(f"{tmp_path / 'means.py'}:Means", pictures, tmp_path / "out")
+        report = extract_features(f"{tmp_path / 'means.py'}:Means", pictures, tmp_path / "out")
         assert report.asked_images == asked
         assert report.store.manifest.teacher == "means"
+
+
+def test_an_ensemble_is_used_where_it_lies(teacher, pictures: PairDataset, tmp_path: Path):
+    for name in ("a", "b"):
+        extract_features(teacher, pictures, tmp_path / name)
+    report = extract_features(f"mean:{tmp_path / 'a'},{tmp_path / 'b'}", pictures, tmp_path / "out")
+    assert report.store.counts == {"image": 11, "text": 13}
+    np.testing.assert_allclose(
+        report.store.texts([text_key("a picture")]).astype(float),
+        FeatureStore.open(tmp_path / "a").texts([text_key("a picture")]).astype(float),
+        atol=1e-3,
+    )
+    assert not (tmp_path / "out").exists()

@@ -8,8 +8,8 @@ from distilvl.data.items import unique_images
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.errors import BadImageError
-from distilvl.extraction import encode as module
-from distilvl.extraction.encode import image_calls
+from distilvl.extraction import work as module
+from distilvl.extraction.work import image_calls
 
 
 def sources(dataset: PairDataset) -> list[tuple[bytes, ImageSource]]:
