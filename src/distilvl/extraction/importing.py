@@ -77,11 +77,10 @@ def load_arrays(folder: str | Path) -> FeatureArrays:
     """The arrays in `folder`; ids may be numbers or strings and are compared as strings.
 
     Raises:
-        DistilvlError: a missing or malformed file, arrays and ids of different length, different dimensions, an
-            id twice.
+        DistilvlError: a missing or malformed file, arrays and ids that do not match, an id twice.
     """
     folder = Path(folder)
-    images, texts = _array(folder / IMAGE_FILE), _array(folder / TEXT_FILE)
+    images, texts = float_array(folder / IMAGE_FILE), float_array(folder / TEXT_FILE)
     if images.shape[1] != texts.shape[1]:
         raise DistilvlError(
             f"{folder}: {IMAGE_FILE} has dimension {images.shape[1]}, {TEXT_FILE} has dimension {texts.shape[1]}.",
@@ -94,15 +93,16 @@ def load_arrays(folder: str | Path) -> FeatureArrays:
     return FeatureArrays(name, revision, images, texts, image_rows, text_rows)
 
 
-def _array(path: Path) -> npt.NDArray[Any]:
+def float_array(path: Path, remedy: str = _LAYOUT) -> npt.NDArray[Any]:
+    """The array in a `.npy` file, shape (n, D), mapped; `DistilvlError` for anything but floating-point numbers."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", _LAYOUT) from error
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", remedy) from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DistilvlError(f"{path} is not a plain NumPy array: {' '.join(str(error).split())}.", _LAYOUT) from error
+        raise DistilvlError(f"{path} is not a plain NumPy array: {' '.join(str(error).split())}.", remedy) from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-        raise DistilvlError(f"{path} is not a two-dimensional array of floating-point numbers.", _LAYOUT)
+        raise DistilvlError(f"{path} is not a two-dimensional array of floating-point numbers.", remedy)
     return array
 
 

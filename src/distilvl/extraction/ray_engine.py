@@ -198,14 +198,9 @@ def _share(ray: Any, cluster: Cluster) -> Share:
 
 
 def share_of(machines: Sequence[Mapping[str, float]], workers: int | None) -> Share:
-    """An even share of the cluster, such that as many workers as possible fit on its machines.
+    """An even share of the cluster, such that as many of the `workers` as possible fit on its machines.
 
-    Args:
-        machines: what Ray says each one has, such as `{"CPU": 8.0, "GPU": 1.0}`; those without cores are left out.
-        workers: how many there shall be; see `Cluster`.
-
-    Raises:
-        DistilvlError: no machine has a core.
+    `machines` are what Ray says each one has, such as `{"CPU": 8.0, "GPU": 1.0}`; `DistilvlError` when none has a core.
     """
     cores = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1]
     gpus = int(sum(machine.get("GPU", 0) for machine in machines))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -16,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError, require
-from distilvl.extraction.importing import FeatureArrays, content_hash
+from distilvl.extraction.importing import FeatureArrays, content_hash, float_array
 
 _BATCH_ROWS = 8192
+_ANEW = "Write it anew."
 _NUMBER = re.compile(r"_(\d+)\.(npy|parquet)")
 _SPEC = re.compile(r"(parquet|clip-retrieval|hf-dataset):([^?]+)(?:\?(.*))?", re.DOTALL)
 _FORM = "Write parquet:PATH, clip-retrieval:FOLDER or hf-dataset:FOLDER, with ?id=COLUMN&image=COLUMN&... after it."
@@ -33,10 +33,10 @@ class ImportSpec:
         path: a file or folder.
         id: column of the images' ids, which are the dataset's `image_id`s.
         id_part: what of an id counts: `all`, `name` (without folders) or `stem` (and without the ending).
-        image: column of the images' rows.
+        image: column of the images' embeddings.
         caption: column of the captions, by which texts are found, unless `caption_id` is given.
         caption_id: column of the captions' ids, which are the dataset's caption ids.
-        text: column of the captions' rows.
+        text: column of the captions' embeddings.
         split: of a dataset dictionary.
         name: the teacher's.
         revision: the teacher's; a hash of the files unless given.
@@ -55,9 +55,14 @@ class ImportSpec:
     revision: str | None = None
 
     @property
-    def teacher(self) -> str:
-        """The teacher's name: as given, or the kind of import."""
-        return self.name or self.kind
+    def known_by(self) -> str:
+        """The column by which texts are found."""
+        return self.caption_id or self.caption
+
+    @property
+    def columns(self) -> set[str]:
+        """All that may be in a table."""
+        return {self.id, self.image, self.text, self.known_by}
 
     def image_id(self, value: object) -> str:
         """The part of an id that counts."""
@@ -76,21 +81,15 @@ def is_import(spec: str) -> bool:
 
 
 def read_import_spec(spec: str) -> ImportSpec:
-    """What `spec` says.
-
-    Raises:
-        DistilvlError: another form, an unknown option or value, or a path that is not there.
-    """
+    """What `spec` says; `DistilvlError` for another form, an unknown option or value, or a path that is not there."""
     match = _SPEC.fullmatch(spec)
     if match is None:
         raise DistilvlError(f"{spec!r} names no features to import.", _FORM)
     given = dict(parse_qsl(match[3] or "", keep_blank_values=True))
     for name, value in given.items():
         if name not in _OPTIONS or not value:
-            near = difflib.get_close_matches(name, _OPTIONS, 1)
-            hint = (
-                f"Did you mean {near[0]!r}?" if near and name not in _OPTIONS else f"Known are: {', '.join(_OPTIONS)}."
-            )
+            near = [] if name in _OPTIONS else difflib.get_close_matches(name, _OPTIONS, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(_OPTIONS)}."
             raise DistilvlError(f"{match[1]}: cannot use the option {name!r} with the value {value!r}.", hint)
     if given.get("id_part", "all") not in ("all", "name", "stem"):
         raise DistilvlError(f"id_part is {given['id_part']!r}.", "It is all, name or stem.")
@@ -101,11 +100,7 @@ def read_import_spec(spec: str) -> ImportSpec:
 
 
 def load_import(spec: str) -> FeatureArrays:
-    """The features that `spec` names (see `read_import_spec`).
-
-    Raises:
-        DistilvlError: a malformed spec, files that are missing or broken, or an extra that is not installed.
-    """
+    """The embeddings that `spec` names; `DistilvlError` as `read_import_spec`, or files that cannot be read."""
     parsed = read_import_spec(spec)
     return {"parquet": _parquet, "clip-retrieval": _clip_retrieval, "hf-dataset": _hf_dataset}[parsed.kind](parsed)
 
@@ -115,8 +110,7 @@ def _parquet(spec: ImportSpec) -> FeatureArrays:
     files = sorted(spec.path.glob("**/*.parquet")) if spec.path.is_dir() else [spec.path]
     if not files:
         raise DistilvlError(f"the folder {spec.path} holds no .parquet files.", "Give a file or another folder.")
-    wanted = {spec.id, spec.image, spec.text, spec.caption_id or spec.caption}
-    tables = (table for file in files for table in _tables_of(file, wanted))
+    tables = (table for file in files for table in _tables_of(file, spec.columns))
     return arrays_of_tables(tables, spec, spec.revision or content_hash(files))
 
 
@@ -130,9 +124,7 @@ def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
                 yield str(file), arrow.Table.from_batches([batch])
     except (OSError, arrow.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise DistilvlError(
-            f"{file} is not a Parquet file that can be read: {reason[:200]}.", "Write it anew."
-        ) from error
+        raise DistilvlError(f"{file} is not a Parquet file that can be read: {reason[:200]}.", _ANEW) from error
 
 
 def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
@@ -151,11 +143,9 @@ def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
                 f"the dataset {spec.path} has the splits {', '.join(loaded)}, not {spec.split!r}.", "Add ?split=NAME."
             )
         loaded = loaded[spec.split]
-    wanted = {spec.id, spec.image, spec.text, spec.caption_id or spec.caption}
-    chosen = loaded.select_columns([name for name in loaded.column_names if name in wanted])
+    chosen = loaded.select_columns([name for name in loaded.column_names if name in spec.columns])
     tables = ((str(spec.path), table) for table in chosen.with_format("arrow").iter(_BATCH_ROWS))
-    files = sorted(path for path in spec.path.glob("**/*.arrow"))
-    return arrays_of_tables(tables, spec, spec.revision or content_hash(files))
+    return arrays_of_tables(tables, spec, spec.revision or content_hash(sorted(spec.path.glob("**/*.arrow"))))
 
 
 def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
@@ -174,11 +164,10 @@ def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
             "A clip-retrieval folder has img_emb/, text_emb/ and metadata/ with the same numbers.",
         )
     arrow = require("pyarrow", extra="parquet", why="this import")
-    wanted = {spec.id, spec.caption_id or spec.caption}
 
     def tables() -> Iterator[tuple[str, Any]]:
         for number, file in metadata.items():
-            table = arrow.concat_tables([table for _, table in _tables_of(file, wanted)])
+            table = arrow.concat_tables([table for _, table in _tables_of(file, {spec.id, spec.known_by})])
             columns = {spec.image: _rows(images[number], len(table)), spec.text: _rows(texts[number], len(table))}
             for start in range(0, len(table), _BATCH_ROWS):
                 part = table.slice(start, _BATCH_ROWS)
@@ -196,14 +185,9 @@ def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
 
 
 def _rows(path: Path, count: int) -> npt.NDArray[Any]:
-    try:
-        rows: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DistilvlError(f"{path} is not a plain NumPy array: {error}.", "Write it anew.") from error
-    if not isinstance(rows, np.ndarray):
-        raise DistilvlError(f"{path} is not one array.", "Write it anew.")
-    if rows.ndim != 2 or len(rows) != count or not np.issubdtype(rows.dtype, np.floating):
-        raise DistilvlError(f"{path} holds {rows.dtype} of shape {rows.shape} for {count} items.", "Write it anew.")
+    rows = float_array(path, _ANEW)
+    if len(rows) != count:
+        raise DistilvlError(f"{path} holds {rows.dtype} of shape {rows.shape} for {count} items.", _ANEW)
     return rows
 
 
@@ -212,7 +196,7 @@ def _lists(arrow: Any, rows: npt.NDArray[Any]) -> Any:
 
 
 def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revision: str) -> FeatureArrays:
-    """The rows of all tables, by id.
+    """The embeddings of all tables, by id.
 
     A table may hold images, captions or both, and an image as often as it has captions: its first row counts. Rows
     without an embedding (null) are left out. Embeddings are copied into unnamed temporary files, so that memory does
@@ -224,7 +208,7 @@ def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revisi
         revision: the teacher's.
 
     Raises:
-        DistilvlError: no image or no caption in any table, missing columns, or embeddings of several widths.
+        DistilvlError: no image or no caption in any table, missing columns, or embeddings of several dimensions.
     """
     images, texts = _Column("image", spec.image), _Column("text", spec.text)
     for where, table in tables:
@@ -233,7 +217,7 @@ def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revisi
             ids = _strings(table, spec.id, where)
             images.take([None if value is None else spec.image_id(value) for value in ids], table[spec.image], where)
         if spec.text in columns:
-            texts.take(_strings(table, spec.caption_id or spec.caption, where), table[spec.text], where)
+            texts.take(_strings(table, spec.known_by, where), table[spec.text], where)
     image_rows, text_rows = images.rows(spec), texts.rows(spec)
     if image_rows.shape[1] != text_rows.shape[1]:
         raise DistilvlError(
@@ -242,7 +226,13 @@ def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revisi
             "Both sides of a teacher share one space.",
         )
     return FeatureArrays(
-        spec.teacher, revision, image_rows, text_rows, images.known, texts.known, by_caption=spec.caption_id is None
+        spec.name or spec.kind,
+        revision,
+        image_rows,
+        text_rows,
+        images.known,
+        texts.known,
+        by_caption=spec.caption_id is None,
     )
 
 

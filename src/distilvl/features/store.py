@@ -78,8 +78,7 @@ class FeatureStore:
     def open(cls, path: str | Path) -> FeatureStore:
         """A finished store, for reading; `mean:A,B` or `concat:A,B` are several, read as one (see `EnsembleStore`).
 
-        Raises:
-            DistilvlError: `path` is not a store, its manifest is broken, or a shard is.
+        `DistilvlError` when `path` is not a store, its manifest is broken, or a shard is.
         """
         for is_named_by, opened in cls._other_kinds:
             if is_named_by(path):
@@ -124,11 +123,7 @@ class FeatureStore:
                 self._take_in(shard, shard.keys(self.manifest.dim))
 
     def add_crops(self, views: Crops) -> None:
-        """Say in the manifest how the crops that are about to be added are drawn.
-
-        Raises:
-            DistilvlError: the store holds crops that were drawn otherwise, or cannot be written.
-        """
+        """Say in the manifest how crops are drawn; `DistilvlError` when the store holds some drawn otherwise."""
         known = self.manifest.views
         joined = views if known is None else known.joined(views, f"the store {self.path}")
         if joined != known:
@@ -231,11 +226,7 @@ class FeatureStore:
         return list(self._shards[modality])
 
     def verify(self) -> VerifyReport:
-        """Read every shard again: checksum, type, dimension, finite numbers.
-
-        Raises:
-            DistilvlError: names the first broken shard and the remedy.
-        """
+        """Read every shard again: checksum, type, dimension, finite numbers; `DistilvlError` names a broken one."""
         distinct, rows, crops = {"image": 0, "text": 0}, 0, 0
         for modality, shards in self._shards.items():
             keys = [shard.verify(self.manifest.dim) for shard in shards]
