@@ -78,3 +78,23 @@ def test_an_ensemble_is_used_where_it_lies(teacher, pictures: PairDataset, tmp_p
         atol=1e-3,
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_data_is_named_as_for_the_command(teacher, pictures: PairDataset, tmp_path: Path):
+    folder = Path(pictures[0].image.name).parent
+    lines = ["image,caption,split", *(f"{k:02d}.png,picture {k},{'val' if k > 8 else 'train'}" for k in range(12))]
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    report = extract_features(teacher, folder, tmp_path / "store", splits="val", crops=2)
+    assert (report.asked_images, report.asked_texts) == (6, 3)
+    assert repr(report.store) == (f"FeatureStore('{tmp_path / 'store'}', teacher='counting', dim=4, images=6, texts=3)")
+    assert repr(report) == f"ExtractReport({report.store!r}, asked_images=6, asked_texts=3, left_out=0)"
+    more = extract_features(teacher, str(folder), tmp_path / "store", splits=["train", "val"])
+    assert (more.asked_images, more.asked_texts) == (8, 9)
+    with pytest.raises(DistilvlError, match=r"split 'test' of .* is empty"):
+        extract_features(teacher, folder, tmp_path / "store", splits=["test"])
+
+
+def test_a_device_is_for_teachers_that_are_named(teacher, pictures: PairDataset, tmp_path: Path):
+    with pytest.raises(DistilvlError, match="runs where it is"):
+        extract_features(teacher, pictures, tmp_path / "store", device="cpu")
+    assert not (tmp_path / "store").exists()

@@ -98,7 +98,8 @@ def extract_features(
         splits: only these; all records if not given.
         crops: also encode random crops of each image: how many, the whole image included, or how they are drawn. A
             finished store must hold them.
-        device: where a teacher that is named runs, such as `cuda:1`; its own choice if not given.
+        device: where a teacher that is named runs, such as `cuda:1`, if its kind takes `?device=`; its own choice
+            if not given.
         skip_bad: leave out what cannot be read or decoded, or is refused by the teacher, instead of raising.
         shard_size: items a block, the same for all processes; 512, and 4,096 of more than a million, if not given.
         cluster: run a teacher that is named on a Ray cluster, instead of in this process.

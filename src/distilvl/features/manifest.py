@@ -132,25 +132,25 @@ class Manifest:
                 raise _broken(path, str(error)) from error
         return cls(**values)
 
-    def require_same_teacher(self, asked: Manifest, folder: Path) -> None:
-        """Refuse to mix features: `DistilvlError` unless `asked` could have written this store too."""
+    def require_same_teacher(self, other: Manifest, folder: Path) -> None:
+        """Refuse to mix features: `DistilvlError` unless `other` could have written this store too."""
         remedy = "Choose another --out folder, or delete this store to make it again."
-        if (self.teacher, self.revision) != (asked.teacher, asked.revision):
+        if (self.teacher, self.revision) != (other.teacher, other.revision):
             raise DistilvlError(
                 f"the store {folder} was made by another teacher: it holds {self.teacher!r} revision "
-                f"{self.revision!r}, not {asked.teacher!r} revision {asked.revision!r}.",
+                f"{self.revision!r}, not {other.teacher!r} revision {other.revision!r}.",
                 remedy,
             )
-        if self.dim != asked.dim:
+        if self.dim != other.dim:
             raise DistilvlError(
-                f"the store {folder} has dimension {self.dim}, but teacher {asked.teacher!r} has {asked.dim}.",
+                f"the store {folder} has dimension {self.dim}, but teacher {other.teacher!r} has {other.dim}.",
                 remedy,
             )
-        if (self.normalized, self.preprocessing) != (asked.normalized, asked.preprocessing):
+        if (self.normalized, self.preprocessing) != (other.normalized, other.preprocessing):
             raise DistilvlError(
                 f"the store {folder} was made with other preprocessing: it says {self.preprocessing!r} "
                 f"(normalized: {self.normalized}), "
-                f"not {asked.preprocessing!r} (normalized: {asked.normalized}).",
+                f"not {other.preprocessing!r} (normalized: {other.normalized}).",
                 remedy,
             )
 
