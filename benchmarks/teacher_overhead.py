@@ -36,7 +36,7 @@ from PIL import Image
 
 from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
-from distilvl.extraction.extract import extract_features
+from distilvl.extraction import extract_features
 from distilvl.models import load_teacher
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.torch_teacher import TorchTeacher

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from PIL import Image
@@ -18,7 +17,8 @@ from sentence_transformers import SentenceTransformer
 from distilvl.data import load_dataset
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.evaluate import Evaluation, evaluate
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
+from distilvl.io.progress import median_ms
 from distilvl.pictures import decode_image
 from distilvl.students import count_parameters
 from distilvl.teachers.demo_network import DemoTeacher
@@ -74,7 +74,7 @@ def run_demo(out: Path) -> DemoResult:
     student = train(teacher="demo", data="scenes", student="demo", recipe="demo", out=out)
     logger.info("2/3  scoring both on 1,000 test scenes")
     dataset = load_dataset("scenes")
-    prepare_features("demo", dataset.split("test"), out / "features")
+    extract_features("demo", dataset.split("test"), out / "features")
     evaluation = evaluate(out, dataset, split="test")
     logger.info("3/3  timing both")
     teacher = DemoTeacher()
@@ -94,20 +94,13 @@ def _speeds(teacher: DemoTeacher, student: SentenceTransformer, dataset: PairDat
     def encode(items: Sequence[str | Image.Image]) -> None:
         student.encode(list(items), batch_size=_TIMED_ITEMS, show_progress_bar=False)
 
+    def an_item(encode: Callable[[Any], object], items: Sequence[Any]) -> float:
+        return median_ms(encode, [items] * (_REPEATS + 1)) / len(items)
+
     return (
-        Speed(_milliseconds(teacher.encode_images, images), _milliseconds(teacher.encode_texts, captions)),
-        Speed(_milliseconds(encode, images), _milliseconds(encode, captions)),
+        Speed(an_item(teacher.encode_images, images), an_item(teacher.encode_texts, captions)),
+        Speed(an_item(encode, images), an_item(encode, captions)),
     )
-
-
-def _milliseconds(encode: Callable[[list[Any]], object], items: list[Any]) -> float:
-    encode(items)
-    times = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        encode(items)
-        times.append(time.perf_counter() - started)
-    return 1000 * median(times) / len(items)
 
 
 def print_demo(result: DemoResult, console: Console) -> None:

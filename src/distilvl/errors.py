@@ -1,6 +1,10 @@
-"""Errors that a user can act on."""
+"""Errors that a user can act on, and `require` for packages that only some features need."""
 
 from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import Any
 
 
 class DistilvlError(Exception):
@@ -46,3 +50,32 @@ class OptionError(DistilvlError):
     def __init__(self, option: str, message: str, remedy: str = "") -> None:
         super().__init__(message, remedy)
         self.option = option
+
+
+def require(*packages: str, extra: str, why: str = "this data set") -> Any:
+    """Import a package that comes with an extra of distilvl.
+
+    Args:
+        packages: modules; several when the feature needs all of them.
+        extra: the extra that brings them.
+        why: what needs them, as the error message begins.
+
+    Returns:
+        The first of them, typed loosely as it may be absent; the others are not imported.
+
+    Raises:
+        DistilvlError: one is not installed, or cannot be imported; it names the command that installs them.
+    """
+    missing = [name for name in packages[1:] if find_spec(name) is None]
+    cause: ImportError | None = None
+    try:
+        first = importlib.import_module(packages[0])
+    except ImportError as error:
+        missing.insert(0, (error.name or packages[0]).partition(".")[0])
+        cause = error
+    if missing:
+        word = "package" if len(missing) == 1 else "packages"
+        raise DistilvlError(
+            f"{why} needs the {word} {' and '.join(missing)}.", f"Install it: pip install 'distilvl[{extra}]'."
+        ) from cause
+    return first

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from distilvl.data import pixel_cache
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
@@ -53,9 +53,9 @@ def dataset(tmp_path: Path) -> PairDataset:
     return _dataset(tmp_path / "images", 70)
 
 
-@pytest.mark.parametrize("views", [None, Views(count=3)])
+@pytest.mark.parametrize("views", [None, Crops(count=3)])
 def test_the_same_as_decoded_in_memory_now_and_from_the_disk(
-    dataset: PairDataset, views: Views | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: PairDataset, views: Crops | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = decode_pixels(dataset, resize, views=views)
     _same(cached_pixels(dataset, resize, "p", tmp_path / "cache", views=views), expected)
@@ -75,7 +75,7 @@ def test_a_changed_file_other_preprocessing_and_other_views_are_noticed(dataset:
     assert not (before.pixels[3] == 9).all()
     np.testing.assert_array_equal(np.delete(before.pixels, 3, 0), np.delete(after.pixels, 3, 0))
     cached_pixels(dataset, lambda images: 255 - resize(images), "inverted", cache)
-    cached_pixels(dataset, resize, "p", cache, views=Views(count=2))
+    cached_pixels(dataset, resize, "p", cache, views=Crops(count=2))
     assert len(_files(cache)) == 8
 
 
@@ -118,7 +118,7 @@ def test_size_and_time_are_told_and_a_full_disk_is_refused(
     dataset: PairDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with caplog.at_level(logging.INFO, "distilvl"):
-        cached_pixels(dataset, resize, "p", tmp_path / "cache", views=Views(count=2))
+        cached_pixels(dataset, resize, "p", tmp_path / "cache", views=Crops(count=2))
     assert "70 images x 2 crops of 8 x 8, 0.00 GB, about 0 s" in caplog.text
     usage = type("Usage", (), {"free": 70 * 192 - 1})
     monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: usage)

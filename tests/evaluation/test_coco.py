@@ -87,5 +87,5 @@ def test_names_and_the_missing_package(monkeypatch):
     with pytest.raises(DistilvlError, match=r"no ground truth 'coco'.*cxc, eccv"):
         CocoTruth.load("coco")
     monkeypatch.setitem(sys.modules, "eccv_caption", None)
-    with pytest.raises(DistilvlError, match=r"Install distilvl\[eccv\]"):
+    with pytest.raises(DistilvlError, match=r"ground truth cxc needs the package eccv_caption.*distilvl\[eccv\]"):
         CocoTruth.load("cxc")

@@ -14,7 +14,7 @@ from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset, encode_texts
 from distilvl.evaluation.score import hard_negative_accuracy, score
-from distilvl.extraction.extract import extract_features
+from distilvl.extraction import extract_features
 from distilvl.students import save_student
 from distilvl.teachers.demo_network import DemoTeacher
 

@@ -18,7 +18,7 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate, evaluate_arrays, evaluate_classes
 from distilvl.evaluation.results import Evaluation
 from distilvl.evaluation.score import rank_gallery, score
-from distilvl.extraction.extract import extract_features
+from distilvl.extraction import extract_features
 from distilvl.features import FeatureStore
 from distilvl.models.loading import StoredModel, load_model
 from distilvl.students import save_student

@@ -218,7 +218,7 @@ def test_hard_negatives_that_are_right_captions_are_left_out_and_counted(write: 
 
 def test_agreement_is_that_of_different_items(write: Write, tmp_path: Path) -> None:
     """Copies of an item tie in all lists, so that their order says nothing."""
-    from distilvl.extraction.extract import extract_features
+    from distilvl.extraction import extract_features
 
     data = load_dataset(write([*_titles(40), *((100 + k, [f"title {100 + k}"], "test") for k in range(12))]))
     extract_features(Ideal(), data, tmp_path / "store")

@@ -13,7 +13,7 @@ import distilvl
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.export import Export
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
 from distilvl.models import load_encoder, load_teacher
 from distilvl.runtime import Runtime
 
@@ -51,5 +51,5 @@ def test_searching_with_it_loads_no_torch(exported: Export) -> None:
 
 def test_features_are_extracted_from_its_folder(exported: Export, scenes: PairDataset, tmp_path: Path) -> None:
     few = PairDataset("few", tuple(scenes)[:3])
-    store = prepare_features(str(exported.folder), few, tmp_path / "store").store
+    store = extract_features(str(exported.folder), few, tmp_path / "store").store
     assert store.manifest.teacher == exported.name

@@ -6,10 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.extraction.extract import extract_features
-from distilvl.extraction.prepare import prepare_features
 from distilvl.features import FeatureStore, Manifest
 from distilvl.features.ensemble import is_ensemble, is_there
 from distilvl.io.hashes import text_key
@@ -60,9 +57,9 @@ def test_fewer_than_two(tmp_path: Path, spec: str):
         FeatureStore.open(spec.format(a=make(tmp_path, A, "a")))
 
 
-def test_mean_of_different_widths(tmp_path: Path):
+def test_mean_of_different_dimensions(tmp_path: Path):
     a, b = make(tmp_path, A, "a"), make(tmp_path, B[:, :2], "b")
-    with pytest.raises(DistilvlError, match=r"one width, and these have 3 and 2.*concat"):
+    with pytest.raises(DistilvlError, match=r"one dimension, and these have 3 and 2.*concat"):
         FeatureStore.open(f"mean:{a},{b}")
 
 
@@ -72,9 +69,9 @@ def test_opposite_rows_have_no_mean(tmp_path: Path):
         FeatureStore.open(f"mean:{a},{b}").images(KEYS[:1], ["cat"])
 
 
-def test_it_is_a_view(tmp_path: Path):
+def test_it_is_only_read(tmp_path: Path):
     ensemble = FeatureStore.open(f"mean:{make(tmp_path, A, 'a')},{make(tmp_path, B, 'b')}")
-    with pytest.raises(DistilvlError, match="is a view"):
+    with pytest.raises(DistilvlError, match="is an ensemble of several stores"):
         ensemble.add("image", KEYS, A)
 
 
@@ -83,19 +80,6 @@ def test_a_folder_of_that_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.M
     assert is_ensemble("mean:a")
     (tmp_path / "mean:a").mkdir()
     assert not is_ensemble("mean:a")
-
-
-def test_as_a_teacher(teacher, pictures: PairDataset, tmp_path: Path):
-    for name in ("a", "b"):
-        extract_features(teacher, pictures, tmp_path / name)
-    report = prepare_features(f"mean:{tmp_path / 'a'},{tmp_path / 'b'}", pictures, tmp_path / "out")
-    assert report.store.counts == {"image": 11, "text": 13}
-    np.testing.assert_allclose(
-        report.store.texts([text_key("a picture")]).astype(float),
-        FeatureStore.open(tmp_path / "a").texts([text_key("a picture")]).astype(float),
-        atol=1e-3,
-    )
-    assert not (tmp_path / "out").exists()
 
 
 def test_whether_all_folders_are_there(tmp_path: Path):

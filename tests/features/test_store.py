@@ -143,7 +143,9 @@ def test_create_opens_a_store_of_the_same_teacher(store: FeatureStore):
     assert again.counts == store.counts
 
 
-@pytest.mark.parametrize(("change", "word"), [({"teacher": "u"}, "another teacher"), ({"dim": 4}, "width 4")])
+@pytest.mark.parametrize(
+    ("change", "word"), [({"teacher": "u"}, "another teacher"), ({"dim": 4}, "dimension 3, .* has 4")]
+)
 def test_create_refuses_another_teacher(store: FeatureStore, change: dict[str, object], word: str):
     with pytest.raises(DistilvlError, match=word):
         FeatureStore.create(store.path, replace(MANIFEST, **change))
@@ -165,8 +167,8 @@ def test_create_removes_what_a_killed_run_left(store: FeatureStore):
     assert not leftover.exists()
 
 
-def test_other_width_is_refused(store: FeatureStore):
-    with pytest.raises(DistilvlError, match="width 3, but the features have width 5"):
+def test_another_dimension_is_refused(store: FeatureStore):
+    with pytest.raises(DistilvlError, match="dimension 3, but the features have dimension 5"):
         store.add("image", [text_key("new")], np.ones((1, 5)))
 
 

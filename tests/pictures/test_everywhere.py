@@ -169,7 +169,7 @@ def test_the_index_and_the_server_see_what_the_readers_see(tmp_path: Path) -> No
     pytest.importorskip("lancedb")
     pytest.importorskip("fastapi")
     from distilvl.data.records import FileImage, PairDataset, Record
-    from distilvl.extraction.encode import image_calls
+    from distilvl.extraction.work import image_calls
     from distilvl.io.hashes import image_key
     from distilvl.search.photographs import list_files, read_picture
     from distilvl.serving.picture_strings import count_pixels, decode_picture, picture_bytes

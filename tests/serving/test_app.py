@@ -251,7 +251,7 @@ def test_features_of_a_served_student_are_stored(
 ) -> None:
     pytest.importorskip("tenacity")
     from distilvl.data import load_dataset
-    from distilvl.extraction.prepare import prepare_features
+    from distilvl.extraction import extract_features
 
     served = serve(api_key="right-key")
     monkeypatch.setenv("OPENAI_API_KEY", "right-key")
@@ -260,5 +260,5 @@ def test_features_of_a_served_student_are_stored(
         picture.save(tmp_path / f"{k}.png")
         lines.append(f'{{"image": "{k}.png", "captions": ["caption {k}"], "split": "train"}}\n')
     (tmp_path / "captions.jsonl").write_text("".join(lines), encoding="utf-8")
-    report = prepare_features(f"openai+{served.url}/v1?model=tiny&dim=16", load_dataset(tmp_path), tmp_path / "store")
+    report = extract_features(f"openai+{served.url}/v1?model=tiny&dim=16", load_dataset(tmp_path), tmp_path / "store")
     assert (report.asked_images, report.asked_texts) == (5, 5)

@@ -21,7 +21,7 @@ from transformers import AutoConfig
 import distilvl
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
 from distilvl.students.storage import route
 from distilvl.training.sources import StepInputs
 from distilvl.training.trainer import Trainer
@@ -138,7 +138,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path,
         lines.append(json.dumps({"image": f"{k}.png", "captions": [caption(k)], "split": split}))
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     store = tmp_path_factory.mktemp("store") / "features"
-    prepare_features(teacher, load_dataset(folder), store)
+    extract_features(teacher, load_dataset(folder), store)
     return folder, store
 
 

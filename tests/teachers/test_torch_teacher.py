@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
+from distilvl.io.prefetch import prefetched
 from distilvl.teachers.base import Teacher
-from distilvl.teachers.torch_teacher import Inputs, RunOptions, TorchTeacher, prepared
+from distilvl.teachers.torch_teacher import Inputs, RunOptions, TorchTeacher
 
 
 class Lengths(TorchTeacher):
@@ -84,7 +85,7 @@ def test_the_next_batch_is_prepared_while_one_is_out():
         begun[batch[0]].set()
         return {"x": torch.tensor(batch)}
 
-    batches = prepared([[0], [1], [2], [3]], prepare, workers=1)
+    batches = prefetched(prepare, [[0], [1], [2], [3]], workers=1, window=2)
     assert next(batches)["x"].tolist() == [0]
     assert begun[1].wait(10)
     assert not begun[2].is_set()
@@ -96,4 +97,4 @@ def test_an_error_while_preparing_is_raised():
         raise ValueError("unfit")
 
     with pytest.raises(ValueError, match="unfit"):
-        list(prepared([[0], [1]], prepare, workers=2))
+        list(prefetched(prepare, [[0], [1]], workers=2, window=3))

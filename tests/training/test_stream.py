@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from PIL import Image
 
 from distilvl.config import StudentConfig, TrainingConfig
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.shards import EpochOrder, open_split
 from distilvl.errors import DistilvlError
@@ -93,7 +93,7 @@ def opened(source: str, encoder: DualEncoder, fabric: Fabric) -> Open:
     def make(
         store: FeatureStore | None = None,
         *,
-        views: Views | None = None,
+        views: Crops | None = None,
         workers: int = 0,
         skip_bad: bool = False,
         data: str = source,
@@ -184,7 +184,7 @@ def test_the_random_state_of_the_run_is_left_alone(opened: Open, workers: int):
 
 
 def test_views(opened: Open, tmp_path: Path, encoder: DualEncoder):
-    views = Views(count=3, seed=5)
+    views = Crops(count=3, seed=5)
     store = FeatureStore.create(tmp_path / "views", Manifest(teacher="t", revision="1", dim=12, views=views))
     keys = views.keys([image_key(png(k)) for k in range(RECORDS)])
     random = np.random.default_rng(0)
@@ -199,7 +199,7 @@ def test_views(opened: Open, tmp_path: Path, encoder: DualEncoder):
             rows = torch.from_numpy(store.images([view.key(name) for view in views.of(name)])).float()
             (number,) = (rows == inputs.u_image[row]).all(dim=1).nonzero().flatten().tolist()
             numbers.add(number)
-            image = views.view(name, number).of(Image.open(io.BytesIO(png(row_of[int(key)]))))
+            image = views.crop(name, number).of(Image.open(io.BytesIO(png(row_of[int(key)]))))
             assert torch.equal(inputs.images[row], torch.from_numpy(encoder.resize([image]))[0])
     assert numbers == {0, 1, 2}
 

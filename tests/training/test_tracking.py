@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import pytest
 import distilvl
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
-from distilvl.training import tracking as loading
+from distilvl.training import tracking
 from distilvl.training.run_folder import MetricsLog
 from distilvl.training.tracking import Relay, TrackedRun, Tracker, Tracking, flat_scalars, load_trackers
 
@@ -176,15 +177,15 @@ def test_settings_are_flat() -> None:
 def test_an_unknown_tracker_and_a_missing_library_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DistilvlError, match=r"no tracker 'tensorbord'.*tensorboard, wandb, mlflow, trackio"):
         load_trackers(["tensorbord"])
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DistilvlError, match=r"needs the package wandb.*distilvl\[wandb\]"):
         load_trackers(["wandb"])
     assert load_trackers([]) == {}
 
 
 def test_a_tracker_of_another_package_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("mine", "collections:OrderedDict", loading.GROUP)
-    monkeypatch.setattr(loading, "entry_points", lambda group: [point] if group == loading.GROUP else [])
+    point = EntryPoint("mine", "collections:OrderedDict", tracking.GROUP)
+    monkeypatch.setattr(tracking, "entry_points", lambda group: [point] if group == tracking.GROUP else [])
     assert type(load_trackers(["mine"])["mine"]) is OrderedDict
     with pytest.raises(DistilvlError, match=r"no tracker 'other'.*trackio, mine"):
         load_trackers(["other"])

@@ -21,7 +21,7 @@ from distilvl.data import load_dataset
 from distilvl.data.batches import Batch
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import score
-from distilvl.io.files import only_writer
+from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models import load_encoder
 from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
@@ -518,7 +518,7 @@ def test_a_second_process_waits_for_the_first_one_in_the_same_folder(
         while second.is_alive() and "another run is writing" not in caplog.text:
             second.join(0.1)
         waited = second.is_alive()
-        assert not list(out.iterdir())
+        assert [path.name for path in out.iterdir()] == [LOCK_NAME]
     second.join()
     assert waited
     assert (out / "result.json").is_file()

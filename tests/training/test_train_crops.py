@@ -11,9 +11,9 @@ from PIL import Image
 import distilvl
 from distilvl.config import TrainingConfig
 from distilvl.data import load_dataset
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.errors import DistilvlError
-from distilvl.extraction.extract import extract_features
+from distilvl.extraction import extract_features
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import image_key
 from distilvl.recipes import load_config
@@ -23,7 +23,7 @@ from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.sources import PairSource
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
-VIEWS = Views(count=3, scale=(0.2, 0.5), flip=True)
+VIEWS = Crops(count=3, scale=(0.2, 0.5), flip=True)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def pictures(tmp_path: Path) -> Path:
 def store(pictures: Path, teacher: str, tmp_path: Path) -> FeatureStore:
     from distilvl.models import load_teacher
 
-    report = extract_features(load_teacher(teacher), load_dataset(pictures), tmp_path / "store", views=VIEWS)
+    report = extract_features(load_teacher(teacher), load_dataset(pictures), tmp_path / "store", crops=VIEWS)
     return report.store
 
 

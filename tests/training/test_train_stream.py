@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 import distilvl
 from distilvl.data import load_dataset
 from distilvl.data.left_out import NOT_DECODED
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
 from distilvl.training.run_folder import load_tensors, read_metrics
 from distilvl.training.trainer import Trainer
 
@@ -103,7 +103,7 @@ def test_views_widths_and_random_queues_of_a_stream(
 
 
 def test_asking_the_teacher_about_shards(data: str, teacher: str, tmp_path: Path):
-    report = prepare_features(teacher, load_dataset(data), tmp_path / "features")
+    report = extract_features(teacher, load_dataset(data), tmp_path / "features")
     assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"
 
 

@@ -20,6 +20,7 @@ from distilvl.errors import DistilvlError
 _REGISTRY = "https://registry.npmjs.org"
 _MOST_BYTES = 64 << 20  # of an archive, and of a file in it
 _SECONDS = 300
+_OTHER_CACHE = "Set XDG_CACHE_HOME to a folder that can be written."
 
 
 @dataclass(frozen=True)

@@ -105,30 +105,16 @@ def features(
     assert teacher is not None
     assert data is not None
     assert out is not None
-    from distilvl.data import PairDataset, load_any
-    from distilvl.data.crops import parse_views
-    from distilvl.data.left_out import source_name
-    from distilvl.data.records import ALL
-    from distilvl.errors import DistilvlError
-    from distilvl.extraction.prepare import estimate_features, prepare_features
-    from distilvl.extraction.ray_engine import Cluster
+    from distilvl.data.crops import parse_crops
+    from distilvl.extraction import Cluster, estimate_features, extract_features
 
-    asked_views = parse_views(views, view_seed, view_scale, view_flip)
-    dataset = load_any(data, skip_bad=skip_bad)
-    if split:
-        if not isinstance(dataset, PairDataset):
-            raise DistilvlError(f"{dataset.name} has no splits.", "Leave --split away.")
-        parts = [dataset.split(name) for name in dict.fromkeys(split)]
-        dataset = dataset.split(ALL) if ALL in split else dataset.only([record for part in parts for record in part])
+    crops = parse_crops(views, view_seed, view_scale, view_flip)
     with clean_stdout():
         if estimate:
-            line = estimate_features(teacher, dataset, out, skip_bad=skip_bad, views=asked_views)
+            line = estimate_features(teacher, data, out, splits=split, crops=crops, skip_bad=skip_bad)
         else:
             cluster = Cluster(ray_address, ray_workers) if engine is Engine.RAY else None
-            report = prepare_features(
-                teacher, dataset, out, skip_bad=skip_bad, cluster=cluster, views=asked_views,
-                source=source_name(data, split or ()),
-            )  # fmt: skip
+            report = extract_features(teacher, data, out, splits=split, crops=crops, skip_bad=skip_bad, cluster=cluster)
     if estimate:
         if as_json:
             print_json({"estimate": line})

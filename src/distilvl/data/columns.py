@@ -11,8 +11,7 @@ from typing import Any, Literal
 from distilvl.data.left_out import BadItemError, Faults
 from distilvl.data.listing import clean_captions, is_unicode, split_of, usual_split
 from distilvl.data.records import ImageSource, Record
-from distilvl.errors import DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import DistilvlError, require
 
 ColumnType = Literal["bytes", "text", "number", "other"]
 """What a column holds: encoded images (bytes, or a struct with `bytes`), texts or lists of texts, whole numbers."""
@@ -126,7 +125,7 @@ def _require(types: Mapping[str, ColumnType], name: str, kinds: Sequence[str], t
 
 def column_types(schema: Any, extra: str) -> dict[str, ColumnType]:
     """What each column of a `pyarrow.Schema` holds, in order; `extra` is the extra that would install pyarrow."""
-    types = require("pyarrow", extra).types
+    types = require("pyarrow", extra=extra).types
     return {field.name: _column_type(field.type, types) for field in schema}
 
 

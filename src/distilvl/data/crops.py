@@ -1,6 +1,6 @@
-"""Views: boxes cut out of an image, perhaps mirrored, that a teacher is asked about beside the whole image.
+"""Crops: boxes cut out of an image, perhaps mirrored, that a teacher encodes beside the whole image.
 
-Which boxes is a pure function of the seed, the image's content key and the view's number; see docs/design/views.md.
+Which boxes is a pure function of the seed, the image's content key and the crop's number; see docs/design/views.md.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from distilvl.errors import DistilvlError
 from distilvl.io.hashes import KEY_BYTES
 
 GRID = 1 << 16
-"""Boxes lie on a grid of so many steps a side, so that a view is a few integers and has one way to be written."""
+"""Boxes lie on a grid of so many steps a side, so that a crop is a few integers and has one way to be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Crop:
     """A box of an image, upright as `decode_image` gives it, and whether it is mirrored after it was cut out.
 
     Attributes:
@@ -38,14 +38,14 @@ class View:
     flip: bool = False
 
     def key(self, image_key: bytes) -> bytes:
-        """Key of this view of the image with `image_key`; the whole image's is the image's own."""
+        """Key of this crop of the image with `image_key`; the whole image's is the image's own."""
         if self == WHOLE:
             return image_key
         written = struct.pack(">4I?", self.left, self.top, self.right, self.bottom, self.flip)
         return hashlib.sha256(b"distilvl view\0" + image_key + written).digest()[:KEY_BYTES]
 
     def of(self, image: Image.Image) -> Image.Image:
-        """The view in the image's own resolution: edges at the nearest pixel, never empty."""
+        """The crop in the image's own resolution: edges at the nearest pixel, never empty."""
         if self == WHOLE:
             return image
         left, right = _pixels(self.left, self.right, image.width)
@@ -54,21 +54,21 @@ class View:
         return ImageOps.mirror(cut) if self.flip else cut
 
 
-WHOLE = View(0, 0, GRID, GRID)
-"""View 0 of every image."""
+WHOLE = Crop(0, 0, GRID, GRID)
+"""Crop 0 of every image."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Views:
-    """How views are drawn; a store's manifest holds it.
+class Crops:
+    """How crops are drawn; a store's manifest holds it, under the name `views`.
 
     Args:
-        count: K >= 2, number of views of an image, the whole image (view 0) included.
+        count: K >= 2, number of crops of an image, the whole image (crop 0) included.
         seed: >= 0; another seed gives other boxes.
         scale: smallest and largest share of the image's area in a box, 0 < smallest <= largest <= 1.
         ratio: >= 1; a box's width over its height is at most so many times the image's, and at least one part in so
             many of it.
-        flip: mirror each view but the whole image with probability 1/2.
+        flip: mirror each crop but the whole image with probability 1/2.
 
     Raises:
         DistilvlError: a value out of its range.
@@ -83,7 +83,7 @@ class Views:
     def __post_init__(self) -> None:
         smallest, largest = self.scale
         ranges = {
-            f"{self.count} views": self.count >= 2,
+            f"{self.count} crops": self.count >= 2,
             f"the seed {self.seed}": 0 <= self.seed < 1 << 64,
             f"the scale {smallest:g},{largest:g}": 0 < smallest <= largest <= 1,
             f"the ratio {self.ratio:g}": 1 <= self.ratio < math.inf,
@@ -92,11 +92,11 @@ class Views:
             if not good:
                 raise DistilvlError(
                     f"{name} of an image cannot be drawn.",
-                    "Ask for 2 views or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0.",
+                    "Take 2 crops or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0.",
                 )
 
-    def view(self, image_key: bytes, number: int) -> View:
-        """View `number` (0 <= number < K) of the image with `image_key`."""
+    def crop(self, image_key: bytes, number: int) -> Crop:
+        """Crop `number` (0 <= number < K) of the image with `image_key`."""
         if number == 0:
             return WHOLE
         # Of a hash and not of a generator, since stores outlive the generators of a library's version. Only
@@ -109,34 +109,34 @@ class Views:
         long, short = math.sqrt(area * stretch), math.sqrt(area / stretch)
         width, height = (round(GRID * min(side, 1.0)) for side in ((short, long) if tall < 0.5 else (long, short)))
         left, top = round(x * (GRID - width)), round(y * (GRID - height))
-        return View(left, top, left + width, top + height, self.flip and flip < 0.5)
+        return Crop(left, top, left + width, top + height, self.flip and flip < 0.5)
 
-    def of(self, image_key: bytes) -> list[View]:
-        """All K views, the whole image first."""
-        return [self.view(image_key, number) for number in range(self.count)]
+    def of(self, image_key: bytes) -> list[Crop]:
+        """All K crops, the whole image first."""
+        return [self.crop(image_key, number) for number in range(self.count)]
 
     def keys(self, image_keys: Sequence[bytes]) -> list[bytes]:
-        """Keys of the views of each image, image by image: length n * K."""
-        return [view.key(key) for key in image_keys for view in self.of(key)]
+        """Keys of the crops of each image, image by image: length n * K."""
+        return [crop.key(key) for key in image_keys for crop in self.of(key)]
 
     def held(self, keys: Iterable[bytes]) -> int:
-        """How many of the distinct `keys` are views of others of them."""
+        """How many of the distinct `keys` are crops of others of them."""
         all_keys = set(keys)
         return len({key for whole in all_keys for key in self.keys([whole])[1:]} & all_keys)
 
-    def joined(self, other: Views, owner: str) -> Views:
+    def joined(self, other: Crops, owner: str) -> Crops:
         """The larger of two that draw the same boxes; `DistilvlError` that names `owner` when they do not."""
         mine, others = asdict(self), asdict(other)
         for name in ("seed", "scale", "ratio", "flip"):
             if mine[name] != others[name]:
                 raise DistilvlError(
-                    f"{owner} holds views with {name} {mine[name]}, not {others[name]}.",
-                    "Ask for the same views, or choose another --out folder.",
+                    f"{owner} holds crops with {name} {mine[name]}, not {others[name]}.",
+                    "Take the same crops, or choose another --out folder.",
                 )
         return self if self.count >= other.count else other
 
     @classmethod
-    def from_dict(cls, values: Any) -> Views:
+    def from_dict(cls, values: Any) -> Crops:
         """What a manifest's JSON holds; `ValueError` for anything else."""
         kinds = {"count": int, "seed": int, "scale": list, "ratio": (int, float), "flip": bool}
         if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(cls)}:
@@ -154,8 +154,8 @@ class Views:
             raise ValueError(str(error)) from error
 
 
-def parse_views(count: int, seed: int, scale: str, flip: bool) -> Views | None:
-    """The views that a command line asks for, `scale` being `smallest,largest`; nothing for a count of 1.
+def parse_crops(count: int, seed: int, scale: str, flip: bool) -> Crops | None:
+    """The crops that a command line asks for, `scale` being `smallest,largest`; nothing for a count of 1.
 
     Raises:
         DistilvlError: values out of their range, or a scale that is not two numbers.
@@ -165,23 +165,23 @@ def parse_views(count: int, seed: int, scale: str, flip: bool) -> Views | None:
     try:
         smallest, largest = (float(part) for part in scale.split(","))
     except ValueError as error:
-        raise DistilvlError(f"the scale {scale!r} of views is not two numbers.", "Write it as 0.5,1.0.") from error
-    return Views(count=count, seed=seed, scale=(smallest, largest), flip=flip)
+        raise DistilvlError(f"the scale {scale!r} of crops is not two numbers.", "Write it as 0.5,1.0.") from error
+    return Crops(count=count, seed=seed, scale=(smallest, largest), flip=flip)
 
 
 @dataclass(frozen=True, slots=True)
-class ViewedImage:
-    """An image of which a teacher is to see one view.
+class CroppedImage:
+    """An image of which a teacher is to see one crop.
 
     Attributes:
         image: where the whole image comes from.
         image_key: its key.
-        view: which part.
+        crop: which part.
     """
 
     image: ImageSource
     image_key: bytes
-    view: View
+    crop: Crop
 
     @property
     def name(self) -> str:
@@ -193,16 +193,16 @@ class ViewedImage:
         return self.image.read()
 
 
-def with_views(images: dict[bytes, list[ImageSource]], views: Views) -> dict[bytes, list[ImageSource]]:
-    """What a teacher is asked: key -> sources, all whole images first, then the other views, image by image.
+def with_crops(images: dict[bytes, list[ImageSource]], crops: Crops) -> dict[bytes, list[ImageSource]]:
+    """What a teacher is to encode: key -> sources, all whole images first, then the other crops, image by image.
 
-    Whole images come first so that they lie in the same shards as without views.
+    Whole images come first so that they lie in the same shards as without crops.
     """
-    asked = dict(images)
+    items = dict(images)
     for key, sources in images.items():
-        for view in views.of(key)[1:]:
-            asked.setdefault(view.key(key), [ViewedImage(source, key, view) for source in sources])
-    return asked
+        for crop in crops.of(key)[1:]:
+            items.setdefault(crop.key(key), [CroppedImage(source, key, crop) for source in sources])
+    return items
 
 
 def _pixels(low: int, high: int, size: int) -> tuple[int, int]:

@@ -12,8 +12,7 @@ from distilvl.data.columns import NO_CHOICE, Choice, Row, column_types, find_col
 from distilvl.data.left_out import Faults
 from distilvl.data.listing import dataset_of, usual_split
 from distilvl.data.records import FileImage, PairDataset
-from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import BadImageError, DistilvlError, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _BATCH = 1000
@@ -79,7 +78,7 @@ class HubImage:
 
     def read(self) -> bytes:
         """Bytes of the cell; `BadImageError` when there are none, or they are damaged."""
-        arrow = require("pyarrow", "datasets")
+        arrow = require("pyarrow", extra="datasets")
         try:
             value = self.table[self.row][self.column]
         except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
@@ -97,8 +96,8 @@ class HubImage:
 
 def _image_folders(name: str) -> tuple[Path, ...]:
     """The folders in which images of the dataset may lie beside its table: caches, and the folder itself."""
-    config = require("datasets", "datasets").config
-    hub = require("huggingface_hub.constants", "datasets").HF_HUB_CACHE
+    config = require("datasets", extra="datasets").config
+    hub = require("huggingface_hub.constants", extra="datasets").HF_HUB_CACHE
     caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH, hub)
     named = (name,) if Path(name).is_dir() else ()
     return tuple(Path(folder).resolve() for folder in (*caches, *named))
@@ -110,7 +109,7 @@ def _reason(error: Exception) -> str:
 
 def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[str, Any], bool]:
     """Tables by split, and whether they come from `save_to_disk`."""
-    datasets = require("datasets", "datasets")
+    datasets = require("datasets", extra="datasets")
     on_disk = is_saved_dataset(Path(name))
     try:
         found = datasets.load_from_disk(name) if on_disk else datasets.load_dataset(name, config, revision=revision)
@@ -130,14 +129,14 @@ def _rows(
     columns = find_columns(types, f"{name} ({part})", chosen, paths=False)
     pictures = table.select_columns([columns.image])
     if type(table.features[columns.image]).__name__ == "Image":
-        pictures = pictures.cast_column(columns.image, require("datasets", "datasets").Image(decode=False))
+        pictures = pictures.cast_column(columns.image, require("datasets", extra="datasets").Image(decode=False))
     usual = None if split is None else usual_split(split)
     texts = table.select_columns(columns.texts).with_format("arrow")
     row = 0
     for batch in texts.iter(batch_size=_BATCH):
         try:
             batch.validate(full=True)  # or else text that is not UTF-8 is an error without a place
-        except require("pyarrow", "datasets").ArrowInvalid as error:
+        except require("pyarrow", extra="datasets").ArrowInvalid as error:
             problem = f"cannot read {name}, {part} from row {row} on: {_reason(error)}."
             raise DistilvlError(problem, "Save its texts as UTF-8.") from error
         for values in batch.to_pylist():

@@ -1,4 +1,4 @@
-"""The distinct items of a dataset: what a teacher has to be asked."""
+"""The distinct items of a dataset: what a teacher has to encode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key, text_key
 
 Items: TypeAlias = PairDataset | UnpairedDataset
-"""What a teacher can be asked about: for it, pairs make no difference."""
+"""What a teacher can encode: for it, pairs make no difference."""
 
 
 def images_of(dataset: Items) -> list[tuple[str, ImageSource]]:

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.files import only_writer, storage_error, write_atomically
+from distilvl.io.files import storage_error, write_atomically
+from distilvl.io.leases import only_writer
 
 NAMED, HELD = 10, 10_000
 """So many names of each reason are printed and saved, and held in memory; `data inspect --json` has all of those."""

@@ -17,8 +17,7 @@ from distilvl.data.left_out import BadItemError, Faults
 from distilvl.data.listing import dataset_of, depth_in_common, image_in, path_in, split_in_path
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
-from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import BadImageError, DistilvlError, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _GROUPS_HELD = 2  # two threads decode side by side, so that at a border both groups are in use
@@ -81,7 +80,7 @@ def _as_parquet(path: AnyPath) -> Iterator[Any]:
     try:
         with _opened(path) as file:
             yield file
-    except (OSError, require("pyarrow", "parquet").ArrowException) as error:
+    except (OSError, require("pyarrow", extra="parquet").ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DistilvlError(
             f"cannot read {path} as Parquet: {reason.rstrip('.')}.",
@@ -92,7 +91,7 @@ def _as_parquet(path: AnyPath) -> Iterator[Any]:
 @contextmanager
 def _opened(path: AnyPath) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetFile`."""
-    parquet = require("pyarrow.parquet", "parquet")
+    parquet = require("pyarrow.parquet", extra="parquet")
     with ExitStack() as stack:
         source = stack.enter_context(path.open("rb")) if isinstance(path, RemotePath) else path
         yield stack.enter_context(parquet.ParquetFile(source))
@@ -133,7 +132,7 @@ class ParquetImage:
 
     def read(self) -> bytes:
         """Bytes of the cell; `BadImageError` when it is empty or damaged, or the file cannot be read."""
-        arrow = require("pyarrow", "parquet")
+        arrow = require("pyarrow", extra="parquet")
         try:
             value = self.groups.cell(self.path, self.column, self.group, self.row)
         except RemoteReadError as error:

@@ -10,33 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.files import PARTIAL_PREFIX, only_writer, remove_partials, writer_id
+from distilvl.io.files import make_folder, new_file, remove_partials, write_atomically
 from distilvl.io.hashes import KEY_BYTES, image_key
+from distilvl.io.leases import only_writer
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import DECODING_VERSION, decode_image
 
 FORMAT_VERSION = 1
 _UNREADABLE = bytes(KEY_BYTES)
-_WORKERS, _AT_ONCE = 4, 1024  # calls that wait for a thread take memory
+_WORKERS, _WINDOW = 4, 64
+_REMEDY = "Free space or fix the folder's permissions, or leave --pixel-cache away."
 _logger = logging.getLogger("distilvl")
 
 
@@ -47,7 +46,7 @@ def cached_pixels(
     folder: Path,
     *,
     skip_bad: bool = False,
-    views: Views | None = None,
+    views: Crops | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
     """As `decode_pixels`, with pixels that lie in a file in `folder`; made there when it is not there yet.
@@ -70,18 +69,11 @@ def cached_pixels(
     path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
     found = _open(path)
     if found is None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with only_writer(path.parent):
-                # Another process may have made it while this one waited.
-                found = _open(path) or _make(
-                    path, keys, Decoding(dataset, skip_bad, "decoding images", at_least), resize, views
-                )
-        except OSError as error:
-            raise DistilvlError(
-                f"cannot write the pixel cache {path.parent}: {error.strerror or error}.",
-                "Free space or fix the folder's permissions, or leave --pixel-cache away.",
-            ) from error
+        make_folder(path.parent, _REMEDY)
+        with only_writer(path.parent):
+            decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
+            # Another process may have made it while this one waited.
+            found = _open(path) or _make(path, keys, decoding, resize, views)
     pixels, bad = found
     sources = [entry.image for entry in dataset]
     if bad and not skip_bad:
@@ -106,12 +98,11 @@ def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
             return _UNREADABLE
 
     keys: list[bytes] = []
-    left = iter([entry.image for entry in dataset])
-    with ThreadPoolExecutor(_WORKERS) as pool, progress("hashing images", len(dataset)) as ticker:
-        while block := list(islice(left, _AT_ONCE)):
-            for found in pool.map(key, block):
-                keys.append(found)
-                ticker.advance()
+    sources = [entry.image for entry in dataset]
+    with progress("hashing images", len(sources)) as ticker:
+        for found in prefetched(key, sources, workers=_WORKERS, window=_WINDOW):
+            keys.append(found)
+            ticker.advance()
     return keys
 
 
@@ -143,14 +134,14 @@ def _checksum(path: Path) -> str:
 
 
 def _make(
-    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Views | None
+    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Crops | None
 ) -> tuple[Pixels, dict[int, str]]:
     """Decode into `path` and describe it; see `_open`."""
     remove_partials(path.parent)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
+    blocks = _estimated(pixel_blocks(decoding, resize, views), path, decoding, views)
+    with new_file(path, _REMEDY) as partial:
         with partial.open("w+b") as file:
-            _write(file, _estimated(pixel_blocks(decoding, resize, views), path, decoding, views))
+            _write(file, blocks)
         if [keys[row] for row in decoding.rows] != decoding.keys:
             raise DistilvlError(
                 f"images of {decoding.dataset.name} changed while they were being read.",
@@ -168,18 +159,14 @@ def _make(
             "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
             "sha256": _checksum(partial),
         }
-        _replace(partial, path)
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        _replace(partial, path.with_suffix(".json"))
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode(), _REMEDY)
     found = _open(path)
     if found is None:
         raise DistilvlError(f"the pixel cache {path} cannot be read back.", "Look at the disk's health.")
     return found
 
 
-def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: Views | None) -> Iterator[Pixels]:
+def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: Crops | None) -> Iterator[Pixels]:
     """`blocks`, after a line on what is to come, which the first one tells; or an error when there is no room."""
     started = time.monotonic()
     for number, block in enumerate(blocks):
@@ -212,17 +199,9 @@ def _write(file: BinaryIO, blocks: Iterator[Pixels]) -> None:
         rows += len(block)
     file.seek(0)
     assert _write_header(file, (rows, *shape)) == header
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
     described: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, described)
     return file.tell()
-
-
-def _replace(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)

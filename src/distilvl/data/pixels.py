@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, overload
@@ -12,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import decode_image
 
@@ -75,18 +75,18 @@ class Decoding:
         Raises:
             BadImageError: the first undecodable image, unless `skip_bad`; or all are.
         """
-        left = enumerate([entry.image for entry in self.dataset])
-        with ThreadPoolExecutor(_WORKERS) as pool, progress(self.description, len(self.dataset)) as ticker:
-            while block := list(islice(left, _BLOCK)):
+        sources = [entry.image for entry in self.dataset]
+        read = enumerate(prefetched(self._read, sources, workers=_WORKERS, window=2 * _WORKERS))
+        with progress(self.description, len(self.dataset)) as ticker:
+            while block := list(islice(read, _BLOCK)):
                 images: list[Image.Image] = []
-                found = pool.map(self._read, [source for _, source in block])
-                for (row, source), one in zip(block, found, strict=True):
+                for row, one in block:
                     if not isinstance(one, BadImageError):
                         images.append(one[1])
                         self.rows.append(row)
                         self.keys.append(one[0])
                     elif self.skip_bad:
-                        self.left_out.add_bad(one, source.name)
+                        self.left_out.add_bad(one, sources[row].name)
                     else:
                         raise one
                 if images:
@@ -121,7 +121,7 @@ def decode_pixels(
     resize: Resize,
     *,
     skip_bad: bool = False,
-    views: Views | None = None,
+    views: Crops | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
     """Read every image of `dataset` once, into memory.
@@ -148,7 +148,7 @@ def decode_pixels(
     return PixelCache(only_images(dataset, decoding.rows), decoding.keys, pixels[:done], decoding.left_out)
 
 
-def pixel_blocks(decoding: Decoding, resize: Resize, views: Views | None) -> Iterator[Pixels]:
+def pixel_blocks(decoding: Decoding, resize: Resize, views: Crops | None) -> Iterator[Pixels]:
     """What `decode_pixels` puts together, in order, at most 64 images at a time."""
     for images in decoding.blocks():
         if views is None:
@@ -158,6 +158,6 @@ def pixel_blocks(decoding: Decoding, resize: Resize, views: Views | None) -> Ite
             yield resize([view.of(image) for image, key in zip(images, keys, strict=True) for view in views.of(key)])
 
 
-def views_of_each(views: Views | None) -> int:
+def views_of_each(views: Crops | None) -> int:
     """K, 1 where there are only whole images."""
     return 1 if views is None else views.count

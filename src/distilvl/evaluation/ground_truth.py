@@ -6,13 +6,12 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from distilvl.data.records import CONTENT, PAIRS, PairDataset
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.evaluation.copies import Groups
 from distilvl.evaluation.rows import Integers, Rows
 from distilvl.evaluation.score import PositiveRanks, Precision, Recalls, positive_ranks
@@ -69,14 +68,9 @@ class CocoTruth:
         """
         if name not in OF_COCO:
             raise DistilvlError(f"there is no ground truth {name!r}.", f"Choose one of: {', '.join(OF_COCO)}.")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it warns that it reads its files without ujson
-                metrics = import_module("eccv_caption").Metrics()
-        except ImportError as error:
-            raise DistilvlError(
-                f"ground truth {name} needs the package eccv-caption.", "Install distilvl[eccv]."
-            ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that it reads its files without ujson
+            metrics = require("eccv_caption", extra="eccv", why=f"ground truth {name}").Metrics()
         plain, chosen = metrics.coco_gts, getattr(metrics, f"{name}_gts")
         return cls(name, frozenset(plain["i2t"]), frozenset(plain["t2i"]), chosen["i2t"], chosen["t2i"])
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,6 +17,7 @@ from distilvl.errors import DistilvlError
 from distilvl.experiments.rendering import NONE, csv_text
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.io.markdown import markdown_table
+from distilvl.io.progress import median_ms
 from distilvl.students.storage import count_parameters
 from distilvl.teachers.sentence_transformer import as_text
 
@@ -195,8 +193,8 @@ def _side(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], items: Sequence[A
     full = [items[k % len(items)] for k in range(BATCH)]
     return SideCost(
         flops=_flops(encode, items[0]),
-        ms_one=_milliseconds(encode, singles),
-        ms_batch=_milliseconds(encode, [full] * (repeats + 1)) / BATCH,
+        ms_one=median_ms(encode, singles),
+        ms_batch=median_ms(encode, [full] * (repeats + 1)) / BATCH,
     )
 
 
@@ -205,23 +203,6 @@ def _flops(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], item: Any) -> in
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         encode([item])
     return counter.get_total_flops() or None
-
-
-def _milliseconds(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], batches: Sequence[Sequence[Any]]) -> float:
-    """Median time of all batches but the first, which warms up."""
-    times = []
-    for batch in batches:
-        _synchronise()
-        started = time.perf_counter()
-        encode(batch)
-        _synchronise()
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times[1:])
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _numbers(cost: Cost) -> list[float | None]:

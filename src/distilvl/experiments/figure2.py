@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
     checked = {name: checked_space(name, space) for name, space in spaces.items()}
     if not checked:
         raise DistilvlError("there is no space to draw.", "Give at least one.")
-    _require_matplotlib()
+    require("matplotlib", extra="report", why="Figure 2")
     points, numbers = {}, {}
     for name, (images, texts, owner) in checked.items():
         points[name] = project_space(images, texts, owner, seed)
@@ -170,13 +170,6 @@ def _choose_pairs(owner: Integers, seed: int) -> tuple[Integers, Integers]:
     owners, first = np.unique(owner[order], return_index=True)
     kept = random.permutation(len(owners))[:IMAGES_DRAWN]
     return owners[kept], order[first[kept]]
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise DistilvlError("Figure 2 needs matplotlib.", "Run: pip install distilvl[report]") from error
 
 
 def _save(points: Mapping[str, Points], numbers: Mapping[str, dict[str, Any]], out: Path) -> None:

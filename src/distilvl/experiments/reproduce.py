@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -23,7 +22,9 @@ from distilvl.experiments.cells import Base, Job, TableResult, TableSpec, plan
 from distilvl.experiments.grid import default_workers, run_grid
 from distilvl.experiments.outputs import Finished, write_outputs
 from distilvl.features import FeatureStore
-from distilvl.io.files import make_folder, only_writer
+from distilvl.io.files import make_folder
+from distilvl.io.leases import only_writer
+from distilvl.io.progress import median_ms
 from distilvl.students import DualEncoder, build_student
 from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
@@ -50,15 +51,12 @@ def _timed(config: Config, accelerator: str) -> float:
     model = fabric.setup_module(encoder)
     input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
     pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
-    times = []
-    for _ in range(_STEPS + 1):
-        started = time.perf_counter()
+
+    def step(_: object) -> None:
         z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))
         fabric.backward((z_image * z_text).sum())
-        if fabric.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return median(times[1:]) * (len(train) // batch) * config.training.epochs
+
+    return median_ms(step, range(_STEPS + 1)) / 1e3 * (len(train) // batch) * config.training.epochs
 
 
 logger = logging.getLogger("distilvl")

@@ -18,7 +18,7 @@ from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.results import few_images
 from distilvl.experiments.cost import Encoder, StudentEncoder
-from distilvl.export.folder import new_folder, write_manifest
+from distilvl.export.folder import export_folder, write_manifest
 from distilvl.export.graphs import export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, milliseconds, rsums, stored_rsum
@@ -91,7 +91,7 @@ def export_student(
     settings = settings or Settings()
     precisions = check_precisions(settings.precisions)
     path = student_folder(source)
-    with new_folder(Path(out)) as folder:
+    with export_folder(Path(out)) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
         dataset = data if isinstance(data, PairDataset) else load_dataset(data, skip_bad=settings.skip_bad)
         gallery, note = dataset.split(settings.split), few_images(dataset, settings.split)

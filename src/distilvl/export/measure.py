@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from distilvl.evaluation.evaluate import evaluate
 from distilvl.evaluation.score import score
 from distilvl.experiments.cost import Encoder
 from distilvl.io.inputs import list_of_images, list_of_texts
+from distilvl.io.progress import time_ms
 
 TORCH = "torch"
 TEACHER = "teacher"
@@ -150,18 +151,13 @@ def milliseconds(
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in encoders}
     for k in range(_WARM_UP + REPEATS):
         for name, encoder in encoders.items():
-            times[name][0].append(_time(encoder.encode_images, [pictures[k % len(pictures)]]))
-            times[name][1].append(_time(encoder.encode_texts, [captions[k % len(captions)]]))
+            picture, caption = pictures[k % len(pictures)], captions[k % len(captions)]
+            times[name][0].append(time_ms(partial(encoder.encode_images, [picture])))
+            times[name][1].append(time_ms(partial(encoder.encode_texts, [caption])))
     return {
         name: (statistics.median(image[_WARM_UP:]), statistics.median(text[_WARM_UP:]))
         for name, (image, text) in times.items()
     }
-
-
-def _time(encode: Callable[[Sequence[Any]], Any], items: list[Any]) -> float:
-    started = time.perf_counter()
-    encode(items)
-    return 1e3 * (time.perf_counter() - started)
 
 
 logger = logging.getLogger("distilvl")

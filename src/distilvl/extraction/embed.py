@@ -17,7 +17,7 @@ from distilvl.data.listing import missing
 from distilvl.data.pixels import Decoding
 from distilvl.data.records import FileImage, PairDataset, UnpairedImage
 from distilvl.errors import DistilvlError
-from distilvl.extraction.arrays import IDS_FILE, IMAGE_FILE, TEACHER_FILE, TEXT_FILE
+from distilvl.extraction.importing import IDS_FILE, IMAGE_FILE, TEACHER_FILE, TEXT_FILE
 from distilvl.io.files import make_folder, write_atomically
 from distilvl.models.encoder import Encoder
 

@@ -1,127 +1,183 @@
-"""Images and captions through a teacher: prefetched, checked, by key;
-what is paid for is stored the moment it arrives."""
+"""A teacher run over blocks of a store: its embeddings are checked, and what is paid for is kept as it arrives."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from distilvl.data.crops import ViewedImage
-from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource
-from distilvl.errors import BadImageError, DistilvlError
-from distilvl.features.pending import Answers
+from distilvl.errors import DistilvlError
+from distilvl.extraction.work import Block, image_calls, one_block, share_blocks
+from distilvl.features.pending import Pending
 from distilvl.features.shards import Modality, storable_rows
 from distilvl.features.store import FeatureStore
-from distilvl.io.hashes import image_key
-from distilvl.io.progress import Ticker
-from distilvl.pictures import decode_image
+from distilvl.io.prefetch import one_ahead
+from distilvl.io.progress import Silence, Ticker, progress
 from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError
 from distilvl.teachers.checks import bare, checked_output, encode, look_at_first, named, said, who
 
-# What one call of the teacher may hold: enough for any batch, few enough for a lively progress bar, and of
-# large pictures no more than 0.75 GB of RGB. Calls never cross a shard, so a resumed run makes the same ones.
-IMAGES_A_CALL = 128
-PIXELS_A_CALL = 1 << 28
-
-T = TypeVar("T")
+REFUSED = "the teacher refuses it"
+Embeddings = npt.NDArray[Any]
 
 
-@dataclass
-class ImageCall:
-    """What a teacher is shown at once.
+@dataclass(frozen=True)
+class Extracted:
+    """What was done.
 
     Attributes:
-        keys: of the images that could be decoded.
-        images: those images, RGB.
-        names: what an error message calls each of them.
-        bad: keys of images between them that could not be decoded, with the reason.
+        count: number of items that the teacher encoded now.
+        bad: keys of images that were left out, with the reason.
     """
 
-    keys: list[bytes] = field(default_factory=list)
-    images: list[Image.Image] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    count: int = 0
     bad: dict[bytes, str] = field(default_factory=dict)
 
-    @property
-    def pixels(self) -> int:
-        """Of all its images."""
-        return sum(image.width * image.height for image in self.images)
 
+def fill_images(
+    teacher: Teacher,
+    store: FeatureStore,
+    blocks: Sequence[Block],
+    images: Mapping[bytes, ImageSource],
+    ticker: Ticker,
+    *,
+    skip_bad: bool,
+    encoded: Callable[[], object] = lambda: None,
+) -> Extracted:
+    """Store the teacher's embeddings of all images that `blocks` lack, sharing the work with other writers.
 
-def image_calls(sources: Sequence[tuple[bytes, ImageSource]], *, skip_bad: bool) -> Iterator[ImageCall]:
-    """Calls that hold all images of `sources`, in order.
-
-    Raises:
-        BadImageError: an image that cannot be read or decoded, unless `skip_bad`.
-        DistilvlError: an image whose bytes are not those of its key any more.
-    """
-    call = ImageCall()
-    for key, source in sources:
-        try:
-            image = _decoded(source, key)
-        except BadImageError as error:
-            if not skip_bad:
-                raise
-            call.bad[key] = error.reason or NOT_DECODED
-            continue
-        if call.images and call.pixels + image.width * image.height > PIXELS_A_CALL:
-            yield call
-            call = ImageCall()
-        call.keys.append(key)
-        call.images.append(image)
-        call.names.append(source.name)
-        if len(call.images) == IMAGES_A_CALL:
-            yield call
-            call = ImageCall()
-    yield call
-
-
-def made_ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, of which the next one is made in a thread while this one is used; never more than one ahead."""
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
-
-
-def _decoded(source: ImageSource, key: bytes) -> Image.Image:
-    data = source.read()
-    whole = source.image_key if isinstance(source, ViewedImage) else key
-    if image_key(data) != whole:
-        raise DistilvlError(
-            f"image {source.name} changed while it was being read.",
-            "Run the command again when it is at rest.",
-        )
-    image = decode_image(data, source.name)
-    return source.view.of(image) if isinstance(source, ViewedImage) else image
-
-
-Row = npt.NDArray[Any]
-
-
-class Asker:
-    """Asks `teacher` about items of one modality.
+    Keeps no more than a block of embeddings and two calls of images in memory.
 
     Args:
-        teacher: any; of a `PiecewiseTeacher` every answer is kept on disk until `settle`.
-        store: where the rows will go; gives the width.
+        teacher: encodes them.
+        store: where the embeddings go.
+        blocks: of images.
+        images: the source of every key that the store lacks.
+        ticker: told of every image.
+        skip_bad: leave out what cannot be decoded, or is refused by the teacher, instead of raising.
+        encoded: called after every call that the teacher has returned from.
+
+    Raises:
+        BadImageError: an image that cannot be decoded, unless `skip_bad`.
+        DistilvlError: as `Extractor.encode` and `FeatureStore.add`.
+    """
+    extractor = Extractor(teacher, store, "image", ticker, skip_refused=skip_bad)
+    bad: dict[bytes, str] = {}
+
+    def work(number: int, missing: list[bytes]) -> None:
+        found = extractor.kept(missing)
+        left = [(key, images[key]) for key in missing if key not in found]
+        for call in one_ahead(image_calls(left, skip_bad=skip_bad)):
+            if call.keys:
+                found |= extractor.encode(call.keys, call.images, call.names)
+                encoded()
+            bad.update(call.bad)
+            ticker.advance(len(call.bad))
+        good = [key for key in missing if key in found]
+        if good:
+            store.add("image", good, np.stack([found[key] for key in good]), number)
+        extractor.drop_stored()
+
+    share_blocks(store, blocks, work, ticker)
+    extractor.drop_stored()
+    return Extracted(extractor.count, bad | dict.fromkeys(extractor.refused, REFUSED))
+
+
+def fill_captions(
+    teacher: Teacher,
+    store: FeatureStore,
+    blocks: Sequence[Block],
+    captions: Mapping[bytes, str],
+    ticker: Ticker,
+    *,
+    tried: bool = False,
+) -> Extracted:
+    """As `fill_images`, for blocks of captions, of which none can be bad; `tried`: some were encoded before."""
+    extractor = Extractor(teacher, store, "text", ticker, tried=tried)
+
+    def work(number: int, missing: list[bytes]) -> None:
+        store.add("text", missing, extractor.captions(captions, missing), number)
+        extractor.drop_stored()
+
+    share_blocks(store, blocks, work, ticker)
+    extractor.drop_stored()
+    return Extracted(extractor.count)
+
+
+class CaptionTrial:
+    """Captions that are encoded before most images are; see `caption_trial`.
+
+    Attributes:
+        count: number of captions that the teacher encoded now.
+    """
+
+    def __init__(self, steps: Iterator[int]) -> None:
+        self._steps, self.count = steps, 0
+
+    def go_on(self) -> None:
+        """The next step, if there is one: to encode, then to store."""
+        self.count = next(self._steps, self.count)
+
+
+@contextmanager
+def caption_trial(
+    teacher: Teacher, store: FeatureStore, blocks: Sequence[Block], captions: Mapping[bytes, str]
+) -> Iterator[CaptionTrial]:
+    """Encode one block of captions first, so that a fault of the text side is not found after all images.
+
+    The block is encoded as it would be later, and leased, so that nothing is encoded twice and the bytes that are
+    stored are the same. It is stored when an image has been encoded, too, which `go_on` is to say: of a teacher that
+    fails at its first images nothing is stored. Teachers behind an API, whose embeddings are kept in any case, encode
+    the first images before that.
+
+    Raises:
+        DistilvlError: as `Extractor.encode`; also by `go_on`.
+    """
+    paid = isinstance(teacher, PiecewiseTeacher)
+    with closing(_trial_steps(teacher, store, blocks, captions, show=not paid)) as steps:
+        trial = CaptionTrial(steps)
+        if not paid:
+            trial.go_on()
+        yield trial
+        for count in steps:
+            trial.count = count
+
+
+def _trial_steps(
+    teacher: Teacher, store: FeatureStore, blocks: Sequence[Block], captions: Mapping[bytes, str], *, show: bool
+) -> Generator[int, None, None]:
+    with one_block(store, blocks) as found:
+        if found is None:
+            return
+        number, missing = found
+        # Two bars at a time would be one too many for a terminal.
+        with progress("teacher: first captions", len(missing)) if show else nullcontext(Silence()) as ticker:
+            extractor = Extractor(teacher, store, "text", ticker)
+            embeddings = extractor.captions(captions, missing)
+        yield extractor.count
+        store.add("text", missing, embeddings, number)
+        extractor.drop_stored()
+
+
+class Extractor:
+    """Runs `teacher` over items of one modality.
+
+    Args:
+        teacher: any; of a `PiecewiseTeacher` all that arrives is kept on disk until `drop_stored`.
+        store: where the embeddings will go; gives the dimension.
         modality: of all items.
-        ticker: told of every answer.
+        ticker: told of every item.
         skip_refused: leave out items that the teacher does not take, instead of raising.
-        tried: its first answers have been looked at (`look_at_first`).
+        tried: its first embeddings have been looked at (`look_at_first`).
 
     Attributes:
         refused: keys of the items left out.
-        asked: number of items answered now; those of an interrupted run do not count.
+        count: number of items encoded now; those of an interrupted run do not count.
     """
 
     def __init__(
@@ -136,27 +192,36 @@ class Asker:
     ) -> None:
         self._teacher, self._store, self._modality = bare(teacher), store, modality
         self._ticker, self._skip_refused, self._tried = ticker, skip_refused, tried
-        self._answers = Answers(store, modality) if isinstance(teacher, PiecewiseTeacher) else None
+        self._pending = Pending(store, modality) if isinstance(teacher, PiecewiseTeacher) else None
         self._lock = threading.Lock()
         self.refused: list[bytes] = []
-        self.asked = 0
+        self.count = 0
 
-    def kept(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """Those of `keys` that an interrupted run has been answered, with their rows."""
-        if self._answers is None:
+    def kept(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
+        """Those of `keys` that an interrupted run has paid for, with their embeddings."""
+        if self._pending is None:
             return {}
         wanted = set(keys)
-        found = {key: row for key, row in self._answers.load().items() if key in wanted}
+        found = {key: embedding for key, embedding in self._pending.load().items() if key in wanted}
         self._ticker.advance(len(found))
         return found
 
-    def settle(self) -> None:
-        """Forget the answers that are in shards now."""
-        if self._answers is not None:
-            self._answers.drop_stored()
+    def drop_stored(self) -> None:
+        """Remove what was kept of items that are in shards now."""
+        if self._pending is not None:
+            self._pending.drop_stored()
 
-    def ask(self, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]) -> dict[bytes, Row]:
-        """The teacher's rows for `items`: key -> row, shape (D,), as the teacher returned it.
+    def captions(self, captions: Mapping[bytes, str], keys: Sequence[bytes]) -> Embeddings:
+        """Embeddings of the captions with these keys, shape (n, D); those that are kept are not encoded again."""
+        found = self.kept(keys)
+        left = [key for key in keys if key not in found]
+        texts = [captions[key] for key in left]
+        if texts:
+            found |= self.encode(left, texts, texts)
+        return np.stack([found[key] for key in keys])
+
+    def encode(self, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]) -> dict[bytes, Embeddings]:
+        """The teacher's embeddings of `items`: key -> embedding, shape (D,), as the teacher returned it.
 
         Args:
             keys: one an item.
@@ -164,34 +229,33 @@ class Asker:
             names: what an error message calls each item.
 
         Raises:
-            DistilvlError: rows that are not fit to be stored, or no answer; it names the first such item.
+            DistilvlError: embeddings that are not fit to be stored, or none; it names the first such item.
         """
-        if self._answers is None:
-            rows = encode(self._teacher, self._modality, items, names)
-            self._check(rows, names)
-            if not self._tried:
-                look_at_first(self._teacher, self._modality, items, names, rows)
-                self._tried = True
-            self._count(len(keys))
-            return dict(zip(keys, rows, strict=True))
-        return self._ask_piecewise(self._answers, keys, items, names)
+        if self._pending is not None:
+            return self._encode_piecewise(self._pending, keys, items, names)
+        rows = encode(self._teacher, self._modality, items, names)
+        self._check(rows, names)
+        if not self._tried:
+            look_at_first(self._teacher, self._modality, items, names, rows)
+            self._tried = True
+        self._advance(len(keys))
+        return dict(zip(keys, rows, strict=True))
 
-    def _ask_piecewise(
-        self, answers: Answers, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]
-    ) -> dict[bytes, Row]:
-        found: dict[bytes, Row] = {}
+    def _encode_piecewise(
+        self, pending: Pending, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]
+    ) -> dict[bytes, Embeddings]:
+        found: dict[bytes, Embeddings] = {}
 
         def arrived(positions: Sequence[int], output: object) -> None:
             called = [names[position] for position in positions]
             rows = checked_output(self._teacher, output, self._modality, called)
             self._check(rows, called)
-            kept = [keys[position] for position in positions]
-            answers.keep(kept, rows.astype(np.float32))
+            these = [keys[position] for position in positions]
+            pending.keep(these, rows.astype(np.float32))
             with self._lock:
-                found.update(zip(kept, rows.astype(np.float32), strict=True))
-                self._count(len(kept))
+                found.update(zip(these, rows.astype(np.float32), strict=True))
+                self._advance(len(these))
 
-        assert isinstance(self._teacher, PiecewiseTeacher)
         method = "ask_images" if self._modality == "image" else "ask_texts"
         try:
             getattr(self._teacher, method)(items, arrived)
@@ -223,9 +287,9 @@ class Asker:
                 )
         return found
 
-    def _check(self, rows: Row, names: Sequence[str]) -> None:
+    def _check(self, rows: Embeddings, names: Sequence[str]) -> None:
         storable_rows(rows, len(names), self._store.manifest, who(self._teacher), names)
 
-    def _count(self, answered: int) -> None:
-        self.asked += answered
-        self._ticker.advance(answered)
+    def _advance(self, count: int) -> None:
+        self.count += count
+        self._ticker.advance(count)

@@ -1,25 +1,31 @@
-"""Ask a teacher once for every item of a dataset that its store does not hold yet."""
+"""`extract_features`: run a teacher once over every item of a dataset that its store does not hold yet."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilvl.data.crops import Views, with_views
-from distilvl.data.items import Items, images_of, unique_captions, unique_images
-from distilvl.data.left_out import LeftOut, note_left_out
-from distilvl.data.records import ImageSource, PairDataset
-from distilvl.extraction.blocks import Block, caption_trial, cut_blocks, fill_captions, fill_images
-from distilvl.features.manifest import Manifest
+from distilvl.data.crops import Crops
+from distilvl.data.items import Items, images_of
+from distilvl.data.left_out import NOT_DECODED, LeftOut, note_left_out, source_name
+from distilvl.data.loading import load_any
+from distilvl.data.records import ALL, PairDataset, UnpairedDataset
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.extraction.encode import Extracted, caption_trial, fill_captions, fill_images
+from distilvl.extraction.importing import import_arrays, is_array_folder, load_arrays
+from distilvl.extraction.ray_engine import Cluster, extract_with_ray
+from distilvl.extraction.tables import is_import, load_import
+from distilvl.extraction.work import Work
+from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.progress import progress
+from distilvl.models.loading import is_stored, load_model
+from distilvl.pictures import decode_image
 from distilvl.teachers.base import PiecewiseTeacher, Teacher
 from distilvl.teachers.checks import checked
 
-# Items a shard: what a kill can cost, against files in a folder.
-SMALL_SHARD, LARGE_SHARD, MANY_ITEMS = 512, 4096, 1 << 20
 _logger = logging.getLogger("distilvl")
 
 
@@ -28,11 +34,11 @@ class ExtractReport:
     """What was done.
 
     Attributes:
-        asked_images: number of images the teacher was shown; 0 when all were stored.
-        asked_texts: number of captions it was shown.
+        asked_images: number of images, crops included, that the teacher encoded now; 0 when all were stored.
+        asked_texts: number of captions that it encoded now.
         skipped: names of the bad images that were left out.
         store: the store, which now holds all other items.
-        left_out: these by reason, and what the reader of the data passed over.
+        left_out: these by reason, and what the reader of the data left out.
     """
 
     asked_images: int
@@ -40,6 +46,12 @@ class ExtractReport:
     skipped: list[str]
     store: FeatureStore
     left_out: LeftOut = field(default_factory=LeftOut)
+
+    def __repr__(self) -> str:
+        return (
+            f"ExtractReport({self.store!r}, asked_images={self.asked_images}, asked_texts={self.asked_texts}, "
+            f"left_out={len(self.left_out)})"
+        )
 
     def without_skipped(self, dataset: PairDataset) -> PairDataset:
         """`dataset` less the records whose image was skipped."""
@@ -50,135 +62,199 @@ class ExtractReport:
 
 
 def extract_features(
-    teacher: Teacher,
-    dataset: Items,
-    store_path: str | Path,
+    teacher: str | Path | Teacher,
+    data: str | Path | Items,
+    out: str | Path,
     *,
+    splits: str | Sequence[str] | None = None,
+    crops: int | Crops | None = None,
+    device: str | None = None,
     skip_bad: bool = False,
     shard_size: int | None = None,
-    views: Views | None = None,
-    source: str = "",
+    cluster: Cluster | None = None,
+    source: str | None = None,
 ) -> ExtractReport:
-    """Fill the store at `store_path` with the teacher's features of all images and captions of `dataset`.
+    """Fill the store at `out` with the teacher's embeddings of all images and captions of `data`.
 
-    Each distinct image (by content) and each distinct caption is asked once. In order of first appearance they are
+    Each distinct image (by content) and each distinct caption is encoded once. In order of first appearance they are
     cut into blocks of `shard_size`; a block becomes one shard. Several processes, on one machine or on several with a
-    common disk, may do this at once: each block is done by one of them. What is stored is never asked again; however
-    many processes worked and were killed, the same bytes are there in the end. Hard negatives are not asked: they are
+    common disk, may do this at once: each block is done by one of them. What is stored is never encoded again; however
+    many processes worked and were killed, the same bytes are there in the end. Hard negatives are left away: they are
     for scoring only.
 
-    One block of captions comes before the images, so that a teacher whose text side is at fault is not asked about
-    all images first.
+    One block of captions comes before the images, so that a teacher whose text side is at fault does not encode all
+    images first.
 
     Args:
-        teacher: whom to ask. A `PiecewiseTeacher` (one behind an API) is also never asked again for what it answered
-            before it failed.
-        dataset: the items, paired or not.
-        store_path: the store's folder, created if need be.
-        skip_bad: leave out images that cannot be read or decoded, or that the teacher refuses, instead of raising.
+        teacher: anything that `load_model` takes, or an object with the methods of `Teacher`; of one behind an API
+            (`PiecewiseTeacher`) nothing that arrived before a failure is paid for twice. Or embeddings that are there:
+            a folder of arrays, `parquet:...`, `clip-retrieval:...` or `hf-dataset:...`, which are imported into `out`.
+            Or a finished store, or `mean:A,B` or `concat:A,B` of several, which must hold all of `data` and are used
+            where they lie; `out` stays untouched.
+        data: anything that `load_any` takes, or a dataset, paired or not.
+        out: the store's folder, created if need be.
+        splits: only these; all records if not given.
+        crops: also encode random crops of each image: how many, the whole image included, or how they are drawn. A
+            finished store must hold them.
+        device: where a teacher that is named runs, such as `cuda:1`, if its kind takes `?device=`; its own choice
+            if not given.
+        skip_bad: leave out what cannot be read or decoded, or is refused by the teacher, instead of raising.
         shard_size: items a block, the same for all processes; 512, and 4,096 of more than a million, if not given.
-        views: which views of each image to ask about, besides the whole one; a view counts as an image.
-        source: what the store's `left-out.json` calls the data; their name, if not given.
+        cluster: run a teacher that is named on a Ray cluster, instead of in this process.
+        source: what the store's `left-out.json` calls the data; as it was named, if not given.
 
     Raises:
         BadImageError: an image that cannot be read or decoded, unless `skip_bad`.
-        DistilvlError: a store of another teacher, a teacher that returns something unfit, or a full disk.
+        DistilvlError: data or a teacher that cannot be loaded; a store of another teacher; a teacher that returns
+            something unfit; a finished store that lacks an item; arrays that lack an id; a full disk.
     """
+    dataset, known_as = _dataset(data, splits, skip_bad)
+    source, crops = source or known_as or dataset.name, _crops(crops)
+    if isinstance(teacher, str | Path):
+        spec, path = str(teacher), Path(teacher)
+        if is_stored(spec):
+            return _finished(FeatureStore.open(spec), dataset, crops, skip_bad)
+        imported = is_import(spec) or is_array_folder(path)
+        if crops is not None and (imported or cluster is not None):
+            raise DistilvlError(
+                "only a teacher that runs in this process encodes crops.",
+                "Leave --views away, or give a teacher and no --engine ray.",
+            )
+        if imported:
+            arrays = load_import(spec) if is_import(spec) else load_arrays(path)
+            store, unreadable = import_arrays(arrays, spec, dataset, out, skip_bad=skip_bad)
+            return _noted(_report(store, dataset, unreadable), source)
+        spec = spec if device is None else f"{spec}{'&' if '?' in spec else '?'}device={device}"
+        if cluster is not None:
+            work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size)
+            store, images, texts = extract_with_ray(spec, work, out, cluster, skip_bad=skip_bad)
+            report = _report(store, dataset, work.names_of(images.bad), images.count, texts.count)
+            return _noted(report, source)
+        teacher = load_model(spec)
+    elif device is not None or cluster is not None:
+        raise DistilvlError("a teacher that is open already runs where it is.", "Name it, to run it elsewhere.")
     teacher = checked(teacher)
-    work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size, views=views)
-    store = FeatureStore.create(store_path, Manifest.of_teacher(teacher))
-    if views is not None:
-        store.add_views(views)
+    work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size, crops=crops)
+    store = FeatureStore.create(out, Manifest.of_teacher(teacher))
+    if crops is not None:
+        store.add_crops(crops)
+    images, texts = _extract_here(teacher, work, store, skip_bad)
+    report = _report(store, dataset, work.names_of(images.bad), images.count, texts.count)
+    return _noted(report, source)
+
+
+def estimate_features(
+    teacher: str | Path,
+    data: str | Path | Items,
+    out: str | Path,
+    *,
+    splits: str | Sequence[str] | None = None,
+    crops: int | Crops | None = None,
+    skip_bad: bool = False,
+) -> str:
+    """What `extract_features` would send to an API: requests, time and money, in one line. Sends and writes nothing.
+
+    Raises:
+        DistilvlError: `teacher` is not behind an API; others cost nothing.
+    """
+    dataset, _ = _dataset(data, splits, skip_bad)
+    loaded = load_model(teacher)
+    if not isinstance(loaded, PiecewiseTeacher):
+        raise DistilvlError(f"the teacher {loaded.name!r} costs nothing but time.", "Run without --estimate.")
+    work = Work.of(dataset, skip_bad=skip_bad, crops=_crops(crops))
+    return _estimate(loaded, work, FeatureStore.open(out) if (Path(out) / MANIFEST_NAME).is_file() else None)
+
+
+def _estimate(teacher: PiecewiseTeacher, work: Work, store: FeatureStore | None) -> str:
+    """What all that `store` lacks (all of `work`, when there is no store yet) will take."""
+    keys = list(work.captions)
+    if store is None:
+        return teacher.estimate(len(work.images), list(work.captions.values()))
+    texts = [work.captions[keys[i]] for i in store.missing("text", keys)]
+    return teacher.estimate(len(store.missing("image", list(work.images))), texts)
+
+
+def _dataset(data: str | Path | Items, splits: str | Sequence[str] | None, skip_bad: bool) -> tuple[Items, str]:
+    """The items, and what a file calls them; nothing for those that come as a dataset."""
+    names = list(dict.fromkeys([splits] if isinstance(splits, str) else splits or ()))
+    given = isinstance(data, PairDataset | UnpairedDataset)
+    dataset = data if isinstance(data, PairDataset | UnpairedDataset) else load_any(data, skip_bad=skip_bad)
+    known_as = "" if given else source_name(str(data), names)
+    if not names:
+        return dataset, known_as
+    if not isinstance(dataset, PairDataset):
+        raise DistilvlError(f"{dataset.name} has no splits.", "Leave --split away.")
+    parts = [dataset.split(name) for name in names]
+    if ALL in names:
+        return dataset.split(ALL), known_as
+    return dataset.only([record for part in parts for record in part]), known_as
+
+
+def _crops(crops: int | Crops | None) -> Crops | None:
+    if isinstance(crops, int):
+        return Crops(count=crops) if crops != 1 else None
+    return crops
+
+
+def _extract_here(teacher: Teacher, work: Work, store: FeatureStore, skip_bad: bool) -> tuple[Extracted, Extracted]:
+    """Of images and of captions: what this process did to make `store` hold all of `work`."""
     if isinstance(teacher, PiecewiseTeacher):
-        _logger.info("%s", estimate(teacher, store, work.images, work.captions))
-    asked_images = asked_texts = 0
-    bad: dict[bytes, str] = {}
+        _logger.info("%s", _estimate(teacher, work, store))
+    images, tried = Extracted(), 0
     if lacking := len(store.missing("image", list(work.images))):
         sources = {key: found[0] for key, found in work.images.items()}
         with (
             caption_trial(teacher, store, work.caption_blocks, work.captions) as trial,
             progress("teacher: images", lacking) as ticker,
         ):
-            filled = fill_images(
-                teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, answered=trial.go_on
+            images = fill_images(
+                teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, encoded=trial.go_on
             )
-        asked_images, asked_texts, bad = filled.asked, trial.asked, filled.bad
+        tried = trial.count
+    texts = Extracted()
     if lacking := len(store.missing("text", list(work.captions))):
         with progress("teacher: captions", lacking) as ticker:
-            tried = asked_texts > 0
-            filled = fill_captions(teacher, store, work.caption_blocks, work.captions, ticker, tried=tried)
-        asked_texts += filled.asked
-    report = report_of(store, dataset, work.names_of(bad), asked_images, asked_texts)
-    note_left_out(store.path, source or dataset.name, report.left_out)
-    return report
+            texts = fill_captions(teacher, store, work.caption_blocks, work.captions, ticker, tried=tried > 0)
+    return images, Extracted(tried + texts.count)
 
 
-def report_of(
-    store: FeatureStore, dataset: Items, bad: Mapping[str, str], asked_images: int = 0, asked_texts: int = 0
+def _finished(store: FeatureStore, dataset: Items, crops: Crops | None, skip_bad: bool) -> ExtractReport:
+    """Report on a store that nobody adds to; a missing item is an error, unless it is a bad image to skip."""
+    if crops is not None:
+        store.require_crops(crops.count).joined(crops, f"the store {store.path}")
+    work = Work.of(dataset, skip_bad=skip_bad)
+    bad: dict[bytes, str] = {}
+    keys = list(work.images)
+    lacking = [keys[i] for i in store.missing("image", keys)]
+    for key in list(lacking):
+        source = work.images[key][0]
+        try:
+            decode_image(source.read(), source.name)
+        except BadImageError as error:
+            if not skip_bad:
+                raise
+            bad[key] = error.reason or NOT_DECODED
+            lacking.remove(key)
+        else:
+            # The first good one is enough for the error below.
+            break
+    store.require("image", lacking, [work.images[key][0].name for key in lacking])
+    store.require("text", list(work.captions), list(work.captions.values()))
+    return _report(store, dataset, work.names_of(bad))
+
+
+def _report(
+    store: FeatureStore, dataset: Items, bad: Mapping[str, str], images: int = 0, texts: int = 0
 ) -> ExtractReport:
     """The report on `dataset`, of which the images `bad` (name -> reason) were left out."""
     skipped = [name for name in dict.fromkeys(image.name for _, image in images_of(dataset)) if name in bad]
     left_out = LeftOut()
     for name in skipped:
         left_out.add(bad[name], name)
-    return ExtractReport(asked_images, asked_texts, skipped, store, dataset.left_out | left_out)
+    return ExtractReport(images, texts, skipped, store, dataset.left_out | left_out)
 
 
-@dataclass(frozen=True)
-class Work:
-    """The distinct items of a dataset, in the blocks that every engine cuts.
-
-    Attributes:
-        images: key -> all places the image is found in.
-        captions: key -> caption.
-        image_blocks, caption_blocks: all of them, stored or not.
-        unreadable: name -> reason of images that cannot be read.
-    """
-
-    images: dict[bytes, list[ImageSource]]
-    captions: dict[bytes, str]
-    image_blocks: list[Block]
-    caption_blocks: list[Block]
-    unreadable: dict[str, str]
-
-    @classmethod
-    def of(cls, dataset: Items, *, skip_bad: bool, shard_size: int | None, views: Views | None = None) -> Work:
-        """All of `dataset`, with `views` of its images; reads every image once. Raises as `unique_images`."""
-        images, unreadable = unique_images(dataset, skip_bad=skip_bad)
-        if views is not None:
-            images = with_views(images, views)
-        captions = unique_captions(dataset)
-        return cls(
-            images,
-            captions,
-            cut_blocks("image", list(images), shard_size or _default_size(len(images))),
-            cut_blocks("text", list(captions), shard_size or _default_size(len(captions))),
-            unreadable,
-        )
-
-    @property
-    def blocks(self) -> list[Block]:
-        """Those of images and then those of captions."""
-        return self.image_blocks + self.caption_blocks
-
-    def names_of(self, bad: Mapping[bytes, str]) -> dict[str, str]:
-        """Name -> reason of all images that were left out: those with the keys of `bad`, and the unreadable ones."""
-        return self.unreadable | {source.name: reason for key, reason in bad.items() for source in self.images[key]}
-
-
-def _default_size(items: int) -> int:
-    return SMALL_SHARD if items <= MANY_ITEMS else LARGE_SHARD
-
-
-def estimate(
-    teacher: PiecewiseTeacher,
-    store: FeatureStore | None,
-    images: Mapping[bytes, list[ImageSource]],
-    captions: Mapping[bytes, str],
-) -> str:
-    """What asking for all that `store` lacks (all, when there is no store yet) will take: one line."""
-    keys = list(captions)
-    if store is None:
-        return teacher.estimate(len(images), list(captions.values()))
-    texts = [captions[keys[i]] for i in store.missing("text", keys)]
-    return teacher.estimate(len(store.missing("image", list(images))), texts)
+def _noted(report: ExtractReport, source: str) -> ExtractReport:
+    """`report`, whose store says from now on what was left out of `source`."""
+    note_left_out(report.store.path, source, report.left_out)
+    return report

@@ -1,8 +1,15 @@
-"""Fill a store from arrays, matched with a dataset by id."""
+"""Embeddings that someone already has: read from a folder of arrays, matched with a dataset by id, and stored.
+
+The folder holds `image_features.npy`, `text_features.npy` and `ids.json`, perhaps `teacher.json`; see docs/teachers.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.data.items import Items, captions_of, images_of
-from distilvl.data.left_out import NOT_READ, note_left_out
+from distilvl.data.left_out import NOT_READ
 from distilvl.data.records import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.extraction.arrays import FeatureArrays, load_arrays
-from distilvl.extraction.blocks import cut_blocks, share_blocks
-from distilvl.extraction.extract import ExtractReport, report_of
+from distilvl.extraction.work import cut_blocks, share_blocks
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality, storable_rows
 from distilvl.features.store import FeatureStore
@@ -23,72 +28,180 @@ from distilvl.io.hashes import image_key, text_key
 from distilvl.io.progress import progress
 
 _SHARD_ROWS = 4096
+IMAGE_FILE, TEXT_FILE, IDS_FILE, TEACHER_FILE = (
+    "image_features.npy",
+    "text_features.npy",
+    "ids.json",
+    "teacher.json",
+)
+_LAYOUT = (
+    f"A folder of arrays holds {IMAGE_FILE} (n, D), {TEXT_FILE} (m, D) and {IDS_FILE} "
+    '({"image": [n ids], "text": [m ids]}).'
+)
+
+
+@dataclass(frozen=True)
+class FeatureArrays:
+    """A teacher's embeddings with the id of each.
+
+    Attributes:
+        name: the teacher's, from `teacher.json`; `arrays` without that file.
+        revision: from `teacher.json`; a hash of the arrays without it.
+        images: shape (n, D), memory-mapped.
+        texts: shape (m, D), memory-mapped.
+        image_rows: `image_id` -> row of `images`.
+        text_rows: caption id -> row of `texts`; caption -> row when `by_caption`.
+        by_caption: texts are known by what they say, not by an id.
+    """
+
+    name: str
+    revision: str
+    images: npt.NDArray[Any]
+    texts: npt.NDArray[Any]
+    image_rows: dict[str, int]
+    text_rows: dict[str, int]
+    by_caption: bool = False
+
+    @property
+    def dim(self) -> int:
+        """Embedding dimension D."""
+        return int(self.images.shape[1])
+
+
+def is_array_folder(path: Path) -> bool:
+    """Whether `path` looks like a folder of feature arrays."""
+    return any((path / name).is_file() for name in (IMAGE_FILE, TEXT_FILE))
+
+
+def load_arrays(folder: str | Path) -> FeatureArrays:
+    """The arrays in `folder`; ids may be numbers or strings and are compared as strings.
+
+    Raises:
+        DistilvlError: a missing or malformed file, arrays and ids that do not match, an id twice.
+    """
+    folder = Path(folder)
+    images, texts = float_array(folder / IMAGE_FILE), float_array(folder / TEXT_FILE)
+    if images.shape[1] != texts.shape[1]:
+        raise DistilvlError(
+            f"{folder}: {IMAGE_FILE} has dimension {images.shape[1]}, {TEXT_FILE} has dimension {texts.shape[1]}.",
+            "Both sides of a teacher share one space.",
+        )
+    ids = _object(folder / IDS_FILE)
+    image_rows = _rows_of(folder / IDS_FILE, ids, "image", len(images))
+    text_rows = _rows_of(folder / IDS_FILE, ids, "text", len(texts))
+    name, revision = _teacher(folder)
+    return FeatureArrays(name, revision, images, texts, image_rows, text_rows)
+
+
+def float_array(path: Path, remedy: str = _LAYOUT) -> npt.NDArray[Any]:
+    """The array in a `.npy` file, shape (n, D), mapped; `DistilvlError` for anything but floating-point numbers."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", remedy) from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DistilvlError(f"{path} is not a plain NumPy array: {' '.join(str(error).split())}.", remedy) from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+        raise DistilvlError(f"{path} is not a two-dimensional array of floating-point numbers.", remedy)
+    return array
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror}.", _LAYOUT) from error
+    except ValueError as error:
+        raise DistilvlError(f"{path} is not valid JSON.", _LAYOUT) from error
+    if not isinstance(value, dict):
+        raise DistilvlError(f"{path} is not a JSON object.", _LAYOUT)
+    return value
+
+
+def _rows_of(path: Path, ids: dict[str, Any], kind: str, count: int) -> dict[str, int]:
+    listed = ids.get(kind)
+    if not isinstance(listed, list) or len(listed) != count:
+        have = len(listed) if isinstance(listed, list) else "no"
+        raise DistilvlError(f"{path} has {have} {kind} ids for {count} rows.", _LAYOUT)
+    rows: dict[str, int] = {}
+    for row, item in enumerate(listed):
+        if str(item) in rows:
+            raise DistilvlError(f"{path} lists the {kind} id {item!r} twice.", "Give every row an id of its own.")
+        rows[str(item)] = row
+    return rows
+
+
+def _teacher(folder: Path) -> tuple[str, str]:
+    path = folder / TEACHER_FILE
+    if not path.is_file():
+        return "arrays", content_hash(folder / name for name in (IMAGE_FILE, TEXT_FILE, IDS_FILE))
+    told = _object(path)
+    name, revision = told.get("name"), told.get("revision")
+    if not isinstance(name, str) or not isinstance(revision, str):
+        raise DistilvlError(f"{path} lacks 'name' or 'revision'.", 'Write {"name": "...", "revision": "..."}.')
+    return name, revision
+
+
+def content_hash(files: Iterable[Path]) -> str:
+    """16 hex digits of what all `files` hold, in order: the revision of a teacher that has no other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def import_arrays(
-    folder: str | Path, dataset: Items, store_path: str | Path, *, skip_bad: bool = False, data: str = ""
-) -> ExtractReport:
-    """Store the features in `folder` (see `load_arrays`) for all images and captions of `dataset`.
+    arrays: FeatureArrays, source: str, dataset: Items, out: str | Path, *, skip_bad: bool = False
+) -> tuple[FeatureStore, dict[str, str]]:
+    """Store the embeddings in `arrays` of all images and captions of `dataset`.
 
-    Rows are found by `record.image_id` and `record.caption_ids`; those of other items are ignored. Where the
-    same image or caption occurs under several ids the first one's row counts. Running it again adds what is
-    missing.
+    They are found by `record.image_id` and `record.caption_ids`; those of other items are ignored. Where the same image
+    or caption occurs under several ids the first one's embedding counts. Running it again adds what is missing.
 
     Args:
-        folder: the arrays.
+        arrays: the embeddings.
+        source: what error messages call them.
         dataset: paired or not; its images are read, not decoded, for their content hashes.
-        store_path: the store, created if need be.
+        out: the store, created if need be.
         skip_bad: leave out images that cannot be read, instead of raising.
-        data: what the store's `left-out.json` calls the data; their name, if not given.
+
+    Returns:
+        The store; and name -> reason of the images that cannot be read.
 
     Raises:
-        DistilvlError: an image or caption whose id the arrays lack (nothing is written then), rows that are
+        DistilvlError: an image or caption whose id the arrays lack (nothing is written then), embeddings that are
             not fit, a store of another teacher, or a full disk.
         BadImageError: an image that cannot be read, unless `skip_bad`.
     """
-    return import_features(load_arrays(folder), folder, dataset, store_path, skip_bad=skip_bad, data=data)
-
-
-def import_features(
-    arrays: FeatureArrays,
-    source: str | Path,
-    dataset: Items,
-    store_path: str | Path,
-    *,
-    skip_bad: bool = False,
-    data: str = "",
-) -> ExtractReport:
-    """As `import_arrays`, for features that are open already; `source` is what error messages call them."""
-    images, skipped = _image_rows(arrays, dataset, source, skip_bad=skip_bad)
+    images, unreadable = _image_rows(arrays, dataset, source, skip_bad=skip_bad)
     texts = _text_rows(arrays, dataset, source)
-    manifest = Manifest(teacher=arrays.name, revision=arrays.revision, dim=arrays.dim)
-    store = FeatureStore.create(store_path, manifest)
+    store = FeatureStore.create(out, Manifest(teacher=arrays.name, revision=arrays.revision, dim=arrays.dim))
     _fill(store, "image", images, arrays.images, list(arrays.image_rows))
     _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
-    report = report_of(store, dataset, skipped)
-    note_left_out(store.path, data or dataset.name, report.left_out)
-    return report
+    return store, unreadable
 
 
 def _image_rows(
-    arrays: FeatureArrays, dataset: Items, source: str | Path, *, skip_bad: bool
+    arrays: FeatureArrays, dataset: Items, source: str, *, skip_bad: bool
 ) -> tuple[dict[bytes, int], dict[str, str]]:
     _require_ids(arrays.image_rows, [image_id for image_id, _ in images_of(dataset)], "image", source, dataset.name)
     rows: dict[bytes, int] = {}
-    skipped: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for image_id, image in images_of(dataset):
         try:
             key = image_key(image.read())
         except BadImageError as error:
             if not skip_bad:
                 raise
-            skipped[image.name] = error.reason or NOT_READ
+            unreadable[image.name] = error.reason or NOT_READ
             continue
         rows.setdefault(key, arrays.image_rows[image_id])
-    return rows, skipped
+    return rows, unreadable
 
 
-def _text_rows(arrays: FeatureArrays, dataset: Items, source: str | Path) -> dict[bytes, int]:
+def _text_rows(arrays: FeatureArrays, dataset: Items, source: str) -> dict[bytes, int]:
     captions = captions_of(dataset)
     known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
     _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
@@ -98,7 +211,7 @@ def _text_rows(arrays: FeatureArrays, dataset: Items, source: str | Path) -> dic
     return rows
 
 
-def _caption_ids(dataset: Items, source: str | Path) -> list[str]:
+def _caption_ids(dataset: Items, source: str) -> list[str]:
     if isinstance(dataset, UnpairedDataset):
         raise DistilvlError(
             f"the features in {source} know captions by id, and those of {dataset.name} have none.",
@@ -107,12 +220,12 @@ def _caption_ids(dataset: Items, source: str | Path) -> list[str]:
     return [caption_id for record in dataset for caption_id in record.caption_ids]
 
 
-def _require_ids(have: dict[str, int], asked: Sequence[str], what: str, source: str | Path, dataset: str) -> None:
-    missing = [item for item in asked if item not in have]
+def _require_ids(have: dict[str, int], wanted: Sequence[str], what: str, source: str, dataset: str) -> None:
+    missing = [item for item in wanted if item not in have]
     if missing:
         raise DistilvlError(
             f"the features in {source} lack the {what} {missing[0]!r} "
-            f"({len(missing)} of {len(asked)} of {dataset} missing).",
+            f"({len(missing)} of {len(wanted)} of {dataset} missing).",
             "Compute features of these items too, or leave them out of the data set.",
         )
 

@@ -1,20 +1,19 @@
-"""The engine `ray`: the same store as `extract_features` makes, by workers of a Ray cluster.
+"""The engine `ray`: the same store as one process makes, by workers of a Ray cluster.
 
 Ray Data hands out the blocks of which the store lacks something to a pool of actors; each loads the teacher once. The
-actors write the shards themselves, with the same code as everyone who writes to a store. So rows travel once, from the
-machine that made them to the disk, and not through this process; a shard is either there or not, however its writer
-ends; and the same command without Ray can work on the store at the same time. The price is a disk that all machines
-share, which is checked at the end.
+actors write the shards themselves, with the same code as everyone who writes to a store. So embeddings travel once,
+from the machine that made them to the disk, and not through this process; a shard is either there or not, however its
+writer ends; and the same command without Ray can work on the store at the same time. The price is a disk that all
+machines share, which is checked at the end.
 
 A worker that is killed loses its block. Ray starts another worker and gives it the block again: where the shard was
-written already, nothing is left to do, and otherwise the whole block is asked again in the same calls of the teacher.
+written already, nothing is left to do, and otherwise the whole block is encoded again in the same calls of the teacher.
 So the store has the bytes that one process would have written, as long as the teacher's bits do not depend on the
-machine or on its number of threads; where they do, rows differ in float16's last bits.
+machine or on its number of threads; where they do, embeddings differ in float16's last bits.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import socket
@@ -24,12 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.items import Items
-from distilvl.data.left_out import note_left_out
-from distilvl.errors import DistilvlError
-from distilvl.extraction.blocks import Block
-from distilvl.extraction.extract import ExtractReport, Work, report_of
+from distilvl.errors import DistilvlError, require
+from distilvl.extraction.encode import Extracted
 from distilvl.extraction.ray_worker import RayWorker, Table, order_of
+from distilvl.extraction.work import Block, Work
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.store import FeatureStore
 from distilvl.io.progress import progress
@@ -60,24 +57,85 @@ class Share:
     gpus: float
 
 
-def share_of(machines: Sequence[Mapping[str, float]], workers: int | None) -> Share:
-    """An even share of the cluster, such that as many workers as possible find room on its machines.
+def extract_with_ray(
+    spec: str, work: Work, out: str | Path, cluster: Cluster, *, skip_bad: bool = False
+) -> tuple[FeatureStore, Extracted, Extracted]:
+    """Fill the store `out` with the embeddings of all of `work`, with the teacher in many processes.
+
+    The teacher is loaded by the workers only: they need its files, packages and `distilvl` itself. Relative paths start
+    where this process is. Image files are read by the workers, other images are sent to them.
 
     Args:
-        machines: what Ray says each one has, such as `{"CPU": 8.0, "GPU": 1.0}`; those without cores are left out.
-        workers: how many there shall be; see `Cluster`.
+        spec: the teacher's, as for `load_model`; not one behind an API.
+        work: without crops.
+        out: the store's folder, on a disk that all machines share.
+        cluster: where to run.
+        skip_bad: as for `extract_features`.
+
+    Returns:
+        The store, and what was done of images and of captions, as far as workers lived to tell it.
 
     Raises:
-        DistilvlError: no machine has a core.
+        DistilvlError: as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
     """
-    cores = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1]
-    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
-    if not cores:
-        raise DistilvlError("the Ray cluster has no machine with a free core.", "Start workers with `ray start`.")
-    workers = workers or gpus or len(cores)
-    on_one_machine = -(-workers // len(cores))
-    on_one_gpu = -(-workers // gpus) if gpus else 0
-    return Share(workers, max(1, min(cores) // on_one_machine), 1 / on_one_gpu if gpus else 0)
+    held = FeatureStore.open(out) if (Path(out) / MANIFEST_NAME).is_file() else None
+    lacked = {block: list(block.keys) if held is None else block.missing(held) for block in work.blocks}
+    lacking = {block: missing for block, missing in lacked.items() if missing}
+    counts = {"image": 0, "text": 0}
+    bad: dict[bytes, str] = {}
+    with connected(cluster) as (ray, share), progress("teacher", sum(map(len, lacking.values()))) as ticker:
+        constructor = (spec, str(out), str(Path.cwd()), skip_bad, max_pixels())
+        for answer in _answers(ray, share, _orders(work, lacking), constructor):
+            if answer["error"]:
+                raise DistilvlError(answer["error"])
+            counts[answer["modality"]] += answer["count"]
+            bad |= dict(zip(answer["bad"], answer["reasons"], strict=True))
+            ticker.advance(answer["done"])
+    return _complete(out, work, bad), Extracted(counts["image"], bad), Extracted(counts["text"])
+
+
+def _orders(work: Work, lacking: dict[Block, list[bytes]]) -> Iterator[Table]:
+    """What the workers are to do: an empty block at least, so that one compares its teacher with the store's."""
+    if not lacking:
+        yield order_of(Block("text", 0, ()), {})
+    # A block of captions first, so that a fault of the text side does not come after all images.
+    first = next((block for block in lacking if block.modality == "text"), None)
+    for block, missing in sorted(lacking.items(), key=lambda one: one[0] is not first):
+        if block.modality == "image":
+            yield order_of(block, {key: work.images[key][0] for key in missing})
+        else:
+            yield order_of(block, {key: work.captions[key] for key in missing})
+
+
+def _answers(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    """What the workers say of each of `orders`, in the order in which they are done."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # Ray keeps the orders, on disk where memory is short; each is a block of its own, to be handed out, and again
+    # after a worker's death, alone. That Ray starts new workers and hands out again without end is its default.
+    answers = ray.data.from_arrow_refs([ray.put(order) for order in orders]).map_batches(
+        RayWorker,
+        fn_constructor_args=constructor,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
+    )
+    yield from answers.iter_rows()
+
+
+def _complete(out: str | Path, work: Work, bad: Mapping[bytes, str]) -> FeatureStore:
+    """The store, which must hold all but the bad images as seen from here."""
+    if (Path(out) / MANIFEST_NAME).is_file():
+        store = FeatureStore.open(out)
+        good = list(work.images.keys() - bad.keys())
+        if not store.missing("image", good) and not store.missing("text", list(work.captions)):
+            return store
+    raise DistilvlError(
+        f"the workers have finished, but the store {out} lacks what they wrote.",
+        "Put --out on a disk that all machines of the Ray cluster share, under the same path.",
+    )
 
 
 @contextmanager
@@ -110,6 +168,17 @@ def connected(cluster: Cluster) -> Iterator[tuple[Any, Share]]:
         ray.shutdown()
 
 
+def _ray(*, local: bool) -> Any:
+    # Ray reads both when it is imported. The second one, despite its name, decides on every system whether a machine
+    # calls itself 127.0.0.1, and then listens there alone, or by an address that others can reach.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if local:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray = require("ray", extra="ray", why="the engine ray")
+    require("ray.data", extra="ray", why="the engine ray")
+    return ray
+
+
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -128,112 +197,16 @@ def _share(ray: Any, cluster: Cluster) -> Share:
     return share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], cluster.workers)
 
 
-def _ray(*, local: bool) -> Any:
-    # Ray reads both when it is imported. The second one, despite its name, decides on every system whether a machine
-    # calls itself 127.0.0.1, and then listens there alone, or by an address that others can reach.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if local:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.data")
-    except ImportError as error:
-        raise DistilvlError(
-            f"the engine ray needs the package {error.name or 'ray'}.", "Install it: pip install 'distilvl[ray]'."
-        ) from error
-    return ray
+def share_of(machines: Sequence[Mapping[str, float]], workers: int | None) -> Share:
+    """An even share of the cluster, such that as many of the `workers` as possible fit on its machines.
 
-
-def extract_with_ray(
-    spec: str,
-    dataset: Items,
-    store_path: str | Path,
-    cluster: Cluster,
-    *,
-    skip_bad: bool = False,
-    shard_size: int | None = None,
-    source: str = "",
-) -> ExtractReport:
-    """As `extract_features`, with the teacher in many processes.
-
-    The teacher is loaded by the workers only: they need its files, packages and `distilvl` itself. Relative paths start
-    where this process is. What was answered by a worker that was killed before it could say so is not in the counts.
-
-    Args:
-        spec: the teacher's, as for `load_model`; not one behind an API.
-        dataset: the items. Image files are read by the workers, other images are sent to them.
-        store_path: the store's folder, on a disk that all machines share.
-        cluster: where to run.
-        skip_bad: as for `extract_features`.
-        shard_size, source: as for `extract_features`.
-
-    Raises:
-        DistilvlError: as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
+    `machines` are what Ray says each one has, such as `{"CPU": 8.0, "GPU": 1.0}`; `DistilvlError` when none has a core.
     """
-    work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size)
-    held = FeatureStore.open(store_path) if (Path(store_path) / MANIFEST_NAME).is_file() else None
-    lacking = {block: missing for block in work.blocks if (missing := _missing(block, held))}
-    asked = {"image": 0, "text": 0}
-    bad: dict[bytes, str] = {}
-    with connected(cluster) as (ray, share), progress("teacher", sum(map(len, lacking.values()))) as ticker:
-        constructor = (spec, str(store_path), str(Path.cwd()), skip_bad, max_pixels())
-        for answer in _answers(ray, share, _orders(work, lacking), constructor):
-            if answer["error"]:
-                raise DistilvlError(answer["error"])
-            asked[answer["modality"]] += answer["asked"]
-            bad |= dict(zip(answer["bad"], answer["reasons"], strict=True))
-            ticker.advance(answer["done"])
-    store = _complete(store_path, work, bad)
-    report = report_of(store, dataset, work.names_of(bad), asked["image"], asked["text"])
-    note_left_out(store.path, source or dataset.name, report.left_out)
-    return report
-
-
-def _missing(block: Block, held: FeatureStore | None) -> list[bytes]:
-    return list(block.keys) if held is None else block.missing(held)
-
-
-def _orders(work: Work, lacking: dict[Block, list[bytes]]) -> Iterator[Table]:
-    """What the workers are to do: an empty block at least, so that one compares its teacher with the store's."""
-    if not lacking:
-        yield order_of(Block("text", 0, ()), {})
-    # A block of captions first, so that a fault of the text side does not come after all images.
-    first = next((block for block in lacking if block.modality == "text"), None)
-    for block, missing in sorted(lacking.items(), key=lambda one: one[0] is not first):
-        if block.modality == "image":
-            yield order_of(block, {key: work.images[key][0] for key in missing})
-        else:
-            yield order_of(block, {key: work.captions[key] for key in missing})
-
-
-def _answers(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
-    """What the workers say of each of `orders`, in the order in which they are done."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    # Ray keeps the orders, on disk where memory is short; each is a block of its own, to be handed out, and again
-    # after a worker's death, alone. That Ray starts new workers and asks again without end is its default.
-    answers = ray.data.from_arrow_refs([ray.put(order) for order in orders]).map_batches(
-        RayWorker,
-        fn_constructor_args=constructor,
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=2),
-        num_cpus=share.cpus,
-        num_gpus=share.gpus,
-    )
-    yield from answers.iter_rows()
-
-
-def _complete(store_path: str | Path, work: Work, bad: Mapping[bytes, str]) -> FeatureStore:
-    """The store, which must hold all but the bad images as seen from here."""
-    elsewhere = DistilvlError(
-        f"the workers have finished, but the store {store_path} lacks what they wrote.",
-        "Put --out on a disk that all machines of the Ray cluster share, under the same path.",
-    )
-    if not (Path(store_path) / MANIFEST_NAME).is_file():
-        raise elsewhere
-    store = FeatureStore.open(store_path)
-    good = list(work.images.keys() - bad.keys())
-    if store.missing("image", good) or store.missing("text", list(work.captions)):
-        raise elsewhere
-    return store
+    cores = [int(machine["CPU"]) for machine in machines if machine.get("CPU", 0) >= 1]
+    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+    if not cores:
+        raise DistilvlError("the Ray cluster has no machine with a free core.", "Start workers with `ray start`.")
+    workers = workers or gpus or len(cores)
+    on_one_machine = -(-workers // len(cores))
+    on_one_gpu = -(-workers // gpus) if gpus else 0
+    return Share(workers, max(1, min(cores) // on_one_machine), 1 / on_one_gpu if gpus else 0)

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from distilvl.data.records import FileImage, ImageSource
 from distilvl.errors import DistilvlError
-from distilvl.extraction.blocks import Block, Filled, fill_captions, fill_images
+from distilvl.extraction.encode import Extracted, fill_captions, fill_images
+from distilvl.extraction.work import Block
 from distilvl.features.manifest import Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.hashes import KEY_BYTES
@@ -58,7 +59,7 @@ def order_of(block: Block, lacking: dict[bytes, ImageSource | str]) -> Table:
     """`block` on its way to a worker: a table of one row.
 
     Args:
-        block: whole, since its claim is that of all its keys.
+        block: whole, since its lease is that of all its keys.
         lacking: the items of it that the store lacks. Of an image in a file only the path travels, of any other one its
             bytes.
 
@@ -105,7 +106,7 @@ class RayWorker:
             if isinstance(self._teacher, PiecewiseTeacher):
                 raise DistilvlError(
                     f"the teacher {self._teacher.name!r} is behind an API, whose limits hold for all workers together.",
-                    "Ask it with --engine local, which sends several requests at a time.",
+                    "Use --engine local, which sends several requests at a time.",
                 )
             self._store = FeatureStore.create(store, Manifest.of_teacher(self._teacher))
         except DistilvlError as error:
@@ -115,21 +116,21 @@ class RayWorker:
         """Fill the block of `order` (see `order_of`), and say how that went.
 
         Returns:
-            one row: the block's `modality`; how many items of the order are `done` with, and how many of them were
-            `asked` now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
+            one row: the block's `modality`; how many items of the order are `done` with, and the `count` of those
+            that were encoded now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
         """
         row = order.to_pylist()[0]
-        answer = {"modality": row["modality"], "done": len(row["items"]), "asked": 0, "bad": [], "reasons": []}
+        answer = {"modality": row["modality"], "done": len(row["items"]), "count": 0, "bad": [], "reasons": []}
         answer["error"] = self._error
         if not self._error:
             try:
                 filled = self._fill(row)
-                answer |= {"asked": filled.asked, "bad": list(filled.bad), "reasons": list(filled.bad.values())}
+                answer |= {"count": filled.count, "bad": list(filled.bad), "reasons": list(filled.bad.values())}
             except DistilvlError as error:
                 answer["error"] = str(error)
         return _answer(answer)
 
-    def _fill(self, row: dict[str, Any]) -> Filled:
+    def _fill(self, row: dict[str, Any]) -> Extracted:
         keys = row["keys"]
         cut = tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))
         blocks = [Block(row["modality"], row["number"], cut)]
@@ -147,7 +148,7 @@ def _received(item: dict[str, Any]) -> ImageSource:
 
 def _answer(row: dict[str, Any]) -> Table:
     pa = importlib.import_module("pyarrow")
-    types = {"modality": pa.string(), "done": pa.int64(), "asked": pa.int64(), "bad": pa.list_(pa.binary())}
+    types = {"modality": pa.string(), "done": pa.int64(), "count": pa.int64(), "bad": pa.list_(pa.binary())}
     types["reasons"] = pa.list_(pa.string())
     return pa.Table.from_pylist([row], schema=pa.schema({**types, "error": pa.string()}))
 

@@ -1,10 +1,9 @@
-"""The feature store: write, resume, verify, merge, read. Knows nothing of who makes features, or how they are used."""
+"""The feature store: write, resume, verify, merge, read. Knows nothing of who makes embeddings, or who uses them."""
 
 from distilvl.features.ensemble import EnsembleStore
 from distilvl.features.manifest import Manifest
-from distilvl.features.merging import merge_stores
-from distilvl.features.pending import StoreInfo, store_info
 from distilvl.features.store import FeatureStore, VerifyReport
+from distilvl.features.upkeep import StoreInfo, merge_stores, store_info
 from distilvl.io.hashes import image_key, text_key
 
 __all__ = [

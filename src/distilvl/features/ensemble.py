@@ -1,4 +1,4 @@
-"""Several stores read as one teacher: the mean of their rows, or all of them side by side."""
+"""Several stores read as one teacher: the mean of their embeddings, or all of them side by side."""
 
 from __future__ import annotations
 
@@ -32,13 +32,10 @@ def is_there(path: str | Path) -> bool:
 
 
 def open_ensemble(spec: str | Path) -> EnsembleStore:
-    """The view that `spec` names.
-
-    Args:
-        spec: `mean:A,B` or `concat:A,B` with two or more folders of stores, which contain no comma.
+    """The ensemble that `spec` names: `mean:A,B` or `concat:A,B` with two or more stores, no comma in their paths.
 
     Raises:
-        DistilvlError: fewer than two stores, one that cannot be opened, or a mean of different widths.
+        DistilvlError: fewer than two stores, one that cannot be opened, or a mean of different dimensions.
     """
     match = _SPEC.fullmatch(str(spec))
     folders = _folders(spec)
@@ -53,25 +50,25 @@ def _folders(spec: str | Path) -> list[str]:
 
 
 class EnsembleStore(FeatureStore):
-    """A read-only view of several stores; an item is held when all of them hold it.
+    """Several stores, read as one; an item is held when all of them hold it.
 
-    With u_k the unit row of an item in store k, `mean` gives norm(sum_k u_k), and `concat` gives norm([u_1, u_2, ...]),
-    whose dot products are the means of the stores' dot products.
+    With u_k the L2-normalised embedding of an item in store k, `mean` gives norm(sum_k u_k), and `concat` gives
+    norm([u_1, u_2, ...]), whose dot products are the means of the stores' dot products.
     """
 
     def __init__(self, path: Path, kind: str, members: Sequence[FeatureStore]) -> None:
-        widths = [member.manifest.dim for member in members]
-        if kind == "mean" and len(set(widths)) > 1:
+        dims = [member.manifest.dim for member in members]
+        if kind == "mean" and len(set(dims)) > 1:
             raise DistilvlError(
-                f"{path}: a mean needs stores of one width, and these have {' and '.join(map(str, widths))}.",
-                "Use concat:, or teachers of one width.",
+                f"{path}: a mean needs stores of one dimension, and these have {' and '.join(map(str, dims))}.",
+                "Use concat:, or teachers of one embedding dimension.",
             )
         self.path, self._kind, self._members = path, kind, list(members)
         self.manifest = _manifest(kind, [member.manifest for member in members])
 
     @property
     def members(self) -> list[FeatureStore]:
-        """The stores that this view reads."""
+        """The stores of the ensemble."""
         return list(self._members)
 
     @property
@@ -84,7 +81,7 @@ class EnsembleStore(FeatureStore):
         """Number of distinct items that all stores hold: `{"image": ..., "text": ...}`."""
         return {"image": len(self.keys("image")), "text": len(self.keys("text"))}
 
-    def keys(self, modality: Modality) -> npt.NDArray[np.bytes_]:
+    def keys(self, modality: Modality) -> Keys:
         """Keys that all stores hold, sorted."""
         held = self._members[0].keys(modality)
         for member in self._members[1:]:
@@ -104,8 +101,8 @@ class EnsembleStore(FeatureStore):
         """Verify every store; images and texts are those that all of them hold."""
         reports = [member.verify() for member in self._members]
         shards, repeated = sum(report.shards for report in reports), sum(report.repeated for report in reports)
-        views = 0 if self.manifest.views is None else self.manifest.views.held(unpack_keys(self.keys("image")))
-        return VerifyReport(shards, self.counts["image"] - views, self.counts["text"], repeated, views)
+        crops = 0 if self.manifest.views is None else self.manifest.views.held(unpack_keys(self.keys("image")))
+        return VerifyReport(shards, self.counts["image"] - crops, self.counts["text"], repeated, crops)
 
     def refresh(self) -> None:
         """Refresh every store."""
@@ -113,44 +110,43 @@ class EnsembleStore(FeatureStore):
             member.refresh()
 
     def add_stored(self, *_: object, **__: object) -> None:
-        """Raises `DistilvlError`: a view is not written to."""
-        raise DistilvlError(f"{self.path} is a view of several stores.", "Write to one of them.")
+        """Raises `DistilvlError`: an ensemble is only read."""
+        raise DistilvlError(f"{self.path} is an ensemble of several stores.", "Write to one of them.")
 
     def _rows(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
-        parts = [_unit(member._rows(modality, keys, names)) for member in self._members]
+        parts = [_normalised(member._rows(modality, keys, names)) for member in self._members]
         joined = np.sum(parts, axis=0) if self._kind == "mean" else np.concatenate(parts, axis=1)
         lengths = np.linalg.norm(joined, axis=1)
-        # Rows that cancel out leave rounding errors, which are no direction.
+        # Embeddings that cancel out leave rounding errors, which are no direction.
         if (lengths < 1e-3).any():
             first = int(np.argmin(lengths))
             name = names[first] if names is not None else unpack_keys(keys)[first].hex()
             raise DistilvlError(
-                f"{self.path}: the stores' rows for the {modality} {name!r} cancel out.",
+                f"{self.path}: the stores' embeddings of the {modality} {name!r} cancel out.",
                 "Use concat: instead of mean:.",
             )
         rows: npt.NDArray[np.float16] = (joined / lengths[:, None]).astype(np.float16)
         return rows
 
 
-def _unit(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _normalised(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     wide = rows.astype(np.float64)
-    unit: npt.NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return unit
+    normalised: npt.NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return normalised
 
 
 def _manifest(kind: str, members: Sequence[Manifest]) -> Manifest:
     sizes = [member.num_parameters for member in members]
-    widths = [member.dim for member in members]
     known = [size for size in sizes if size is not None]
     return Manifest(
         teacher=f"{kind}({', '.join(member.teacher for member in members)})",
         revision="+".join(member.revision for member in members),
-        dim=widths[0] if kind == "mean" else sum(widths),
+        dim=members[0].dim if kind == "mean" else sum(member.dim for member in members),
         preprocessing="; ".join(member.preprocessing for member in members),
         num_parameters=sum(known) if len(known) == len(sizes) else None,
-        # Stores with other views of an image have none in common but the whole one.
+        # Stores with other crops of an image have none in common but the whole one.
         views=members[0].views if len({member.views for member in members}) == 1 else None,
     )
 
 
-FeatureStore._views.append((is_ensemble, open_ensemble))
+FeatureStore._other_kinds.append((is_ensemble, open_ensemble))

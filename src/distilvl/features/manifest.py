@@ -1,4 +1,4 @@
-"""What a store says about itself: which teacher made it and how its rows look."""
+"""What a store says about itself: which teacher made it and what its embeddings are like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.errors import DistilvlError
 from distilvl.io.files import create_atomically, write_atomically
 
@@ -26,18 +26,17 @@ class Named(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Written once, when a store is made. It holds no time and no path, so the same work gives the same
-    bytes.
+    """Written once, when a store is made. It holds no time and no path, so the same work gives the same bytes.
 
     Attributes:
         teacher: name of the teacher that made the features.
         revision: which version of it; features of two revisions are never mixed.
-        dim: width D of a row.
+        dim: embedding dimension D.
         dtype: how numbers are stored; always `float16`.
-        normalized: rows have unit length (up to float16's precision).
+        normalized: embeddings are L2-normalised, as far as float16 goes.
         preprocessing: what the teacher says it does to an item first; for people.
         num_parameters: size of the teacher, when it is known.
-        views: how views of its images were drawn, when it holds any; not every image need have them.
+        views: how crops of its images were drawn, when it holds any; not every image need have them.
         format_version: layout of the store's files.
     """
 
@@ -48,7 +47,7 @@ class Manifest:
     normalized: bool = True
     preprocessing: str = ""
     num_parameters: int | None = None
-    views: Views | None = None
+    views: Crops | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -64,6 +63,10 @@ class Manifest:
             num_parameters=int(parameters) if isinstance(parameters, int | Integral) else None,
         )
 
+    def __repr__(self) -> str:
+        crops = "" if self.views is None else f", views={self.views!r}"
+        return f"Manifest(teacher={self.teacher!r}, revision={self.revision!r}, dim={self.dim}{crops})"
+
     def save(self, folder: Path) -> None:
         """Write `manifest.json`, atomically."""
         write_atomically(folder / MANIFEST_NAME, self._text())
@@ -75,17 +78,13 @@ class Manifest:
     def _text(self) -> bytes:
         values = asdict(self)
         if self.views is None:
-            # Stores without views say nothing of them, as they did before there were any.
+            # Stores without crops say nothing of them, as they did before there were any.
             del values["views"]
         return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """Read `manifest.json` of `folder`.
-
-        Raises:
-            DistilvlError: no manifest, a broken one, or one of a newer format.
-        """
+        """Read `manifest.json` of `folder`; `DistilvlError` for none, a broken one, or one of a newer format."""
         path = folder / MANIFEST_NAME
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -128,30 +127,30 @@ class Manifest:
             raise _broken(path, f"dim is {values['dim']} and dtype {values['dtype']!r}")
         if values["views"] is not None:
             try:
-                values["views"] = Views.from_dict(values["views"])
+                values["views"] = Crops.from_dict(values["views"])
             except ValueError as error:
                 raise _broken(path, str(error)) from error
         return cls(**values)
 
-    def require_same_teacher(self, asked: Manifest, folder: Path) -> None:
-        """Refuse to mix features: `DistilvlError` unless `asked` could have written this store too."""
+    def require_same_teacher(self, other: Manifest, folder: Path) -> None:
+        """Refuse to mix features: `DistilvlError` unless `other` could have written this store too."""
         remedy = "Choose another --out folder, or delete this store to make it again."
-        if (self.teacher, self.revision) != (asked.teacher, asked.revision):
+        if (self.teacher, self.revision) != (other.teacher, other.revision):
             raise DistilvlError(
                 f"the store {folder} was made by another teacher: it holds {self.teacher!r} revision "
-                f"{self.revision!r}, not {asked.teacher!r} revision {asked.revision!r}.",
+                f"{self.revision!r}, not {other.teacher!r} revision {other.revision!r}.",
                 remedy,
             )
-        if self.dim != asked.dim:
+        if self.dim != other.dim:
             raise DistilvlError(
-                f"the store {folder} has width {self.dim}, but teacher {asked.teacher!r} has width {asked.dim}.",
+                f"the store {folder} has dimension {self.dim}, but teacher {other.teacher!r} has {other.dim}.",
                 remedy,
             )
-        if (self.normalized, self.preprocessing) != (asked.normalized, asked.preprocessing):
+        if (self.normalized, self.preprocessing) != (other.normalized, other.preprocessing):
             raise DistilvlError(
                 f"the store {folder} was made with other preprocessing: it says {self.preprocessing!r} "
                 f"(normalized: {self.normalized}), "
-                f"not {asked.preprocessing!r} (normalized: {asked.normalized}).",
+                f"not {other.preprocessing!r} (normalized: {other.normalized}).",
                 remedy,
             )
 

@@ -1,5 +1,4 @@
-"""One shard: a `.npy` file of (key, feature) rows whose name holds its own checksum; what may be stored,
-and where a key lies."""
+"""Shards: `.npy` files of (key, embedding) rows whose names hold their checksums; what they take; where a key lies."""
 
 from __future__ import annotations
 
@@ -96,26 +95,26 @@ def storable_rows(
     owner: str,
     names: Sequence[str] | None = None,
 ) -> npt.NDArray[np.float16]:
-    """Check `features` and make them float16 rows, of unit length when the manifest says so.
+    """Check `features` and make them float16 rows, L2-normalised when the manifest says so.
 
     Args:
-        features: what a teacher returned; should have shape (count, D).
-        count: number of items that were asked.
-        manifest: gives the width D and whether rows are normalised.
-        owner: whose rows these are, for error messages.
+        features: the embeddings that a teacher returned; should have shape (count, D).
+        count: number of items that were encoded.
+        manifest: gives the dimension D and whether embeddings are normalised.
+        owner: whose embeddings these are, for error messages.
         names: what an error message calls each item; its position if not given.
 
     Raises:
-        DistilvlError: wrong shape or type, or a row that is not finite or all zero; it names the first one.
+        DistilvlError: wrong shape or type, or an embedding that is not finite or all zero; it names the first one.
     """
     if features.ndim != 2 or features.shape[0] != count:
         raise DistilvlError(
             f"{owner} was given features of shape {features.shape}, not ({count}, {manifest.dim}).",
-            "A teacher returns one row for each item.",
+            "A teacher returns one embedding for each item.",
         )
     if features.shape[1] != manifest.dim:
         raise DistilvlError(
-            f"{owner} has width {manifest.dim}, but the features have width {features.shape[1]}.",
+            f"{owner} has dimension {manifest.dim}, but the features have dimension {features.shape[1]}.",
             "Use the teacher that made the store, or another --out folder.",
         )
     if not np.issubdtype(features.dtype, np.floating):
@@ -126,7 +125,7 @@ def storable_rows(
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     good = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
     scaled = wide / np.where(good[:, None], lengths, 1) if manifest.normalized else wide
-    # A row of tiny or huge numbers is fine until it is rounded to float16; then the check below finds it.
+    # An embedding of tiny or huge numbers is fine until it is rounded to float16; then the check below finds it.
     with np.errstate(over="ignore"):
         rows = scaled.astype(np.float16)
     good &= np.isfinite(rows).all(axis=1) & rows.any(axis=1)
@@ -193,7 +192,7 @@ class Shard:
         try:
             begin, shape, dtype = _layout(self.path)
             if dtype != _row_type(dim) or len(shape) != 1:
-                raise self._broken(f"it holds {dtype} of shape {shape}, not keys and rows of width {dim}")
+                raise self._broken(f"it holds {dtype} of shape {shape}, not keys and embeddings of dimension {dim}")
             with self.path.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             return np.frombuffer(mapped, dtype, shape[0], begin)
@@ -228,7 +227,7 @@ class Shard:
     def _broken(self, reason: str) -> DistilvlError:
         return DistilvlError(
             f"shard {self.path} is broken: {reason}.",
-            "Delete that file and run the same `distilvl features` command again: only its items are asked anew.",
+            "Delete that file and run the same `distilvl features` command again: only its items are extracted anew.",
         )
 
 

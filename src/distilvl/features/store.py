@@ -1,4 +1,4 @@
-"""The feature store: a teacher's output features, looked up by content, kept for good."""
+"""The feature store: a teacher's embeddings, looked up by content, kept for good."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.shards import KeyIndex, Modality, Places, Shard, storable_rows
 from distilvl.io.files import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
 from distilvl.io.hashes import Keys, pack_keys, unpack_keys
-from distilvl.io.leases import CLAIM_PREFIX, Claims
+from distilvl.io.leases import LEASE_PREFIX, Leases
 
 _MAPPED_SHARDS = 16_384
 """Shards that stay mapped, at most; Linux allows about four times as many maps."""
@@ -33,8 +33,8 @@ class VerifyReport:
         shards: number of shards.
         images: number of distinct images.
         texts: number of distinct captions.
-        repeated: rows of items that an earlier shard holds too; harmless, the first one counts.
-        views: number of distinct views of those images, whole ones not counted.
+        repeated: embeddings of items that an earlier shard holds too; harmless, the first one counts.
+        views: number of distinct crops of those images, whole images not counted.
     """
 
     shards: int
@@ -45,14 +45,14 @@ class VerifyReport:
 
 
 class FeatureStore:
-    """Rows of a teacher's shared space, float16, by key. Open one with `FeatureStore.open` or `.create`.
+    """Embeddings of a teacher's shared space, float16, by key. Open one with `FeatureStore.open` or `.create`.
 
-    A store is a folder: `manifest.json`, and shards of (key, row) that are written once and never changed, so that
-    any number of processes may read and write at the same time. Keys come from `image_key` and `text_key`.
+    A store is a folder: `manifest.json`, and shards of (key, embedding) that are written once and never changed, so
+    that any number of processes may read and write at the same time. Keys come from `image_key` and `text_key`.
     """
 
-    _views: ClassVar[list[tuple[Callable[[str | Path], bool], Callable[[str | Path], FeatureStore]]]] = []
-    """Specs that name a view of several stores, and what opens them; `distilvl.features.ensemble` adds its own."""
+    _other_kinds: ClassVar[list[tuple[Callable[[str | Path], bool], Callable[[str | Path], FeatureStore]]]] = []
+    """Specs that name no folder, and what opens them; `distilvl.features.ensemble` adds its own."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -67,16 +67,22 @@ class FeatureStore:
             self._shards[modality] = found
             self._index[modality] = KeyIndex.of_shards([shard.keys(manifest.dim) for shard in found])
 
+    def __repr__(self) -> str:
+        held = self.counts
+        return (
+            f"{type(self).__name__}({str(self.path)!r}, teacher={self.manifest.teacher!r}, dim={self.manifest.dim}, "
+            f"images={held['image']}, texts={held['text']})"
+        )
+
     @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
-        """A finished store, for reading; `mean:A,B` or `concat:A,B` is a view of several (see `EnsembleStore`).
+        """A finished store, for reading; `mean:A,B` or `concat:A,B` are several, read as one (see `EnsembleStore`).
 
-        Raises:
-            DistilvlError: `path` is not a store, its manifest is broken, or a shard is.
+        `DistilvlError` when `path` is not a store, its manifest is broken, or a shard is.
         """
-        for names, open_view in cls._views:
-            if names(path):
-                return open_view(path)
+        for is_named_by, opened in cls._other_kinds:
+            if is_named_by(path):
+                return opened(path)
         return cls(Path(path), Manifest.load(Path(path)))
 
     @classmethod
@@ -86,24 +92,24 @@ class FeatureStore:
         What a killed run left half-written is removed first. Several processes may do this at once.
 
         Raises:
-            DistilvlError: the folder holds other things, a store of another teacher, revision or width, or
+            DistilvlError: the folder holds other things, a store of another teacher, revision or dimension, or
                 cannot be written.
         """
         path = Path(path)
         make_folder(path)
         try:
             remove_partials(path)
-            Claims(path).sweep()
+            Leases(path).sweep()
             held = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
             raise storage_error(path, error) from error
-        strangers = [name for name in held if not name.startswith((PARTIAL_PREFIX, CLAIM_PREFIX))]
-        if strangers and MANIFEST_NAME not in strangers:
+        kept = [name for name in held if not name.startswith((PARTIAL_PREFIX, LEASE_PREFIX))]
+        if kept and MANIFEST_NAME not in kept:
             raise DistilvlError(
-                f"{path} is not a feature store: it has no {MANIFEST_NAME} but holds {strangers[0]!r}.",
+                f"{path} is not a feature store: it has no {MANIFEST_NAME} but holds {kept[0]!r}.",
                 "Choose an empty or new folder for --out.",
             )
-        if MANIFEST_NAME not in strangers and manifest.create(path):
+        if MANIFEST_NAME not in kept and manifest.create(path):
             return cls(path, manifest)
         store = cls(path, Manifest.load(path))
         store.manifest.require_same_teacher(manifest, path)
@@ -116,46 +122,42 @@ class FeatureStore:
             if shard.path not in known:
                 self._take_in(shard, shard.keys(self.manifest.dim))
 
-    def add_views(self, views: Views) -> None:
-        """Say in the manifest how the views that are about to be added are drawn.
-
-        Raises:
-            DistilvlError: the store holds views that were drawn otherwise, or cannot be written.
-        """
+    def add_crops(self, views: Crops) -> None:
+        """Say in the manifest how crops are drawn; `DistilvlError` when the store holds some drawn otherwise."""
         known = self.manifest.views
         joined = views if known is None else known.joined(views, f"the store {self.path}")
         if joined != known:
             self.manifest = replace(self.manifest, views=joined)
             self.manifest.save(self.path)
 
-    def require_views(self, count: int) -> Views:
-        """How its first `count` views are drawn; `DistilvlError` when it was asked for fewer of an image."""
+    def require_crops(self, count: int) -> Crops:
+        """How its first `count` crops of an image are drawn; `DistilvlError` when it holds fewer."""
         views = self.manifest.views
         held = 1 if views is None else views.count
         if views is None or held < count:
             raise DistilvlError(
-                f"the store {self.path} holds {held} of {count} views of an image.",
+                f"the store {self.path} holds {held} of {count} crops of an image (`--views`).",
                 f"Ask for more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
             )
         return replace(views, count=count)
 
     @property
     def members(self) -> list[FeatureStore]:
-        """The stores that a view reads; none of a store that is a folder itself."""
+        """The stores of an ensemble; none of a store that is a folder itself."""
         return []
 
     @property
     def left_out(self) -> LeftOut:
-        """What was left out of the data that the teacher was asked about, as the store's `left-out.json` tells."""
+        """What was left out of the data that was extracted, as the store's `left-out.json` tells."""
         return all_left_out(read_left_out(self.path))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of distinct items held, a view being an item: `{"image": ..., "text": ...}`."""
+        """Number of distinct items held, a crop being an item: `{"image": ..., "text": ...}`."""
         return {modality: len(index) for modality, index in self._index.items()}
 
     def images(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
-        """Image features in the order of `keys`: shape (n, D), a copy in memory.
+        """Image embeddings in the order of `keys`: shape (n, D), a copy in memory.
 
         Args:
             keys: from `image_key`, n of them.
@@ -167,7 +169,7 @@ class FeatureStore:
         return self._rows("image", pack_keys(keys), names)
 
     def texts(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
-        """Text features in the order of `keys` (from `text_key`): shape (n, D). Otherwise as `images`."""
+        """Text embeddings in the order of `keys` (from `text_key`): shape (n, D). Otherwise as `images`."""
         return self._rows("text", pack_keys(keys), names)
 
     def keys(self, modality: Modality) -> npt.NDArray[np.bytes_]:
@@ -188,16 +190,16 @@ class FeatureStore:
     def add(
         self, modality: Modality, keys: Sequence[bytes], features: npt.NDArray[Any], number: int | None = None
     ) -> None:
-        """Store one row a key as one new shard. Keys that are held already are left as they are.
+        """Store one embedding a key as one new shard. Keys that are held already are left as they are.
 
         Args:
             modality: `image` or `text`.
             keys: n keys.
-            features: shape (n, D), any float type; scaled to unit length when the manifest says `normalized`.
+            features: shape (n, D), any float type; L2-normalised when the manifest says `normalized`.
             number: the shard's; the first free one if not given.
 
         Raises:
-            DistilvlError: another width than the store's, a row that is not finite or all zero, or a full
+            DistilvlError: another dimension than the store's, an embedding that is not finite or all zero, or a full
                 disk (then nothing of this call is kept).
         """
         rows = storable_rows(np.asarray(features), len(keys), self.manifest, f"the store {self.path}")
@@ -206,7 +208,7 @@ class FeatureStore:
     def add_stored(
         self, modality: Modality, keys: Sequence[bytes], rows: npt.NDArray[np.float16], number: int | None = None
     ) -> None:
-        """As `add`, for rows that come from another store of the same teacher and are kept bit for bit."""
+        """As `add`, for embeddings that come from another store of the same teacher and are kept bit for bit."""
         packed = pack_keys(keys)
         known, _ = self._index[modality].find(packed)
         _, first = np.unique(packed, return_index=True)
@@ -224,20 +226,16 @@ class FeatureStore:
         return list(self._shards[modality])
 
     def verify(self) -> VerifyReport:
-        """Read every shard again: checksum, type, width, finite numbers.
-
-        Raises:
-            DistilvlError: names the first broken shard and the remedy.
-        """
-        distinct, rows, views = {"image": 0, "text": 0}, 0, 0
+        """Read every shard again: checksum, type, dimension, finite numbers; `DistilvlError` names a broken one."""
+        distinct, rows, crops = {"image": 0, "text": 0}, 0, 0
         for modality, shards in self._shards.items():
             keys = [shard.verify(self.manifest.dim) for shard in shards]
             rows += sum(map(len, keys))
             distinct[modality] = len(np.unique(np.concatenate(keys))) if keys else 0
             if modality == "image" and self.manifest.views is not None:
-                views = self.manifest.views.held(key for shard_keys in keys for key in unpack_keys(shard_keys))
+                crops = self.manifest.views.held(key for shard_keys in keys for key in unpack_keys(shard_keys))
         number, repeated = sum(map(len, self._shards.values())), rows - sum(distinct.values())
-        return VerifyReport(number, distinct["image"] - views, distinct["text"], repeated, views)
+        return VerifyReport(number, distinct["image"] - crops, distinct["text"], repeated, crops)
 
     def _take_in(self, shard: Shard, keys: npt.NDArray[np.bytes_]) -> None:
         shards = self._shards[shard.modality]

@@ -1,13 +1,13 @@
-"""Files that are either there and whole, or not there: temporary name, sync, rename; and who is writing them."""
+"""Files and folders that are either there and whole, or not there: temporary name, sync, rename."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import hashlib
-import logging
 import os
 import re
+import shutil
 import socket
 import stat
 import time
@@ -16,6 +16,160 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distilvl.errors import DistilvlError
+
+PARTIAL_PREFIX = ".partial-"
+# No writer needs this long for one file, and no two machines' clocks are this far apart.
+ABANDONED_S = 3600.0
+_RUN_AGAIN = "Free space or fix the folder's permissions, then run the same command again: what is finished is kept."
+_ELSEWHERE = "Free space or choose another --out, and run again."
+
+
+@contextlib.contextmanager
+def new_file(path: Path, remedy: str = _RUN_AGAIN) -> Iterator[Path]:
+    """A temporary name beside `path`; what the block writes there is synced and renamed to `path` when it ends well.
+
+    A killed process or a power cut never leaves a part of the file at `path`, and what was there before stays until
+    then. Several processes may do this at once: each has a temporary name of its own, the last rename stays.
+
+    Args:
+        path: the file.
+        remedy: what the user can do when the disk does not take it.
+
+    Raises:
+        DistilvlError: the disk is full, read-only or failing; nothing is left behind.
+    """
+    with _partial(path, remedy) as partial:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, remedy: str = _RUN_AGAIN) -> None:
+    """Write `data` to `path` as a `new_file`."""
+    with new_file(path, remedy) as partial:
+        partial.write_bytes(data)
+
+
+def create_atomically(path: Path, data: bytes) -> bool:
+    """As `write_atomically`, but never over a file that is there: of several writers one gets True."""
+    with _partial(path, _RUN_AGAIN) as partial:
+        partial.write_bytes(data)
+        _sync(partial)
+        try:
+            # Unlike a rename, a second name for the same file is refused where the name is taken.
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A disk without hard links: a rename is the best there is.
+            if path.exists():
+                return False
+            partial.replace(path)
+        _sync(path.parent)
+        return True
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, renamed to `out` when the block ends well and removed otherwise.
+
+    Args:
+        out: where it goes; an empty folder may be there.
+        replace: anything may be there, and stays until the new folder is whole.
+
+    Raises:
+        DistilvlError: `out` is there and not to be replaced, or the disk does not take the files.
+    """
+    if not replace and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
+    staging, old = _temporary(out), _temporary(out)
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if out.exists():
+            out.replace(old)
+        staging.replace(out)
+    except OSError as error:
+        raise storage_error(out, error, _ELSEWHERE) from error
+    finally:
+        if old.exists() and not out.exists():
+            old.replace(out)
+        for left in (staging, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _partial(path: Path, remedy: str) -> Iterator[Path]:
+    """A temporary name beside `path`; a file of that name is gone when the block ends."""
+    partial = _temporary(path)
+    try:
+        try:
+            yield partial
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error, remedy) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable; Windows has no such call for folders."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def storage_error(path: Path, error: OSError, remedy: str = _RUN_AGAIN) -> DistilvlError:
+    """The one line a user sees when the disk does not take the file or folder `path`."""
+    return DistilvlError(f"cannot write {path}: {error.strerror or error}.", remedy)
+
+
+def make_folder(folder: Path, remedy: str = _RUN_AGAIN) -> None:
+    """Create `folder` where it is missing; `DistilvlError` when that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error, remedy) from error
+
+
+def give_usual_modes(path: Path) -> None:
+    """Give the file `path`, or all files in the folder `path`, the mode of a file that is simply opened for writing.
+
+    Some libraries write to a private temporary file and rename it (safetensors since 0.8), so that what they write is
+    its owner's alone whatever the umask says. A file made here tells what the umask, or the folder, gives: asking the
+    system for the umask would change it for a moment, for all threads. A disk that knows no modes is left as it is.
+    """
+    files = [found for found in path.rglob("*") if found.is_file()] if path.is_dir() else [path]
+    probe = _temporary(path / "mode" if path.is_dir() else path)
+    with contextlib.suppress(OSError):
+        try:
+            with probe.open("x"):
+                usual = stat.S_IMODE(probe.stat().st_mode)
+        finally:
+            probe.unlink(missing_ok=True)
+        for file in files:
+            if stat.S_IMODE(file.stat().st_mode) != usual:
+                file.chmod(usual)
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what killed writers left under temporary names, and nothing that another writer still needs."""
+    for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
+        if is_abandoned(leftover, leftover.name.removeprefix(PARTIAL_PREFIX)):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NUMBERING = Path("/proc/self/ns/pid")
@@ -57,107 +211,6 @@ def is_dead_here(owner: str) -> bool:
     return False
 
 
-PARTIAL_PREFIX = ".partial-"
-# No writer needs this long for one file, and no two machines' clocks are this far apart.
-ABANDONED_S = 3600.0
-_logger = logging.getLogger("distilvl")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a killed process or a power cut never leaves a part of it there.
-
-    Several processes may write the same path at once: each has a temporary name of its own, the last rename stays.
-
-    Raises:
-        DistilvlError: the disk is full, read-only or failing; nothing is left behind.
-    """
-    with _partial(path, data) as partial:
-        partial.replace(path)
-        _sync_folder(path.parent)
-
-
-def create_atomically(path: Path, data: bytes) -> bool:
-    """As `write_atomically`, but never over a file that is there: of several writers one gets True.
-
-    Raises:
-        DistilvlError: as `write_atomically`.
-    """
-    with _partial(path, data) as partial:
-        try:
-            # Unlike a rename, a second name for the same file is refused where the name is taken.
-            os.link(partial, path)
-        except FileExistsError:
-            return False
-        except OSError:
-            # A disk without hard links: a rename is the best there is.
-            if path.exists():
-                return False
-            partial.replace(path)
-        _sync_folder(path.parent)
-        return True
-
-
-@contextlib.contextmanager
-def _partial(path: Path, data: bytes) -> Iterator[Path]:
-    """`data` in a synced file beside `path`, gone when the block ends."""
-    partial = path.with_name(f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield partial
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def give_usual_modes(path: Path) -> None:
-    """Give the file `path`, or all files in the folder `path`, the mode of a file that is simply opened for writing.
-
-    Some libraries write to a private temporary file and rename it (safetensors since 0.8), so that what they write is
-    its owner's alone whatever the umask says. A file made here tells what the umask, or the folder, gives: asking the
-    system for the umask would change it for a moment, for all threads. A disk that knows no modes is left as it is.
-    """
-    files = [found for found in path.rglob("*") if found.is_file()] if path.is_dir() else [path]
-    probe = (path if path.is_dir() else path.parent) / f"{PARTIAL_PREFIX}{writer_id()}-{uuid.uuid4().hex[:8]}-mode"
-    with contextlib.suppress(OSError):
-        try:
-            with probe.open("x"):
-                usual = stat.S_IMODE(probe.stat().st_mode)
-        finally:
-            probe.unlink(missing_ok=True)
-        for file in files:
-            if stat.S_IMODE(file.stat().st_mode) != usual:
-                file.chmod(usual)
-
-
-def storage_error(path: Path, error: OSError) -> DistilvlError:
-    """The one line a user sees when the disk does not take the file or folder `path`."""
-    return DistilvlError(
-        f"cannot write {path}: {error.strerror or error}.",
-        "Free space or fix the folder's permissions, then run the same command again: what is finished is kept.",
-    )
-
-
-def make_folder(folder: Path) -> None:
-    """Create `folder` where it is missing; `DistilvlError` when that is impossible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-
-
-def remove_partials(folder: Path) -> None:
-    """Delete what killed writers left under temporary names, and nothing that another writer still needs."""
-    for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
-        if is_abandoned(leftover, leftover.name.removeprefix(PARTIAL_PREFIX)):
-            leftover.unlink(missing_ok=True)
-
-
 def is_abandoned(path: Path, owner: str) -> bool:
     """Whether the writer whose `writer_id` `owner` begins with is gone: dead on this machine, or silent for an hour."""
     if is_dead_here(owner):
@@ -166,40 +219,3 @@ def is_abandoned(path: Path, owner: str) -> bool:
         return time.time() - path.stat().st_mtime > ABANDONED_S
     except FileNotFoundError:
         return False
-
-
-@contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` for writing; a second process waits, and then finds the work done.
-
-    The lock belongs to the open folder, so it leaves no file and ends with the process, even a killed one.
-    Where the platform has no such locks (Windows, some network file systems) this does nothing.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _logger.warning("another run is writing to %s; waiting for it to finish", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            _logger.debug("%s cannot be locked", folder)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; Windows has no such call for folders."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

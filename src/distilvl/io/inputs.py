@@ -1,7 +1,7 @@
 """Lists of texts and of images: what every `encode_texts` and `encode_images` here takes, and nothing else.
 
-A lone text is a sequence of letters, and bytes are one of numbers: taken for a list, each letter would get a row. A
-row for the one item would make the shape of what comes back depend on what was given. So both are refused.
+A lone text is a sequence of letters, and bytes are one of numbers: taken for a list, each letter would get an
+embedding. One for the one item would make the shape of what comes back depend on what was given. So both are refused.
 """
 
 from __future__ import annotations

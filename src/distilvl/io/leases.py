@@ -1,37 +1,72 @@
-"""Claims: of several writers of one store, one works on a block, and the others take another one.
+"""Who works on what: a folder that one process at a time writes to, and leases to parts of shared work.
 
-A claim is a small file whose name is the block's. It is made in one step that fails when the name is taken, and its
-owner touches it as long as it lives. A claim is free again when its owner has ended on this machine, or when nothing
-has touched it for a minute by this process's own clock, so that no two machines' clocks are ever compared. Claims
-save work; the store does not depend on them: should two writers do the same block, they write the same file.
+A lease is a small file whose name is that of the part of the work. It is made in one step that fails when the name is
+taken, and its owner touches it as long as it lives. A lease is free again when its owner has ended on this machine, or
+when nothing has touched it for a minute by this process's own clock, so that no two machines' clocks are ever compared.
+A lock of the operating system would not do here: many file systems that machines share have none that reach further
+than one machine. Leases save work; the store does not depend on them: should two writers do the same block, they
+write the same file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from distilvl.io.files import is_abandoned, is_dead_here, storage_error, writer_id
 
-CLAIM_PREFIX = ".claim-"
+LOCK_NAME = ".lock"
+LEASE_PREFIX = ".claim-"
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
+_logger = logging.getLogger("distilvl")
 
 
-class Claim:
-    """A block that is ours until the `with` block ends."""
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` for writing; a second process waits, and then finds the work done.
+
+    The lock is the operating system's, on a file `.lock` in the folder. It ends with the process, even a killed one;
+    the file goes when the block ends. A folder that cannot be locked, such as a read-only one, is not.
+    """
+    from filelock import FileLock, Timeout  # which takes a tenth of a second
+
+    lock = FileLock(folder / LOCK_NAME, thread_local=False)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _logger.warning("another run is writing to %s; waiting for it to finish", folder)
+            lock.acquire()
+    except OSError as error:
+        _logger.debug("%s cannot be locked: %s", folder, error)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            # While it is held: whoever gets a lock on a file that has lost its name tries again. On Windows the name
+            # cannot go before the lock does, and `release` sees to both.
+            with contextlib.suppress(OSError):
+                (folder / LOCK_NAME).unlink(missing_ok=True)
+        lock.release()
+
+
+class Lease:
+    """A part of the work that is ours until the `with` block ends."""
 
     def __init__(self, path: Path, record: str) -> None:
         self._path, self._record = path, record
         self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="claim", daemon=True)
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> Lease:
         self._heart.start()
         return self
 
@@ -50,38 +85,34 @@ class Claim:
                 os.utime(self._path)
 
 
-class Claims:
-    """The claims in one folder, as seen by one writer.
+class Leases:
+    """The leases in one folder, as seen by one writer.
 
     Args:
         folder: the store's.
-        stale_s: how long another machine's claim may stay untouched.
+        stale_s: seconds for which another machine's lease may stay untouched.
     """
 
     def __init__(self, folder: Path, stale_s: float = STALE_S) -> None:
         self._folder, self._stale_s = folder, stale_s
         self._seen: dict[Path, tuple[tuple[str, int], float]] = {}
 
-    def take(self, name: str) -> Claim | None:
-        """The claim called `name`, or None while another writer holds it.
-
-        Raises:
-            DistilvlError: the disk does not take a file.
-        """
-        path = self._folder / f"{CLAIM_PREFIX}{name}"
-        claim = self._make(path)
-        if claim is None and self._is_stale(path):
+    def take(self, name: str) -> Lease | None:
+        """The lease called `name`, or None while another writer holds it; `DistilvlError` if the disk takes no file."""
+        path = self._folder / f"{LEASE_PREFIX}{name}"
+        lease = self._make(path)
+        if lease is None and self._is_stale(path):
             self._discard(path)
-            claim = self._make(path)
-        return claim
+            lease = self._make(path)
+        return lease
 
     def sweep(self) -> None:
-        """Remove the claims of writers that are known to be gone."""
-        for path in self._folder.glob(f"{CLAIM_PREFIX}*"):
+        """Remove the leases of writers that are known to be gone."""
+        for path in self._folder.glob(f"{LEASE_PREFIX}*"):
             if is_abandoned(path, _read(path) or writer_id()):
                 path.unlink(missing_ok=True)
 
-    def _make(self, path: Path) -> Claim | None:
+    def _make(self, path: Path) -> Lease | None:
         record = f"{writer_id()}-{uuid.uuid4().hex[:8]}"
         try:
             with path.open("x", encoding="ascii") as file:
@@ -91,7 +122,7 @@ class Claims:
         except OSError as error:
             raise storage_error(self._folder, error) from error
         self._seen.pop(path, None)
-        return Claim(path, record)
+        return Lease(path, record)
 
     def _is_stale(self, path: Path) -> bool:
         record = _read(path)
@@ -108,7 +139,7 @@ class Claims:
         return now - self._seen[path][1] > self._stale_s
 
     def _discard(self, path: Path) -> None:
-        """Remove a dead writer's claim, but not the one that a faster third writer has put in its place."""
+        """Remove a dead writer's lease, but not the one that a faster third writer has put in its place."""
         dead = _read(path)
         aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(OSError):
@@ -119,7 +150,7 @@ class Claims:
 
 
 def _read(path: Path) -> str:
-    """Who holds the claim; empty when there is none."""
+    """Who holds the lease; empty when there is none."""
     try:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):

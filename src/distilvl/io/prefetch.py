@@ -1,39 +1,47 @@
-"""Work done by threads while the caller is busy: in order, and never more of it ahead than memory allows."""
+"""The prefetcher: threads that prepare the next items while the caller works, never more than memory allows."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice, repeat
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Ahead(Generic[Item, Result]):
+class Prefetcher(Generic[Item, Result]):
     """Iterate over `results(items)`; give back with `release` what each result costs once it is done with.
 
     Args:
         work: done in a thread; what it raises is raised where its result would have come.
-        cost: what a result takes of the budget, such as pixels.
-        budget: at most so much is made and not yet released, give or take one result a thread.
         workers: number of threads.
         window: at most so many items are begun before the first of them is asked for.
+        cost: what a result takes of the budget, such as pixels; nothing if not given.
+        budget: at most so much is made and not yet released, give or take one result a thread.
     """
 
     def __init__(
-        self, work: Callable[[Item], Result], cost: Callable[[Result], int], budget: int, workers: int, window: int
+        self,
+        work: Callable[[Item], Result],
+        *,
+        workers: int,
+        window: int,
+        cost: Callable[[Result], int] = lambda _: 0,
+        budget: int = 0,
     ) -> None:
         self._work, self._cost, self._budget = work, cost, budget
         self._workers, self._window = workers, window
         self._used, self._next, self._closed = 0, 0, False
         self._changed = threading.Condition()
 
-    def results(self, items: Iterable[Item]) -> Iterator[Result]:
+    def results(self, items: Iterable[Item]) -> Generator[Result, None, None]:
         """`work(item)` of each item, in order. To be called once."""
-        with ThreadPoolExecutor(self._workers) as pool:
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="prefetch") as pool:
             waiting: deque[Future[Result]] = deque()
             try:
                 for number, item in enumerate(items):
@@ -72,3 +80,22 @@ class Ahead(Generic[Item, Result]):
             self._next += 1
             self._changed.notify_all()
         return result
+
+
+def prefetched(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, window: int
+) -> Generator[Result, None, None]:
+    """`work(item)` of each item, in order, by a `Prefetcher` for results whose memory needs no budget."""
+    return Prefetcher(work, workers=workers, window=window).results(items)
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """`items`, of which the next one is made in a thread while this one is used; never more than one ahead."""
+    made: Generator[list[Item], None, None] = prefetched(
+        lambda _: list(islice(items, 1)), repeat(None), workers=1, window=2
+    )
+    with closing(made):
+        for found in made:
+            if not found:
+                return
+            yield found[0]

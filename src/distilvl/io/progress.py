@@ -1,12 +1,14 @@
-"""Progress for people: a live bar with time left on a terminal, plain lines in a pipe. Always on stderr."""
+"""How long it takes: for people a live bar with the time left, or plain lines in a pipe, on stderr; and a clock."""
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -89,3 +91,24 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Ticker]:
     )
     with Progress(*columns, console=console) as bar:
         yield _Bar(bar, description, total, done)
+
+
+def time_ms(call: Callable[[], object]) -> float:
+    """Milliseconds that `call` takes, with the work that it leaves to a GPU."""
+    _synchronise()
+    started = time.perf_counter()
+    call()
+    _synchronise()
+    return 1e3 * (time.perf_counter() - started)
+
+
+def median_ms(encode: Callable[[Any], object], batches: Sequence[Any]) -> float:
+    """Median milliseconds of `encode(batch)` over all batches but the first, which warms up."""
+    return statistics.median([time_ms(partial(encode, batch)) for batch in batches][1:])
+
+
+def _synchronise() -> None:
+    # Where torch was not imported, no GPU works for it.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.runtime.inputs import TextTokenizer, to_pixels
 from distilvl.runtime.manifest import Manifest, check_file, read_manifest
@@ -53,12 +53,7 @@ class Graph:
 
 
 def _open(path: Path, threads: int | None, busy_wait: bool) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DistilvlError(
-            "an exported student needs the package onnxruntime.", "Install it: pip install 'distilvl[runtime]'."
-        ) from error
+    onnxruntime = require("onnxruntime", extra="runtime", why="an exported student")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.inter_op_num_threads = 1

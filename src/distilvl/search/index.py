@@ -12,7 +12,8 @@ import numpy as np
 from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_left_out
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
-from distilvl.io.files import make_folder, only_writer
+from distilvl.io.files import make_folder
+from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
 from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, UpdateReport
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
@@ -80,7 +81,7 @@ class Index:
         make_folder(folder)
         with only_writer(folder):
             # Looked for again: another process may have made it since.
-            if not about.is_file() and any(folder.iterdir()):
+            if not about.is_file() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
                 raise taken
             if not (_is_unfinished(folder, encoder.info) if rebuild else about.is_file()):
                 # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.

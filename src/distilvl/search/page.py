@@ -13,7 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from distilvl._version import __version__
-from distilvl.errors import DistilvlError
+from distilvl.errors import require
 from distilvl.search.index import Index
 from distilvl.search.table import Hit
 
@@ -40,17 +40,14 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
     Raises:
         DistilvlError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise DistilvlError("the page needs the package jinja2.", "Run: pip install 'distilvl[search]'") from error
-    loader = PackageLoader("distilvl.search")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    jinja2 = require("jinja2", extra="search", why="the page")
+    loader = jinja2.PackageLoader("distilvl.search")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style = loader.get_source(environment, "results.css")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template("results.html.j2").render(
+    page: str = environment.get_template("results.html.j2").render(
         query=" and ".join([f"“{text}”"] * (text is not None) + [str(image)] * (image is not None)),
         style=Markup(style),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
@@ -60,6 +57,7 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
         left_out=index.left_out.lines(),
         version=__version__,
     )
+    return page
 
 
 def _inline(jpeg: bytes) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from distilvl.data.folders import UNREADABLE_FOLDER
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
-from distilvl.io.prefetch import Ahead
+from distilvl.io.prefetch import Prefetcher
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder
 from distilvl.search.about import About, Unreadable, UpdateReport, note_folder, nothing_to_index, prefix
@@ -131,25 +131,25 @@ class Update:
         return file.path in stamps and stamps[file.path][:2] == file.stamp
 
     def _take_in(self, files: list[PhotoFile]) -> None:
-        ahead: Ahead[PhotoFile, Picture] = Ahead(
+        pictures: Prefetcher[PhotoFile, Picture] = Prefetcher(
             lambda file: read_picture(file, self._ids),
-            lambda picture: picture.pixels,
-            budget=_PIXELS_AHEAD,
             workers=_THREADS,
             window=2 * BATCH,
+            cost=lambda picture: picture.pixels,
+            budget=_PIXELS_AHEAD,
         )
         encoder = self._load()
         started = time.monotonic()
         with progress("indexing", len(files)) as ticker:
             block = _Block(encoder, self._table, self._known, self._report)
-            for picture in ahead.results(files):
+            for picture in pictures.results(files):
                 if picture.reason:
                     self._refuse(picture)
                 else:
                     self._unreadable.pop(picture.file.path, None)
-                    ahead.release(block.put(picture))
+                    pictures.release(block.put(picture))
                 if block.is_due:
-                    ahead.release(block.commit(self._ids))
+                    pictures.release(block.commit(self._ids))
                     self._unreadable.save()
                 ticker.advance()
             block.commit(self._ids)

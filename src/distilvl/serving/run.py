@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import signal
 import socket
@@ -13,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from distilvl.data.left_out import all_left_out, read_left_out
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.serving.settings import ServeSettings, is_loopback, loopback_names
 
 logger = logging.getLogger("distilvl")
@@ -45,11 +44,7 @@ def serve(
             that cannot be opened, or the extra `serve` is not installed.
     """
     settings = _guarded(settings, host, no_key)
-    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DistilvlError(f"serving needs {' and '.join(missing)}.", "Run: pip install 'distilvl[serve]'")
-    import uvicorn
-
+    uvicorn = require("uvicorn", "fastapi", "prometheus_client", extra="serve", why="serving")
     from distilvl.models import load_encoder
     from distilvl.search import Index
     from distilvl.serving.app import create_app

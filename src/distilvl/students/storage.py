@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Router, Transform
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
-from distilvl.io.files import give_usual_modes
+from distilvl.io.files import give_usual_modes, new_folder
 from distilvl.students.folder import is_sentence_transformer, student_folder
 from distilvl.students.processors import take_any_mode
 from distilvl.students.towers import first_line, quiet_transformers
@@ -81,23 +79,11 @@ def load_basis(student: Path) -> Tensor | None:
 
 def save_student(student: SentenceTransformer, path: Path) -> None:
     """Write the student folder; it appears whole or, when the write fails, not at all."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
+    with new_folder(path, replace=True) as staging:
         with quiet_transformers():
             student.save(str(staging), create_model_card=False)
         _remember_absent_poolers(student, staging)
         give_usual_modes(staging)
-        if path.exists():
-            shutil.rmtree(path)
-        staging.replace(path)
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot write student {path}: {error.strerror}.",
-            "Free space or choose another --out, and run again.",
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
+from distilvl.io.prefetch import prefetched
 from distilvl.io.specs import COUNT, Reader, Spec, choice
 from distilvl.pictures import upright_rgb
 
@@ -174,7 +173,7 @@ class TorchTeacher(ABC):
         found = []
         try:
             with torch.inference_mode():
-                for inputs in prepared(batches, prepare, workers):
+                for inputs in prefetched(prepare, batches, workers=workers, window=workers + 1):
                     found.append(forward(self.to_device(inputs)).float().cpu().numpy())
         except torch.OutOfMemoryError as error:
             raise DistilvlError(
@@ -182,17 +181,3 @@ class TorchTeacher(ABC):
                 f"Append ?batch_size={max(1, size // 2)} to the teacher, or &dtype=bfloat16.",
             ) from error
         return np.concatenate(found)
-
-
-def prepared(
-    batches: Sequence[Sequence[Item]], prepare: Callable[[Sequence[Item]], Inputs], workers: int
-) -> Iterator[Inputs]:
-    """`prepare(batch)` of each batch, in order; up to `workers` batches are prepared ahead, in threads."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[Inputs]] = deque()
-        for batch in batches:
-            waiting.append(pool.submit(prepare, batch))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distilvl.config import Config
 from distilvl.data import load_any
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items, captions_of, images_of
 from distilvl.data.left_out import source_name
 from distilvl.data.loading import is_unpaired, load_dataset
@@ -18,7 +18,6 @@ from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_spli
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.results import few_images
 from distilvl.extraction.extract import extract_features
-from distilvl.extraction.prepare import prepare_features
 from distilvl.features import FeatureStore
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.objectives.multiscale import require_pairless
@@ -111,12 +110,10 @@ class Inputs:
                 "Pass --teacher or --features, or --recipe contrastive to train without one.",
             )
 
-    def extract(self, teacher: str, items: Items, out: Path, views: Views | None, source: str) -> FeatureStore:
+    def extract(self, teacher: str, items: Items, out: Path, views: Crops | None, source: str) -> FeatureStore:
         """A store with the teacher's features of `items`, in `out` unless `teacher` names a finished store."""
-        if teacher in self._teachers:
-            given = self._teachers[teacher]
-            return extract_features(given, items, out, skip_bad=self.skip_bad, views=views, source=source).store
-        return prepare_features(teacher, items, out, skip_bad=self.skip_bad, views=views, source=source).store
+        given = self._teachers.get(teacher, teacher)
+        return extract_features(given, items, out, skip_bad=self.skip_bad, crops=views, source=source).store
 
 
 def _require_named(source: str, argument: str) -> None:
@@ -188,7 +185,7 @@ def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, 
         return None
     if not first:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else named.teacher)
-    views = Views(count=config.training.views) if config.training.views > 1 else None
+    views = Crops(count=config.training.views) if config.training.views > 1 else None
     learnt, scored = str(named.data), str(named.scored_data)
     if splits.extra is not None:
         extra = _items(splits.extra, str(named.extra_data), inputs)

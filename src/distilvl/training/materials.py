@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixel_cache import cached_pixels
@@ -104,7 +104,7 @@ def lookup_teacher(
     image_keys: list[bytes],
     *,
     normalized: bool = True,
-    views: Views | None = None,
+    views: Crops | None = None,
     folder: Path | None = None,
 ) -> TeacherFeatures:
     """The stored features of every image and caption of `dataset`.
@@ -248,7 +248,7 @@ class SharedInputs(Inputs):
         encoder: DualEncoder,
         store: FeatureStore | None,
         fabric: Fabric,
-        views: Views | None = None,
+        views: Crops | None = None,
         reduced_jpeg: bool = False,
         scored: bool = False,
     ) -> Materials:

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.config import Config
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.items import Items
 from distilvl.data.left_out import Sources, source_name
 from distilvl.data.records import PairDataset
@@ -122,7 +122,7 @@ def _source(
     return kind(train, encoder, config.training, fabric.device, share_of(fabric))
 
 
-def _views(config: Config, store: FeatureStore | None) -> Views | None:
+def _views(config: Config, store: FeatureStore | None) -> Crops | None:
     """Which crops of the training images the student sees: those whose teacher features are stored."""
     if config.training.views == 1:
         return None
@@ -131,7 +131,7 @@ def _views(config: Config, store: FeatureStore | None) -> Views | None:
             f"training.views is {config.training.views}, and there are no features of views.",
             "Name a teacher, or a store made with `distilvl features --views`.",
         )
-    return store.require_views(config.training.views)
+    return store.require_crops(config.training.views)
 
 
 def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:

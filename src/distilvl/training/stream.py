@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from distilvl.config import TrainingConfig
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.left_out import NO_FEATURES, LeftOut
 from distilvl.data.shards import EpochOrder, ShardSplit
 from distilvl.data.shards.counts import captions_of
@@ -68,7 +68,7 @@ class StreamSource(BatchSource):
         config: TrainingConfig,
         store: FeatureStore | None,
         fabric: Fabric,
-        views: Views | None = None,
+        views: Crops | None = None,
         *,
         workers: int | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from distilvl.data.crops import WHOLE, Views
+from distilvl.data.crops import WHOLE, Crops
 from distilvl.data.left_out import HELD, NOT_DECODED, LeftOut
 from distilvl.data.shards import EpochOrder
 from distilvl.data.shards.counts import captions_of, reason_of
@@ -112,7 +112,7 @@ class BatchDecoder:
     seed: int
     captions_a_step: int
     skip_bad: bool
-    views: Views | None = None
+    views: Crops | None = None
     at_least: int | None = None
 
     def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
@@ -132,7 +132,7 @@ class BatchDecoder:
                 skipped.append(BadRecord(reason, sample.where, str(error)))
                 continue
             key = image_key(sample.image.data)
-            chosen = WHOLE if self.views is None else self.views.view(key, int(view * self.views.count))
+            chosen = WHOLE if self.views is None else self.views.crop(key, int(view * self.views.count))
             waiting.append(chosen.of(image))
             keys.append(key)
             seen.append(chosen.key(key))

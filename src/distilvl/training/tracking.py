@@ -14,13 +14,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
 from distilvl.config import Config
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.io.files import write_atomically
 from distilvl.io.inputs import list_of_texts
 from distilvl.training.run_folder import Line
@@ -192,8 +191,7 @@ def _load(name: str) -> Tracker:
             known = ", ".join([*TRACKERS, *others])
             raise DistilvlError(f"there is no tracker {name!r}.", f"Choose from {known}.")
         return cast(Tracker, others[name].load()())
-    if find_spec(name) is None:
-        raise DistilvlError(f"--log {name} needs the package {name}.", f"Install it: pip install 'distilvl[{name}]'.")
+    require(name, extra=name, why=f"--log {name}")
     return TRACKERS[name]()
 
 

@@ -22,7 +22,8 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
 from distilvl.features import FeatureStore
-from distilvl.io.files import make_folder, only_writer, write_atomically
+from distilvl.io.files import make_folder, remove_partials, write_atomically
+from distilvl.io.leases import only_writer
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.folder import save_widths
@@ -176,6 +177,7 @@ def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
     """The run's folder, until `held` ends this process's alone: another waits, and then finds this one's work done."""
     make_folder(out)
     held.enter_context(only_writer(out))
+    remove_partials(out)
     return RunFolder.open(out, config)
 
 

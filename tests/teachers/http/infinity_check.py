@@ -26,7 +26,7 @@ from PIL import Image
 
 from conftest import FaultyProxy
 from distilvl.data.records import FileImage, PairDataset, Record
-from distilvl.extraction.extract import extract_features
+from distilvl.extraction import extract_features
 from distilvl.io.hashes import image_key, text_key
 from distilvl.teachers.http import HttpTeacher
 

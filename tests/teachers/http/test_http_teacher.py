@@ -13,8 +13,7 @@ import pytest
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.extraction.extract import extract_features
-from distilvl.extraction.prepare import estimate_features
+from distilvl.extraction import estimate_features, extract_features
 from distilvl.features import FeatureStore
 from distilvl.pictures import decode_image
 from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError
@@ -67,6 +66,7 @@ RUN = """
 import sys
 from pathlib import Path
 from distilvl.data.records import FileImage, PairDataset, Record
+from distilvl.extraction import extract_features
 from distilvl.extraction.extract import extract_features
 from distilvl.teachers.http import HttpTeacher
 

@@ -19,8 +19,7 @@ from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote
 from distilvl.data.shards.counts import captions_of, count_records, left_out_of, no_records
 from distilvl.data.shards.tar import TEXT_KINDS, samples
 from distilvl.data.specs import Spec
-from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.optional import require
+from distilvl.errors import BadImageError, DistilvlError, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 PACKED_SHARD = "a compressed shard, which is not read; decompress it"
@@ -175,7 +174,7 @@ def _braces(place: str) -> Sequence[str]:
     if "{" not in place:
         return [place]
     try:
-        return list(require("braceexpand", "webdataset").braceexpand(place))
+        return list(require("braceexpand", extra="webdataset").braceexpand(place))
     except ValueError as error:
         raise DistilvlError(f"webdataset:{place} has a brace too many or too few.", "Check it.") from error
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, require
 from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
 from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
@@ -116,12 +116,7 @@ class Vocabulary:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        try:
-            import sentencepiece
-        except ModuleNotFoundError as error:
-            raise DistilvlError(
-                "BEiT-3 needs the package 'sentencepiece'.", 'Install it: pip install "distilvl[beit3]".'
-            ) from error
+        sentencepiece = require("sentencepiece", extra="beit3", why="BEiT-3")
         if not path.is_file():
             raise DistilvlError(f"BEiT-3's vocabulary {path} does not exist.", "Give the released beit3.spm.")
         try:

@@ -27,7 +27,7 @@ WRITER = textwrap.dedent(
     from pathlib import Path
     import numpy as np
     from distilvl.data.records import FileImage, PairDataset, Record
-    from distilvl.features import extract_features
+    from distilvl.extraction import extract_features
 
     class Logged:
         name, revision, dim = "logged", "1", 3

@@ -8,9 +8,8 @@ from PIL import Image
 
 from distilvl.data import PairDataset
 from distilvl.data.left_out import LEFT_OUT_NAME, MISSING, NO_CAPTION, NOT_DECODED, LeftOut, read_left_out
-from distilvl.extraction import encode as image_calls
-from distilvl.extraction.extract import extract_features
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
+from distilvl.extraction import work as image_calls
 from distilvl.features import FeatureStore, merge_stores, store_info
 
 
@@ -70,7 +69,7 @@ def test_a_store_of_whole_data_has_no_such_file_and_an_old_one_opens(teacher, pi
 def test_a_finished_store_is_not_written_to(teacher, pictures, tmp_path) -> None:
     extract_features(teacher, pictures, tmp_path / "store")
     data = _spoil(pictures)
-    report = prepare_features(str(tmp_path / "store"), data, tmp_path / "out", skip_bad=True)
+    report = extract_features(str(tmp_path / "store"), data, tmp_path / "out", skip_bad=True)
     assert len(report.left_out) == 3
     assert not (tmp_path / "store" / LEFT_OUT_NAME).exists()
     assert not (tmp_path / "out").exists()

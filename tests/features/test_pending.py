@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distilvl.features import FeatureStore, Manifest
-from distilvl.features.pending import Answers
+from distilvl.features.pending import Pending
 from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(5)]
@@ -19,43 +19,43 @@ def store(tmp_path: Path) -> FeatureStore:
 
 
 def test_rows_come_back_bit_for_bit(store: FeatureStore):
-    answers = Answers(store, "text")
-    answers.keep(KEYS[:2], ROWS[:2])
-    answers.keep(KEYS[2:4], ROWS[2:4])
-    found = answers.load()
+    pending = Pending(store, "text")
+    pending.keep(KEYS[:2], ROWS[:2])
+    pending.keep(KEYS[2:4], ROWS[2:4])
+    found = pending.load()
     assert set(found) == set(KEYS[:4])
     for key, row in zip(KEYS, ROWS, strict=False):
         if key in found:
             assert found[key].tobytes() == row.tobytes()
-    assert Answers(store, "image").load() == {}
+    assert Pending(store, "image").load() == {}
 
 
 def test_only_what_is_in_shards_is_dropped(store: FeatureStore):
-    answers = Answers(store, "text")
-    answers.keep(KEYS[:2], ROWS[:2])
-    answers.keep(KEYS[2:4], ROWS[2:4])
+    pending = Pending(store, "text")
+    pending.keep(KEYS[:2], ROWS[:2])
+    pending.keep(KEYS[2:4], ROWS[2:4])
     store.add("text", KEYS[:3], ROWS[:3])
-    answers.drop_stored()
-    assert set(answers.load()) == set(KEYS[2:4])
+    pending.drop_stored()
+    assert set(pending.load()) == set(KEYS[2:4])
     store.add("text", KEYS[3:], ROWS[3:])
-    answers.drop_stored()
+    pending.drop_stored()
     assert not list(store.path.glob(".*"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "empty"])
 def test_a_damaged_file_counts_as_not_there(store: FeatureStore, damage: str):
-    answers = Answers(store, "text")
-    answers.keep(KEYS[:2], ROWS[:2])
-    answers.keep(KEYS[2:3], ROWS[2:3])
+    pending = Pending(store, "text")
+    pending.keep(KEYS[:2], ROWS[:2])
+    pending.keep(KEYS[2:3], ROWS[2:3])
     path = sorted(store.path.glob(".answer-*"))[0]
-    lost = {key for key, _ in answers._table(path)}
+    lost = {key for key, _ in pending._table(path)}
     path.write_bytes({"cut": path.read_bytes()[:-1], "other": b"hello", "empty": b""}[damage])
-    assert len(answers.load()) == 3 - len(lost)
-    answers.drop_stored()
+    assert len(pending.load()) == 3 - len(lost)
+    pending.drop_stored()
     assert not path.exists()
 
 
 def test_stores_with_answers_open_as_before(store: FeatureStore):
-    Answers(store, "text").keep(KEYS, ROWS)
+    Pending(store, "text").keep(KEYS, ROWS)
     assert FeatureStore.open(store.path).counts == {"image": 0, "text": 0}
     assert FeatureStore.create(store.path, store.manifest).verify().shards == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from distilvl.errors import DistilvlError
-from distilvl.extraction.extract import Work
-from distilvl.extraction.ray_engine import _complete, _orders
+from distilvl.extraction.ray_engine import Cluster, Share, _complete, _orders, connected, share_of
+from distilvl.extraction.work import Work
 from distilvl.features import FeatureStore
 
 pytest.importorskip("ray.data")
@@ -134,7 +137,7 @@ def test_a_second_run_asks_nothing_but_still_knows_its_teacher(place: Path):
 
 
 def test_a_store_that_was_written_elsewhere(teacher, pictures, tmp_path: Path):
-    from distilvl.extraction.extract import extract_features
+    from distilvl.extraction import extract_features
 
     work = Work.of(pictures, skip_bad=False, shard_size=4)
     with pytest.raises(DistilvlError, match=r"lacks what they wrote.*all machines"):
@@ -153,3 +156,54 @@ def test_a_block_of_captions_goes_out_before_the_images(pictures):
     assert [(order["modality"], order["number"]) for order in orders] == [
         ("text", 0), ("image", 0), ("image", 1), ("image", 2), ("text", 1), ("text", 2),
     ]  # fmt: skip
+
+
+def test_one_worker_a_machine_without_gpus():
+    assert share_of([{"CPU": 8.0}, {"CPU": 4.0}], None) == Share(2, 4, 0)
+
+
+def test_one_worker_a_gpu():
+    assert share_of([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 2.0}], None) == Share(4, 1, 1)
+
+
+def test_more_workers_than_gpus_share_them():
+    assert share_of([{"CPU": 16.0, "GPU": 2.0}], 3) == Share(3, 5, 0.5)
+
+
+def test_a_machine_that_only_leads_has_no_share():
+    assert share_of([{"memory": 1e9}, {"CPU": 0.0}, {"CPU": 2.0}], None) == Share(1, 2, 0)
+
+
+def test_a_cluster_without_cores():
+    with pytest.raises(DistilvlError, match="no machine with a free core"):
+        share_of([{"memory": 1e9}], 2)
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=6), st.integers(1, 40))
+def test_all_workers_find_room_unless_they_are_more_than_the_cores(cores: list[int], workers: int):
+    share = share_of([{"CPU": float(number)} for number in cores], workers)
+    assert share.workers == workers
+    room = sum(number // share.cpus for number in cores)
+    assert share.cpus == 1 or room >= workers
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    # What the import is told by the environment is put back, too.
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(DistilvlError, match=r"the engine ray needs the package ray.*distilvl\[ray\]"),
+        connected(Cluster()),
+    ):
+        pass
+
+
+def test_nobody_at_the_address():
+    pytest.importorskip("ray.data")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    words = f"no Ray cluster to join at {address}: .*refused.*--ray-address"
+    with pytest.raises(DistilvlError, match=words), connected(Cluster(address)):
+        pass

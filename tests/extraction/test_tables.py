@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.extraction.arrays import is_import, read_import_spec
-from distilvl.extraction.stored import load_import
+from distilvl.extraction.tables import is_import, load_import, read_import_spec
 
 RANDOM = np.random.default_rng(0)
 IMAGES, TEXTS = (RANDOM.normal(size=(n, 4)).astype(np.float32) for n in (3, 6))
@@ -143,8 +142,11 @@ def test_hugging_face_dataset(tmp_path: Path):
         ({"id": None}, r"has no column 'id'; it has .*caption"),
         ({"image_embedding": pa.array([1.0, 2.0, 3.0])}, r"does not hold lists of numbers, but double"),
         ({"image_embedding": pa.array([["a"], ["b"], ["c"]])}, r"does not hold lists of numbers"),
-        ({"image_embedding": pa.array([[1.0, 2], [1.0], [2.0, 3]])}, r"rows of widths 1, 2"),
-        ({"image_embedding": lists(IMAGES[:, :2])}, r"'image_embedding' has width 2, 'text_embedding' has width 4"),
+        ({"image_embedding": pa.array([[1.0, 2], [1.0], [2.0, 3]])}, r"rows of dimensions 1, 2"),
+        (
+            {"image_embedding": lists(IMAGES[:, :2])},
+            r"'image_embedding' has dimension 2, 'text_embedding' has dimension 4",
+        ),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, change: dict, words: str):

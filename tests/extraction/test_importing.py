@@ -9,9 +9,8 @@ import pytest
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.extraction import importing
-from distilvl.extraction.importing import import_arrays
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features, importing
+from distilvl.extraction.importing import is_array_folder, load_arrays
 from distilvl.io.hashes import image_key, text_key
 
 
@@ -20,7 +19,7 @@ def files_of(store: Path) -> dict[str, bytes]:
 
 
 def test_rows_are_matched_by_id(arrays: Path, pictures: PairDataset, tmp_path: Path):
-    report = import_arrays(arrays, pictures, tmp_path / "store")
+    report = extract_features(arrays, pictures, tmp_path / "store")
     ids = json.loads((arrays / "ids.json").read_text())
     images, texts = np.load(arrays / "image_features.npy"), np.load(arrays / "text_features.npy")
     for record in pictures.records[:11]:
@@ -37,14 +36,14 @@ def test_rows_are_matched_by_id(arrays: Path, pictures: PairDataset, tmp_path: P
 
 def test_importing_again_and_in_parts_gives_the_same_bytes(arrays, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(importing, "_SHARD_ROWS", 4)
-    import_arrays(arrays, pictures, tmp_path / "whole")
+    extract_features(arrays, pictures, tmp_path / "whole")
     before = files_of(tmp_path / "whole")
-    import_arrays(arrays, pictures, tmp_path / "whole")
+    extract_features(arrays, pictures, tmp_path / "whole")
     assert files_of(tmp_path / "whole") == before
-    store = import_arrays(arrays, pictures, tmp_path / "parts").store
+    store = extract_features(arrays, pictures, tmp_path / "parts").store
     for path in [*store.path.glob("image-00002-*"), *store.path.glob("text-0000[123]-*")]:
         path.unlink()
-    import_arrays(arrays, pictures, tmp_path / "parts")
+    extract_features(arrays, pictures, tmp_path / "parts")
     assert files_of(tmp_path / "parts") == before
 
 
@@ -58,7 +57,7 @@ def test_missing_id(arrays: Path, pictures: PairDataset, tmp_path: Path, kind: s
     ids[kind][ids[kind].index(lost)] = "another"
     path.write_text(json.dumps(ids))
     with pytest.raises(DistilvlError, match=words):
-        import_arrays(arrays, pictures, tmp_path / "store")
+        extract_features(arrays, pictures, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
@@ -68,21 +67,21 @@ def test_row_that_is_not_finite_is_named(arrays: Path, pictures: PairDataset, tm
     images[row, 2] = np.nan
     np.save(arrays / "image_features.npy", images)
     with pytest.raises(DistilvlError, match=r"not finite for '04\.png'"):
-        import_arrays(arrays, pictures, tmp_path / "store")
+        extract_features(arrays, pictures, tmp_path / "store")
 
 
 def test_arrays_of_other_content_do_not_mix(arrays: Path, pictures: PairDataset, tmp_path: Path):
-    import_arrays(arrays, pictures, tmp_path / "store")
+    extract_features(arrays, pictures, tmp_path / "store")
     np.save(arrays / "text_features.npy", np.load(arrays / "text_features.npy") + 1)
     with pytest.raises(DistilvlError, match="made by another teacher"):
-        import_arrays(arrays, pictures, tmp_path / "store")
+        extract_features(arrays, pictures, tmp_path / "store")
 
 
 def test_unreadable_image(arrays: Path, pictures: PairDataset, tmp_path: Path):
     Path(pictures[2].image.name).unlink()
     with pytest.raises(BadImageError, match=r"02\.png"):
-        import_arrays(arrays, pictures, tmp_path / "store")
-    report = import_arrays(arrays, pictures, tmp_path / "store", skip_bad=True)
+        extract_features(arrays, pictures, tmp_path / "store")
+    report = extract_features(arrays, pictures, tmp_path / "store", skip_bad=True)
     assert report.skipped == [pictures[2].image.name]
 
 
@@ -99,7 +98,7 @@ def test_features_known_by_caption(arrays: Path, pictures: PairDataset, tmp_path
     (tmp_path / "both").mkdir()
     for name in ("i", "t"):
         (tmp_path / f"{name}.parquet").rename(tmp_path / "both" / f"{name}.parquet")
-    store = prepare_features(f"parquet:{tmp_path / 'both'}", pictures, tmp_path / "store").store
+    store = extract_features(f"parquet:{tmp_path / 'both'}", pictures, tmp_path / "store").store
     assert store.counts == {"image": 11, "text": 13}
     expected = texts / np.linalg.norm(texts, axis=1, keepdims=True)
     np.testing.assert_allclose(store.texts([text_key(caption) for caption in captions]), expected, atol=1e-3)
@@ -108,4 +107,81 @@ def test_features_known_by_caption(arrays: Path, pictures: PairDataset, tmp_path
     np.testing.assert_allclose(stored[:11], expected[:11], atol=1e-3)
     more = PairDataset("more", (replace(pictures[0], captions=("never seen",), given_ids=("x",)),))
     with pytest.raises(DistilvlError, match=r"features in parquet:.*lack the caption 'never seen' \(1 of 1"):
-        prepare_features(f"parquet:{tmp_path / 'both'}", more, tmp_path / "store")
+        extract_features(f"parquet:{tmp_path / 'both'}", more, tmp_path / "store")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    np.save(tmp_path / "image_features.npy", np.ones((2, 4), dtype=np.float16))
+    np.save(tmp_path / "text_features.npy", np.ones((3, 4), dtype=np.float32))
+    (tmp_path / "ids.json").write_text(json.dumps({"image": ["a", "b"], "text": [0, 1, "x"], "text_image": []}))
+    return tmp_path
+
+
+def test_rows_by_id(folder: Path):
+    arrays = load_arrays(folder)
+    assert arrays.image_rows == {"a": 0, "b": 1}
+    assert arrays.text_rows == {"0": 0, "1": 1, "x": 2}
+    assert (arrays.dim, arrays.name) == (4, "arrays")
+    assert is_array_folder(folder)
+    assert not is_array_folder(folder / "ids.json")
+
+
+def test_revision_follows_the_content(folder: Path):
+    first = load_arrays(folder).revision
+    assert load_arrays(folder).revision == first
+    np.save(folder / "image_features.npy", np.zeros((2, 4), dtype=np.float16))
+    assert load_arrays(folder).revision != first
+
+
+def test_teacher_file(folder: Path):
+    (folder / "teacher.json").write_text('{"name": "big", "revision": "7"}')
+    assert (load_arrays(folder).name, load_arrays(folder).revision) == ("big", "7")
+    (folder / "teacher.json").write_text('{"name": "big"}')
+    with pytest.raises(DistilvlError, match=r"teacher\.json lacks 'name' or 'revision'"):
+        load_arrays(folder)
+
+
+@pytest.mark.parametrize("name", ["image_features.npy", "text_features.npy", "ids.json"])
+def test_missing_file(folder: Path, name: str):
+    (folder / name).unlink()
+    with pytest.raises(DistilvlError, match=rf"cannot read .*{name}"):
+        load_arrays(folder)
+
+
+@pytest.mark.parametrize(
+    "array", [np.ones(4), np.ones((2, 4), dtype=int), np.array([[{}]], dtype=object), np.ones((2, 2, 2))]
+)
+def test_arrays_of_another_kind(folder: Path, array: np.ndarray):
+    np.save(folder / "image_features.npy", array)
+    with pytest.raises(DistilvlError, match=r"image_features\.npy is not a"):
+        load_arrays(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04junk"])
+def test_files_that_are_no_arrays(folder: Path, content: bytes):
+    (folder / "text_features.npy").write_bytes(content)
+    with pytest.raises(DistilvlError, match=r"text_features\.npy is not a plain NumPy array"):
+        load_arrays(folder)
+
+
+def test_different_dimensions(folder: Path):
+    np.save(folder / "text_features.npy", np.ones((3, 5)))
+    with pytest.raises(DistilvlError, match=r"dimension 4, text_features\.npy has dimension 5"):
+        load_arrays(folder)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ({"image": ["a"], "text": [0, 1, 2]}, "has 1 image ids for 2 rows"),
+        ({"image": ["a", "b"]}, "has no text ids for 3 rows"),
+        ({"image": ["a", "a"], "text": [0, 1, 2]}, "lists the image id 'a' twice"),
+        ({"image": ["a", "b"], "text": [0, 1, "1"]}, "lists the text id '1' twice"),
+        ([], "is not a JSON object"),
+    ],
+)
+def test_bad_ids(folder: Path, ids: object, words: str):
+    (folder / "ids.json").write_text(json.dumps(ids))
+    with pytest.raises(DistilvlError, match=words):
+        load_arrays(folder)

@@ -11,8 +11,9 @@ import pytest
 
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import FileImage, PairDataset
-from distilvl.extraction.extract import Work, extract_features
+from distilvl.extraction import extract_features
 from distilvl.extraction.ray_worker import RayWorker, order_of
+from distilvl.extraction.work import Work
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import image_key
 
@@ -68,7 +69,7 @@ def test_the_store_is_that_of_the_local_engine(pictures: PairDataset, place: Pat
 
     told = answers(worker(place), pictures)
     assert [answer["error"] for answer in told] == [""] * 7
-    assert [answer["asked"] for answer in told] == [4, 4, 3, 4, 4, 4, 1]
+    assert [answer["count"] for answer in told] == [4, 4, 3, 4, 4, 4, 1]
     extract_features(load_teacher("means.py:Means"), pictures, place / "local", shard_size=4)
     assert files_of(place / "store") == files_of(place / "local")
 
@@ -76,7 +77,7 @@ def test_the_store_is_that_of_the_local_engine(pictures: PairDataset, place: Pat
 def test_a_block_that_was_written_before_its_writer_died_is_not_asked_again(pictures: PairDataset, place: Path):
     answers(worker(place), pictures)
     before = files_of(place / "store")
-    assert [answer["asked"] for answer in answers(worker(place), pictures)] == [0] * 7
+    assert [answer["count"] for answer in answers(worker(place), pictures)] == [0] * 7
     assert files_of(place / "store") == before
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,8 @@ from distilvl.data.items import unique_images
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.errors import BadImageError
-from distilvl.extraction import encode as module
-from distilvl.extraction.encode import image_calls, made_ahead
+from distilvl.extraction import work as module
+from distilvl.extraction.work import image_calls
 
 
 def sources(dataset: PairDataset) -> list[tuple[bytes, ImageSource]]:
@@ -46,38 +44,3 @@ def test_bad_images_are_told_in_their_call(pictures: PairDataset, monkeypatch: p
     assert [len(call.keys) for call in calls] == [4, 4, 1]
     with pytest.raises(BadImageError, match=r"02\.png"):
         list(image_calls(given, skip_bad=False))
-
-
-def test_the_next_one_and_no_other_is_made_while_this_one_is_used():
-    made: list[int] = []
-    reached = [threading.Event() for _ in range(5)]
-
-    def items() -> Iterator[int]:
-        for number in range(4):
-            made.append(number)
-            reached[number].set()
-            yield number
-        reached[4].set()
-
-    for number in made_ahead(items()):
-        assert reached[number + 1].wait(30)
-        assert made == list(range(min(number + 2, 4)))
-    assert made == [0, 1, 2, 3]
-
-
-def test_what_goes_wrong_while_making_reaches_the_user_after_the_items_before():
-    def items() -> Iterator[int]:
-        yield 1
-        raise ValueError("the second one")
-
-    ahead = made_ahead(items())
-    assert next(ahead) == 1
-    with pytest.raises(ValueError, match="the second one"):
-        next(ahead)
-
-
-def test_whoever_stops_early_leaves_no_thread_behind():
-    ahead = made_ahead(iter(range(10)))
-    next(ahead)
-    ahead.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]

@@ -14,13 +14,13 @@ import torch
 
 from distilvl.data.records import FileImage, PairDataset, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.extraction import encode as image_calls
-from distilvl.extraction.blocks import caption_trial
-from distilvl.extraction.extract import Work, extract_features
-from distilvl.extraction.prepare import prepare_features
+from distilvl.extraction import extract_features
+from distilvl.extraction import work as image_calls
+from distilvl.extraction.encode import caption_trial
+from distilvl.extraction.work import Work
 from distilvl.features import FeatureStore, Manifest
 from distilvl.io.hashes import image_key, text_key
-from distilvl.io.leases import Claims
+from distilvl.io.leases import Leases
 
 
 def files_of(store: Path) -> dict[str, bytes]:
@@ -153,7 +153,7 @@ SLOW_RUN = textwrap.dedent(
     from pathlib import Path
     import numpy as np
     from distilvl.data.records import FileImage, PairDataset, Record
-    from distilvl.features import extract_features
+    from distilvl.extraction import extract_features
 
     class Slow:
         name, revision, dim = "slow", "1", 3
@@ -200,7 +200,7 @@ def test_images_and_captions_need_not_belong_together(teacher, pictures: PairDat
     report = extract_features(teacher, dataset, tmp_path / "store")
     assert (report.asked_images, report.asked_texts) == (11, 2)
     assert report.store.texts([text_key("one text")]).shape == (1, 4)
-    assert prepare_features(str(tmp_path / "store"), dataset, tmp_path / "out").store.path == tmp_path / "store"
+    assert extract_features(str(tmp_path / "store"), dataset, tmp_path / "out").store.path == tmp_path / "store"
 
 
 def test_a_fault_of_the_text_side_is_found_before_an_image_is_asked(teacher, pictures: PairDataset, tmp_path: Path):
@@ -233,10 +233,10 @@ def test_the_trial_of_captions_leaves_blocks_of_others_alone(teacher, pictures: 
     manifest = Manifest(teacher="counting", revision="1", dim=4)
     store = FeatureStore.create(tmp_path / "store", manifest)
     work = Work.of(pictures, skip_bad=False, shard_size=5)
-    claim = Claims(store.path).take(work.caption_blocks[0].claim_name)
-    assert claim is not None
-    with claim, caption_trial(teacher, store, work.caption_blocks, work.captions) as trial:
-        assert (trial.asked, teacher.texts) == (5, list(work.captions.values())[5:10])
+    lease = Leases(store.path).take(work.caption_blocks[0].lease_name)
+    assert lease is not None
+    with lease, caption_trial(teacher, store, work.caption_blocks, work.captions) as trial:
+        assert (trial.count, teacher.texts) == (5, list(work.captions.values())[5:10])
     assert [shard.index for shard in store.shards("text")] == [1]
 
 

@@ -6,9 +6,20 @@ import pytest
 
 from distilvl.data.items import unique_captions, unique_images
 from distilvl.data.left_out import MISSING
-from distilvl.data.records import PairDataset
+from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> PairDataset:
+    """Twelve images, the last with the bytes of the first; 24 captions, one of them on every image."""
+    records = []
+    for k in range(12):
+        path = tmp_path / f"{k:02d}.png"
+        path.write_bytes(b"image %d" % (k % 11))
+        records.append(Record(path.name, FileImage(str(path)), (f"picture {k}", "a picture"), "train"))
+    return PairDataset("pictures", tuple(records))
 
 
 def test_unique_images_are_by_content(pictures: PairDataset):

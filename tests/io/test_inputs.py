@@ -30,7 +30,7 @@ from distilvl.training.tracking import load_trackers
 PICTURE = Image.new("RGB", (8, 8), "red")
 LONE_TEXTS = ["a dog", "", b"a dog", bytearray(b"ab"), None, 5, {"a dog": 1}, {"a dog"}, np.array("a dog")]
 LONE_PICTURES = [PICTURE, b"\x89PNG", "dog.png", Path("dog.png"), np.zeros((8, 8, 3), np.uint8), None, {"a": PICTURE}]
-COLOURS = f"{Path(__file__).parent / 'colour_teacher.py'}:ColourTeacher"
+COLOURS = f"{Path(__file__).parents[1] / 'colour_teacher.py'}:ColourTeacher"
 
 
 class TinyNetwork(TorchTeacher):

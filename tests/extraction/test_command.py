@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from distilvl.cli import app
-from distilvl.data.crops import Views
+from distilvl.data.crops import Crops
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
@@ -55,7 +55,7 @@ def test_views(command: list[str], tmp_path: Path) -> None:
     options = ["--views", "3", "--view-seed", "5", "--view-scale", "0.3,0.6", "--view-flip"]
     assert "holds 33 images and views and 2 captions of letters; asked now: 33 and 2" in run(*command, *options)
     store = FeatureStore.open(tmp_path / "store")
-    assert store.manifest.views == Views(count=3, seed=5, scale=(0.3, 0.6), flip=True)
+    assert store.manifest.views == Crops(count=3, seed=5, scale=(0.3, 0.6), flip=True)
     assert "11 images, 22 more views of them and 2 captions" in run("verify", str(store.path))
     assert json.loads(run("verify", str(store.path), "--json"))[str(store.path)]["views"] == 22
     assert json.loads(run("info", str(store.path), "--json"))[0]["views"]["count"] == 3

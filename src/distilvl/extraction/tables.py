@@ -1,0 +1,302 @@
+"""Embeddings that other tools stored: Parquet tables, clip-retrieval's folders, Hugging Face datasets."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError, require
+from distilvl.extraction.importing import FeatureArrays, content_hash, float_array
+from distilvl.io.specs import choice, parse_spec, split_kind, word
+
+_BATCH_ROWS = 8192
+_ANEW = "Write it anew."
+_NUMBER = re.compile(r"_(\d+)\.(npy|parquet)")
+_KINDS = ("parquet", "clip-retrieval", "hf-dataset")
+_FORM = "Write parquet:PATH, clip-retrieval:FOLDER or hf-dataset:FOLDER, with ?id=COLUMN&image=COLUMN&... after it."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSpec:
+    """Where features lie, and under which names.
+
+    Attributes:
+        kind: `parquet`, `clip-retrieval` or `hf-dataset`.
+        path: a file or folder.
+        id: column of the images' ids, which are the dataset's `image_id`s.
+        id_part: what of an id counts: `all`, `name` (without folders) or `stem` (and without the ending).
+        image: column of the images' embeddings.
+        caption: column of the captions, by which texts are found, unless `caption_id` is given.
+        caption_id: column of the captions' ids, which are the dataset's caption ids.
+        text: column of the captions' embeddings.
+        split: of a dataset dictionary.
+        name: the teacher's.
+        revision: the teacher's; a hash of the files unless given.
+    """
+
+    kind: str
+    path: Path
+    id: str = "id"
+    id_part: str = "all"
+    image: str = "image_embedding"
+    caption: str = "caption"
+    caption_id: str | None = None
+    text: str = "text_embedding"
+    split: str | None = None
+    name: str | None = None
+    revision: str | None = None
+
+    @property
+    def known_by(self) -> str:
+        """The column by which texts are found."""
+        return self.caption_id or self.caption
+
+    @property
+    def columns(self) -> set[str]:
+        """All that may be in a table."""
+        return {self.id, self.image, self.text, self.known_by}
+
+    def image_id(self, value: object) -> str:
+        """The part of an id that counts."""
+        path = PurePosixPath(str(value))
+        return {"all": str(value), "name": path.name, "stem": path.stem}[self.id_part]
+
+
+_NAME = word("a name")
+_OPTIONS = {
+    "id": _NAME,
+    "id_part": choice("all", "name", "stem"),
+    "image": _NAME,
+    "caption": _NAME,
+    "caption_id": _NAME,
+    "text": _NAME,
+    "split": _NAME,
+    "name": _NAME,
+    "revision": _NAME,
+}
+# clip-retrieval's own names.
+_DEFAULTS = {"clip-retrieval": {"id": "image_path"}}
+
+
+def is_import(spec: str) -> bool:
+    """Whether `spec` names features to import."""
+    return bool(split_kind(spec, _KINDS)[0])
+
+
+def read_import_spec(spec: str) -> ImportSpec:
+    """What `spec` says; `DistilvlError` for another form, an unknown option or value, or a path that is not there."""
+    parsed = parse_spec(spec, _KINDS, "features")
+    if not parsed.kind or not parsed.place:
+        raise DistilvlError(f"{spec!r} names no features to import.", _FORM)
+    given = parsed.read(_OPTIONS)
+    path = Path(parsed.place)
+    if not path.exists():
+        raise DistilvlError(f"there are no features at {path}.", _FORM)
+    return replace(ImportSpec(kind=parsed.kind, path=path), **{**_DEFAULTS.get(parsed.kind, {}), **given})
+
+
+def load_import(spec: str) -> FeatureArrays:
+    """The embeddings that `spec` names; `DistilvlError` as `read_import_spec`, or files that cannot be read."""
+    parsed = read_import_spec(spec)
+    return {"parquet": _parquet, "clip-retrieval": _clip_retrieval, "hf-dataset": _hf_dataset}[parsed.kind](parsed)
+
+
+def _parquet(spec: ImportSpec) -> FeatureArrays:
+    """A Parquet file, or all of a folder."""
+    files = sorted(spec.path.glob("**/*.parquet")) if spec.path.is_dir() else [spec.path]
+    if not files:
+        raise DistilvlError(f"the folder {spec.path} holds no .parquet files.", "Give a file or another folder.")
+    tables = (table for file in files for table in _tables_of(file, spec.columns))
+    return arrays_of_tables(tables, spec, spec.revision or content_hash(files))
+
+
+def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
+    arrow = require("pyarrow", extra="parquet", why="this import")
+    parquet = require("pyarrow.parquet", extra="parquet", why="this import")
+    try:
+        with parquet.ParquetFile(file) as opened:
+            columns = [name for name in opened.schema_arrow.names if name in wanted]
+            for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
+                yield str(file), arrow.Table.from_batches([batch])
+    except (OSError, arrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DistilvlError(f"{file} is not a Parquet file that can be read: {reason[:200]}.", _ANEW) from error
+
+
+def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
+    """A folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    datasets = require("datasets", extra="datasets", why="this import")
+    try:
+        loaded = datasets.load_from_disk(str(spec.path))
+    except (OSError, ValueError) as error:
+        raise DistilvlError(
+            f"{spec.path} is not a dataset on disk: {' '.join(str(error).split())[:200]}.",
+            "Give the folder that Dataset.save_to_disk wrote.",
+        ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        if spec.split not in loaded:
+            raise DistilvlError(
+                f"the dataset {spec.path} has the splits {', '.join(loaded)}, not {spec.split!r}.", "Add ?split=NAME."
+            )
+        loaded = loaded[spec.split]
+    chosen = loaded.select_columns([name for name in loaded.column_names if name in spec.columns])
+    tables = ((str(spec.path), table) for table in chosen.with_format("arrow").iter(_BATCH_ROWS))
+    return arrays_of_tables(tables, spec, spec.revision or content_hash(sorted(spec.path.glob("**/*.arrow"))))
+
+
+def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
+    """The folder that `clip-retrieval inference` wrote.
+
+    `img_emb/img_emb_K.npy`, `text_emb/text_emb_K.npy` and `metadata/metadata_K.parquet` have the same rows. Texts are
+    found by caption, images by the column `image_path` unless the spec names another.
+    """
+    images = _numbered(spec.path / "img_emb", "npy")
+    texts = _numbered(spec.path / "text_emb", "npy")
+    metadata = _numbered(spec.path / "metadata", "parquet")
+    if not metadata or [*images] != [*metadata] or [*texts] != [*metadata]:
+        raise DistilvlError(
+            f"{spec.path} holds {len(images)} files of image rows, {len(texts)} of text rows and {len(metadata)} of "
+            f"metadata, which do not match.",
+            "A clip-retrieval folder has img_emb/, text_emb/ and metadata/ with the same numbers.",
+        )
+    arrow = require("pyarrow", extra="parquet", why="this import")
+
+    def tables() -> Iterator[tuple[str, Any]]:
+        for number, file in metadata.items():
+            table = arrow.concat_tables([table for _, table in _tables_of(file, {spec.id, spec.known_by})])
+            columns = {spec.image: _rows(images[number], len(table)), spec.text: _rows(texts[number], len(table))}
+            for start in range(0, len(table), _BATCH_ROWS):
+                part = table.slice(start, _BATCH_ROWS)
+                for name, rows in columns.items():
+                    part = part.append_column(name, _lists(arrow, rows[start : start + _BATCH_ROWS]))
+                yield str(file), part
+
+    files = [*images.values(), *texts.values(), *metadata.values()]
+    return arrays_of_tables(tables(), spec, spec.revision or content_hash(files))
+
+
+def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    found = {int(parsed.kind): path for path in folder.glob(f"*.{suffix}") if (match := _NUMBER.search(path.name))}
+    return dict(sorted(found.items()))
+
+
+def _rows(path: Path, count: int) -> npt.NDArray[Any]:
+    rows = float_array(path, _ANEW)
+    if len(rows) != count:
+        raise DistilvlError(f"{path} holds {rows.dtype} of shape {rows.shape} for {count} items.", _ANEW)
+    return rows
+
+
+def _lists(arrow: Any, rows: npt.NDArray[Any]) -> Any:
+    return arrow.FixedSizeListArray.from_arrays(arrow.array(rows.astype(np.float32).ravel()), rows.shape[1])
+
+
+def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revision: str) -> FeatureArrays:
+    """The embeddings of all tables, by id.
+
+    A table may hold images, captions or both, and an image as often as it has captions: its first row counts. Rows
+    without an embedding (null) are left out. Embeddings are copied into unnamed temporary files, so that memory does
+    not grow with their number.
+
+    Args:
+        tables: names, for error messages, and `pyarrow.Table`s.
+        spec: names of the columns.
+        revision: the teacher's.
+
+    Raises:
+        DistilvlError: no image or no caption in any table, missing columns, or embeddings of several dimensions.
+    """
+    images, texts = _Column("image", spec.image), _Column("text", spec.text)
+    for where, table in tables:
+        columns = set(table.column_names)
+        if spec.image in columns:
+            ids = _strings(table, spec.id, where)
+            images.take([None if value is None else spec.image_id(value) for value in ids], table[spec.image], where)
+        if spec.text in columns:
+            texts.take(_strings(table, spec.known_by, where), table[spec.text], where)
+    image_rows, text_rows = images.rows(spec), texts.rows(spec)
+    if image_rows.shape[1] != text_rows.shape[1]:
+        raise DistilvlError(
+            f"{spec.path}: {spec.image!r} has dimension {image_rows.shape[1]}, {spec.text!r} has dimension "
+            f"{text_rows.shape[1]}.",
+            "Both sides of a teacher share one space.",
+        )
+    return FeatureArrays(
+        spec.name or spec.kind,
+        revision,
+        image_rows,
+        text_rows,
+        images.known,
+        texts.known,
+        by_caption=spec.caption_id is None,
+    )
+
+
+class _Column:
+    """Embeddings of one column, gathered table by table."""
+
+    def __init__(self, what: str, name: str) -> None:
+        self._what, self._name = what, name
+        # It lives as long as the memory map of it, and has no name that could be left behind.
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._dim: int | None = None
+        self.known: dict[str, int] = {}
+
+    def take(self, ids: list[str | None], column: Any, where: str) -> None:
+        """Append the rows of all ids that are new."""
+        chosen = []
+        for row, (item, valid) in enumerate(zip(ids, column.is_valid().to_pylist(), strict=True)):
+            if item is not None and valid and item not in self.known:
+                self.known[item] = len(self.known)
+                chosen.append(row)
+        if chosen:
+            self._file.write(self._values(column.take(chosen), len(chosen), where).tobytes())
+
+    def rows(self, spec: ImportSpec) -> npt.NDArray[np.float32]:
+        """All rows, memory-mapped: shape (n, D)."""
+        if self._dim is None:
+            raise DistilvlError(
+                f"{spec.path} holds no {self._what} embeddings in a column {self._name!r}.",
+                f"Name the column: ?{self._what}=COLUMN.",
+            )
+        self._file.flush()
+        return np.memmap(self._file, dtype=np.float32, mode="r", shape=(len(self.known), self._dim))
+
+    def _values(self, column: Any, count: int, where: str) -> npt.NDArray[np.float32]:
+        try:
+            parts = [np.asarray(_flat(chunk), dtype=np.float32) for chunk in column.chunks]
+            widths = {len(value) for value in column}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DistilvlError(
+                f"{where}: the column {self._name!r} does not hold lists of numbers, but {column.type}.",
+                f"Name another one: ?{self._what}=COLUMN.",
+            ) from error
+        widths |= set() if self._dim is None else {self._dim}
+        if len(widths) > 1 or 0 in widths:
+            raise DistilvlError(
+                f"{where}: the column {self._name!r} holds rows of dimensions {', '.join(map(str, sorted(widths)))}.",
+                "All embeddings of a teacher have one dimension.",
+            )
+        self._dim = widths.pop()
+        return np.concatenate(parts).reshape(count, self._dim)
+
+
+def _flat(chunk: Any) -> Any:
+    """The numbers of a chunk of lists, one after the other; nulls among them become NaN, which a store refuses."""
+    return chunk.flatten().to_numpy(zero_copy_only=False)
+
+
+def _strings(table: Any, name: str, where: str) -> list[str | None]:
+    if name not in table.column_names:
+        raise DistilvlError(
+            f"{where} has no column {name!r}; it has {', '.join(table.column_names)}.",
+            "Name the column with ?id= (images), and ?caption= or ?caption_id= (texts).",
+        )
+    return [None if value is None else str(value) for value in table[name].to_pylist()]

@@ -1,0 +1,159 @@
+"""Looking after stores: `merge_stores` puts several of one teacher together, `store_info` says what one holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.data.left_out import LeftOut, note_left_out, read_left_out
+from distilvl.errors import DistilvlError
+from distilvl.features.ensemble import is_ensemble
+from distilvl.features.manifest import Manifest
+from distilvl.features.pending import PENDING_PREFIX
+from distilvl.features.shards import KeyIndex, Modality
+from distilvl.features.store import FeatureStore
+from distilvl.io.files import PARTIAL_PREFIX
+from distilvl.io.hashes import Keys, unpack_keys
+from distilvl.io.leases import LEASE_PREFIX
+from distilvl.io.progress import Ticker, progress
+
+SHARD_ROWS = 4096
+
+
+def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: int = SHARD_ROWS) -> FeatureStore:
+    """Copy the embeddings of all `sources`, bit for bit, into the store `out`, in shards of `shard_size`.
+
+    Of an item that occurs more than once the first embedding counts. Every shard is checked against its checksum as it
+    is read. Run again after a kill, it continues.
+
+    Args:
+        sources: one or more stores of the same teacher and revision.
+        out: the store to make, or one of that teacher to add to; none of `sources`.
+        shard_size: items a shard.
+
+    Raises:
+        DistilvlError: no sources, different teachers or ways of drawing crops, a broken shard, `out` among the
+            sources, or a full disk.
+    """
+    if not sources or any(is_ensemble(source) for source in sources):
+        raise DistilvlError("merge takes one or more feature stores.", "Name their folders.")
+    stores = [FeatureStore.open(source) for source in sources]
+    if any(store.path.resolve() == Path(out).resolve() for store in stores):
+        raise DistilvlError(f"{out} is to be merged into itself.", "Choose another --out folder.")
+    for store in stores[1:]:
+        stores[0].manifest.require_same_teacher(store.manifest, stores[0].path)
+    merged = FeatureStore.create(out, stores[0].manifest)
+    for store in stores:
+        if store.manifest.views is not None:
+            merged.add_crops(store.manifest.views)
+    with progress("merge", sum(sum(store.counts.values()) for store in stores)) as ticker:
+        for modality in ("image", "text"):
+            _copy(stores, merged, modality, shard_size, ticker)
+    _merge_left_out(stores, merged)
+    return merged
+
+
+def _merge_left_out(stores: Sequence[FeatureStore], merged: FeatureStore) -> None:
+    """What any of the stores leaves out is left out of all: what one leaves out and another holds cannot be told."""
+    known = read_left_out(merged.path)
+    for store in stores:
+        for source, left_out in read_left_out(store.path).items():
+            known[source] = known.get(source, LeftOut()) | left_out
+    for source, left_out in known.items():
+        note_left_out(merged.path, source, left_out)
+
+
+def _copy(
+    stores: Sequence[FeatureStore], merged: FeatureStore, modality: Modality, shard_size: int, ticker: Ticker
+) -> None:
+    seen = KeyIndex()
+    keys: list[bytes] = []
+    embeddings: npt.NDArray[np.float16] = np.empty((0, merged.manifest.dim), dtype=np.float16)
+    for shard_keys, shard_embeddings in _shards(stores, modality):
+        known, _ = seen.find(shard_keys)
+        seen.add(shard_keys, 0)
+        as_bytes = unpack_keys(shard_keys)
+        fresh = [row for row in merged.missing(modality, as_bytes) if not known[row]]
+        keys += [as_bytes[row] for row in fresh]
+        embeddings = np.concatenate([embeddings, shard_embeddings[fresh]])
+        while len(keys) >= shard_size:
+            merged.add_stored(modality, keys[:shard_size], embeddings[:shard_size])
+            keys, embeddings = keys[shard_size:], embeddings[shard_size:]
+        ticker.advance(len(shard_keys))
+    if keys:
+        merged.add_stored(modality, keys, embeddings)
+
+
+def _shards(stores: Sequence[FeatureStore], modality: Modality) -> Iterator[tuple[Keys, npt.NDArray[np.float16]]]:
+    for store in stores:
+        for shard in store.shards(modality):
+            keys = shard.verify(store.manifest.dim)
+            yield keys, np.array(shard.open(store.manifest.dim)["feature"])
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """A store at a glance.
+
+    Attributes:
+        path: its folder, or the spec of an ensemble.
+        manifest: which teacher made it, and what its embeddings are like.
+        images: number of distinct images, crops included.
+        texts: number of distinct captions.
+        shards: number of finished shards.
+        bytes: size of all its files.
+        claims: leases: blocks that writers work on now, or were working on when they were killed.
+        unsettled: files of embeddings that are paid for and whose block is not finished.
+        left_out: of the data that was extracted.
+    """
+
+    path: str
+    manifest: Manifest
+    images: int
+    texts: int
+    shards: int
+    bytes: int
+    claims: int
+    unsettled: int
+    left_out: LeftOut
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; the manifest's entries lie beside the others."""
+        values = asdict(self) | {"left_out": self.left_out.as_dict()}
+        return {"path": values.pop("path"), **values.pop("manifest"), **values}
+
+    def __str__(self) -> str:
+        values = {name: value for name, value in self.as_dict().items() if name != "left_out"}
+        lines = [f"{name}: {value}" for name, value in values.items() if value not in ("", None)]
+        return "\n".join([*lines, *(f"left out: {line}" for line in self.left_out.lines())])
+
+
+def store_info(path: str | Path) -> StoreInfo:
+    """About the store or ensemble at `path`; `DistilvlError` where `FeatureStore.open` raises it."""
+    store = FeatureStore.open(path)
+    folders = [member.path for member in store.members] or [store.path]
+    files = [entry for folder in folders for entry in folder.iterdir()]
+    names = [entry.name for entry in files]
+    return StoreInfo(
+        path=str(store.path),
+        manifest=store.manifest,
+        images=store.counts["image"],
+        texts=store.counts["text"],
+        shards=sum(name.endswith(".npy") and not name.startswith(".") for name in names),
+        bytes=sum(_size(entry) for entry in files if not entry.name.startswith(PARTIAL_PREFIX)),
+        claims=sum(name.startswith(LEASE_PREFIX) for name in names),
+        unsettled=sum(name.startswith(PENDING_PREFIX) for name in names),
+        left_out=store.left_out,
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # what a writer has just done with
+        return 0
