@@ -34,4 +34,4 @@ def test_files_that_the_text_names_exist(page: str) -> None:
 
 def test_headings_are_spelt_as_github_spells_them() -> None:
     assert {"how-well-it-retrieves", "what-is-where"} & anchors("README.md") == {"what-is-where"}
-    assert "views-augmentation-with-the-teachers-features" in anchors("docs/features.md")
+    assert "crops-augmentation-with-the-teachers-features" in anchors("docs/features.md")
