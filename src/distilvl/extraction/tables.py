@@ -183,7 +183,7 @@ def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
 
 
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
-    found = {int(parsed.kind): path for path in folder.glob(f"*.{suffix}") if (match := _NUMBER.search(path.name))}
+    found = {int(match[1]): path for path in folder.glob(f"*.{suffix}") if (match := _NUMBER.search(path.name))}
     return dict(sorted(found.items()))
 
 
