@@ -15,8 +15,7 @@ from distilvl.cli import app
 from distilvl.data.records import PairDataset
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.evaluate import evaluate, evaluate_arrays, evaluate_classes
-from distilvl.evaluation.results import Evaluation
+from distilvl.evaluation.evaluate import Evaluation, evaluate, evaluate_arrays, evaluate_classes
 from distilvl.evaluation.score import rank_gallery, score
 from distilvl.evaluation.sources import open_source, run_of
 from distilvl.extraction.extract import extract_features

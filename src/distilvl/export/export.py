@@ -16,15 +16,15 @@ from PIL import Image
 from distilvl.data import PairDataset, Record, load_dataset
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.evaluation.results import few_images
+from distilvl.evaluation.cost import StudentEncoder, milliseconds
+from distilvl.evaluation.encode import ImageTextEncoder
+from distilvl.evaluation.intervals import few_images
 from distilvl.evaluation.sources import run_of, student_folder
-from distilvl.experiments.cost import Encoder, StudentEncoder
+from distilvl.export.dtypes import Lower, Lowering, check_dtypes, is_convolutional, layer_errors, split_layers
 from distilvl.export.folder import new_folder, write_manifest
 from distilvl.export.graphs import export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
-from distilvl.export.measure import TEACHER, TORCH, Export, Row, milliseconds, rsums, stored_rsum
-from distilvl.export.precisions import Lowering, check_precisions, split_layers
-from distilvl.export.quantize import Lower, is_convolutional, layer_errors
+from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
 from distilvl.pictures import decode_image
 from distilvl.runtime import Manifest, Runtime
 from distilvl.runtime.manifest import File, Towers, file_hash
@@ -90,7 +90,7 @@ def export_student(
             that cannot be written, or a precision that loses too much; then nothing is left behind.
     """
     settings = settings or Settings()
-    precisions = check_precisions(settings.precisions)
+    precisions = check_dtypes(settings.precisions)
     path = student_folder(Path(source)) if Path(source, "config.yaml").is_file() else Path(source)
     with new_folder(Path(out)) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
@@ -147,11 +147,11 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
 
 def _saved(student: _Student, lowering: Lowering, lowered: list[str], kept: list[str], folder: Path) -> Towers:
     """Both graphs of one precision, written."""
-    names = {modality: f"{modality}.{lowering.precision}.onnx" for modality in student.graphs}
+    names = {modality: f"{modality}.{lowering.dtype}.onnx" for modality in student.graphs}
     for modality, graph in student.graphs.items():
         logger.info("writing %s", names[modality])
         onnx.save(lowering(graph, lowered), folder / names[modality])
-    return Towers(names["image"], names["text"], tuple(kept) if lowering.precision != "fp32" else ())
+    return Towers(names["image"], names["text"], tuple(kept) if lowering.dtype != "fp32" else ())
 
 
 def _files(folder: Path) -> dict[str, File]:
@@ -175,12 +175,12 @@ def _measured(
 ) -> tuple[tuple[Row, ...], LeftOut]:
     """Rows of the teacher, where known, of PyTorch and of each precision; and what was left out of the gallery."""
     threads = torch.get_num_threads()
-    encoders: dict[str, Encoder] = {TORCH: StudentEncoder(student.encoder.student)}
+    encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(student.encoder.student)}
     for precision in manifest.precisions:
         encoders[precision] = Runtime.load(folder, precision=precision, threads=threads)
     teacher = None if settings.teacher is None else load_teacher(settings.teacher)
     stored = stored_rsum(settings.features, run_of(student.path), gallery, skip_bad=settings.skip_bad)
-    asked: dict[str, Encoder] = {} if teacher is None else {TEACHER: teacher}
+    asked: dict[str, ImageTextEncoder] = {} if teacher is None else {TEACHER: teacher}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
     scores, left_out = rsums(
         encoders if stored is not None else {**asked, **encoders}, gallery, skip_bad=settings.skip_bad

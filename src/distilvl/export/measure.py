@@ -1,12 +1,9 @@
-"""What an export costs and loses: RSUM and milliseconds an item for each precision,
-beside PyTorch's and the teacher's."""
+"""What an export loses and costs: RSUM and milliseconds an item of each dtype, beside PyTorch's and the teacher's."""
 
 from __future__ import annotations
 
 import logging
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,12 @@ from PIL import Image
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ALL, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.encode import ImageTextEncoder, encode_dataset
 from distilvl.evaluation.evaluate import evaluate
 from distilvl.evaluation.score import score
-from distilvl.experiments.cost import Encoder
 from distilvl.io.inputs import list_of_images, list_of_texts
+
+logger = logging.getLogger("distilvl")
 
 TORCH = "torch"
 TEACHER = "teacher"
@@ -91,16 +89,12 @@ class Export:
         }
 
 
-REPEATS = 30
-_WARM_UP = 3
-
-
 class _SideBySide:
     """Several encoders as one, their columns side by side: each picture is decoded once for all of them."""
 
     revision = ""
 
-    def __init__(self, encoders: Mapping[str, Encoder]) -> None:
+    def __init__(self, encoders: Mapping[str, ImageTextEncoder]) -> None:
         self._encoders = encoders
         self.name = " ".join(encoders)
         self.dim = 0
@@ -123,7 +117,7 @@ class _SideBySide:
 
 
 def rsums(
-    encoders: Mapping[str, Encoder], gallery: PairDataset, *, skip_bad: bool = False
+    encoders: Mapping[str, ImageTextEncoder], gallery: PairDataset, *, skip_bad: bool = False
 ) -> tuple[dict[str, float], LeftOut]:
     """RSUM (0 to 600) of each encoder on one split, and what was left out of it.
 
@@ -138,33 +132,6 @@ def rsums(
         for name, columns in together.columns.items()
     }
     return scores, encoded.left_out
-
-
-def milliseconds(
-    encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image], captions: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """Median time of one picture and of one caption, from the decoded picture or the string to the feature.
-
-    The encoders take turns, so that what else the machine does troubles all of them alike.
-    """
-    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in encoders}
-    for k in range(_WARM_UP + REPEATS):
-        for name, encoder in encoders.items():
-            times[name][0].append(_time(encoder.encode_images, [pictures[k % len(pictures)]]))
-            times[name][1].append(_time(encoder.encode_texts, [captions[k % len(captions)]]))
-    return {
-        name: (statistics.median(image[_WARM_UP:]), statistics.median(text[_WARM_UP:]))
-        for name, (image, text) in times.items()
-    }
-
-
-def _time(encode: Callable[[Sequence[Any]], Any], items: list[Any]) -> float:
-    started = time.perf_counter()
-    encode(items)
-    return 1e3 * (time.perf_counter() - started)
-
-
-logger = logging.getLogger("distilvl")
 
 
 def stored_rsum(

@@ -24,8 +24,7 @@ from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset
 from distilvl.data.unpaired import UnpairedDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.copies import Groups
-from distilvl.evaluation.ground_truth import right_copies
+from distilvl.evaluation.ground_truth import Groups, right_copies
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import numbered
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
