@@ -54,14 +54,11 @@ class Embeddings:
 
 
 def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = True) -> Embeddings:
-    """`features` as `Embeddings`, or an error that calls them `what`.
-
-    Args:
-        features: (n, D) numbers of any scale, n and D at least 1.
-        different: refuse vectors that are all the same.
+    """`features`, (n, D) numbers of any scale, as `Embeddings`.
 
     Raises:
-        DistilvlError: another shape or type, NaN or infinity, a zero vector, all the same if `different`.
+        DistilvlError: another shape or type, NaN or infinity, a zero vector, or all the same if they have to be
+            `different`; it calls them `what`.
     """
     raw = np.asarray(features)
     if raw.ndim != 2 or 0 in raw.shape:
@@ -87,11 +84,7 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
 
 
 def checked_owner(text_image: npt.ArrayLike, images: Embeddings, texts: Embeddings) -> Integers:
-    """`text_image` as integers that point at existing images, each image having a text.
-
-    Raises:
-        DistilvlError: dimensions that differ, another shape or type, an image that does not exist, one without texts.
-    """
+    """`text_image` as integers; `DistilvlError` unless each points at an image and each image has a text."""
     owner = np.asarray(text_image)
     if images.dim != texts.dim:
         raise DistilvlError(

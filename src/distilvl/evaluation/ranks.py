@@ -13,6 +13,12 @@ import numpy.typing as npt
 from distilvl.evaluation.embeddings import Embeddings, Floats, Integers, cosines
 from distilvl.evaluation.ground_truth import Groups, RightAnswers
 
+Similarity = npt.NDArray[Any]
+"""Cosines of some images with all texts: float32 from a fast product, or float64, which are exact."""
+
+Counts = tuple[Integers, npt.NDArray[np.uint8]]
+"""How many wrong texts are ahead for each image of a tile, and how many wrong images of the tile for each text."""
+
 TIE_TOLERANCE = 1e-9
 """Cosines closer than this are a tie.
 
@@ -64,10 +70,14 @@ def retrieval_ranks(
     buffer = np.empty((blocks[0].stop, len(texts)), dtype=np.float32)
     with ThreadPoolExecutor(threads()) as pool:
         for block in blocks:
+            tiles = _slices(block.start, block.stop, min(255, max(1, TILE // len(texts))))  # a byte counts up to 255
             similarity = np.matmul(images.unit[block], texts.unit.T, out=buffer[: block.stop - block.start])
-            if not gallery.add_ahead(block, similarity, pool, image_ranks, text_ranks):
-                exact = images.exact(block) @ texts.exact().T
-                gallery.add_ahead(block, exact, pool, image_ranks, text_ranks)
+            counts = gallery.count_all(tiles, similarity, pool)
+            if not counts:
+                counts = gallery.count_all(tiles, images.exact(block) @ texts.exact().T, pool)
+            for tile, (of_images, of_texts) in zip(tiles, counts, strict=True):
+                image_ranks[tile] += of_images
+                text_ranks += of_texts
     return image_ranks, text_ranks
 
 
@@ -81,43 +91,22 @@ class _Gallery:
     image_threshold: Floats
     text_threshold: Floats
 
-    def add_ahead(
-        self,
-        block: slice,
-        similarity: npt.NDArray[Any],
-        pool: ThreadPoolExecutor,
-        of_images: Integers,
-        of_texts: Integers,
-    ) -> bool:
-        """Add how many wrong items are ahead; false, and nothing is added, where too many calls are close.
+    def count_all(self, tiles: list[slice], similarity: Similarity, pool: ThreadPoolExecutor) -> list[Counts]:
+        """The counts of each tile of a block's similarities, (k, m); empty where too many calls are close."""
+        parts = np.split(similarity, [tile.stop - tiles[0].start for tile in tiles[:-1]])
+        counts = [found for found in pool.map(self._count, tiles, parts) if found is not None]
+        return counts if len(counts) == len(tiles) else []
 
-        Args:
-            block: k of the images.
-            similarity: to all texts, (k, m), float32, or float64 for exact ones; overwritten.
-            pool: its threads share the work.
-            of_images, of_texts: counts of all images (n,) and texts (m,).
-        """
+    def _count(self, tile: slice, similarity: Similarity) -> Counts | None:
+        similarity[self.answers.pairs(tile)] = -np.inf  # right answers are not ahead of anything
+        texts = self._ahead(similarity, tile.start, self.image_threshold[tile, None])
+        images = self._ahead(similarity, tile.start, self.text_threshold)
+        if texts is None or images is None:
+            return None
+        # Sums of booleans are ten times slower than counts along a row, and than sums of bytes down the columns.
+        return np.array([np.count_nonzero(row) for row in texts]), images.view(np.uint8).sum(0, np.uint8)
 
-        def count(tile: slice) -> tuple[Integers, npt.NDArray[np.uint8]] | None:
-            part = similarity[tile.start - block.start : tile.stop - block.start]
-            part[self.answers.pairs(tile)] = -np.inf  # right answers are not ahead of anything
-            texts = self._ahead(part, tile.start, self.image_threshold[tile, None])
-            images = self._ahead(part, tile.start, self.text_threshold)
-            if texts is None or images is None:
-                return None
-            # Sums of booleans are ten times slower than counts along a row, and than sums of bytes down the columns.
-            return np.array([np.count_nonzero(row) for row in texts]), images.view(np.uint8).sum(0, np.uint8)
-
-        tiles = _slices(block.start, block.stop, min(255, max(1, TILE // len(self.texts))))  # a byte counts up to 255
-        counts = [found for found in pool.map(count, tiles) if found is not None]
-        if len(counts) < len(tiles):
-            return False
-        for tile, (ahead_of_images, ahead_of_texts) in zip(tiles, counts, strict=True):
-            of_images[tile] += ahead_of_images
-            of_texts += ahead_of_texts
-        return True
-
-    def _ahead(self, similarity: npt.NDArray[Any], first: int, threshold: Floats) -> npt.NDArray[np.bool_] | None:
+    def _ahead(self, similarity: Similarity, first: int, threshold: Floats) -> npt.NDArray[np.bool_] | None:
         """Which similarities of images from row `first` on reach their threshold; none if many calls are close."""
         if similarity.dtype == np.float64:
             return similarity >= threshold
