@@ -32,7 +32,7 @@ class Row:
     """One model; what is not known is none.
 
     Attributes:
-        name: `teacher`, `torch`, or a precision.
+        name: `teacher`, `torch`, or a dtype.
         size: bytes of the two graphs; of the weights where there are no graphs.
         rsum: 0 to 600.
         drop: how much of PyTorch's RSUM is lost.
@@ -57,9 +57,9 @@ class Export:
         data: the split that was scored.
         images, texts: how many it has.
         threads: that each model was given.
-        rows: teacher, where known, PyTorch, then the precisions.
+        rows: teacher, where known, PyTorch, then the dtypes.
         left_out: of the data, when it was scored and calibrated on.
-        run_left_out: what the student's run had left out, and who asked its teacher.
+        run_left_out: what the student's run had left out, and who extracted its teacher's features.
         note: a warning where the split is so small that its RSUM, and the drop, are coarse.
     """
 
@@ -137,16 +137,10 @@ def rsums(
 def stored_rsum(
     features: str | Path | None, run: Path | None, gallery: PairDataset, *, skip_bad: bool = False
 ) -> float | None:
-    """RSUM of the features that a store has of one split; none when no store is known.
-
-    Args:
-        features: a store; by default the run's, which need not have this split.
-        run: the student's run folder, if it is in one.
-        gallery: what is scored.
-        skip_bad: leave bad images out.
+    """RSUM of the features that a store has of `gallery`; none where no store is known, or the run's lacks some.
 
     Raises:
-        DistilvlError: a store that was named and lacks an item.
+        DistilvlError: `features` is a store that lacks an item.
     """
     store = Path(features) if features is not None else _store_of(run)
     if store is None:
