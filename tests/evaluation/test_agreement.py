@@ -6,8 +6,8 @@ from scipy.stats import spearmanr
 
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import agreement as agree
-from distilvl.evaluation import rows
 from distilvl.evaluation.agreement import linear_cka, modality_gap
+from distilvl.evaluation.embeddings import checked_embeddings
 
 
 def models(seed=0, images=30, texts=45, widths=(8, 8), noise=0.5):
@@ -66,11 +66,11 @@ def test_other_widths_have_no_cosine():
 
 
 def test_gap_and_cka_by_hand():
-    images, texts = rows.checked_rows([[1.0, 0], [0, 2]], "i"), rows.checked_rows([[-1.0, 0], [0, -1]], "t")
+    images, texts = checked_embeddings([[1.0, 0], [0, 2]], "i"), checked_embeddings([[-1.0, 0], [0, -1]], "t")
     assert modality_gap(images, texts) == pytest.approx(np.sqrt(2))
     assert linear_cka(images, images) == pytest.approx(1)
-    wide = rows.checked_rows([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], "w")
-    flat = rows.checked_rows([[1.0, 0], [-1, 0], [1, 0], [-1, 0]], "f")
+    wide = checked_embeddings([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], "w")
+    flat = checked_embeddings([[1.0, 0], [-1, 0], [1, 0], [-1, 0]], "f")
     # Xc'Xc = diag(2, 2), Yc'Yc = diag(4, 0), Yc'Xc = (2, 2): 8 / (sqrt(8) * 4).
     assert linear_cka(wide, flat) == pytest.approx(np.sqrt(8) / 4)
 

@@ -8,8 +8,8 @@ import pytest
 
 from distilvl.data.records import PairDataset, Record
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.ground_truth import CocoTruth, coco_ids, score_coco
-from distilvl.evaluation.rows import checked_rows
+from distilvl.evaluation.embeddings import checked_embeddings
+from distilvl.evaluation.protocols import CocoTruth, coco_ids, score_coco
 
 IMAGES = {391895: [0, 10], 60623: [10, 0], 483108: [8, 6]}
 CAPTIONS = {1: (391895, [0, 9]), 2: (391895, [2, 9]), 3: (60623, [9, 1]), 4: (60623, [4, 7]), 5: (483108, [7, 6])}
@@ -34,8 +34,8 @@ def package(monkeypatch):
 
 
 def features(image_ids, caption_ids):
-    images = checked_rows(np.array([IMAGES.get(i, [1, 1]) for i in image_ids], float), "images")
-    texts = checked_rows(np.array([CAPTIONS.get(c, (0, [3, 3]))[1] for c in caption_ids], float), "texts")
+    images = checked_embeddings(np.array([IMAGES.get(i, [1, 1]) for i in image_ids], float), "images")
+    texts = checked_embeddings(np.array([CAPTIONS.get(c, (0, [3, 3]))[1] for c in caption_ids], float), "texts")
     return images, texts, np.array(image_ids), np.array(caption_ids)
 
 

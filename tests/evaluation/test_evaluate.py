@@ -13,7 +13,7 @@ from distilvl.data.records import PairDataset, Record
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset, encode_texts
-from distilvl.evaluation.score import hard_negative_accuracy, score
+from distilvl.evaluation.score import format_score, hard_negative_accuracy, score
 from distilvl.extraction import extract_features
 from distilvl.students import save_student
 from distilvl.teachers.demo_network import DemoTeacher
@@ -117,3 +117,48 @@ def test_a_caption_that_names_a_file_is_a_text(
     before = encode_texts(model, captions)
     monkeypatch.chdir(tmp_path)
     np.testing.assert_allclose(encode_texts(model, captions), before, atol=1e-6)
+
+
+class _TwoCalls:
+    """Nothing but the two calls of an encoder, of a teacher."""
+
+    def __init__(self) -> None:
+        teacher = DemoTeacher()
+        self.encode_images, self.encode_texts = teacher.encode_images, teacher.encode_texts
+
+
+def test_a_model_may_be_a_spec_a_folder_or_an_object(student_folder: Path, scenes: PairDataset) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    by_teacher = distilvl.evaluate("demo", scenes).student
+    assert distilvl.evaluate(DemoTeacher(), scenes).student == by_teacher
+    assert distilvl.evaluate(_TwoCalls(), scenes).student == by_teacher
+    by_folder = distilvl.evaluate(str(student_folder), scenes).student
+    assert distilvl.evaluate(student_folder, scenes).student == by_folder
+    assert distilvl.evaluate(SentenceTransformer(str(student_folder)), scenes).student == by_folder
+
+
+def test_a_store_may_be_a_folder_or_open(scenes: PairDataset, tmp_path: Path) -> None:
+    from distilvl.features import FeatureStore
+
+    extract_features(DemoTeacher(), scenes, tmp_path / "store")
+    stored = distilvl.evaluate(tmp_path / "store", scenes)
+    assert distilvl.evaluate(FeatureStore.open(tmp_path / "store"), scenes).student == stored.student
+
+
+def test_data_may_be_a_spec_a_folder_or_a_dataset(tmp_path: Path, scenes: PairDataset) -> None:
+    lines = []
+    for k, record in enumerate(scenes.split("test")):
+        (tmp_path / f"{k}.png").write_bytes(record.image.read())
+        lines.append(json.dumps({"image": f"{k}.png", "captions": list(record.captions), "split": "test"}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    by_path = distilvl.evaluate("demo", tmp_path)
+    assert distilvl.evaluate("demo", str(tmp_path)).student == by_path.student
+    assert distilvl.evaluate("demo", scenes).student.images == by_path.student.images == 10
+
+
+def test_results_say_what_they_found(scenes: PairDataset) -> None:
+    found = distilvl.evaluate("demo", scenes)
+    assert repr(found.student) == f"Score({format_score(found.student)}; 10 images, {found.student.texts} texts)"
+    assert repr(found).startswith(f"Evaluation({format_score(found.student)}; 10 images, ")
+    assert "ground truth content" in repr(found)

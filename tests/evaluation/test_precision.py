@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distilvl.evaluation.embeddings import checked_embeddings
 from distilvl.evaluation.protocols import retrieve
-from distilvl.evaluation.rows import checked_rows
 from distilvl.evaluation.score import PositiveRanks, positive_ranks
 
 
@@ -26,13 +26,17 @@ def test_ranks_of_all_right_answers_by_hand():
     queries = np.array([[1.0, 0], [0, 1]])
     angles = np.radians([10, 20, 30, 40, 50, 60])
     items = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    found = positive_ranks(checked_rows(queries, "q"), checked_rows(items, "i"), [np.array([5, 1]), np.array([3, 5])])
+    found = positive_ranks(
+        checked_embeddings(queries, "q"), checked_embeddings(items, "i"), [np.array([5, 1]), np.array([3, 5])]
+    )
     assert [ranks.tolist() for ranks in found.ranks] == [[2, 6], [1, 3]]
 
 
 def test_a_wrong_item_that_ties_is_placed_first():
     items = np.array([[1.0, 0], [2, 0], [0, 1]])
-    found = positive_ranks(checked_rows(np.eye(2), "q"), checked_rows(items, "i"), [np.array([0]), np.array([2])])
+    found = positive_ranks(
+        checked_embeddings(np.eye(2), "q"), checked_embeddings(items, "i"), [np.array([0]), np.array([2])]
+    )
     assert [ranks.tolist() for ranks in found.ranks] == [[2], [1]]
 
 
@@ -42,7 +46,7 @@ def test_first_places_agree_with_the_fast_ranks():
     owner = rng.permutation(np.append(np.arange(30), rng.integers(30, size=60)))
     texts = images[owner] + rng.normal(size=(90, 8))
     own = [np.flatnonzero(owner == k) for k in range(30)]
-    found = positive_ranks(checked_rows(images, "i"), checked_rows(texts, "t"), own)
+    found = positive_ranks(checked_embeddings(images, "i"), checked_embeddings(texts, "t"), own)
     fast = retrieve(images, texts, owner)
     assert [int(ranks[0]) for ranks in found.ranks] == fast.ranks.image.tolist()
     assert fast.precision[1].map_at_r == fast.precision[1].r_precision == fast.score.text_to_image.r1

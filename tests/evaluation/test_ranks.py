@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distilvl.evaluation import ranks
-from distilvl.evaluation.ranks import TIE_TOLERANCE, recall_at, retrieval_ranks, single_error
-from distilvl.evaluation.rows import checked_rows
+from distilvl.evaluation.embeddings import Embeddings, checked_embeddings
+from distilvl.evaluation.ranks import TIE_TOLERANCE, recall_at, retrieval_ranks, single_error, threads
 
 
 def brute_force(images, texts, owner):
@@ -48,7 +48,7 @@ def random_gallery(seed):
 
 
 def ranks_of(images, texts, owner):
-    found = retrieval_ranks(checked_rows(images, "images"), checked_rows(texts, "texts"), owner)
+    found = retrieval_ranks(checked_embeddings(images, "images"), checked_embeddings(texts, "texts"), owner)
     return [part.tolist() for part in found]
 
 
@@ -83,8 +83,8 @@ def test_close_calls_are_decided_in_double_precision_one_by_one_or_by_the_block(
     """With share 1 every close call is looked at by itself; with 0 blocks with more than a few are computed again."""
     monkeypatch.setattr(ranks, "CLOSE_SHARE", share)
     doubled = []
-    whole = ranks._Gallery.ahead_in_double
-    monkeypatch.setattr(ranks._Gallery, "ahead_in_double", lambda *a: doubled.append(1) or whole(*a))
+    whole = Embeddings.exact
+    monkeypatch.setattr(Embeddings, "exact", lambda *a: doubled.append(1) or whole(*a))
     gallery = near_ties()
     assert ranks_of(*gallery) == list(brute_force(*gallery))
     assert bool(doubled) == (share == 0)
@@ -105,8 +105,8 @@ def test_float32_products_err_by_less_than_the_bound(seed, width, same_sign):
     images, texts = rng.normal(size=(8, width)), rng.normal(size=(8, width))
     if same_sign:
         images, texts = 1 + 0.01 * np.abs(images), 1 + 0.01 * np.abs(texts)
-    a, b = checked_rows(images, "a"), checked_rows(texts, "b")
-    error = np.abs(a.unit @ b.unit.T - a.exact(slice(None)) @ b.exact(slice(None)).T)
+    a, b = checked_embeddings(images, "a"), checked_embeddings(texts, "b")
+    error = np.abs(a.unit @ b.unit.T - a.exact() @ b.exact().T)
     assert error.max() < single_error(width)
 
 
@@ -150,3 +150,10 @@ def test_copies_tie_wherever_they_lie(monkeypatch):
 def test_recall_counts_ranks_up_to_k():
     found = np.array([1, 5, 6, 11])
     assert [recall_at(found, k) for k in (1, 5, 10)] == [25, 50, 75]
+
+
+def test_threads_follow_the_limit_of_blas(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "lots")
+    assert threads() >= 1

@@ -15,8 +15,7 @@ from distilvl.cli import app
 from distilvl.data.records import PairDataset
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.evaluate import evaluate, evaluate_arrays, evaluate_classes
-from distilvl.evaluation.results import Evaluation
+from distilvl.evaluation.evaluate import Evaluation, evaluate, evaluate_arrays, evaluate_classes
 from distilvl.evaluation.score import rank_gallery, score
 from distilvl.extraction import extract_features
 from distilvl.features import FeatureStore

@@ -20,12 +20,12 @@ from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import evaluate_arrays
 from distilvl.evaluation.ground_truth import GroundTruth
-from distilvl.evaluation.results import few_arrays, few_images
+from distilvl.evaluation.intervals import few_arrays, few_images
 from distilvl.teachers.base import Teacher
 
 
 class Ideal(Teacher):
-    """Answers that depend on the content alone: the grey of a picture, and the number in a text."""
+    """RightAnswers that depend on the content alone: the grey of a picture, and the number in a text."""
 
     name, revision, dim = "ideal", "1", 16
 
@@ -229,7 +229,7 @@ def test_agreement_is_that_of_different_items(write: Write, tmp_path: Path) -> N
 
 
 def test_a_teacher_that_finds_nothing_leaves_no_retention() -> None:
-    from distilvl.evaluation.results import Evaluation
+    from distilvl.evaluation.evaluate import Evaluation
     from distilvl.evaluation.score import Recalls, Score
 
     some, none = Recalls(1, 2, 3), Recalls(0, 0, 0)

@@ -12,11 +12,11 @@ from PIL import Image
 
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.cost import StudentEncoder
 from distilvl.evaluation.encode import encode_texts
 from distilvl.evaluation.zero_shot import class_features
-from distilvl.experiments.cost import StudentEncoder
+from distilvl.export.dtypes import check_dtypes
 from distilvl.export.measure import _SideBySide
-from distilvl.export.precisions import check_precisions
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.models import load_teacher
 from distilvl.models.encoder import Encoder
@@ -146,7 +146,7 @@ def test_a_string_is_no_list_of_settings_either(tmp_path: Path):
         lambda: apply_overrides({}, "training.epochs=1"),
         lambda: build_student("demo", 8, captions="a red circle"),
         lambda: load_trackers("tensorboard"),
-        lambda: check_precisions("fp32"),
+        lambda: check_dtypes("fp32"),
         lambda: class_features(lambda texts: np.ones((len(texts), 2)), ["cat", "dog"], "a {}"),
         lambda: PairDataset("one", (Record("0", FileImage("0.png"), "a dog", "train"),)),  # type: ignore[arg-type]
     ]

@@ -14,7 +14,7 @@ from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, p
 from distilvl.errors import DistilvlError
 
 if TYPE_CHECKING:
-    from distilvl.evaluation.results import Evaluation
+    from distilvl.evaluation.evaluate import Evaluation
     from distilvl.experiments.published import OurRow
 
 COLUMNS = ("", "i->t R@1", "R@5", "R@10", "t->i R@1", "R@5", "R@10", "RSUM")

@@ -40,7 +40,7 @@ def export(
         typer.Option(help="fp32, fp16 or int8; may be given again. fp32 and int8 by default."),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(help="RSUM, of 600, that a precision may lose; else nothing is written.")
+        float, typer.Option(help="RSUM, of 600, that a dtype may lose; else nothing is written.")
     ] = 1.0,
     keep: Annotated[
         list[str] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distilvl.evaluation.agreement import Agreement, agreement
-from distilvl.evaluation.copies import Groups
+from distilvl.evaluation.ground_truth import Groups
 from distilvl.evaluation.intervals import Comparison, compare, intervals
 from distilvl.evaluation.protocols import PROTOCOLS
 from distilvl.evaluation.score import (

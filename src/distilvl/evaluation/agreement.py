@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.rows import Rows, checked_rows
+from distilvl.evaluation.embeddings import Embeddings, checked_embeddings
 
 DEPTH = 10
 RANKED_QUERIES = 500
@@ -39,6 +40,17 @@ class Agreement:
     cosine: tuple[float, float] | None
     modality_gap: tuple[float, float]
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, the two values of each by name."""
+        ways, kinds = ("image_to_text", "text_to_image"), ("image", "text")
+        out = {
+            "overlap_at_10": dict(zip(ways, self.overlap, strict=True)),
+            "rank_correlation": dict(zip(ways, self.rank_correlation, strict=True)),
+            "cka": dict(zip(kinds, self.cka, strict=True)),
+            "modality_gap": dict(zip(("student", "teacher"), self.modality_gap, strict=True)),
+        }
+        return out if self.cosine is None else {**out, "cosine": dict(zip(kinds, self.cosine, strict=True))}
+
 
 def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.ArrayLike, npt.ArrayLike]) -> Agreement:
     """Compare two models.
@@ -50,11 +62,10 @@ def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.A
     Raises:
         DistilvlError: features that `score` refuses, or other numbers of items.
     """
-    s_image, s_text = checked_rows(student[0], "image features"), checked_rows(student[1], "text features")
-    u_image, u_text = (
-        checked_rows(teacher[0], "teacher image features"),
-        checked_rows(teacher[1], "teacher text features"),
-    )
+    s_image, u_image = (checked_embeddings(model[0], what) for model, what in
+                        ((student, "image features"), (teacher, "teacher image features")))  # fmt: skip
+    s_text, u_text = (checked_embeddings(model[1], what) for model, what in
+                      ((student, "text features"), (teacher, "teacher text features")))  # fmt: skip
     if len(s_image) != len(u_image) or len(s_text) != len(u_text) or min(len(s_image), len(s_text)) < 2:
         raise DistilvlError(
             f"student features of {len(s_image)} images and {len(s_text)} texts cannot be compared with teacher "
@@ -62,7 +73,7 @@ def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.A
             "Give both models' features of the same items, at least two of each kind.",
         )
     i2t, t2i = _lists((s_image, s_text), (u_image, u_text)), _lists((s_text, s_image), (u_text, u_image))
-    same_width = s_image.width == u_image.width
+    same_width = s_image.dim == u_image.dim
     return Agreement(
         overlap=(i2t[0], t2i[0]),
         rank_correlation=(i2t[1], t2i[1]),
@@ -72,26 +83,26 @@ def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.A
     )
 
 
-def linear_cka(x: Rows, y: Rows) -> float:
+def linear_cka(x: Embeddings, y: Embeddings) -> float:
     """||Yc' Xc||^2 / (||Xc' Xc|| ||Yc' Yc||) in Frobenius norms, Xc and Yc the unit rows less their means."""
-    a, b = x.exact(slice(None)), y.exact(slice(None))
+    a, b = x.exact(), y.exact()
     a -= a.mean(axis=0)
     b -= b.mean(axis=0)
     both = np.linalg.norm(b.T @ a) ** 2
     return float(both / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
 
 
-def modality_gap(images: Rows, texts: Rows) -> float:
+def modality_gap(images: Embeddings, texts: Embeddings) -> float:
     """Distance of the two mean unit features."""
     centres = [rows.unit.mean(axis=0, dtype=np.float64) for rows in (images, texts)]
     return float(np.linalg.norm(centres[0] - centres[1]))
 
 
-def _mean_cosine(a: Rows, b: Rows) -> float:
-    return float(np.mean(np.einsum("nd,nd->n", a.exact(slice(None)), b.exact(slice(None)))))
+def _mean_cosine(a: Embeddings, b: Embeddings) -> float:
+    return float(np.mean(np.einsum("nd,nd->n", a.exact(), b.exact())))
 
 
-def _lists(student: tuple[Rows, Rows], teacher: tuple[Rows, Rows]) -> tuple[float, float]:
+def _lists(student: tuple[Embeddings, Embeddings], teacher: tuple[Embeddings, Embeddings]) -> tuple[float, float]:
     """Mean overlap of the first 10, and mean rank correlation, of (queries, items)."""
     queries, items = len(student[0]), len(student[1])
     depth = min(DEPTH, items)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,33 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.data import load_dataset
+from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.agreement import Agreement
+from distilvl.evaluation.embeddings import checked_embeddings
 from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
 from distilvl.evaluation.ground_truth import (
     OF_COCO,
-    CocoTruth,
     GroundTruth,
-    TruthScore,
     choose_truth,
-    coco_ids,
     describe_truth,
     require_different,
     right_copies,
+)
+from distilvl.evaluation.intervals import Comparison, Interval, few_arrays, few_images, intervals
+from distilvl.evaluation.intervals import compare as compare_ranks
+from distilvl.evaluation.protocols import (
+    CocoTruth,
+    Protocol,
+    Retrieval,
+    TruthScore,
+    coco_ids,
+    find_protocol,
+    retrieve,
     score_coco,
 )
-from distilvl.evaluation.intervals import compare as compare_ranks
-from distilvl.evaluation.intervals import intervals
-from distilvl.evaluation.protocols import Protocol, Retrieval, find_protocol, retrieve
-from distilvl.evaluation.results import Evaluation, few_arrays, few_images
-from distilvl.evaluation.rows import checked_rows
-from distilvl.evaluation.score import hard_negative_accuracy
+from distilvl.evaluation.score import Precision, Score, format_score, hard_negative_accuracy, retention
 from distilvl.evaluation.sources import agreement_with_teacher, read_store, teacher_features
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, read_labels, zero_shot
 from distilvl.features import FeatureStore
@@ -40,9 +46,102 @@ from distilvl.models import load_model
 from distilvl.models.loading import StoredModel
 from distilvl.students.folder import run_of
 
-__all__ = ["Evaluation", "evaluate", "evaluate_arrays", "evaluate_classes"]
-
 Source = str | Path | Model | FeatureStore
+WAYS = ("image_to_text", "text_to_image")
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """What `eval` reports.
+
+    Attributes:
+        student: the model's score.
+        teacher: the score of the teacher's stored features of the same items, when known.
+        hard_negatives: percent of hard negatives told apart, when the dataset has any.
+        skipped: images left out because they are bad.
+        precision: R-Precision and mAP@R of the model, image->text and text->image.
+        intervals: 95 % bootstrap intervals of the model's recalls and RSUM, by the names in `intervals.MEASURES`; none
+            for a single image.
+        agreement: of model and teacher, when the teacher's features are known.
+        protocol: name of the protocol, if one was asked for.
+        truth: what counted as right in all of this.
+        ground_truth: scores on CxC or ECCV Caption, if asked for.
+        comparison: of this model (A) with another one (B), if asked for.
+        other: the other model's score.
+        left_out: all that was left out of the data, by reason; more than `skipped` where its reader left items out.
+        note: a warning where the gallery is small.
+        same_negatives: hard negatives that equal a right caption word by word, and are left out of `hard_negatives`.
+    """
+
+    student: Score
+    teacher: Score | None
+    hard_negatives: float | None
+    skipped: int
+    precision: tuple[Precision, Precision] | None = None
+    intervals: Mapping[str, Interval] | None = None
+    agreement: Agreement | None = None
+    protocol: str | None = None
+    truth: GroundTruth | None = None
+    ground_truth: TruthScore | None = None
+    comparison: Comparison | None = None
+    other: Score | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
+    note: str | None = None
+    same_negatives: int = 0
+
+    @property
+    def retention(self) -> float | None:
+        """Student RSUM over teacher RSUM; none without a teacher, or where its RSUM is 0."""
+        return None if self.teacher is None else retention(self.student.rsum, self.teacher.rsum)
+
+    def __repr__(self) -> str:
+        kept = "" if self.retention is None else f"; {100 * self.retention:.1f} % of its teacher's RSUM"
+        return (
+            f"Evaluation({format_score(self.student)}; {self.student.images} images, {self.student.texts} texts"
+            f"{'' if self.truth is None else f', ground truth {self.truth.name}'}{kept})"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `eval --json` prints; what is not known has no key."""
+        comparison = None
+        if self.comparison is not None and self.other is not None:
+            comparison = {"other": self.other.as_dict(), "difference": self.comparison.difference,
+                          "interval": list(self.comparison.interval), "p_value": self.comparison.p_value}  # fmt: skip
+        known: dict[str, Any] = {
+            "images": self.student.images,
+            "texts": self.student.texts,
+            "protocol": self.protocol,
+            **({} if self.truth is None else self.truth.as_dict()),
+            "note": self.note,
+            "median_rank": _by_way(self.student.median_rank),
+            "precision": None if self.precision is None else _by_way([asdict(one) for one in self.precision]),
+            "intervals": None if self.intervals is None else _nested(self.intervals),
+            "teacher": None if self.teacher is None else self.teacher.as_dict(),
+            "retention": self.retention,
+            "agreement": None if self.agreement is None else self.agreement.as_dict(),
+            "hard_negative_accuracy": self.hard_negatives,
+            "hard_negatives_left_out": self.same_negatives or None,
+            **({} if self.ground_truth is None else {self.ground_truth.name: self.ground_truth.as_dict()}),
+            "comparison": comparison,
+            "skipped_images": self.skipped or None,
+            "left_out": self.left_out.as_dict(),
+        }
+        if self.teacher is None:
+            del known["retention"]
+        # A retention of none says that the teacher's RSUM is 0.
+        known = {name: value for name, value in known.items() if value is not None or name == "retention"}
+        return self.student.as_dict() | known
+
+
+def _by_way(values: Sequence[Any] | None) -> dict[str, Any] | None:
+    return None if values is None else dict(zip(WAYS, values, strict=True))
+
+
+def _nested(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    """`{"image_to_text": {"r1": [low, high], ...}, "text_to_image": {...}, "rsum": [low, high]}`."""
+    ways = zip(WAYS, ("i2t", "t2i"), strict=True)
+    out: dict[str, Any] = {way: {f"r{k}": list(intervals[f"{short}_r{k}"]) for k in (1, 5, 10)} for way, short in ways}
+    return {**out, "rsum": list(intervals["rsum"])}
 
 
 def evaluate(
@@ -60,7 +159,9 @@ def evaluate(
     """Image-text retrieval of `model` on one split of `data`.
 
     Args:
-        model: what `load_model` takes, such as a run folder; or a feature store.
+        model: a run folder, a student folder, an exported one, any other SentenceTransformer of images and text, a
+            feature store, what `load_model` takes, or one of these already loaded: a SentenceTransformer, a store, or
+            anything with `encode_images` and `encode_texts`.
         data: a dataset, or what `load_dataset` takes.
         split: whose images and captions are the gallery; `all` for all splits together.
         features: a store with the teacher's features of these items; the run's own by default, if it has them.
@@ -71,7 +172,7 @@ def evaluate(
             benchmarks, `content` for all other data. `cxc` or `eccv`, for COCO's test split, are scored beside that;
             they need the package eccv-caption.
         compare: another model to compare with on the same queries, as `model`.
-        width: score the first so many columns of the model's features, as of a Matryoshka student; all by default.
+        width: score the first so many dimensions of the model's embeddings, as of a Matryoshka student; all by default.
 
     Raises:
         DistilvlError: not a model, an empty split, bad images, features that cannot be scored, a store that was
@@ -87,25 +188,24 @@ def evaluate(
     if width is not None:
         encoded = encoded.narrowed(width)
     found = _retrieved(encoded, truth, asked)
-    taught = teacher_features(encoded, _run_of(model), features)
-    teacher = None if taught is None else _retrieved(encoded.with_features(*taught), truth, asked).score
+    taught = teacher_features(encoded, run_of(model) if isinstance(model, str | Path) else None, features)
+    teacher = None if taught is None else _retrieved(replace(encoded, images=taught[0], texts=taught[1]), truth, asked)
     other = None if compare is None else _retrieved(_encoded(compare, gallery, skip_bad)[1], truth, asked)
     told_apart, same = (None, 0) if width is not None else _hard_negatives(source, encoded)
-    result = _evaluation(
-        found,
-        other,
-        teacher=teacher,
+    result = replace(
+        _evaluation(found, protocol),
+        comparison=None if other is None else compare_ranks(found.ranks, other.ranks),
+        other=None if other is None else other.score,
+        teacher=None if teacher is None else teacher.score,
         hard_negatives=told_apart,
         same_negatives=same,
         skipped=len(encoded.bad),
         left_out=encoded.left_out,
         agreement=agreement_with_teacher(encoded, taught),
-        protocol=protocol,
         truth=describe_truth(encoded.dataset, encoded.copies, truth),
         ground_truth=None if of_coco is None else _coco(of_coco, encoded),
     )
-    rsum = None if result.intervals is None else result.intervals["rsum"]
-    return replace(result, note=few_images(dataset, split, rsum, scored=found.score.images))
+    return replace(result, note=few_images(dataset, split, _of_rsum(result), scored=found.score.images))
 
 
 def evaluate_arrays(
@@ -123,11 +223,8 @@ def evaluate_arrays(
         DistilvlError: as for `score`, or the data is not the protocol's.
     """
     asked = None if protocol is None else find_protocol(protocol)
-    found = retrieve(image_features, text_features, text_image, asked)
-    truth = GroundTruth(PAIRS)
-    result = _evaluation(found, None, teacher=None, hard_negatives=None, skipped=0, protocol=protocol, truth=truth)
-    rsum = None if result.intervals is None else result.intervals["rsum"]
-    return replace(result, note=few_arrays(result.student.images, rsum))
+    result = _evaluation(retrieve(image_features, text_features, text_image, asked), protocol)
+    return replace(result, truth=GroundTruth(PAIRS), note=few_arrays(result.student.images, _of_rsum(result)))
 
 
 def evaluate_classes(
@@ -158,21 +255,15 @@ def evaluate_classes(
     return replace(found, left_out=encoded.left_out)
 
 
-def _evaluation(found: Retrieval, other: Retrieval | None, **known: Any) -> Evaluation:
+def _evaluation(found: Retrieval, protocol: str | None) -> Evaluation:
+    """What ranks alone tell."""
     several = found.ranks.drawn.max() > 0
-    return Evaluation(
-        student=found.score,
-        precision=found.precision,
-        intervals=intervals(found.ranks) if several else None,
-        comparison=None if other is None else compare_ranks(found.ranks, other.ranks),
-        other=None if other is None else other.score,
-        **known,
-    )
+    return Evaluation(found.score, None, None, 0, found.precision, intervals(found.ranks) if several else None,
+                      protocol=protocol)  # fmt: skip
 
 
-def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -> Retrieval:
-    groups = right_copies(encoded.copies, truth)
-    return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
+def _of_rsum(result: Evaluation) -> Interval | None:
+    return None if result.intervals is None else result.intervals["rsum"]
 
 
 def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
@@ -182,35 +273,36 @@ def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model
     return source, encode_dataset(source, gallery, skip_bad=skip_bad)
 
 
-def _run_of(model: Source) -> Path | None:
-    return run_of(model) if isinstance(model, str | Path) else None
+def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -> Retrieval:
+    groups = right_copies(encoded.copies, truth)
+    return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
 
 
 def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
-    images, texts = checked_rows(encoded.images, "image features"), checked_rows(encoded.texts, "text features")
-    return score_coco(truth, images, texts, *coco_ids(encoded.dataset))
+    images = checked_embeddings(encoded.images, "image features")
+    return score_coco(truth, images, checked_embeddings(encoded.texts, "text features"), *coco_ids(encoded.dataset))
 
 
 def _hard_negatives(source: Model, encoded: EncodedDataset) -> tuple[float | None, int]:
     """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order.
 
-    A negative that equals a caption of its picture is no wrong caption; such triples are left out, and counted.
+    A negative that equals a caption of its picture, or of a copy of it, is no wrong caption; such triples are left out,
+    and counted.
     """
-    rows: list[int] = []
-    true_rows: list[int] = []
-    wrong: list[str] = []
+    right: dict[bytes, set[str]] = {}
+    for key, record in zip(encoded.image_keys, encoded.dataset, strict=True):
+        right.setdefault(key, set()).update(map(words_key, record.captions))
+    triples: list[tuple[int, int, str]] = []
     first = same = 0
-    right = encoded.captions_by_picture()
     for row, record in enumerate(encoded.dataset):
         for k, negative in enumerate(record.hard_negatives[: len(record.captions)]):
             if words_key(negative) in right[encoded.image_keys[row]]:
                 same += 1
-                continue
-            rows.append(row)
-            true_rows.append(first + k)
-            wrong.append(negative)
+            else:
+                triples.append((row, first + k, negative))
         first += len(record.captions)
-    if not wrong or isinstance(source, StoredModel):  # a store cannot encode what nobody stored
+    if not triples or isinstance(source, StoredModel):  # a store cannot encode what nobody stored
         return None, same
+    rows, true_rows, wrong = (list(part) for part in zip(*triples, strict=True))
     accuracy = hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
     return accuracy, same

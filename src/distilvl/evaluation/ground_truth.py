@@ -1,151 +1,25 @@
-"""Which ground truth a dataset is scored on: pairs, copies, or CxC and ECCV Caption for COCO's test images."""
+"""What counts as a right answer: copies among the items, and the ground truth that a dataset is scored on.
+
+With the ground truth `pairs`, right are an image's own texts alone. With `content`, a picture and a text are right
+answers to each other if the data hold a pair of an equal picture and an equal text. So right for a text are its image's
+copies and the images of all texts equal to it, and for an image the texts of its copies and all texts equal to one of
+them. Nothing is passed on further: of two pictures that share a title, neither's other texts are right for the other.
+"""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from distilvl.data.records import CONTENT, PAIRS, PairDataset
-from distilvl.errors import DistilvlError, require
-from distilvl.evaluation.copies import Groups
-from distilvl.evaluation.rows import Integers, Rows
-from distilvl.evaluation.score import PositiveRanks, Precision, Recalls, positive_ranks
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.embeddings import Integers
+from distilvl.io.hashes import numbered, words_key
 
 OF_COCO = ("cxc", "eccv")
-Truth = Mapping[int, Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class TruthScore:
-    """Scores of one ground truth, percent; the gallery is all of COCO's 5,000 test images and 25,000 captions.
-
-    Attributes:
-        name: `cxc` (Parekh et al., EACL 2021) or `eccv` (Chun et al., ECCV 2022).
-        image_to_text, text_to_image: a query counts when one of its right answers is among the first K.
-        precision: image->text and text->image. ECCV Caption's own measures are mAP@R, R-Precision and R@1.
-        queries: image and text queries that this ground truth has.
-    """
-
-    name: str
-    image_to_text: Recalls
-    text_to_image: Recalls
-    precision: tuple[Precision, Precision]
-    queries: tuple[int, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """`{"image_to_text": {"r1", "r5", "r10", "r_precision", "map_at_r", "queries"}, "text_to_image": {...}}`."""
-        ways = zip(("image_to_text", "text_to_image"), self.precision, self.queries, strict=True)
-        out: dict[str, Any] = {}
-        for way, precision, queries in ways:
-            recalls = getattr(self, way)
-            out[way] = {"r1": recalls.r1, "r5": recalls.r5, "r10": recalls.r10,
-                        "r_precision": precision.r_precision, "map_at_r": precision.map_at_r,
-                        "queries": queries}  # fmt: skip
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class CocoTruth:
-    """What the package holds: the plain pairs, which fix the gallery, and the chosen ground truth, by COCO's ids."""
-
-    name: str
-    images: frozenset[int]
-    captions: frozenset[int]
-    image_to_text: Truth
-    text_to_image: Truth
-
-    @classmethod
-    def load(cls, name: str) -> CocoTruth:
-        """Read `cxc` or `eccv`.
-
-        Raises:
-            DistilvlError: another name, or the package is not installed.
-        """
-        if name not in OF_COCO:
-            raise DistilvlError(f"there is no ground truth {name!r}.", f"Choose one of: {', '.join(OF_COCO)}.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns that it reads its files without ujson
-            metrics = require("eccv_caption", extra="eccv", why=f"ground truth {name}").Metrics()
-        plain, chosen = metrics.coco_gts, getattr(metrics, f"{name}_gts")
-        return cls(name, frozenset(plain["i2t"]), frozenset(plain["t2i"]), chosen["i2t"], chosen["t2i"])
-
-
-def coco_ids(dataset: PairDataset) -> tuple[Integers, Integers]:
-    """COCO's ids of the n images (the number that ends the file's name) and of the m captions.
-
-    Raises:
-        DistilvlError: an id that holds no such number; names it.
-    """
-    images = [_number(record.image_id, r"(\d+)(\.\w+)?$") for record in dataset]
-    captions = [_number(caption_id, r"^(\d+)$") for record in dataset for caption_id in record.caption_ids]
-    return np.array(images), np.array(captions)
-
-
-def score_coco(truth: CocoTruth, images: Rows, texts: Rows, image_ids: Integers, caption_ids: Integers) -> TruthScore:
-    """Score features of COCO's test split on `truth`.
-
-    Captions that the package does not know (Karpathy's split has ten more than 25,000) are left out of the gallery.
-    Right answers that the gallery cannot hold count in R all the same, as the package does it.
-
-    Args:
-        truth: which.
-        images, texts: n and m rows.
-        image_ids, caption_ids: COCO's ids of the rows, (n,) and (m,), from `coco_ids`.
-
-    Raises:
-        DistilvlError: not the whole test split.
-    """
-    image_rows = _rows(image_ids, truth.images, "images")
-    text_rows = _rows(caption_ids, truth.captions, "captions")
-    image_of = {int(image_ids[row]): k for k, row in enumerate(image_rows)}
-    text_of = {int(caption_ids[row]): k for k, row in enumerate(text_rows)}
-    gallery = images.take(image_rows), texts.take(text_rows)
-    i2t = _ranked(truth.image_to_text, gallery[0], image_of, gallery[1], text_of)
-    t2i = _ranked(truth.text_to_image, gallery[1], text_of, gallery[0], image_of)
-    return TruthScore(
-        truth.name, _recalls(i2t), _recalls(t2i), (i2t.precision(), t2i.precision()), (len(i2t.ranks), len(t2i.ranks))
-    )
-
-
-def _ranked(
-    truth: Truth, queries: Rows, query_of: dict[int, int], items: Rows, item_of: dict[int, int]
-) -> PositiveRanks:
-    chosen = queries.take(np.array([query_of[query] for query in truth]))
-    answers = [sorted(set(right)) for right in truth.values()]
-    positives = [np.array([item_of[one] for one in right if one in item_of], dtype=np.int64) for right in answers]
-    return positive_ranks(chosen, items, positives, np.array([len(right) for right in answers]))
-
-
-def _rows(ids: Integers, known: frozenset[int], what: str) -> Integers:
-    """Rows whose id is known, in order; an error unless all known ids occur, once each."""
-    rows = np.flatnonzero(np.isin(ids, np.array(sorted(known))))
-    found = len(np.unique(ids[rows]))
-    if found < len(known) or len(rows) > found:
-        raise DistilvlError(
-            f"the data holds {found:,} of the {len(known):,} {what} of COCO's test split"
-            f"{f', some several times ({len(rows):,} rows)' if len(rows) > found else ''}.",
-            "This ground truth is defined on the whole test split of Karpathy's dataset_coco.json.",
-        )
-    return rows
-
-
-def _recalls(ranks: PositiveRanks) -> Recalls:
-    return Recalls(*(ranks.recall_at(k) for k in (1, 5, 10)))
-
-
-def _number(name: str, pattern: str) -> int:
-    found = re.search(pattern, name)
-    if found is None:
-        raise DistilvlError(
-            f"{name!r} is no COCO id.", "CxC and ECCV Caption are for COCO in Karpathy's layout (dataset_coco.json)."
-        )
-    return int(found.group(1))
-
+"""Ground truths of COCO's test split, scored beside one of the two others; see `evaluation.protocols`."""
 
 GROUND_TRUTHS = (CONTENT, PAIRS, *OF_COCO)
 
@@ -184,8 +58,6 @@ class GroundTruth:
 def choose_truth(asked: str | None, protocol: str | None, dataset: PairDataset) -> str:
     """`content` or `pairs`: what was asked for, or else `pairs` for a protocol, or else what the dataset says.
 
-    Those of COCO are scored beside one of the two.
-
     Raises:
         DistilvlError: there is no such ground truth.
     """
@@ -214,3 +86,142 @@ def require_different(dataset: PairDataset, copies: Groups) -> None:
                 f"all {len(numbers):,} {what} of {dataset.name} are equal {how}; nothing can be ranked.",
                 "Give a gallery with different ones.",
             )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Copies among n images and m texts.
+
+    Attributes:
+        image: (n,), equal numbers for equal pictures.
+        text: (m,), equal numbers for equal texts.
+    """
+
+    image: Integers
+    text: Integers
+
+    @classmethod
+    def by_content(cls, image_keys: Sequence[Hashable], texts: Sequence[str]) -> Groups:
+        """Pictures with equal keys (content hashes) and texts that are equal word by word."""
+        return cls(numbered(image_keys), numbered([words_key(text) for text in texts]))
+
+    @classmethod
+    def alone(cls, images: int, texts: int) -> Groups:
+        """No copies: only the pairs themselves are right."""
+        return cls(np.arange(images), np.arange(texts))
+
+    def checked(self, images: int, texts: int) -> Groups:
+        """The same, numbered from 0; `DistilvlError` unless there is a whole number for each item."""
+        found = []
+        for what, given, items in (("images", self.image, images), ("texts", self.text, texts)):
+            numbers = np.asarray(given)
+            if numbers.shape != (items,) or not np.issubdtype(numbers.dtype, np.integer):
+                raise DistilvlError(
+                    f"the groups of {items} {what} have shape {numbers.shape} and type {numbers.dtype}.",
+                    "Give one integer an item, equal for equal items.",
+                )
+            found.append(_from_zero(numbers))
+        return Groups(*found)
+
+    def take(self, images: Integers, texts: Integers) -> Groups:
+        """Of some of the images and texts, in the order given."""
+        return Groups(self.image[images], self.text[texts])
+
+    @property
+    def first(self) -> tuple[Integers, Integers]:
+        """Rows of the first image and of the first text of each group."""
+        image, text = (np.sort(np.unique(numbers, return_index=True)[1]) for numbers in (self.image, self.text))
+        return image, text
+
+    def shared(self, text_image: Integers) -> tuple[int, int]:
+        """How many pictures equal that of another image, and how many texts equal one of another image."""
+        pictures = np.bincount(self.image)[self.image] > 1
+        held = np.unique(self.text * len(self.image) + text_image) // len(self.image)
+        owners = np.bincount(held, minlength=int(self.text.max()) + 1)
+        return int(pictures.sum()), int(np.count_nonzero(owners[self.text] > 1))
+
+    def units(self, text_image: Integers) -> Integers:
+        """Images that have an equal picture or text in common, also through others, get one number: (n,), from 0.
+
+        Their results hang together, so resampling draws them together.
+        """
+        images = len(self.image)
+        if self.shared(text_image) == (0, 0):
+            return np.arange(images)
+        from scipy.sparse import coo_array  # not needed for galleries without copies
+        from scipy.sparse.csgraph import connected_components
+
+        pictures, total = int(self.image.max()) + 1, images + int(self.image.max()) + int(self.text.max()) + 2
+        left = np.concatenate([np.arange(images), text_image])
+        right = images + np.concatenate([self.image, pictures + self.text])
+        links = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(total, total))
+        return _from_zero(connected_components(links, directed=False)[1][:images])
+
+
+@dataclass(frozen=True, eq=False)
+class RightAnswers:
+    """The right answers of q queries among some items, as groups of queries linked to groups of items.
+
+    Attributes:
+        query_group: (q,).
+        link_first, link_group: groups of items that query group g is linked to are
+            `link_group[link_first[g] : link_first[g + 1]]`, ascending.
+        item_first, item_order: items of group h are `item_order[item_first[h] : item_first[h + 1]]`, ascending.
+    """
+
+    query_group: Integers
+    link_first: Integers
+    link_group: Integers
+    item_first: Integers
+    item_order: Integers
+
+    @classmethod
+    def of(cls, queries: Integers, items: Integers, pair_query: Integers, pair_item: Integers) -> RightAnswers:
+        """The right answers that known pairs amount to.
+
+        Args:
+            queries, items: group of each query (q,) and of each item.
+            pair_query, pair_item: row of the query and of the item of each pair, (p,).
+        """
+        query_groups, item_groups = int(queries.max()) + 1, int(items.max()) + 1
+        links = np.unique(queries[pair_query] * item_groups + items[pair_item])
+        order = np.argsort(items, kind="stable")
+        return cls(
+            queries,
+            np.searchsorted(links // item_groups, np.arange(query_groups + 1)),
+            links % item_groups,
+            np.searchsorted(items[order], np.arange(item_groups + 1)),
+            order,
+        )
+
+    def pairs(self, block: slice | Integers = slice(None)) -> tuple[Integers, Integers]:
+        """All right pairs of some queries, query by query: row in the block, and item."""
+        groups = self.query_group[block]
+        rows, links = _spread(self.link_first[groups], self.link_first[groups + 1])
+        found = self.link_group[links]
+        of_links, places = _spread(self.item_first[found], self.item_first[found + 1])
+        return rows[of_links], self.item_order[places]
+
+    def counts(self) -> Integers:
+        """R of each query, (q,), at least 1 where it is in a pair."""
+        sizes = np.diff(self.item_first)[self.link_group]
+        of_group = np.concatenate([[0], np.cumsum(sizes)])[self.link_first]
+        counts: Integers = np.diff(of_group)[self.query_group]
+        return counts
+
+    def of_queries(self, rows: Integers) -> list[Integers]:
+        """The right items of each of these queries."""
+        return np.split(self.pairs(rows)[1], np.cumsum(self.counts()[rows])[:-1])
+
+
+def _spread(first: Integers, last: Integers) -> tuple[Integers, Integers]:
+    """The numbers of all ranges `first[k]` to `last[k] - 1` in a row, and before them, of which k each is."""
+    sizes = last - first
+    of = np.repeat(np.arange(len(sizes)), sizes)
+    before = np.cumsum(sizes) - sizes
+    return of, np.arange(len(of)) - np.repeat(before - first, sizes)
+
+
+def _from_zero(numbers: Integers) -> Integers:
+    """The same numbers, counted from 0."""
+    return np.unique(numbers, return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap intervals over images, and a paired comparison of two models."""
+"""How sure a score is: bootstrap intervals, a paired test of two models, and a note where images are few."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distilvl.data.listing import split_of
+from distilvl.data.records import ALL, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.rows import Floats, Integers
+from distilvl.evaluation.embeddings import Floats
 from distilvl.evaluation.score import Ranks
 
 MEASURES = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum")
@@ -81,10 +83,60 @@ def compare(
     return Comparison(difference, (float(low), float(high)), _sign_flip_p(shares, permutations, seed), of_a.units)
 
 
+FEW = 100
+"""Below so many images a recall moves by more than a percent with one image."""
+
+
+def few_images(
+    dataset: PairDataset,
+    split: str,
+    interval: Interval | None = None,
+    remedy: str | None = None,
+    scored: int | None = None,
+) -> str | None:
+    """What to say of a score on `split`; none where at least `FEW` images are scored.
+
+    Args:
+        dataset: the whole one.
+        split: of it.
+        interval: 95 % interval of RSUM, if known.
+        remedy: a sentence on what to do; to score all splits by default, where there are others.
+        scored: how many of the split's images are, if not all of them.
+    """
+    images, total = len(dataset.split(split)), len(dataset)
+    if (images if scored is None else scored) >= FEW:
+        return None
+    if remedy is None and images < total:
+        remedy = f"--split {ALL} scores all {total:,}, those that a model may have learnt from included."
+    if scored is not None and scored != images:
+        are = "is" if scored == 1 else "are"
+        return _coarse(f"only {scored} of the {images:,} images of {split} {are} scored", interval, remedy)
+    # As readers divide a list that has no splits.
+    by_hash = len(dataset.splits) > 1 and all(record.split == split_of(record.image_id) for record in dataset)
+    chosen = ", chosen by the hash of their names" if images < total and by_hash else ""
+    return _coarse(f"{split} has only {_counted(images)}{chosen}", interval, remedy)
+
+
+def few_arrays(images: int, interval: Interval | None = None) -> str | None:
+    """The same of `images` rows of features, of which nothing else is known."""
+    if images >= FEW:
+        return None
+    return _coarse(f"only {_counted(images)} {'is' if images == 1 else 'are'} scored", interval, None)
+
+
+def _coarse(what: str, interval: Interval | None, remedy: str | None) -> str:
+    coarse = "" if interval is None else f": its 95 % interval of RSUM is {interval[0]:.0f} to {interval[1]:.0f}"
+    return f"{what}; a score on so few is coarse{coarse}.{'' if remedy is None else f' {remedy}'}"
+
+
+def _counted(images: int) -> str:
+    return "one image" if images == 1 else f"{images} images"
+
+
 @dataclass(frozen=True, eq=False)
 class _Tables:
-    """Of u units that are drawn as a whole: hits at 1, 5 and 10 of images (u, 3) and of captions (u, 3), and how many
-    images (u,) and captions (u,) they hold."""
+    """Of u units that are drawn as a whole: how many queries have a right answer among the first 1, 5 and 10, images
+    (u, 3) and captions (u, 3), and how many images (u,) and captions (u,) they hold."""
 
     image_hits: Floats
     text_hits: Floats
@@ -93,18 +145,17 @@ class _Tables:
 
     @classmethod
     def of(cls, ranks: Ranks) -> _Tables:
-        of_images = ranks.drawn
-        of_texts = of_images[ranks.text_image]
-        units = int(of_images.max()) + 1
+        units = int(ranks.drawn.max()) + 1
         if units < 2:
             one = "one image" if len(ranks.image) == 1 else "images that all share a picture or a caption"
             raise DistilvlError(f"{one} cannot be resampled.", "Score at least two different images.")
-        return cls(
-            _hits(ranks.image, of_images, units),
-            _hits(ranks.text, of_texts, units),
-            np.bincount(of_images, minlength=units).astype(np.float64),
-            np.bincount(of_texts, minlength=units).astype(np.float64),
-        )
+        hits, sizes = [], []
+        for found, unit in ((ranks.image, ranks.drawn), (ranks.text, ranks.drawn[ranks.text_image])):
+            of_way = np.zeros((units, 3))
+            np.add.at(of_way, unit, (found[:, None] <= np.array([1, 5, 10])).astype(np.float64))
+            hits.append(of_way)
+            sizes.append(np.bincount(unit, minlength=units).astype(np.float64))
+        return cls(*hits, *sizes)
 
     @property
     def units(self) -> int:
@@ -122,13 +173,6 @@ class _Tables:
         of_images, of_texts = self.image_hits.sum(axis=1), self.text_hits.sum(axis=1)
         shares: Floats = of_images / self.images.sum() + of_texts / self.captions.sum()
         return 100.0 * shares
-
-
-def _hits(ranks: Integers, unit: Integers, units: int) -> Floats:
-    """How many queries of each unit have a right answer among the first 1, 5 and 10: (u, 3)."""
-    hits = np.zeros((units, 3))
-    np.add.at(hits, unit, (ranks[:, None] <= np.array([1, 5, 10])).astype(np.float64))
-    return hits
 
 
 def _bootstrap(units: int, samples: int, seed: int) -> Iterator[Floats]:

@@ -1,18 +1,31 @@
-"""The usual test sets by name, and features scored as their protocols demand: in one gallery, or in several."""
+"""Published test sets: the galleries that protocols demand, and CxC and ECCV Caption for COCO's test images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
-from distilvl.evaluation.copies import Answers, Groups
+from distilvl.data.records import PairDataset
+from distilvl.errors import DistilvlError, require
+from distilvl.evaluation.embeddings import Embeddings, Integers, checked_embeddings, checked_owner
+from distilvl.evaluation.ground_truth import OF_COCO, Groups, RightAnswers
 from distilvl.evaluation.ranks import retrieval_ranks
-from distilvl.evaluation.rows import Integers, Rows, checked_owner, checked_rows
-from distilvl.evaluation.score import PositiveRanks, Precision, Ranks, Score, join_ranks, positive_ranks, score_ranks
+from distilvl.evaluation.score import (
+    PositiveRanks,
+    Precision,
+    Ranks,
+    Recalls,
+    Score,
+    join_ranks,
+    positive_ranks,
+    score_ranks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +45,6 @@ class Protocol:
     captions: int = 5
     folds: int = 1
     test_set: str = ""
-
-    @property
-    def fold_images(self) -> int:
-        """Images of one gallery."""
-        return self.images // self.folds
 
 
 PROTOCOLS = {
@@ -60,11 +68,7 @@ class Fold:
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-        DistilvlError: there is none; names those there are.
-    """
+    """The protocol of that name; `DistilvlError` that names those there are where there is none."""
     if name not in PROTOCOLS:
         raise DistilvlError(f"there is no protocol {name!r}.", f"Choose one of: {', '.join(PROTOCOLS)}; or none.")
     return PROTOCOLS[name]
@@ -86,7 +90,7 @@ def folds(protocol: Protocol | None, text_image: npt.NDArray[np.integer], images
         yield Fold(np.arange(images), np.arange(len(owner)), owner)
         return
     kept = _first_captions(protocol, owner, images)
-    size = protocol.fold_images
+    size = protocol.images // protocol.folds
     for start in range(0, images, size):
         texts = kept[(owner[kept] >= start) & (owner[kept] < start + size)]
         yield Fold(np.arange(start, start + size), texts, owner[texts] - start)
@@ -144,30 +148,30 @@ def retrieve(
     Raises:
         DistilvlError: as for `score`, or the data is not the protocol's.
     """
-    images, texts = checked_rows(image_features, "image features"), checked_rows(text_features, "text features")
+    images = checked_embeddings(image_features, "image features")
+    texts = checked_embeddings(text_features, "text features")
     owner = checked_owner(text_image, images, texts)
     alone = Groups.alone(len(images), len(texts))
     groups = alone if groups is None else groups.checked(len(images), len(texts))
     units = groups.units(owner)
-    parts: list[Ranks] = []
-    places: tuple[list[PositiveRanks], list[PositiveRanks]] = ([], [])
+    parts: list[tuple[Ranks, PositiveRanks, PositiveRanks]] = []
     for fold in folds(protocol, owner, len(images)):
         fold_images, fold_texts = images.take(fold.images), texts.take(fold.texts)
-        same = groups.take(fold.images, fold.texts)
-        ranks = Ranks(*retrieval_ranks(fold_images, fold_texts, fold.text_image, same), fold.text_image,
-                      units[fold.images])  # fmt: skip
-        parts.append(ranks)
-        pairs = fold.text_image, np.arange(len(fold_texts))
-        of_images, of_texts = (
-            Answers.of(same.image, same.text, *pairs),
-            Answers.of(same.text, same.image, *pairs[::-1]),
-        )
-        places[0].append(_places(fold_images, fold_texts, of_images, ranks.image))
-        places[1].append(_places(fold_texts, fold_images, of_texts, ranks.text))
-    return Retrieval(join_ranks(parts), (_joined(places[0]).precision(), _joined(places[1]).precision()))
+        same, pairs = groups.take(fold.images, fold.texts), (fold.text_image, np.arange(len(fold.texts)))
+        best = retrieval_ranks(fold_images, fold_texts, fold.text_image, same)
+        of_images = RightAnswers.of(same.image, same.text, *pairs)
+        of_texts = RightAnswers.of(same.text, same.image, *pairs[::-1])
+        parts.append((
+            Ranks(*best, fold.text_image, units[fold.images]),
+            _places(fold_images, fold_texts, of_images, best[0]),
+            _places(fold_texts, fold_images, of_texts, best[1]),
+        ))  # fmt: skip
+    ranks, places, back = zip(*parts, strict=True)
+    precision = PositiveRanks.joined(places).precision(), PositiveRanks.joined(back).precision()
+    return Retrieval(join_ranks(ranks), precision)
 
 
-def _places(queries: Rows, items: Rows, answers: Answers, best: Integers) -> PositiveRanks:
+def _places(queries: Embeddings, items: Embeddings, answers: RightAnswers, best: Integers) -> PositiveRanks:
     """Ranks of all right answers; where a query has just one, that is its `best`, which is known."""
     counts = answers.counts()
     ranks = list(best[:, None])
@@ -179,6 +183,120 @@ def _places(queries: Rows, items: Rows, answers: Answers, best: Integers) -> Pos
     return PositiveRanks(ranks, counts)
 
 
-def _joined(parts: list[PositiveRanks]) -> PositiveRanks:
-    return PositiveRanks([ranks for part in parts for ranks in part.ranks],
-                         np.concatenate([part.wanted for part in parts]))  # fmt: skip
+Truth = Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class TruthScore:
+    """Scores of one ground truth, percent; the gallery is all of COCO's 5,000 test images and 25,000 captions.
+
+    Attributes:
+        name: `cxc` (Parekh et al., EACL 2021) or `eccv` (Chun et al., ECCV 2022).
+        image_to_text, text_to_image: a query counts when one of its right answers is among the first K.
+        precision: image->text and text->image. ECCV Caption's own measures are mAP@R, R-Precision and R@1.
+        queries: image and text queries that this ground truth has.
+    """
+
+    name: str
+    image_to_text: Recalls
+    text_to_image: Recalls
+    precision: tuple[Precision, Precision]
+    queries: tuple[int, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"image_to_text": {"r1", "r5", "r10", "r_precision", "map_at_r", "queries"}, "text_to_image": {...}}`."""
+        ways = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
+        return {way: asdict(recalls) | asdict(precision) | {"queries": queries}
+                for (way, recalls), precision, queries
+                in zip(ways.items(), self.precision, self.queries, strict=True)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CocoTruth:
+    """What the package holds: the plain pairs, which fix the gallery, and the chosen ground truth, by COCO's ids."""
+
+    name: str
+    images: frozenset[int]
+    captions: frozenset[int]
+    image_to_text: Truth
+    text_to_image: Truth
+
+    @classmethod
+    def load(cls, name: str) -> CocoTruth:
+        """Read `cxc` or `eccv`; `DistilvlError` for another name, or where the package is not installed."""
+        if name not in OF_COCO:
+            raise DistilvlError(f"there is no ground truth {name!r}.", f"Choose one of: {', '.join(OF_COCO)}.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that it reads its files without ujson
+            metrics = require("eccv_caption", extra="eccv", why=f"ground truth {name}").Metrics()
+        plain, chosen = metrics.coco_gts, getattr(metrics, f"{name}_gts")
+        return cls(name, frozenset(plain["i2t"]), frozenset(plain["t2i"]), chosen["i2t"], chosen["t2i"])
+
+
+def coco_ids(dataset: PairDataset) -> tuple[Integers, Integers]:
+    """COCO's ids of the n images (the number that ends the file's name) and of the m captions.
+
+    Raises:
+        DistilvlError: an id that holds no such number; names it.
+    """
+    images = [_number(record.image_id, r"(\d+)(\.\w+)?$") for record in dataset]
+    captions = [_number(caption_id, r"^(\d+)$") for record in dataset for caption_id in record.caption_ids]
+    return np.array(images), np.array(captions)
+
+
+def _number(name: str, pattern: str) -> int:
+    found = re.search(pattern, name)
+    if found is None:
+        raise DistilvlError(
+            f"{name!r} is no COCO id.", "CxC and ECCV Caption are for COCO in Karpathy's layout (dataset_coco.json)."
+        )
+    return int(found.group(1))
+
+
+def score_coco(
+    truth: CocoTruth, images: Embeddings, texts: Embeddings, image_ids: Integers, caption_ids: Integers
+) -> TruthScore:
+    """Score features of COCO's test split on `truth`.
+
+    Captions that the package does not know (Karpathy's split has ten more than 25,000) are left out of the gallery.
+    Right answers that the gallery cannot hold count in R all the same, as the package does it.
+
+    Args:
+        truth: which.
+        images, texts: n and m embeddings.
+        image_ids, caption_ids: COCO's ids of them, (n,) and (m,), from `coco_ids`.
+
+    Raises:
+        DistilvlError: not the whole test split.
+    """
+    image_rows = _known_rows(image_ids, truth.images, "images")
+    text_rows = _known_rows(caption_ids, truth.captions, "captions")
+    image_of = {int(image_ids[row]): k for k, row in enumerate(image_rows)}
+    text_of = {int(caption_ids[row]): k for k, row in enumerate(text_rows)}
+    images, texts = images.take(image_rows), texts.take(text_rows)
+    i2t = _ranked(truth.image_to_text, images, image_of, texts, text_of)
+    t2i = _ranked(truth.text_to_image, texts, text_of, images, image_of)
+    precision, queries = (i2t.precision(), t2i.precision()), (len(i2t.ranks), len(t2i.ranks))
+    return TruthScore(truth.name, i2t.recalls(), t2i.recalls(), precision, queries)
+
+
+def _ranked(
+    truth: Truth, queries: Embeddings, query_of: dict[int, int], items: Embeddings, item_of: dict[int, int]
+) -> PositiveRanks:
+    chosen = queries.take(np.array([query_of[query] for query in truth]))
+    answers = [sorted(set(right)) for right in truth.values()]
+    positives = [np.array([item_of[one] for one in right if one in item_of], dtype=np.int64) for right in answers]
+    return positive_ranks(chosen, items, positives, np.array([len(right) for right in answers]))
+
+
+def _known_rows(ids: Integers, known: frozenset[int], what: str) -> Integers:
+    """Rows whose id is known, in order; an error unless all known ids occur, once each."""
+    rows = np.flatnonzero(np.isin(ids, np.array(sorted(known))))
+    found = len(np.unique(ids[rows]))
+    if found < len(known) or len(rows) > found:
+        raise DistilvlError(
+            f"the data holds {found:,} of the {len(known):,} {what} of COCO's test split"
+            f"{f', some several times ({len(rows):,} rows)' if len(rows) > found else ''}.",
+            "This ground truth is defined on the whole test split of Karpathy's dataset_coco.json.",
+        )
+    return rows

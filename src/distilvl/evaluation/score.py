@@ -1,8 +1,8 @@
-"""Retrieval scores from features: R@1, R@5, R@10 both ways, RSUM, median ranks."""
+"""Retrieval scores from features: R@1, R@5, R@10 both ways, RSUM, median ranks, R-Precision and mAP@R."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,131 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.copies import Groups
-from distilvl.evaluation.ranks import TIE_TOLERANCE, recall_at, retrieval_ranks
-from distilvl.evaluation.rows import Floats, Integers, Rows, checked_owner, checked_rows, cosines
-
-
-def hard_negative_accuracy(
-    image_features: npt.ArrayLike, text_features: npt.ArrayLike, negative_features: npt.ArrayLike
-) -> float:
-    """Percent of triples (image, true caption, caption wrong in one detail) that are told apart.
-
-    A triple counts when the true caption is strictly more similar to the image than the wrong one.
-
-    Args:
-        image_features, text_features, negative_features: (n, D) each, row i of all three is triple i.
-
-    Raises:
-        DistilvlError: shapes that do not fit, NaN or infinity, a zero row.
-    """
-    # Triples may well be of one image, or have one wrong caption.
-    images = checked_rows(image_features, "image features", different=False)
-    texts = checked_rows(text_features, "text features", different=False)
-    negatives = checked_rows(negative_features, "hard-negative features", different=False)
-    if not images.raw.shape == texts.raw.shape == negatives.raw.shape:
-        raise DistilvlError(
-            f"triples have shapes {images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}.",
-            "Give one image, one caption and one hard negative a row, all of the same width.",
-        )
-    row = np.arange(len(images))
-    gap = cosines(images, texts, row, row) - cosines(images, negatives, row, row)
-    return 100.0 * float(np.mean(gap > TIE_TOLERANCE))
-
-
-_BLOCK = 2**22
-"""Similarities held at a time (32 MiB)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """R-Precision and mAP@R of one direction, percent, as ECCV Caption (Chun et al., ECCV 2022) defines them.
-
-    Attributes:
-        r_precision: mean over queries of the share of right answers among the first R, R being their number.
-        map_at_r: mean over queries of 1/R times the sum, over the places k = 1..R that hold a right answer, of the
-            share of right answers among the first k.
-    """
-
-    r_precision: float
-    map_at_r: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PositiveRanks:
-    """Where the right answers of each query stand.
-
-    Attributes:
-        ranks: one ascending array a query, 1 for the first place.
-        wanted: R of each query, (q,): how many right answers there are, those that the gallery lacks included.
-    """
-
-    ranks: list[Integers]
-    wanted: Integers
-
-    def recall_at(self, k: int) -> float:
-        """Percent of queries with a right answer among the first `k`."""
-        return 100.0 * float(np.mean([bool(len(ranks)) and bool(ranks[0] <= k) for ranks in self.ranks]))
-
-    def precision(self) -> Precision:
-        """R-Precision and mAP@R."""
-        lengths = np.array([len(ranks) for ranks in self.ranks])
-        query = np.repeat(np.arange(len(lengths)), lengths)
-        ranks = np.concatenate(self.ranks)
-        of_query = 1 + np.arange(len(ranks)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        hit = ranks <= self.wanted[query]  # the first ones of each query
-        shares, sums = (np.bincount(query[hit], weights=weights, minlength=len(lengths)) / self.wanted
-                        for weights in (None, of_query[hit] / ranks[hit]))  # fmt: skip
-        return Precision(100.0 * float(np.mean(shares)), 100.0 * float(np.mean(sums)))
-
-
-def positive_ranks(
-    queries: Rows, items: Rows, positives: Sequence[Integers], wanted: Integers | None = None
-) -> PositiveRanks:
-    """Ranks of all right answers by cosine, in double precision; ties count against the model.
-
-    A wrong item as similar as a right one, or less so by at most `TIE_TOLERANCE`, is placed before it.
-
-    Args:
-        queries: q rows.
-        items: the gallery.
-        positives: for each query the different rows of its right answers in `items`.
-        wanted: R of each query, (q,); the number of its `positives` unless given.
-    """
-    gallery = items.exact(slice(None))
-    rows = max(1, _BLOCK // len(items))
-    ranks: list[Integers] = []
-    for start in range(0, len(queries), rows):
-        similarity = queries.exact(slice(start, start + rows)) @ gallery.T
-        ranks += [_ranks(row, right) for row, right in zip(similarity, positives[start : start + rows], strict=True)]
-    counts = np.array([len(right) for right in positives])
-    return PositiveRanks(ranks, counts if wanted is None else wanted)
-
-
-def _ranks(similarity: Floats, right: Integers) -> Integers:
-    """Ranks of the items `right` in a row of similarities, ascending."""
-    if not len(right):
-        return right.astype(np.int64)
-    own = np.sort(similarity[right])[::-1]
-    similarity[right] = -np.inf
-    # Only wrong items that reach the lowest right one matter; mostly, they are few.
-    rivals = np.sort(similarity[similarity >= own[-1] - TIE_TOLERANCE])
-    ahead = len(rivals) - np.searchsorted(rivals, own - TIE_TOLERANCE, side="left")
-    return np.asarray(ahead + np.arange(1, len(own) + 1), dtype=np.int64)
-
-
-__all__ = [
-    "Ranks",
-    "Recalls",
-    "Score",
-    "format_score",
-    "hard_negative_accuracy",
-    "join_ranks",
-    "rank_gallery",
-    "retention",
-    "score",
-    "score_ranks",
-]
+from distilvl.evaluation.embeddings import Embeddings, Floats, Integers, checked_embeddings, checked_owner, cosines
+from distilvl.evaluation.ground_truth import Groups
+from distilvl.evaluation.ranks import BLOCK, TIE_TOLERANCE, recall_at, retrieval_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +24,7 @@ class Recalls:
     r10: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Score:
     """Retrieval quality on a gallery.
 
@@ -171,14 +49,14 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """`{"image_to_text": {"r1", "r5", "r10"}, "text_to_image": {...}, "rsum"}`, for JSON."""
-        return {
-            "image_to_text": asdict(self.image_to_text),
-            "text_to_image": asdict(self.text_to_image),
-            "rsum": self.rsum,
-        }
+        ways = {"image_to_text": asdict(self.image_to_text), "text_to_image": asdict(self.text_to_image)}
+        return {**ways, "rsum": self.rsum}
+
+    def __repr__(self) -> str:
+        return f"Score({format_score(self)}; {self.images} images, {self.texts} texts)"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Ranks:
     """What scores are made of, and what resampling draws from.
 
@@ -199,6 +77,9 @@ class Ranks:
         """`units`, or a number of its own for each image."""
         return np.arange(len(self.image)) if self.units is None else self.units
 
+    def __repr__(self) -> str:
+        return f"Ranks({format_score(score_ranks(self))}; {len(self.image)} images, {len(self.text)} texts)"
+
 
 def score(
     image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, groups: Groups | None = None
@@ -206,7 +87,7 @@ def score(
     """Score features on image-text retrieval by cosine similarity; ties count against the model.
 
     Args:
-        image_features: (n, D), one row an image; any scale, rows are normalised here.
+        image_features: (n, D), one row an image; any scale, they are L2-normalised here.
         text_features: (m, D).
         text_image: (m,), for each text the row of its image, in [0, n).
         groups: which images and which texts are copies of each other (`Groups.by_content`), and so right for each
@@ -223,8 +104,8 @@ def rank_gallery(
     image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, groups: Groups | None = None
 ) -> Ranks:
     """The ranks behind `score`; the same arguments and errors."""
-    images = checked_rows(image_features, "image features")
-    texts = checked_rows(text_features, "text features")
+    images = checked_embeddings(image_features, "image features")
+    texts = checked_embeddings(text_features, "text features")
     owner = checked_owner(text_image, images, texts)
     if groups is None:
         return Ranks(*retrieval_ranks(images, texts, owner), owner)
@@ -234,17 +115,13 @@ def rank_gallery(
 
 def score_ranks(ranks: Ranks) -> Score:
     """The score that ranks amount to."""
-    return Score(
-        _recalls(ranks.image),
-        _recalls(ranks.text),
-        images=len(ranks.image),
-        texts=len(ranks.text),
-        median_rank=(float(np.median(ranks.image)), float(np.median(ranks.text))),
-    )
+    i2t, t2i = (Recalls(*(recall_at(way, k) for k in (1, 5, 10))) for way in (ranks.image, ranks.text))
+    medians = float(np.median(ranks.image)), float(np.median(ranks.text))
+    return Score(i2t, t2i, images=len(ranks.image), texts=len(ranks.text), median_rank=medians)
 
 
 def retention(student_rsum: float, teacher_rsum: float) -> float | None:
-    """The share of the teacher's RSUM that a student keeps; none where the teacher finds nothing at all."""
+    """Student RSUM over teacher RSUM; none where the teacher finds nothing at all."""
     return student_rsum / teacher_rsum if teacher_rsum else None
 
 
@@ -268,5 +145,111 @@ def format_score(score: Score) -> str:
     )
 
 
-def _recalls(ranks: Integers) -> Recalls:
-    return Recalls(recall_at(ranks, 1), recall_at(ranks, 5), recall_at(ranks, 10))
+def hard_negative_accuracy(
+    image_features: npt.ArrayLike, text_features: npt.ArrayLike, negative_features: npt.ArrayLike
+) -> float:
+    """Percent of triples (image, true caption, caption wrong in one detail) that are told apart.
+
+    A triple counts when the true caption is strictly more similar to the image than the wrong one.
+
+    Args:
+        image_features, text_features, negative_features: (n, D) each, row i of all three is triple i.
+
+    Raises:
+        DistilvlError: shapes that do not fit, NaN or infinity, a zero row.
+    """
+    # Triples may well be of one image, or have one wrong caption.
+    images = checked_embeddings(image_features, "image features", different=False)
+    texts = checked_embeddings(text_features, "text features", different=False)
+    negatives = checked_embeddings(negative_features, "hard-negative features", different=False)
+    if not images.raw.shape == texts.raw.shape == negatives.raw.shape:
+        raise DistilvlError(
+            f"triples have shapes {images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}.",
+            "Give one image, one caption and one hard negative a row, all of one dimension.",
+        )
+    row = np.arange(len(images))
+    gap = cosines(images, texts, row, row) - cosines(images, negatives, row, row)
+    return 100.0 * float(np.mean(gap > TIE_TOLERANCE))
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """R-Precision and mAP@R of one direction, percent, as ECCV Caption (Chun et al., ECCV 2022) defines them.
+
+    Attributes:
+        r_precision: mean over queries of the share of right answers among the first R, R being their number.
+        map_at_r: mean over queries of 1/R times the sum, over the places k = 1..R that hold a right answer, of the
+            share of right answers among the first k.
+    """
+
+    r_precision: float
+    map_at_r: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositiveRanks:
+    """Where all the right answers of each query stand.
+
+    Attributes:
+        ranks: one ascending array a query, 1 for the first place.
+        wanted: R of each query, (q,): how many right answers there are, those that the gallery lacks included.
+    """
+
+    ranks: list[Integers]
+    wanted: Integers
+
+    @classmethod
+    def joined(cls, parts: Iterable[PositiveRanks]) -> PositiveRanks:
+        """Those of several galleries."""
+        ranks, wanted = zip(*((part.ranks, part.wanted) for part in parts), strict=True)
+        return cls([one for part in ranks for one in part], np.concatenate(wanted))
+
+    def recall_at(self, k: int) -> float:
+        """Percent of queries with a right answer among the first `k`."""
+        return 100.0 * float(np.mean([bool(len(ranks)) and bool(ranks[0] <= k) for ranks in self.ranks]))
+
+    def recalls(self) -> Recalls:
+        """The same for 1, 5 and 10."""
+        return Recalls(*(self.recall_at(k) for k in (1, 5, 10)))
+
+    def precision(self) -> Precision:
+        """R-Precision and mAP@R."""
+        lengths = np.array([len(ranks) for ranks in self.ranks])
+        query = np.repeat(np.arange(len(lengths)), lengths)
+        ranks = np.concatenate(self.ranks)
+        of_query = 1 + np.arange(len(ranks)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        hit = ranks <= self.wanted[query]  # the first ones of each query
+        shares, sums = (np.bincount(query[hit], weights=weights, minlength=len(lengths)) / self.wanted
+                        for weights in (None, of_query[hit] / ranks[hit]))  # fmt: skip
+        return Precision(100.0 * float(np.mean(shares)), 100.0 * float(np.mean(sums)))
+
+
+def positive_ranks(
+    queries: Embeddings, items: Embeddings, positives: Sequence[Integers], wanted: Integers | None = None
+) -> PositiveRanks:
+    """Ranks of all right answers by cosine, in double precision; ties count against the model.
+
+    Args:
+        queries, items: q embeddings, and the gallery.
+        positives: for each query the different rows of its right answers in `items`.
+        wanted: R of each query, (q,); the number of its `positives` unless given.
+    """
+    gallery = items.exact()
+    rows = max(1, BLOCK // (4 * len(items)))
+    ranks: list[Integers] = []
+    for start in range(0, len(queries), rows):
+        similarity = queries.exact(slice(start, start + rows)) @ gallery.T
+        ranks += [_ranks(row, right) for row, right in zip(similarity, positives[start : start + rows], strict=True)]
+    return PositiveRanks(ranks, np.array([len(right) for right in positives]) if wanted is None else wanted)
+
+
+def _ranks(similarity: Floats, right: Integers) -> Integers:
+    """Ranks of the items `right` in a row of similarities, ascending."""
+    if not len(right):
+        return right.astype(np.int64)
+    own = np.sort(similarity[right])[::-1]
+    similarity[right] = -np.inf
+    # Only wrong items that reach the lowest right one matter; mostly, they are few.
+    rivals = np.sort(similarity[similarity >= own[-1] - TIE_TOLERANCE])
+    ahead = len(rivals) - np.searchsorted(rivals, own - TIE_TOLERANCE, side="left")
+    return np.asarray(ahead + np.arange(1, len(own) + 1), dtype=np.int64)

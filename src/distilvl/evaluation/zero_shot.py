@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image belongs to the class whose prompts it is most similar to."""
+"""Zero-shot classification: an image belongs to the class whose prompts it is most similar to; labelled images."""
 
 from __future__ import annotations
 
@@ -17,68 +17,9 @@ from distilvl.data.listing import dataset_of, image_in
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.data.tables import read_table
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.embeddings import Floats, checked_embeddings, refuse_any
 from distilvl.evaluation.ranks import TIE_TOLERANCE
-from distilvl.evaluation.rows import Floats, checked_rows, refuse_any
 from distilvl.io.inputs import list_of_texts
-
-_SPLIT = "test"
-
-
-def read_labels(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
-    """Labelled images as a dataset in which the only caption of an image is the name of its class.
-
-    What a scan of the folder passes over (`scan_folder`), and images beside the folders, is counted in `left_out`.
-
-    Args:
-        path: a folder that holds a folder of images for each class (underscores in its name are read as
-            spaces), or a CSV with the columns `image` (a path relative to the CSV's folder) and `class`.
-        skip_bad: leave out and count bad lines and missing files, instead of raising.
-
-    Raises:
-        DistilvlError: neither of them, a bad line (by its number), an image twice, missing files.
-    """
-    path = Path(path)
-    faults = Faults(path.resolve().name, skip_bad=skip_bad)
-    if path.is_dir():
-        records = list(_of_folder(path, faults))
-        remedy = "Put the images of each class into a folder of its own, named like the class."
-    elif path.suffix.lower() == ".csv":
-        records = list(_of_csv(path, faults))
-        remedy = "Write a line an image below the header 'image,class'."
-    else:
-        raise DistilvlError(
-            f"{path} is no list of labelled images.", "Give a folder with a folder for each class, or a CSV."
-        )
-    faults.check()
-    if not records:
-        passed_over = f"; left out: {'; '.join(faults.left_out.lines())}" if faults.left_out else ""
-        raise DistilvlError(f"{path} holds no labelled images{passed_over}.", remedy)
-    return dataset_of(faults.source, records, faults)
-
-
-def _of_folder(root: Path, faults: Faults) -> Iterator[Record]:
-    found = scan_folder(root, skip_bad=faults.skip_bad)
-    faults.left_out.update(found.left_out)
-    for name in sorted([*found.images, *found.dead]):
-        folder, inside, _ = name.partition("/")
-        if inside:
-            yield Record(name, FileImage(str(root / name)), (folder.replace("_", " "),), _SPLIT)
-        else:
-            faults.left_out.add("no class: it lies beside the folders", name)
-
-
-def _of_csv(path: Path, faults: Faults) -> Iterator[Record]:
-    for where, _, values in read_table(path, Choice("image", ("class",)), faults):
-        with faults:
-            yield _of_row(values, path.parent, where)
-
-
-def _of_row(row: Mapping[str, str], root: Path, where: str) -> Record:
-    name = row["class"].strip()
-    if not name:
-        raise BadItemError(f"{where} has no class", "Give every image one.", name=where, reason="no class")
-    return Record(str(row.get("image")), image_in(root, row.get("image"), where), (name,), _SPLIT)
-
 
 TEMPLATES = ("a photo of a {}.",)
 """The prompt that CLIP uses where nothing is known of the images (Radford et al., ICML 2021, section 3.1.4)."""
@@ -112,7 +53,7 @@ def class_features(
     names: Sequence[str],
     templates: Sequence[str] = TEMPLATES,
 ) -> Floats:
-    """One unit row a class, (c, D): the normalised mean of the unit features of its prompts.
+    """One L2-normalised row a class, (c, D): the mean direction of the features of its prompts.
 
     Args:
         encode_texts: texts to features, (k,) to (k, D).
@@ -131,9 +72,9 @@ def class_features(
     if not templates:
         raise DistilvlError("there is no template.", "Give at least one, such as 'a photo of a {}.'.")
     prompts = [template.replace("{}", name) for name in names for template in templates]
-    unit = checked_rows(encode_texts(prompts), "prompt features").exact(slice(None))
+    unit = checked_embeddings(encode_texts(prompts), "prompt features").exact()
     means = unit.reshape(len(names), len(templates), -1).mean(axis=1)
-    return checked_rows(means, "class features").exact(slice(None))
+    return checked_embeddings(means, "class features").exact()
 
 
 def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: npt.ArrayLike) -> ZeroShot:
@@ -147,16 +88,19 @@ def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: 
     Raises:
         DistilvlError: features that `score` refuses, labels that do not fit.
     """
-    images, classes = checked_rows(image_features, "image features"), checked_rows(class_rows, "class features")
+    images, classes = (
+        checked_embeddings(image_features, "image features"),
+        checked_embeddings(class_rows, "class features"),
+    )
     truth = np.asarray(labels)
-    if images.width != classes.width or truth.shape != (len(images),) or not np.issubdtype(truth.dtype, np.integer):
+    if images.dim != classes.dim or truth.shape != (len(images),) or not np.issubdtype(truth.dtype, np.integer):
         raise DistilvlError(
             f"images {images.raw.shape}, classes {classes.raw.shape} and labels {truth.shape} do not fit.",
             "Give features of one width, and one integer an image.",
         )
     outside = (truth < 0) | (truth >= len(classes))
     refuse_any(outside, f"labels point outside the {len(classes)} classes", "Count classes from 0.")
-    similarity = images.exact(slice(None)) @ classes.exact(slice(None)).T
+    similarity = images.exact() @ classes.exact().T
     own = np.take_along_axis(similarity, truth[:, None], axis=1)
     ranks = np.count_nonzero(similarity >= own - TIE_TOLERANCE, axis=1)  # its own class is one of them
     right = (ranks == 1).astype(np.float64)
@@ -169,3 +113,59 @@ def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: 
         images=len(images),
         classes=len(classes),
     )
+
+
+def read_labels(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
+    """Labelled images as a dataset in which the only caption of an image is the name of its class.
+
+    What a scan of the folder leaves out (`scan_folder`), and images beside the folders, is counted in `left_out`.
+
+    Args:
+        path: a folder that holds a folder of images for each class (underscores in its name are read as
+            spaces), or a CSV with the columns `image` (a path relative to the CSV's folder) and `class`.
+        skip_bad: leave out and count bad lines and missing files, instead of raising.
+
+    Raises:
+        DistilvlError: neither of them, a bad line (by its number), an image twice, missing files.
+    """
+    path = Path(path)
+    faults = Faults(path.resolve().name, skip_bad=skip_bad)
+    if path.is_dir():
+        records = list(_of_folder(path, faults))
+        remedy = "Put the images of each class into a folder of its own, named like the class."
+    elif path.suffix.lower() == ".csv":
+        records = list(_of_csv(path, faults))
+        remedy = "Write a line an image below the header 'image,class'."
+    else:
+        raise DistilvlError(
+            f"{path} is no list of labelled images.", "Give a folder with a folder for each class, or a CSV."
+        )
+    faults.check()
+    if not records:
+        left_out = f"; left out: {'; '.join(faults.left_out.lines())}" if faults.left_out else ""
+        raise DistilvlError(f"{path} holds no labelled images{left_out}.", remedy)
+    return dataset_of(faults.source, records, faults)
+
+
+def _of_folder(root: Path, faults: Faults) -> Iterator[Record]:
+    found = scan_folder(root, skip_bad=faults.skip_bad)
+    faults.left_out.update(found.left_out)
+    for name in sorted([*found.images, *found.dead]):
+        folder, inside, _ = name.partition("/")
+        if inside:
+            yield Record(name, FileImage(str(root / name)), (folder.replace("_", " "),), "test")
+        else:
+            faults.left_out.add("no class: it lies beside the folders", name)
+
+
+def _of_csv(path: Path, faults: Faults) -> Iterator[Record]:
+    for where, _, values in read_table(path, Choice("image", ("class",)), faults):
+        with faults:
+            yield _of_row(values, path.parent, where)
+
+
+def _of_row(row: Mapping[str, str], root: Path, where: str) -> Record:
+    name = row["class"].strip()
+    if not name:
+        raise BadItemError(f"{where} has no class", "Give every image one.", name=where, reason="no class")
+    return Record(str(row.get("image")), image_in(root, row.get("image"), where), (name,), "test")

@@ -1,27 +1,15 @@
-"""Table 3: parameters, FLOPs and milliseconds an item, of a teacher and its student, measured the same way."""
+"""Table 3: parameters, FLOPs and milliseconds an item, of a teacher and its student, beside the paper's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from sentence_transformers import SentenceTransformer
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from distilvl.errors import DistilvlError
+from distilvl.evaluation.cost import BATCH, Cost
 from distilvl.experiments.rendering import NONE, csv_text
-from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.io.markdown import markdown_table
-from distilvl.io.progress import median_ms
-from distilvl.students.storage import count_parameters
-from distilvl.teachers.sentence_transformer import as_text
 
-BATCH = 64
 NOT_MEASURABLE = "not measurable"
 _NOTE = (
     "One item is one image or one caption, from the decoded picture or the string to the feature: resizing and "
@@ -31,60 +19,6 @@ _NOTE = (
     "outside PyTorch are not counted. A teacher that is known only by its stored features cannot be measured. The "
     "paper gives one time for each model, without saying for which input or batch."
 )
-
-
-class Encoder(Protocol):
-    """What is timed: any `Teacher`, or a `StudentEncoder`."""
-
-    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        """RGB images to rows, shape (n, D)."""
-
-    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
-        """Texts to rows, shape (n, D)."""
-
-
-class StudentEncoder:
-    """A student behind the same two calls as a teacher, through its public `encode`."""
-
-    def __init__(self, student: SentenceTransformer) -> None:
-        self._student = student
-        self.num_parameters = count_parameters(student)
-
-    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        """RGB images to rows, shape (n, D)."""
-        return self._encode(list_of_images(images))
-
-    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
-        """Texts to rows, shape (n, D)."""
-        return self._encode([as_text(text) for text in list_of_texts(texts)])
-
-    def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
-        rows = self._student.encode(items, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)
-        return np.asarray(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class SideCost:
-    """Cost of one modality.
-
-    Attributes:
-        flops: of one item; none when PyTorch saw no operation it can count.
-        ms_one: milliseconds an item at batch 1.
-        ms_batch: milliseconds an item at batch 64.
-    """
-
-    flops: int | None
-    ms_one: float
-    ms_batch: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a model costs; `parameters` is none for a teacher that does not tell."""
-
-    parameters: int | None
-    image: SideCost
-    text: SideCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +50,6 @@ PAPER_TABLE3 = (
     PaperCost("BEiT-3, teacher", 1900e6, 0.0165, 586.5),
     PaperCost("ViT-B/16 + BERT-base, student", 197e6, 0.0021, 528.8),
 )
-
-
-def measure_cost(encoder: Encoder, images: Sequence[Image.Image], captions: Sequence[str], *, repeats: int = 5) -> Cost:
-    """Parameters, FLOPs and time of `encoder`, end to end.
-
-    Args:
-        encoder: a teacher, or a student in a `StudentEncoder`.
-        images: decoded RGB images; fewer than 64 are repeated to fill a batch. FLOPs are of the first.
-        captions: likewise.
-        repeats: timed calls for each figure, after one that is not timed.
-
-    Raises:
-        DistilvlError: no image, no caption, or no repeat.
-    """
-    if not images or not captions or repeats < 1:
-        raise DistilvlError("a cost needs at least one image, one caption and one repeat.", "Give more.")
-    return Cost(
-        parameters=getattr(encoder, "num_parameters", None),
-        image=_side(encoder.encode_images, images, repeats),
-        text=_side(encoder.encode_texts, captions, repeats),
-    )
 
 
 def retention(student: float | None, teacher: float | None) -> float | None:
@@ -186,23 +99,6 @@ def table3_json(teacher: CostRow, student: CostRow) -> dict[str, Any]:
         "paper": [asdict(row) for row in PAPER_TABLE3],
         "note": _NOTE,
     }
-
-
-def _side(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], items: Sequence[Any], repeats: int) -> SideCost:
-    singles = [[items[k % len(items)]] for k in range(repeats + 1)]
-    full = [items[k % len(items)] for k in range(BATCH)]
-    return SideCost(
-        flops=_flops(encode, items[0]),
-        ms_one=median_ms(encode, singles),
-        ms_batch=median_ms(encode, [full] * (repeats + 1)) / BATCH,
-    )
-
-
-def _flops(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], item: Any) -> int | None:
-    # The counter does not know the fused attention of CPUs; the plain one is made of products that it does know.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        encode([item])
-    return counter.get_total_flops() or None
 
 
 def _numbers(cost: Cost) -> list[float | None]:

@@ -15,9 +15,10 @@ from PIL import Image
 from distilvl.data import load_dataset
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.evaluation.cost import BATCH, StudentEncoder, measure_cost
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.experiments.cells import Base, CellScore, Job, Recalls, TableResult
-from distilvl.experiments.cost import BATCH, CostRow, StudentEncoder, measure_cost, table3_csv, table3_json
+from distilvl.experiments.cost import CostRow, table3_csv, table3_json
 from distilvl.experiments.cost import table3_markdown as cost_markdown
 from distilvl.experiments.figure2 import draw_figure2
 from distilvl.experiments.published import OurRow, load_published, table1_csv, table1_json, table1_markdown

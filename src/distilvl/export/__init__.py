@@ -1,4 +1,4 @@
-"""Students as ONNX: fp32, fp16 and int8, scored before they are handed over."""
+"""Students as ONNX in fp32, fp16 and int8, scored before they are handed over."""
 
 from distilvl.errors import require
 

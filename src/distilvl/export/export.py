@@ -16,21 +16,21 @@ from PIL import Image
 from distilvl.data import PairDataset, Record, load_dataset
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.evaluation.results import few_images
-from distilvl.experiments.cost import Encoder, StudentEncoder
+from distilvl.evaluation.cost import StudentEncoder, milliseconds
+from distilvl.evaluation.encode import ImageTextEncoder
+from distilvl.evaluation.intervals import few_images
+from distilvl.export.dtypes import Lower, Lowering, check_dtypes, is_convolutional, layer_errors, split_layers
 from distilvl.export.folder import export_folder, write_manifest
 from distilvl.export.graphs import export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
-from distilvl.export.measure import TEACHER, TORCH, Export, Row, milliseconds, rsums, stored_rsum
-from distilvl.export.precisions import Lowering, check_precisions, split_layers
-from distilvl.export.quantize import Lower, is_convolutional, layer_errors
+from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
 from distilvl.models import load_model
 from distilvl.pictures import decode_image
 from distilvl.runtime import Manifest, Runtime
 from distilvl.runtime.manifest import File, Towers, file_hash
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.folder import load_widths, run_of, student_folder
-from distilvl.teachers.base import Teacher, folder_hash
+from distilvl.teachers.base import folder_hash
 
 logger = logging.getLogger("distilvl")
 
@@ -46,8 +46,8 @@ class Settings:
 
     Attributes:
         split: whose images and captions are scored.
-        precisions: of `fp32`, `fp16` and `int8`.
-        max_drop: how much RSUM (0 to 600) a precision may lose against the student in PyTorch.
+        precisions: the dtypes, of `fp32`, `fp16` and `int8`.
+        max_drop: how much RSUM (0 to 600) a dtype may lose against the student in PyTorch.
         keep: layers, or modules with layers in them, that stay in fp32.
         features: a store with the teacher's features of the split, for its RSUM; by default the run's, if it has them.
         teacher: what `load_model` takes: it is timed, and scored where no store has its features.
@@ -75,7 +75,7 @@ class _Student:
 def export_student(
     source: str | Path, out: str | Path, data: str | Path | PairDataset, settings: Settings | None = None
 ) -> Export:
-    """Write a student as ONNX and score each precision; the folder gets its name only if none lost too much.
+    """Write a student as ONNX and score each dtype; the folder gets its name only if none lost too much.
 
     Args:
         source: a run folder or a student folder.
@@ -85,11 +85,11 @@ def export_student(
         settings: the rest; see `Settings`.
 
     Raises:
-        DistilvlError: not a student, a tower that cannot be exported, an unknown precision or layer, bad data, a folder
-            that cannot be written, or a precision that loses too much; then nothing is left behind.
+        DistilvlError: not a student, a tower that cannot be exported, an unknown dtype or layer, bad data, a folder
+            that cannot be written, or a dtype that loses too much; then nothing is left behind.
     """
     settings = settings or Settings()
-    precisions = check_precisions(settings.precisions)
+    dtypes = check_dtypes(settings.precisions)
     path = student_folder(source)
     with export_folder(Path(out)) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
@@ -99,29 +99,23 @@ def export_student(
         student = _Student(path, encoder, export_graphs(encoder))
         lowered, kept = split_layers(student.graphs, settings.keep)
         calibration, uncalibrated = None, LeftOut()
-        if "int8" in precisions and is_convolutional(student.graphs["image"]):
+        if "int8" in dtypes and is_convolutional(student.graphs["image"]):
             calibration, uncalibrated = _calibration(dataset, encoder, skip_bad=settings.skip_bad)
-        lowerings = {precision: Lowering(precision, calibration) for precision in precisions}
-        manifest = replace(manifest, precisions={
-            name: _saved(student, lowering, lowered, kept, folder) for name, lowering in lowerings.items()
-        })  # fmt: skip
-        manifest = replace(manifest, files=_files(folder))
+        lowerings = {dtype: Lowering(dtype, calibration) for dtype in dtypes}
+        towers = {dtype: _saved(student, how, lowered, kept, folder) for dtype, how in lowerings.items()}
+        files = {file.name: File(file_hash(file), file.stat().st_size) for file in sorted(folder.iterdir())}
+        manifest = replace(manifest, precisions=towers, files=files)
         write_manifest(folder, manifest)
         rows, unscored = _measured(student, manifest, folder, gallery, settings)
         for row in rows:
             if row.drop is not None and row.drop > settings.max_drop:
                 raise _too_lossy(row, settings, student, gallery, lowerings[row.name], note)
+        run = run_of(path)
+        of_run = LeftOut() if run is None else all_left_out(read_left_out(run))
         export = Export(Path(out), manifest.name, gallery.name, len(gallery), len(gallery.captions),
-                        torch.get_num_threads(), rows, unscored | uncalibrated, _of_run(path),
-                        note)  # fmt: skip
+                        torch.get_num_threads(), rows, unscored | uncalibrated, of_run, note)  # fmt: skip
         write_manifest(folder, replace(manifest, scores=export.scores()))
     return export
-
-
-def _of_run(student: Path) -> LeftOut:
-    """What the student's run says that it left out; nothing of a student without its run."""
-    run = run_of(student)
-    return LeftOut() if run is None else all_left_out(read_left_out(run))
 
 
 def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
@@ -145,16 +139,12 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
 
 
 def _saved(student: _Student, lowering: Lowering, lowered: list[str], kept: list[str], folder: Path) -> Towers:
-    """Both graphs of one precision, written."""
-    names = {modality: f"{modality}.{lowering.precision}.onnx" for modality in student.graphs}
+    """Both graphs of one dtype, written."""
+    names = {modality: f"{modality}.{lowering.dtype}.onnx" for modality in student.graphs}
     for modality, graph in student.graphs.items():
         logger.info("writing %s", names[modality])
         onnx.save(lowering(graph, lowered), folder / names[modality])
-    return Towers(names["image"], names["text"], tuple(kept) if lowering.precision != "fp32" else ())
-
-
-def _files(folder: Path) -> dict[str, File]:
-    return {path.name: File(file_hash(path), path.stat().st_size) for path in sorted(folder.iterdir())}
+    return Towers(names["image"], names["text"], tuple(kept) if lowering.dtype != "fp32" else ())
 
 
 def _calibration(
@@ -172,27 +162,27 @@ def _calibration(
 def _measured(
     student: _Student, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
 ) -> tuple[tuple[Row, ...], LeftOut]:
-    """Rows of the teacher, where known, of PyTorch and of each precision; and what was left out of the gallery."""
+    """Rows of the teacher, where known, of PyTorch and of each dtype; and what was left out of the gallery."""
     threads = torch.get_num_threads()
-    encoders: dict[str, Encoder] = {TORCH: StudentEncoder(student.encoder.student)}
-    for precision in manifest.precisions:
-        encoders[precision] = Runtime.load(folder, precision=precision, threads=threads)
+    encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(student.encoder.student)}
+    for dtype in manifest.precisions:
+        encoders[dtype] = Runtime.load(folder, precision=dtype, threads=threads)
     teacher = None if settings.teacher is None else load_model(settings.teacher)
     stored = stored_rsum(settings.features, run_of(student.path), gallery, skip_bad=settings.skip_bad)
-    asked: dict[str, Encoder] = {} if teacher is None else {TEACHER: teacher}
+    timed = encoders if teacher is None else {TEACHER: teacher, **encoders}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
-    scores, left_out = rsums(
-        encoders if stored is not None else {**asked, **encoders}, gallery, skip_bad=settings.skip_bad
-    )
-    encoders = {**asked, **encoders}
-    times = milliseconds(encoders, *_sample(gallery, skip_bad=settings.skip_bad))
-    rows = [Row(TORCH, _weights_size(student.path), scores[TORCH], None, *times[TORCH])]
+    scores, left_out = rsums(timed if stored is None else encoders, gallery, skip_bad=settings.skip_bad)
+    times = milliseconds(timed, *_sample(gallery, skip_bad=settings.skip_bad))
+    stored_size = sum(file.stat().st_size for file in student.path.rglob("*.safetensors"))
+    rows = [Row(TORCH, stored_size, scores[TORCH], None, *times[TORCH])]
     for name in manifest.precisions:
         size = sum(manifest.files[file].size for file in manifest.graphs(name))
         rows.append(Row(name, size, scores[name], scores[TORCH] - scores[name], *times[name]))
     if teacher is not None or stored is not None:
         rsum = stored if stored is not None else scores[TEACHER]
-        rows.insert(0, Row(TEACHER, _parameters_size(teacher), rsum, None, *times.get(TEACHER, (None, None))))
+        parameters = getattr(teacher, "num_parameters", None)  # in fp32, if it says how many it has
+        weights = None if parameters is None else 4 * int(parameters)
+        rows.insert(0, Row(TEACHER, weights, rsum, None, *times.get(TEACHER, (None, None))))
     return tuple(rows), left_out
 
 
@@ -205,10 +195,7 @@ def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image],
 def _decoded(
     records: Iterable[Record], most: int, *, skip_bad: bool, bad: LeftOut | None = None
 ) -> list[tuple[Image.Image, str]]:
-    """The first `most` pictures that can be decoded, and a caption of each; a bad one stops it unless `skip_bad`.
-
-    `bad` is told of those that did not.
-    """
+    """The first `most` pictures that can be decoded, each with a caption; bad ones are counted in `bad`, or raise."""
     found: list[tuple[Image.Image, str]] = []
     for record in records:
         if len(found) == most:
@@ -223,20 +210,10 @@ def _decoded(
     return found
 
 
-def _weights_size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*.safetensors"))
-
-
-def _parameters_size(teacher: Teacher | None) -> int | None:
-    """Bytes of its weights in fp32, if it says how many it has."""
-    count = getattr(teacher, "num_parameters", None)
-    return None if count is None else 4 * int(count)
-
-
 def _too_lossy(
     row: Row, settings: Settings, student: _Student, gallery: PairDataset, lower: Lower, note: str | None
 ) -> DistilvlError:
-    """What a person can do about it: which layers suffer most in this precision."""
+    """What a person can do about it: which layers suffer most in this dtype."""
     pictures, captions = _sample(gallery, skip_bad=settings.skip_bad)
     ids, mask = student.encoder.pad(student.encoder.tokenize(captions))
     inputs = {

@@ -29,20 +29,18 @@ _TOLERANCE = 1e-4
 _MODULE = re.compile(r"sub_modules\.(?:text|image)\.(\d+)(?:\.(.+))?$")
 
 
-class _ImageTower(nn.Module):
+class _Tower(nn.Module):
     def __init__(self, encoder: DualEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
+
+class _ImageTower(_Tower):
     def forward(self, pixels: Tensor) -> Tensor:
         return self.encoder.encode_images(pixels)
 
 
-class _TextTower(nn.Module):
-    def __init__(self, encoder: DualEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
+class _TextTower(_Tower):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.encoder.encode_texts(input_ids, attention_mask)
 
@@ -81,8 +79,17 @@ def layers(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
+def session(graph: onnx.ModelProto) -> Any:
+    """An onnxruntime session of a graph in memory, which says nothing but errors."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.log_severity_level = 3
+    return InferenceSession(graph.SerializeToString(), options)
+
+
 def _export(name: str, tower: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> onnx.ModelProto:
-    with _quiet():
+    with quiet("torch.onnx"):  # notes on packages that are not installed and names that it chose
         try:
             program = torch.onnx.export(
                 tower.eval(),
@@ -125,9 +132,7 @@ def _tokens(encoder: DualEncoder, rows: int, length: int) -> dict[str, Tensor]:
 
 def _require_same(encoder: DualEncoder, graphs: dict[str, onnx.ModelProto]) -> None:
     """Compare graphs and towers on batches and lengths other than those of the export."""
-    from onnxruntime import InferenceSession
-
-    sessions = {name: InferenceSession(graph.SerializeToString()) for name, graph in graphs.items()}
+    sessions = {name: session(graph) for name, graph in graphs.items()}
     longest = max_length(encoder)
     for rows, length in ((1, 1), (2, min(9, longest)), (5, longest)):
         for name, inputs in (("image", _pixels(encoder, rows)), ("text", _tokens(encoder, rows, length))):
@@ -185,14 +190,14 @@ def _plain_attention(encoder: DualEncoder) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that are not installed and names that it chose."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet(logger: str | None) -> Iterator[None]:
+    """Without warnings, and without what `logger` says below errors; none for the root logger."""
+    chosen = logging.getLogger(logger)
+    level = chosen.level
+    chosen.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        chosen.setLevel(level)

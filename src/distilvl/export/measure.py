@@ -1,13 +1,10 @@
-"""What an export costs and loses: RSUM and milliseconds an item for each precision,
-beside PyTorch's and the teacher's."""
+"""What an export loses and costs: RSUM and milliseconds an item of each dtype, beside PyTorch's and the teacher's."""
 
 from __future__ import annotations
 
 import logging
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,12 @@ from PIL import Image
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ALL, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.encode import encode_dataset
+from distilvl.evaluation.encode import ImageTextEncoder, encode_dataset
 from distilvl.evaluation.evaluate import evaluate
 from distilvl.evaluation.score import score
-from distilvl.experiments.cost import Encoder
 from distilvl.io.inputs import list_of_images, list_of_texts
-from distilvl.io.progress import time_ms
+
+logger = logging.getLogger("distilvl")
 
 TORCH = "torch"
 TEACHER = "teacher"
@@ -35,7 +32,7 @@ class Row:
     """One model; what is not known is none.
 
     Attributes:
-        name: `teacher`, `torch`, or a precision.
+        name: `teacher`, `torch`, or a dtype.
         size: bytes of the two graphs; of the weights where there are no graphs.
         rsum: 0 to 600.
         drop: how much of PyTorch's RSUM is lost.
@@ -60,9 +57,9 @@ class Export:
         data: the split that was scored.
         images, texts: how many it has.
         threads: that each model was given.
-        rows: teacher, where known, PyTorch, then the precisions.
+        rows: teacher, where known, PyTorch, then the dtypes.
         left_out: of the data, when it was scored and calibrated on.
-        run_left_out: what the student's run had left out, and who asked its teacher.
+        run_left_out: what the student's run had left out, and who extracted its teacher's features.
         note: a warning where the split is so small that its RSUM, and the drop, are coarse.
     """
 
@@ -92,16 +89,12 @@ class Export:
         }
 
 
-REPEATS = 30
-_WARM_UP = 3
-
-
 class _SideBySide:
     """Several encoders as one, their columns side by side: each picture is decoded once for all of them."""
 
     revision = ""
 
-    def __init__(self, encoders: Mapping[str, Encoder]) -> None:
+    def __init__(self, encoders: Mapping[str, ImageTextEncoder]) -> None:
         self._encoders = encoders
         self.name = " ".join(encoders)
         self.dim = 0
@@ -124,7 +117,7 @@ class _SideBySide:
 
 
 def rsums(
-    encoders: Mapping[str, Encoder], gallery: PairDataset, *, skip_bad: bool = False
+    encoders: Mapping[str, ImageTextEncoder], gallery: PairDataset, *, skip_bad: bool = False
 ) -> tuple[dict[str, float], LeftOut]:
     """RSUM (0 to 600) of each encoder on one split, and what was left out of it.
 
@@ -141,41 +134,13 @@ def rsums(
     return scores, encoded.left_out
 
 
-def milliseconds(
-    encoders: Mapping[str, Encoder], pictures: Sequence[Image.Image], captions: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """Median time of one picture and of one caption, from the decoded picture or the string to the feature.
-
-    The encoders take turns, so that what else the machine does troubles all of them alike.
-    """
-    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in encoders}
-    for k in range(_WARM_UP + REPEATS):
-        for name, encoder in encoders.items():
-            picture, caption = pictures[k % len(pictures)], captions[k % len(captions)]
-            times[name][0].append(time_ms(partial(encoder.encode_images, [picture])))
-            times[name][1].append(time_ms(partial(encoder.encode_texts, [caption])))
-    return {
-        name: (statistics.median(image[_WARM_UP:]), statistics.median(text[_WARM_UP:]))
-        for name, (image, text) in times.items()
-    }
-
-
-logger = logging.getLogger("distilvl")
-
-
 def stored_rsum(
     features: str | Path | None, run: Path | None, gallery: PairDataset, *, skip_bad: bool = False
 ) -> float | None:
-    """RSUM of the features that a store has of one split; none when no store is known.
-
-    Args:
-        features: a store; by default the run's, which need not have this split.
-        run: the student's run folder, if it is in one.
-        gallery: what is scored.
-        skip_bad: leave bad images out.
+    """RSUM of the features that a store has of `gallery`; none where no store is known, or the run's lacks some.
 
     Raises:
-        DistilvlError: a store that was named and lacks an item.
+        DistilvlError: `features` is a store that lacks an item.
     """
     store = Path(features) if features is not None else _store_of(run)
     if store is None:

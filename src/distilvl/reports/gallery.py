@@ -14,10 +14,9 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
-from distilvl.evaluation.copies import Answers, Groups
 from distilvl.evaluation.encode import EncodedDataset, encode_dataset
-from distilvl.evaluation.ground_truth import GroundTruth, describe_truth
-from distilvl.evaluation.results import few_images
+from distilvl.evaluation.ground_truth import GroundTruth, Groups, RightAnswers, describe_truth
+from distilvl.evaluation.intervals import few_images
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
 from distilvl.evaluation.sources import Taught, agreement_with_teacher, teacher_features
 from distilvl.reports.run import Run, teacher_name
@@ -109,12 +108,12 @@ class Gallery:
         """Rows of the captions that are right for an image."""
         return set(self._answers(texts=False).of_queries(np.array([image]))[0].tolist())
 
-    def _answers(self, *, texts: bool) -> Answers:
+    def _answers(self, *, texts: bool) -> RightAnswers:
         groups = self.groups or Groups.alone(len(self.dataset), len(self.owner))
         every = np.arange(len(self.owner))
         if texts:
-            return Answers.of(groups.text, groups.image, every, self.owner)
-        return Answers.of(groups.image, groups.text, self.owner, every)
+            return RightAnswers.of(groups.text, groups.image, every, self.owner)
+        return RightAnswers.of(groups.image, groups.text, self.owner, every)
 
 
 def build_gallery(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.cost import BATCH, Cost, StudentEncoder, measure_cost
 from distilvl.evaluation.intervals import Comparison, Interval, compare, intervals
 from distilvl.evaluation.score import retention
-from distilvl.experiments.cost import BATCH, Cost, StudentEncoder, measure_cost
 from distilvl.experiments.outputs import literature_name
 from distilvl.experiments.published import OurRow, PlacedRow, TestSet, load_published, table1
 from distilvl.features import FeatureStore

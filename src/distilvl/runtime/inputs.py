@@ -1,5 +1,4 @@
-"""What an exported student takes: from pictures to pixels, as the student's processor does it,
-and from texts to token ids."""
+"""What an exported student takes: pixels of pictures, as the student's processor makes them, and token ids of texts."""
 
 from __future__ import annotations
 
@@ -20,8 +19,10 @@ Step: TypeAlias = Mapping[str, Any]
 RESAMPLE = {resample.name.lower(): resample for resample in Image.Resampling}
 """Pillow's filters by the names used in steps: nearest, box, bilinear, hamming, bicubic, lanczos."""
 
-_SIDES = {"resize": ("height", "width"), "resize_shorter": ("side",), "center_crop": ("height", "width")}
-_FIELDS: dict[str, tuple[str, ...]] = {**_SIDES, "reverse_channels": ()}
+_SIDES: dict[str, tuple[str, ...]] = {
+    "resize": ("height", "width"), "resize_shorter": ("side",), "center_crop": ("height", "width"),
+    "reverse_channels": (),
+}  # fmt: skip
 
 
 def check_steps(steps: Any) -> tuple[Step, ...]:
@@ -32,9 +33,9 @@ def check_steps(steps: Any) -> tuple[Step, ...]:
     """
     for step in steps:
         name = step["step"]
-        if name not in _FIELDS:
+        if name not in _SIDES:
             raise ValueError(f"its step {name!r} is unknown")
-        if any(not isinstance(step[field], int) or step[field] < 1 for field in _FIELDS[name]):
+        if any(not isinstance(step[field], int) or step[field] < 1 for field in _SIDES[name]):
             raise ValueError(f"its step {name} has a side that is not a number of pixels")
         if name.startswith("resize") and step["resample"] not in RESAMPLE:
             raise ValueError(f"its filter {step['resample']!r} is unknown")
@@ -121,14 +122,12 @@ class TextTokenizer:
         self._pad_id = pad_id
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, special tokens included.
-
-        Raises:
-            DistilvlError: one with half a surrogate pair.
-        """
+        """Ids of each text, special tokens included; `DistilvlError` for one with half a surrogate pair."""
         for k, text in enumerate(texts):
-            if not _is_unicode(text):
-                raise DistilvlError(f"text {k} is not valid Unicode.", "Remove the lone surrogates.")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DistilvlError(f"text {k} is not valid Unicode.", "Remove the lone surrogates.") from error
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
@@ -140,11 +139,3 @@ class TextTokenizer:
             ids[k, : len(row)] = row
             mask[k, : len(row)] = 1
         return ids, mask
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,11 @@ FORMAT = "distilvl-export"
 VERSION = 1
 
 _REMEDY = "Export the student again, or copy the whole folder again."
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class File:
-    """What a file must be.
-
-    Attributes:
-        sha256: of its bytes, in hexadecimal.
-        size: bytes.
-    """
+    """What a file must be: SHA-256 of its bytes, in hexadecimal, and their number."""
 
     sha256: str
     size: int
@@ -35,12 +29,7 @@ class File:
 
 @dataclass(frozen=True)
 class Towers:
-    """The two graphs of one precision.
-
-    Attributes:
-        image, text: names of the files.
-        kept: layers that were left in fp32 by wish.
-    """
+    """The graphs of one dtype: names of the files, and layers that were left in fp32 by wish."""
 
     image: str
     text: str
@@ -54,9 +43,8 @@ class Manifest:
     Attributes:
         name: of the student.
         revision: hash of the student's weights, configuration and vocabulary.
-        width: D, the width of the shared space.
-        widths: others to which rows may be cut, for which the student was trained.
-        normalized: whether rows come out with unit length.
+        width: D, the embedding dimension.
+        normalized: whether embeddings come out L2-normalised.
         size: height and width of the pixels that the image graph takes.
         steps: from an RGB picture to such pixels.
         tokenizer: name of its file.
@@ -65,6 +53,7 @@ class Manifest:
         precisions: the graphs, by `fp32`, `fp16` or `int8`.
         files: what each file must be, by name.
         scores: what was measured when it was exported, for people; nothing here needs it.
+        widths: other dimensions to which embeddings may be cut, for which the student was trained.
     """
 
     name: str
@@ -82,16 +71,17 @@ class Manifest:
     widths: tuple[int, ...] = ()
 
     def smallest(self) -> str:
-        """The precision whose two graphs take the fewest bytes."""
+        """The dtype whose two graphs take the fewest bytes."""
         return min(self.precisions, key=lambda name: sum(self.files[file].size for file in self.graphs(name)))
 
-    def graphs(self, precision: str) -> tuple[str, str]:
+    def graphs(self, dtype: str) -> tuple[str, str]:
         """Files of the image and of the text tower."""
-        towers = self.precisions[precision]
+        towers = self.precisions[dtype]
         return towers.image, towers.text
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object that `read_manifest` reads."""
+        towers = {name: {**asdict(one), "kept": list(one.kept)} for name, one in self.precisions.items()}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -102,11 +92,8 @@ class Manifest:
             "normalized": self.normalized,
             "image": {"size": list(self.size), "steps": [dict(step) for step in self.steps]},
             "text": {"tokenizer": self.tokenizer, "max_length": self.max_length, "pad_id": self.pad_id},
-            "precisions": {
-                name: {"image": one.image, "text": one.text, "kept": list(one.kept)}
-                for name, one in self.precisions.items()
-            },
-            "files": {name: {"sha256": file.sha256, "size": file.size} for name, file in self.files.items()},
+            "precisions": towers,
+            "files": {name: asdict(file) for name, file in self.files.items()},
             "scores": dict(self.scores),
         }
 
@@ -126,8 +113,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         DistilvlError: no manifest, one of another kind or version, a field that is missing or wrong, or a file name
             that leads out of the folder.
     """
-    folder = Path(folder)
-    fields = _read_object(folder)
+    folder, fields = Path(folder), _read_object(Path(folder))
     if fields.get("format") != FORMAT:
         raise DistilvlError(f"{folder} is not an exported student.", "Give a folder that `distilvl export` wrote.")
     if fields.get("version") != VERSION:
@@ -164,7 +150,7 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -174,9 +160,8 @@ def _read_object(folder: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DistilvlError(
-            f"cannot read {path}: {error.strerror or error}.", "Give a folder that `distilvl export` wrote."
-        ) from error
+        remedy = "Give a folder that `distilvl export` wrote."
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", remedy) from error
     except ValueError as error:
         raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
     if not isinstance(fields, dict):
@@ -185,31 +170,36 @@ def _read_object(folder: Path) -> dict[str, Any]:
 
 
 def _parsed(fields: dict[str, Any]) -> Manifest:
+    """Checked by hand: pydantic would make the import of the runtime a third slower."""
     image, text = fields["image"], fields["text"]
-    height, width = (_count(side) for side in image["size"])
-    files = {
-        _plain(name): File(_string(file["sha256"]), _count(file["size"])) for name, file in fields["files"].items()
-    }
+    height, width = image["size"]
+    files = {_plain(name): File(_text(file["sha256"]), _count(file["size"])) for name, file in fields["files"].items()}
+
+    def known(name: Any) -> str:
+        if _plain(name) not in files:
+            raise ValueError(f"{name} is not among its files")
+        return str(name)
+
     precisions = {
-        name: Towers(_known(one["image"], files), _known(one["text"], files), tuple(one["kept"]))
+        name: Towers(known(one["image"]), known(one["text"]), tuple(one["kept"]))
         for name, one in fields["precisions"].items()
     }
     if not precisions:
         raise ValueError("it names no precision")
     return Manifest(
-        name=_string(fields["name"]),
-        revision=_string(fields["revision"]),
+        name=_text(fields["name"]),
+        revision=_text(fields["revision"]),
         width=_count(fields["width"]),
         normalized=bool(fields["normalized"]),
-        size=(height, width),
+        size=(_count(height), _count(width)),
         steps=check_steps(image["steps"]),
-        tokenizer=_known(text["tokenizer"], files),
+        tokenizer=known(text["tokenizer"]),
         max_length=_count(text["max_length"]),
         pad_id=_count(text["pad_id"], least=0),
         precisions=precisions,
         files=files,
         scores=dict(fields["scores"]),
-        widths=tuple(_count(width) for width in fields.get("widths", ())),
+        widths=tuple(_count(width) for width in fields.get("widths", ())),  # the first exports have none
     )
 
 
@@ -220,13 +210,7 @@ def _plain(name: Any) -> str:
     return name
 
 
-def _known(name: Any, files: Mapping[str, File]) -> str:
-    if _plain(name) not in files:
-        raise ValueError(f"{name} is not among its files")
-    return str(name)
-
-
-def _string(value: Any) -> str:
+def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a text")
     return value

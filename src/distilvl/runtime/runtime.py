@@ -17,60 +17,8 @@ from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.runtime.inputs import TextTokenizer, to_pixels
 from distilvl.runtime.manifest import Manifest, check_file, read_manifest
 
-_ERRORS_ONLY = 3
-
-
-class Graph:
-    """One exported graph; safe to call from several threads at once.
-
-    Args:
-        path: an ONNX file.
-        threads: within one call; none for one a physical core.
-        busy_wait: idle threads of a call spin for a while instead of sleeping.
-    """
-
-    def __init__(self, path: Path, threads: int | None, busy_wait: bool) -> None:
-        self._path = path
-        self._threads = threads
-        self._busy_wait = busy_wait
-        self._session: Any = None
-        self._lock = threading.Lock()
-
-    def __call__(self, **inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Features (n, D) of inputs by name.
-
-        Raises:
-            DistilvlError: onnxruntime is not installed or cannot read the file.
-        """
-        features: npt.NDArray[np.float32] = self._opened().run(["features"], inputs)[0]
-        return features
-
-    def _opened(self) -> Any:
-        with self._lock:
-            if self._session is None:
-                self._session = _open(self._path, self._threads, self._busy_wait)
-            return self._session
-
-
-def _open(path: Path, threads: int | None, busy_wait: bool) -> Any:
-    onnxruntime = require("onnxruntime", extra="runtime", why="an exported student")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(busy_wait)))
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base below Exception
-        reason = " ".join(str(error).split())[:200]
-        raise DistilvlError(
-            f"onnxruntime cannot read {path}: {reason}", "Update onnxruntime, or export again."
-        ) from error
-
-
-_BATCH = 64
 Features = npt.NDArray[np.float32]
+_BATCH = 64
 
 
 class Runtime:
@@ -78,12 +26,12 @@ class Runtime:
 
     Attributes:
         name: of the student.
-        revision: changes with the student and with the precision.
-        dim: D, the width of the shared space.
-        matryoshka_widths: others to which rows may be cut, for which the student was trained.
+        revision: changes with the student and with the dtype.
+        dim: D, the embedding dimension.
+        matryoshka_widths: others to which embeddings may be cut, for which the student was trained.
         preprocessing: the steps before the image tower, as text.
         manifest: all that the folder says of itself.
-        precision: the one that is used.
+        precision: the dtype that is used, `fp32`, `fp16` or `int8`.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str, threads: int | None, busy_wait: bool) -> None:
@@ -97,26 +45,18 @@ class Runtime:
         image, text = manifest.graphs(precision)
         paths = {name: check_file(folder, name, manifest.files[name]) for name in (image, text, manifest.tokenizer)}
         self._tokenizer = TextTokenizer(paths[manifest.tokenizer], manifest.max_length, manifest.pad_id)
-        self._image = Graph(paths[image], threads, busy_wait)
-        self._text = Graph(paths[text], threads, busy_wait)
-
-    def __repr__(self) -> str:
-        return f"Runtime({self.name!r}, dim={self.dim}, precision={self.precision!r})"
+        self._image = _Graph(paths[image], threads, busy_wait)
+        self._text = _Graph(paths[text], threads, busy_wait)
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        *,
-        precision: str | None = None,
-        threads: int | None = None,
-        busy_wait: bool = True,
+        cls, folder: str | Path, *, precision: str | None = None, threads: int | None = None, busy_wait: bool = True
     ) -> Runtime:
         """The student in a folder that `distilvl export` wrote.
 
         Args:
             folder: with a `manifest.json`; every file that is used is checked against its SHA-256.
-            precision: `fp32`, `fp16` or `int8`, whichever the folder has; by default the smallest.
+            precision: the dtype: `fp32`, `fp16` or `int8`, whichever the folder has; by default the smallest.
             threads: within one call; by default one a physical core.
             busy_wait: idle threads of a call spin for a while instead of sleeping. A lone call is 10 to 30 % faster
                 with it; a process that does other work at the same time, such as a server, is slower.
@@ -133,7 +73,7 @@ class Runtime:
         return cls(Path(folder), manifest, chosen, threads, busy_wait)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Features:
-        """Pictures to float32 rows, (n, D); of unit length unless the student has no L2.
+        """Pictures to float32 embeddings, (n, D); L2-normalised unless the student has no such layer.
 
         PIL images of any mode, as PIL opens them or as `decode_image` gives them: either way they are made upright RGB
         in sRGB.
@@ -149,11 +89,11 @@ class Runtime:
         return np.concatenate(blocks) if blocks else self._nothing()
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Features:
-        """(n, 3, H, W) uint8 pixels, already at the student's size, to rows."""
+        """(n, 3, H, W) uint8 pixels, already at the student's size, to embeddings."""
         return self._image(pixels=pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
-        """Texts to float32 rows, (n, D); as `encode_images`.
+        """Texts to float32 embeddings, (n, D); as `encode_images`.
 
         Raises:
             NotAListError: one text instead of a list, or an item that is no text.
@@ -169,5 +109,41 @@ class Runtime:
             out[chosen] = self._text(input_ids=ids, attention_mask=mask)
         return out
 
+    def __repr__(self) -> str:
+        return f"Runtime({self.name!r}, {self.precision}, dim={self.dim}, revision={self.revision!r})"
+
     def _nothing(self, rows: int = 0) -> Features:
         return np.empty((rows, self.dim), dtype=np.float32)
+
+
+class _Graph:
+    """One exported graph, opened at its first call; safe to call from several threads at once."""
+
+    def __init__(self, path: Path, threads: int | None, busy_wait: bool) -> None:
+        self._path, self._threads, self._busy_wait = path, threads, busy_wait
+        self._session: Any = None
+        self._lock = threading.Lock()
+
+    def __call__(self, **inputs: npt.NDArray[Any]) -> Features:
+        """Embeddings (n, D) of inputs by name; `DistilvlError` without onnxruntime or for a file it cannot read."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._open()
+        features: Features = self._session.run(["features"], inputs)[0]
+        return features
+
+    def _open(self) -> Any:
+        onnxruntime = require("onnxruntime", extra="runtime", why="an exported student")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._busy_wait)))
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        try:
+            return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base below Exception
+            reason = " ".join(str(error).split())[:200]
+            raise DistilvlError(
+                f"onnxruntime cannot read {self._path}: {reason}", "Update onnxruntime, or export again."
+            ) from error

@@ -16,7 +16,7 @@ from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.results import few_images
+from distilvl.evaluation.intervals import few_images
 from distilvl.extraction.extract import extract_features
 from distilvl.features import FeatureStore
 from distilvl.features.manifest import MANIFEST_NAME

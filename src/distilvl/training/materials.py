@@ -25,8 +25,7 @@ from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.copies import Groups
-from distilvl.evaluation.ground_truth import right_copies
+from distilvl.evaluation.ground_truth import Groups, right_copies
 from distilvl.features import FeatureStore
 from distilvl.features.shards import Modality
 from distilvl.io.hashes import Keys, numbered, pack_keys, text_key

@@ -8,9 +8,8 @@ import pytest
 from onnx import numpy_helper
 from sentence_transformers import SentenceTransformer
 
+from distilvl.export.dtypes import cosine_error, is_convolutional, layer_errors, to_half, to_int8
 from distilvl.export.graphs import export_graphs, layers
-from distilvl.export.precisions import to_half
-from distilvl.export.quantize import cosine_error, is_convolutional, layer_errors, to_int8
 from distilvl.students import DualEncoder
 
 

@@ -1,11 +1,10 @@
-"""Which layers suffer most from a lower precision: each is lowered alone and the features are compared."""
+"""fp32, fp16 and int8: which layers are lowered, how, and which of them suffer most."""
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,11 +13,132 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from distilvl.export.graphs import layers
+from distilvl.errors import DistilvlError
+from distilvl.export.graphs import layers, quiet, session
+from distilvl.io.inputs import list_of_texts
 from distilvl.io.progress import progress
 
+DTYPES = ("fp32", "fp16", "int8")
+
+Inputs: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Lower: TypeAlias = Callable[[onnx.ModelProto, Collection[str]], onnx.ModelProto]
+"""Of a graph and names of layers: the same graph with these layers, and no others, in a lower dtype."""
+
+# Sums of squares leave the range of fp16 (65,504) where activations are large; they cost next to nothing in fp32.
+_IN_FP32 = ("LayerNormalization", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Pow", "LpNormalization")
 _CALIBRATION_BATCH = 8
 _EMBEDDINGS = "Gather"
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How graphs get one dtype; call it with a graph and the names of the layers that are lowered.
+
+    Attributes:
+        dtype: one of `DTYPES`.
+        calibration: (n, 3, H, W) uint8 pixels of training images; for int8 convolutional towers.
+    """
+
+    dtype: str
+    calibration: npt.NDArray[np.uint8] | None
+
+    def __call__(self, graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+        """The graph with these layers, and no others, in the dtype."""
+        if self.dtype == "fp32":
+            return graph
+        return to_half(graph, names) if self.dtype == "fp16" else to_int8(graph, names, self.calibration)
+
+
+def check_dtypes(dtypes: Sequence[str]) -> tuple[str, ...]:
+    """The dtypes in the order of `DTYPES`, each once.
+
+    Raises:
+        NotAListError: one name instead of a list.
+        DistilvlError: none, or an unknown one.
+    """
+    dtypes = list_of_texts(dtypes)
+    unknown = [name for name in dtypes if name not in DTYPES]
+    if unknown or not dtypes:
+        what = f"precision {unknown[0]!r} is unknown" if unknown else "no precision was asked for"
+        raise DistilvlError(f"{what}.", f"Choose from {', '.join(DTYPES)}.")
+    return tuple(name for name in DTYPES if name in dtypes)
+
+
+def split_layers(graphs: Mapping[str, onnx.ModelProto], keep: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The layers to lower and those to keep in fp32.
+
+    Args:
+        graphs: both towers.
+        keep: names of layers, or of modules that contain some: `text.tower.embeddings`.
+
+    Raises:
+        DistilvlError: a name that no layer has.
+    """
+    names = [node.name for graph in graphs.values() for node in layers(graph)]
+    kept = [name for name in names if any(name == one or name.startswith(f"{one}.") for one in keep)]
+    for one in keep:
+        if not any(name == one or name.startswith(f"{one}.") for name in names):
+            raise DistilvlError(f"no layer is named {one!r}.", f"The layers are: {', '.join(names)}.")
+    return [name for name in names if name not in kept], kept
+
+
+def to_half(graph: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A copy of `graph` that computes in fp16; inputs and outputs stay as they are.
+
+    Args:
+        graph: fp32, as `export_graphs` gives it.
+        names: which of its `layers`; the others stay in fp32.
+    """
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    keep = [node.name for node in layers(graph) if node.name not in set(names)]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    half = convert_float_to_float16(
+        copy,
+        keep_io_types=True,
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_IN_FP32],
+        node_block_list=[*keep, *_before_layers(graph), *_after_layers(graph)],
+    )
+    _drop_twins(half)
+    _skip_roundings(half)
+    sorted_ = ONNXModel(half)
+    sorted_.topological_sort()
+    return sorted_.model  # type: ignore[no-any-return]
+
+
+def _drop_twins(graph: onnx.ModelProto) -> None:
+    """The converter casts a tensor once for each node that needs it in fp32, each time under the same name."""
+    nodes = {tuple(node.output): node for node in reversed(graph.graph.node)}
+    kept = list(reversed(nodes.values()))
+    del graph.graph.node[:]
+    graph.graph.node.extend(kept)
+
+
+def _skip_roundings(graph: onnx.ModelProto) -> None:
+    """Between two nodes that compute in fp32, the converter rounds to 16 bits and back."""
+    producers = {name: node for node in graph.graph.node for name in node.output}
+    for node in graph.graph.node:
+        before = producers.get(node.input[0]) if node.op_type == "Cast" else None
+        if before is not None and before.name.endswith("_cast_to_fp16_node"):
+            node.input[0] = before.input[0]
+
+
+def _before_layers(graph: onnx.ModelProto) -> list[str]:
+    """What stands between the pixels and the first layer: bytes up to 255 would lose their last digits in fp16."""
+    names, known = [], {tensor.name for tensor in graph.graph.input}
+    for node in graph.graph.node:
+        if node.op_type in ("Cast", "Sub", "Mul", "Div") and any(name in known for name in node.input):
+            names.append(node.name)
+            known.update(node.output)
+    return names
+
+
+def _after_layers(graph: onnx.ModelProto) -> list[str]:
+    """What L2-normalises the embeddings: 16 bits hold them to three digits only."""
+    last = max(k for k, node in enumerate(graph.graph.node) if node.name == layers(graph)[-1].name)
+    return [node.name for node in graph.graph.node[last + 1 :]]
 
 
 def is_convolutional(graph: onnx.ModelProto) -> bool:
@@ -52,7 +172,7 @@ def _dynamic(graph: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
         return graph
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet(None):  # it advises through the root logger
         path = Path(folder, "int8.onnx")
         quantize_dynamic(
             graph,
@@ -68,7 +188,7 @@ def _dynamic(graph: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 def _static(graph: onnx.ModelProto, names: list[str], calibration: npt.NDArray[np.uint8]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet(None):
         path = Path(folder, "int8.onnx")
         quantize_static(
             graph,
@@ -153,28 +273,12 @@ def _restored(node: onnx.NodeProto, weights: str) -> list[onnx.NodeProto]:
     return [cast, shape, node]
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the quantiser's advice, which it gives through the root logger."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-
-
-Inputs: TypeAlias = Mapping[str, npt.NDArray[Any]]
-Lower: TypeAlias = Callable[[onnx.ModelProto, Collection[str]], onnx.ModelProto]
-
-
 def layer_errors(graph: onnx.ModelProto, lower: Lower, inputs: Inputs) -> dict[str, float]:
-    """1 - cosine between the fp32 features and those with one layer in lower precision, mean over the items.
+    """1 - cosine between the fp32 features and those with one layer in a lower dtype, mean over the items.
 
     Args:
         graph: fp32, as `export_graphs` gives it.
-        lower: of a graph and names of layers: the same graph with these layers, and no others, in lower precision.
+        lower: how a layer gets the dtype.
         inputs: of the graph, a few dozen items.
 
     Returns:
@@ -197,10 +301,5 @@ def cosine_error(expected: npt.NDArray[np.float32], given: npt.NDArray[np.float3
 
 
 def _features(graph: onnx.ModelProto, inputs: Inputs) -> npt.NDArray[np.float32]:
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.log_severity_level = 3
-    session = InferenceSession(graph.SerializeToString(), options)
-    features: npt.NDArray[np.float32] = session.run(None, dict(inputs))[0]
+    features: npt.NDArray[np.float32] = session(graph).run(None, dict(inputs))[0]
     return features

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.rows import checked_rows, cosines, split, threads
+from distilvl.evaluation.embeddings import checked_embeddings, cosines
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-30, 1.0, 1e30, 1e150])
 def test_any_length_of_rows_gives_unit_rows(scale):
     raw = scale * np.random.default_rng(0).normal(size=(6, 9))
-    rows = checked_rows(raw, "rows")
+    rows = checked_embeddings(raw, "rows")
     expected = (raw / scale) / np.sqrt(((raw / scale) ** 2).sum(1))[:, None]
-    np.testing.assert_allclose(rows.exact(slice(None)), expected, rtol=1e-14)
+    np.testing.assert_allclose(rows.exact(), expected, rtol=1e-14)
     np.testing.assert_allclose(rows.unit, expected, rtol=2.0**-22)
     assert rows.unit.dtype == np.float32
 
@@ -23,7 +23,7 @@ def test_cosines_in_double_precision_of_any_type(dtype):
     a, b = (rng.integers(-9, 9, size=(300, 20)).astype(dtype) for _ in range(2))
     a[:, 0] = b[:, 0] = 1
     left, right = rng.integers(300, size=(2, 1000))
-    found = cosines(checked_rows(a, "a"), checked_rows(b, "b"), left, right)
+    found = cosines(checked_embeddings(a, "a"), checked_embeddings(b, "b"), left, right)
     for k in (0, 1, 127, 128, 999):
         x, y = a[left[k]].astype(float), b[right[k]].astype(float)
         assert found[k] == pytest.approx((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()), abs=1e-15)
@@ -32,24 +32,12 @@ def test_cosines_in_double_precision_of_any_type(dtype):
 def test_a_difference_beyond_the_first_rows_is_seen():
     rows = np.ones((600, 3))
     with pytest.raises(DistilvlError, match="same for all 600"):
-        checked_rows(rows, "rows")
+        checked_embeddings(rows, "rows")
     rows[599, 0] = 1.1
-    assert len(checked_rows(rows, "rows")) == 600
+    assert len(checked_embeddings(rows, "rows")) == 600
 
 
 @pytest.mark.parametrize("value", ["text", True])
 def test_only_real_numbers(value):
     with pytest.raises(DistilvlError, match="rows have the type"):
-        checked_rows(np.full((2, 2), value), "rows")
-
-
-def test_threads_follow_the_limit_of_blas(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert threads() == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "lots")
-    assert threads() >= 1
-
-
-@pytest.mark.parametrize(("count", "parts", "expected"), [(5, 2, [[0, 1, 2], [3, 4]]), (1, 4, [[0]]), (0, 3, [])])
-def test_split_deals_out_runs(count, parts, expected):
-    assert split(list(range(count)), parts) == expected
+        checked_embeddings(np.full((2, 2), value), "rows")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import compare, intervals, rank_gallery, score
 from distilvl.evaluation import ranks as ranks_module
-from distilvl.evaluation.copies import Answers, Groups
+from distilvl.evaluation.ground_truth import Groups, RightAnswers
 from distilvl.evaluation.protocols import Protocol, retrieve
 from distilvl.evaluation.ranks import TIE_TOLERANCE
 
@@ -151,10 +151,10 @@ def test_one_title_does_not_join_the_other_captions() -> None:
     """Images 0 and 1 share a title; the other caption of 0 is wrong for 1. Image 2 is a copy of 1 with its own text."""
     groups = Groups.by_content([b"x", b"y", b"y"], ["untitled", "a cat", " Untitled", "a red dog"])
     owner = np.array([0, 0, 1, 2])
-    answers = Answers.of(groups.image, groups.text, owner, np.arange(4))
+    answers = RightAnswers.of(groups.image, groups.text, owner, np.arange(4))
     assert [sorted(right.tolist()) for right in answers.of_queries(np.arange(3))] == [[0, 1, 2], [0, 2, 3], [0, 2, 3]]
     assert answers.counts().tolist() == [3, 3, 3]
-    back = Answers.of(groups.text, groups.image, np.arange(4), owner)
+    back = RightAnswers.of(groups.text, groups.image, np.arange(4), owner)
     assert [sorted(right.tolist()) for right in back.of_queries(np.arange(4))] == [[0, 1, 2], [0], [0, 1, 2], [1, 2]]
     assert groups.shared(owner) == (2, 2)
     assert [rows.tolist() for rows in groups.first] == [[0, 1], [0, 1, 3]]

@@ -1,0 +1,130 @@
+"""What a model costs: parameters, FLOPs and milliseconds an item, measured the same way for teachers and students."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from distilvl.errors import DistilvlError
+from distilvl.evaluation.encode import ImageTextEncoder
+from distilvl.io.inputs import list_of_images, list_of_texts
+from distilvl.io.progress import median_ms, time_ms
+from distilvl.students.storage import count_parameters
+from distilvl.teachers.sentence_transformer import as_text
+
+BATCH = 64
+REPEATS = 30
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SideCost:
+    """Cost of one modality.
+
+    Attributes:
+        flops: of one item; none when PyTorch saw no operation it can count.
+        ms_one: milliseconds an item at batch 1.
+        ms_batch: milliseconds an item at batch 64.
+    """
+
+    flops: int | None
+    ms_one: float
+    ms_batch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model costs; `parameters` is none for a teacher that does not tell."""
+
+    parameters: int | None
+    image: SideCost
+    text: SideCost
+
+
+def measure_cost(
+    encoder: ImageTextEncoder, images: Sequence[Image.Image], captions: Sequence[str], *, repeats: int = 5
+) -> Cost:
+    """Parameters, FLOPs and time of `encoder`, end to end.
+
+    Args:
+        encoder: a teacher, or a student in a `StudentEncoder`.
+        images: decoded RGB images; fewer than 64 are repeated to fill a batch. FLOPs are of the first.
+        captions: likewise.
+        repeats: timed calls for each figure, after one that is not timed.
+
+    Raises:
+        DistilvlError: no image, no caption, or no repeat.
+    """
+    if not images or not captions or repeats < 1:
+        raise DistilvlError("a cost needs at least one image, one caption and one repeat.", "Give more.")
+    return Cost(
+        parameters=getattr(encoder, "num_parameters", None),
+        image=_side(encoder.encode_images, images, repeats),
+        text=_side(encoder.encode_texts, captions, repeats),
+    )
+
+
+def milliseconds(
+    encoders: Mapping[str, ImageTextEncoder], pictures: Sequence[Image.Image], captions: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Median time of one picture and of one caption, from the decoded picture or the string to the feature.
+
+    The encoders take turns, so that what else the machine does troubles all of them alike.
+    """
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in encoders}
+    for k in range(_WARM_UP + REPEATS):
+        for name, encoder in encoders.items():
+            picture, caption = pictures[k % len(pictures)], captions[k % len(captions)]
+            times[name][0].append(time_ms(partial(encoder.encode_images, [picture])))
+            times[name][1].append(time_ms(partial(encoder.encode_texts, [caption])))
+    return {
+        name: (statistics.median(image[_WARM_UP:]), statistics.median(text[_WARM_UP:]))
+        for name, (image, text) in times.items()
+    }
+
+
+class StudentEncoder:
+    """A student behind the same two calls as a teacher, through its public `encode`."""
+
+    def __init__(self, student: SentenceTransformer) -> None:
+        self._student = student
+        self.num_parameters = count_parameters(student)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
+        """RGB images to embeddings, shape (n, D)."""
+        return self._encode(list_of_images(images))
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
+        """Texts to embeddings, shape (n, D)."""
+        return self._encode([as_text(text) for text in list_of_texts(texts)])
+
+    def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
+        rows = self._student.encode(items, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)
+        return np.asarray(rows)
+
+
+def _side(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], items: Sequence[Any], repeats: int) -> SideCost:
+    singles = [[items[k % len(items)]] for k in range(repeats + 1)]
+    full = [items[k % len(items)] for k in range(BATCH)]
+    return SideCost(
+        flops=_flops(encode, items[0]),
+        ms_one=median_ms(encode, singles),
+        ms_batch=median_ms(encode, [full] * (repeats + 1)) / BATCH,
+    )
+
+
+def _flops(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], item: Any) -> int | None:
+    # The counter does not know the fused attention of CPUs; the plain one is made of products that it does know.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        encode([item])
+    return counter.get_total_flops() or None
