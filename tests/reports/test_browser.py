@@ -20,8 +20,8 @@ import distilvl
 from distilvl.data.scenes import scenes_dataset
 from distilvl.io.files import machine_id, writer_id
 from distilvl.pictures import decode_image
+from distilvl.reports.html import write_report
 from distilvl.reports.report import build_report
-from distilvl.reports.write import write_report
 
 pytestmark = pytest.mark.slow
 

@@ -195,6 +195,11 @@ def _comparison(comparison: Comparison) -> str:
     return f"{format_summary(comparison.difference, sign=True)} ({seeds}, {p}); {comparison.verdict}"
 
 
+def fixed(value: float | None, digits: int = 1, unit: float = 1.0) -> str:
+    """`value` in units of `unit` with so many decimals; a dash where it is not known."""
+    return NONE if value is None else f"{value / unit:.{digits}f}"
+
+
 def format_p(p: float) -> str:
     """`p = 0.042`, or `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
