@@ -218,24 +218,22 @@ class Job:
 
     def read_score(self) -> CellScore:
         """The score; the job must be done."""
-        found = json.loads(self.score_file.read_text(encoding="utf-8"))
-        return CellScore(
-            seed=self.seed,
-            image_to_text=_recalls(found["image_to_text"]),
-            text_to_image=_recalls(found["text_to_image"]),
-            rsum=found["rsum"],
-            seconds=found["seconds"],
-        )
+        found = self._read()
+        recalls = {way: tuple(found[way][f"r{k}"] for k in (1, 5, 10)) for way in ("image_to_text", "text_to_image")}
+        return CellScore(self.seed, **recalls, rsum=found["rsum"], seconds=found["seconds"])
 
     def read_left_out(self) -> LeftOut:
-        """What was left out in the run and when its student was scored; the job must be done."""
-        found = json.loads(self.score_file.read_text(encoding="utf-8"))
+        """Items that were left out in the run and when its student was scored; the job must be done."""
         # Scores of older versions do not say.
-        return LeftOut.from_dict(found.get("left_out", {"reasons": {}}))
+        return LeftOut.from_dict(self._read().get("left_out", {"reasons": {}}))
 
     def read_teacher_rsum(self) -> float:
         """RSUM of the teacher's stored features on the same split; the job must be done."""
-        return float(json.loads(self.score_file.read_text(encoding="utf-8"))["teacher_rsum"])
+        return float(self._read()["teacher_rsum"])
+
+    def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.score_file.read_text(encoding="utf-8"))
+        return found
 
 
 def plan(table: TableSpec, base: Base, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -267,7 +265,3 @@ def fingerprint(config: Config) -> str:
     seedless = config.model_copy(update={"training": config.training.model_copy(update={"seed": 0})})
     said: dict[str, Any] = seedless.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _recalls(values: dict[str, float]) -> Recalls:
-    return (values["r1"], values["r5"], values["r10"])

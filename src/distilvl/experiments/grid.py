@@ -35,6 +35,8 @@ from distilvl.training.student import try_towers
 from distilvl.training.train import train_config
 from distilvl.training.validation import score_student, score_teacher
 
+logger = logging.getLogger("distilvl")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -125,9 +127,6 @@ def _output_to_log(job: Job) -> Iterator[None]:
             yield
         finally:
             logger.removeHandler(handler)
-
-
-logger = logging.getLogger("distilvl")
 
 
 def default_workers(accelerator: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import platform
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,39 +30,6 @@ from distilvl.training.batch import resolve_precision
 from distilvl.training.materials import SharedInputs
 
 _STEPS = 3
-
-
-def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
-    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
-    finished = [job.read_score().seconds for job in jobs if job.done]
-    return median(finished) if finished else _timed(jobs[0].config, accelerator)
-
-
-def _timed(config: Config, accelerator: str) -> float:
-    train = SharedInputs().split(str(config.inputs.data), "train")
-    batch = config.training.batch_size
-    captions = train.captions
-    width = FeatureStore.open(str(config.inputs.features)).manifest.dim
-    fabric = Fabric(
-        accelerator=accelerator, devices=1, precision=resolve_precision(config.training.precision, accelerator)
-    )
-    encoder = DualEncoder(build_student(config.student, width, captions))
-    size = encoder.image_size
-    model = fabric.setup_module(encoder)
-    input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
-    pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
-    times = []
-    for _ in range(_STEPS + 1):
-        started = time.perf_counter()
-        z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))
-        fabric.backward((z_image * z_text).sum())
-        if fabric.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return median(times[1:]) * (len(train) // batch) * config.training.epochs
-
-
-logger = logging.getLogger("distilvl")
 
 
 @dataclass(frozen=True)
@@ -101,7 +69,7 @@ def reproduce(
         seeds: one run a cell and seed; two cells are compared seed by seed.
         workers: processes; one a GPU, or one, by default.
         accelerator: `auto`, `cpu` or `cuda`.
-        teacher: a teacher that can be asked, for Table 3's timing; stored features alone cannot be timed.
+        teacher: a teacher that can be run, for Table 3's timing; stored features alone cannot be timed.
         command: what made the tables, for their reader.
 
     Raises:
@@ -155,10 +123,8 @@ class Plan:
             done: dict[str, list[bool]] = {}
             for job in jobs:
                 done.setdefault(job.cell, []).append(job.done)
-            lines += [
-                table,
-                *(f"  {cell}: {sum(of_cell)} of {len(of_cell)} seeds done" for cell, of_cell in done.items()),
-            ]
+            lines.append(table)
+            lines += [f"  {cell}: {sum(of_cell)} of {len(of_cell)} seeds done" for cell, of_cell in done.items()]
         time = f"about {self.seconds / 60:.0f} minutes" if self.seconds >= 60 else f"about {self.seconds:.0f} seconds"
         return "\n".join([*lines, f"{self.todo} runs to do, {time} with {self.workers} worker(s)"])
 
@@ -213,13 +179,38 @@ def _conditions(jobs: Sequence[Job], base: Base, command: str) -> dict[str, str]
     }
 
 
+def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
+    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
+    finished = [job.read_score().seconds for job in jobs if job.done]
+    return median(finished) if finished else _timed(jobs[0].config, accelerator)
+
+
+def _timed(config: Config, accelerator: str) -> float:
+    train = SharedInputs().split(str(config.inputs.data), "train")
+    batch = config.training.batch_size
+    captions = train.captions
+    dim = FeatureStore.open(str(config.inputs.features)).manifest.dim
+    fabric = Fabric(
+        accelerator=accelerator, devices=1, precision=resolve_precision(config.training.precision, accelerator)
+    )
+    encoder = DualEncoder(build_student(config.student, dim, captions))
+    size = encoder.image_size
+    model = fabric.setup_module(encoder)
+    input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
+    pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
+    times = []
+    for _ in range(_STEPS + 1):
+        started = time.perf_counter()
+        z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))
+        fabric.backward((z_image * z_text).sum())
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return median(times[1:]) * (len(train) // batch) * config.training.epochs
+
+
 def machine() -> str:
     """Processor or GPU, and number of cores."""
-    import os
-    import platform
-
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
