@@ -1,11 +1,11 @@
-"""The model card: README.md of the student folder, read by people and by model hubs;
-with licences as far as they are known."""
+"""The model card: README.md of the student folder, for people and model hubs; its words are in card.md."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -17,6 +17,7 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS
 from distilvl.data.shards import ShardSplit
 from distilvl.data.unpaired import UnpairedDataset
+from distilvl.evaluation.intervals import MEASURES
 from distilvl.features import Manifest
 from distilvl.io.files import write_atomically
 from distilvl.io.markdown import code, fenced, markdown_table, plain
@@ -42,62 +43,11 @@ _PUBLISHED = {
     "beit3": "MIT",
     "demo": "Apache-2.0, part of distilvl",
 }
-
-
-def licence_of(model: str | None) -> str:
-    """The licence of a model's folder or public name; `unknown` where nothing here tells.
-
-    A folder is asked for the `license` line of its README.md and for a LICENSE file, in it or right above it.
-    """
-    if not model:
-        return UNKNOWN
-    folder = Path(model)
-    if folder.is_dir():
-        return _of_folder(folder)
-    lowered = model.lower()
-    known = [name for name in _PUBLISHED if lowered.startswith(name)]
-    return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
-
-
-def _of_folder(folder: Path) -> str:
-    stated = _front_matter(folder / "README.md").get("license")
-    if isinstance(stated, str) and stated:
-        return stated
-    for place in (folder, folder.resolve().parent):
-        for path in sorted(place.glob("LICEN[CS]E*")):
-            text = path.read_text(encoding="utf-8", errors="replace")[:4000] if path.is_file() else ""
-            found = next((name for name, pattern in _FROM_FILE if re.search(pattern, text)), None)
-            if found:
-                return found
-    return UNKNOWN
-
-
-def _front_matter(path: Path) -> dict[str, object]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        values = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
-    except (OSError, IndexError, yaml.YAMLError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-_TAGS = [
-    "sentence-transformers",
-    "feature-extraction",
-    "sentence-similarity",
-    "image-text-retrieval",
-    "knowledge-distillation",
-    "distilvl",
-]
-_LIMITS = """\
-- The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
-  data it has never seen before relying on it.
-- It knows the kind of images and the language of the captions it was trained on. What it does beyond them was not
-  measured.
-- It learnt from its teacher and from its data, mistakes and prejudices included. It was not examined for harm or
-  fairness; do not let it judge people.
-- Cosines are for ranking. They are no probabilities, and those of an image and a text are lower than those of two texts
-  that mean the same."""
+_COUNTED = {
+    PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
+    CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
+    "byte, are each other's right answers.",
+}
 
 
 def write_model_card(
@@ -111,48 +61,30 @@ def write_model_card(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     left_out: LeftOut | None = None,
 ) -> Path:
-    """Write `folder/README.md`.
+    """Write `folder/README.md`; returns the file.
 
     Args:
         folder: the student's, as `save_student` wrote it.
-        config: the run's.
         result: the run's result: `val`, and `teacher` and `retention` where known.
         train: what it was trained on.
         manifest: of the teacher's features; none without a teacher.
         extra: what it was trained on beside that.
         intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
-        left_out: what was passed over of the data and by the teacher; a section of its own where there is any.
-
-    Returns:
-        The file.
+        left_out: items left out of the data or by the teacher; a section of its own where there are any.
     """
-    parts = [
-        f"---\n{_card_front_matter(config)}---",
-        f"# {plain(folder.resolve().parent.name)}: a small image-text model",
-        _task(config, result, manifest),
-        "## How to use it",
-        fenced(usage(folder), "python"),
-        "A string that names an image file is read as an image, and `PIL.Image` objects work, too; images and texts go "
-        "into separate calls. It needs `pip install sentence-transformers pillow`. Pictures of most modes are "
-        "converted, transparent parts of `PIL.Image` objects laid on white. What is not done is to be done first:\n\n"
-        "- an object with an EXIF orientation: `PIL.ImageOps.exif_transpose(image)`\n"
-        "- 16 bits, with `import numpy` and `from PIL import Image`: "
-        '`Image.fromarray((numpy.asarray(image) >> 8).astype("uint8"))`\n'
-        "- a colour profile: `PIL.ImageCms.profileToProfile`\n"
-        "- transparent parts of a file that is given by its path: give `PIL.Image.open(path)` instead\n"
-        '- modes RGBa and La: `image.convert("RGBA")`, `image.convert("LA")`',
-        "## Measured",
-        _scores(result, intervals or {}),
-        "## How it was made",
-        _making(config, result, [train] if extra is None else [train, extra], manifest),
-        *left_out_section(left_out or LeftOut()),
-        "## Limits",
-        _LIMITS,
-        "## Licences",
-        _licences(config, manifest),
-    ]
+    text = Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")).substitute(
+        base_model=_base_model(config),
+        name=plain(folder.resolve().parent.name),
+        task=_task(config, result, manifest),
+        usage=fenced(usage(folder), "python"),
+        scores=_scores(result, intervals or {}),
+        making=_making(config, result, [train] if extra is None else [train, extra], manifest),
+        left_out="".join(f"{part}\n\n" for part in left_out_section(left_out or LeftOut())),
+        recipe=fenced(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "yaml"),
+        licences=_licences(config, manifest),
+    )
     path = folder / "README.md"
-    write_atomically(path, ("\n\n".join(parts) + "\n").encode("utf-8", errors="replace"))
+    write_atomically(path, text.encode("utf-8", errors="replace"))
     return path
 
 
@@ -161,7 +93,10 @@ def left_out_section(left_out: LeftOut) -> list[str]:
     if not left_out:
         return []
     lines = "\n".join(f"- {plain(line)}" for line in left_out.lines())
-    return ["## Left out", f"Not learnt from or not scored on, of the data or when the teacher was asked:\n\n{lines}"]
+    return [
+        "## Left out",
+        f"Not used for training or scoring, or left out when the teacher's features were extracted:\n\n{lines}",
+    ]
 
 
 def usage(folder: Path) -> str:
@@ -173,24 +108,17 @@ def usage(folder: Path) -> str:
     )
 
 
-def _card_front_matter(config: Config) -> str:
+def _base_model(config: Config) -> str:
+    """The line of the front matter that names the towers, where they are public."""
     towers = [tower.model for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
-    fields: dict[str, Any] = {
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "license": UNKNOWN,
-        "tags": _TAGS,
-    }
-    if bases:
-        fields["base_model"] = bases
-    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump({"base_model": bases}, allow_unicode=True)) if bases else ""
 
 
 def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) -> str:
-    width = config.student.width or (manifest.dim if manifest else None)
+    dim = config.student.width or (manifest.dim if manifest else None)
     size = f"{result['parameters'] / 1e6:.1f} million parameters"
-    space = f"one space of {width} dimensions" if width else "one space"
+    space = f"one space of {dim} dimensions" if dim else "one space"
     taught = (
         f"It was distilled from the stored features of {plain(manifest.teacher)}"
         if manifest is not None and config.objective.needs_teacher
@@ -206,12 +134,13 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     header = ["model", *(f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)), "RSUM"]
     rows = [["**this student**", *_cells(result["val"])]]
     if intervals:
-        rows.append(["95 % interval", *_interval_cells(intervals)])
+        ends = [intervals.get(name) for name in MEASURES]
+        rows.append(["95 % interval", *("" if pair is None else f"{pair[0]:.1f} to {pair[1]:.1f}" for pair in ends)])
     if "teacher" in result:
         rows.append(["its teacher", *_cells(result["teacher"])])
     parts = [
         f"Recalls in percent on the {plain(str(result.get('split', 'val')))} split of its data; RSUM is their sum."
-        + _counting(result.get("ground_truth")),
+        + _COUNTED.get(str(result.get("ground_truth")), ""),
         markdown_table(header, rows),
     ]
     if intervals:
@@ -219,30 +148,13 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     if "note" in result:
         parts.append(plain(str(result["note"])))
     if result.get("retention") is not None:
-        parts.append(f"It keeps {100 * result['retention']:.1f} % of its teacher's RSUM.")
+        parts.append(f"Retention: {100 * result['retention']:.1f} % of its teacher's RSUM.")
     return "\n\n".join(parts)
-
-
-def _counting(ground_truth: str | None) -> str:
-    """What is right, in words."""
-    known = {
-        PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
-        CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
-        "byte, are each other's right answers.",
-    }
-    return known.get(str(ground_truth), "")
 
 
 def _cells(score: Mapping[str, Any]) -> list[str]:
     recalls = [score[way][f"r{k}"] for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     return [f"{value:.1f}" for value in (*recalls, score["rsum"])]
-
-
-def _interval_cells(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
-    from distilvl.evaluation.intervals import MEASURES
-
-    found = [intervals.get(name) for name in MEASURES]
-    return ["" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found]
 
 
 def _making(
@@ -265,12 +177,7 @@ def _making(
     ]
     if student.folder:
         lines[2] = f"- started from the student {code(student.folder)}"
-    recipe = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return (
-        "\n".join(lines)
-        + "\n\nThe whole recipe; `distilvl train --recipe FILE --out FOLDER` repeats it:\n\n"
-        + fenced(recipe, "yaml")
-    )
+    return "\n".join(lines)
 
 
 def _counted(data: Items | ShardSplit) -> str:
@@ -298,8 +205,40 @@ def _licences(config: Config, manifest: Manifest | None) -> str:
         known = licence_of("demo" if manifest.teacher == "demo-teacher" else config.inputs.teacher or manifest.teacher)
         lines.append(f"- teacher {plain(manifest.teacher)}: {plain(known)}")
     lines.append("- data: " + ("made by distilvl, Apache-2.0" if config.inputs.data == "scenes" else UNKNOWN))
-    lines.append(
-        "- this student: unknown, since it depends on those above. Where one is unknown, find it out before passing "
-        "the model on, and then correct the `license` line at the top of this file."
-    )
     return "\n".join(lines)
+
+
+def licence_of(model: str | None) -> str:
+    """The licence of a model's folder or public name; `unknown` where nothing here tells.
+
+    In a folder it is the `license` line of README.md, or a known LICENSE file in it or right above it.
+    """
+    if not model:
+        return UNKNOWN
+    folder = Path(model)
+    if folder.is_dir():
+        return _of_folder(folder)
+    known = [name for name in _PUBLISHED if model.lower().startswith(name)]
+    return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
+
+
+def _of_folder(folder: Path) -> str:
+    stated = _front_matter(folder / "README.md").get("license")
+    if isinstance(stated, str) and stated:
+        return stated
+    for place in (folder, folder.resolve().parent):
+        for path in sorted(place.glob("LICEN[CS]E*")):
+            text = path.read_text(encoding="utf-8", errors="replace")[:4000] if path.is_file() else ""
+            found = next((name for name, pattern in _FROM_FILE if re.search(pattern, text)), None)
+            if found:
+                return found
+    return UNKNOWN
+
+
+def _front_matter(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        values = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
+    except (OSError, IndexError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
