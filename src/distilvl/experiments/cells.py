@@ -115,14 +115,7 @@ def load_table(name: str) -> TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class CellScore:
-    """Validation score of one finished run.
-
-    Attributes:
-        seed: of the run.
-        image_to_text, text_to_image: R@1, R@5, R@10, percent.
-        rsum: their sum, 0 to 600.
-        seconds: training time.
-    """
+    """Score of one finished run: recalls in percent, RSUM from 0 to 600, and the seconds of its training."""
 
     seed: int
     image_to_text: Recalls
@@ -136,12 +129,10 @@ class TableResult:
     """A table with what was measured.
 
     Attributes:
-        spec: the table.
         scores: by cell name, in order of seeds; a cell that has not run has none.
         failures: by cell name, why a run failed.
         teacher_rsum: RSUM of the teacher's stored features on the same split, when known.
         conditions: what else a reader needs: command, data, student, recipe, epochs, seeds, machine.
-        left_out: of the data, by any of the runs.
     """
 
     spec: TableSpec
@@ -157,12 +148,9 @@ class Base:
     """What all cells of a table share.
 
     Attributes:
-        recipe: base recipe, name or file.
-        data, features: dataset and finished feature store.
         student: preset, YAML file or folder; the recipe's own otherwise.
         overrides: `section.key=value`, for all cells; a cell's own come after and win.
         split: on which finished students are scored.
-        skip_bad: leave bad images out.
     """
 
     recipe: str
@@ -180,11 +168,8 @@ class Job:
 
     Attributes:
         cell: its name in the table.
-        seed: of the run.
-        config: resolved.
         folder: run folder; equal configs share it, in whatever table they occur.
         split: on which the finished student is scored.
-        skip_bad: leave bad images out.
     """
 
     cell: str

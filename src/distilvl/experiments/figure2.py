@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Space = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
-"""Image features (n, D), text features (m, D), and for each text the row of its image (m,)."""
+"""Image embeddings (n, D), text embeddings (m, D), and for each text the row of its image (m,)."""
 
 IMAGES_DRAWN = 500
 PAIRS_DRAWN = 12
@@ -52,15 +52,13 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class SpaceNumbers:
-    """What the figure says about a space, in numbers; features are scaled to unit length first.
+    """What the figure says about a space, in numbers; embeddings are L2-normalised first.
 
     Attributes:
-        modality_gap: distance between the mean image and the mean text feature, 0 to 2.
+        modality_gap: distance between the mean image and the mean text embedding, 0 to 2.
         matching_cosine: mean cosine of an image and each of its texts.
         other_cosine: mean cosine of an image and the texts of all other images; 0 with a single image.
         explained_variance: shares of variance on the three principal components.
-        images, texts: how many there are.
-        pairs_drawn: image-text pairs in the picture.
     """
 
     modality_gap: float
@@ -104,7 +102,7 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
 
 
 def checked_space(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
-    """Unit rows in float64, and owners."""
+    """L2-normalised embeddings in float64, and owners."""
     images, texts = (np.asarray(rows, dtype=np.float64) for rows in space[:2])
     owner = np.asarray(space[2])
     fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == (len(texts),)

@@ -40,13 +40,7 @@ logger = logging.getLogger("distilvl")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: done, or the reason why not.
-
-    Attributes:
-        cell, seed: of the job.
-        failure: the reason.
-        stops: it is a bad image, which every other job meets too.
-    """
+    """What became of a job: done, or the reason why not; `stops` for a bad image, which all others meet too."""
 
     cell: str
     seed: int
@@ -140,7 +134,6 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
     Args:
         jobs: in the order in which they should start.
         workers: processes; each has its share of the cores, or one of the GPUs that this process sees.
-        accelerator: as for `train`.
 
     Raises:
         BadImageError: one of the data, which stops every run alike.

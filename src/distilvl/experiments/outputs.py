@@ -45,15 +45,7 @@ Files = dict[str, str]
 
 @dataclass(frozen=True)
 class Finished:
-    """All that an output may be made of.
-
-    Attributes:
-        result: the table with its scores.
-        jobs: its runs, finished or not.
-        base: what they share.
-        out: folder of the files.
-        teacher: one that can be run, if the user named it.
-    """
+    """All that an output may be made of: scores, runs and what they share, folder, a teacher to be run."""
 
     result: TableResult
     jobs: tuple[Job, ...]

@@ -58,15 +58,7 @@ class PublishedRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OurRow:
-    """A result of ours.
-
-    Attributes:
-        name: of the system.
-        image_to_text, text_to_image: R@1, R@5, R@10, percent.
-        rsum: 0 to 600.
-        data: the test set it was measured on; comparable only where this is one of `TEST_SETS`.
-        note: for instance the seeds.
-    """
+    """A result of ours; comparable only where `data`, the test set it was measured on, is one of `TEST_SETS`."""
 
     name: str
     image_to_text: Recalls
@@ -82,7 +74,6 @@ class PlacedRow:
 
     Attributes:
         place: by RSUM among the students and methods measured on this test set; none for the other rows.
-        ours: measured here.
         published_in: venue and year.
         measured_on: the test set, with a warning where it is another one than the table's.
         verified: as in `PublishedRow`; "measured here" for ours.
@@ -208,13 +199,7 @@ _COST_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """A line of Table 3.
-
-    Attributes:
-        model: its name.
-        cost: none when the model cannot be run, as a teacher known by stored features only.
-        rsum: its RSUM, where known.
-    """
+    """A line of Table 3; there is no cost of a model that cannot be run, as a teacher known by stored features only."""
 
     model: str
     cost: Cost | None

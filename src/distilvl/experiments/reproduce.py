@@ -34,13 +34,7 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class Reproduced:
-    """A table with the files that were written.
-
-    Attributes:
-        result: what was measured.
-        files: Markdown, CSV, JSON and, for Figure 2, pictures.
-        text: the Markdown.
-    """
+    """A table with the files that were written (Markdown, CSV, JSON and, for Figure 2, pictures), and the Markdown."""
 
     result: TableResult
     files: tuple[Path, ...]
@@ -91,13 +85,7 @@ def reproduce(
 
 @dataclass(frozen=True)
 class Plan:
-    """What `reproduce` would do.
-
-    Attributes:
-        jobs: by table, all of them, finished or not.
-        seconds: that the unfinished ones will take, on so many workers.
-        workers: processes.
-    """
+    """What `reproduce` would do: all jobs by table, and the seconds for those that are not done."""
 
     jobs: dict[str, list[Job]]
     seconds: float

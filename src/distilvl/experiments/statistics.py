@@ -21,13 +21,7 @@ Verdict = Literal["holds", "does not hold", "cannot be told"]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Several values in short.
-
-    Attributes:
-        mean: arithmetic mean.
-        spread: sample standard deviation (n - 1 in the denominator); none for a single value.
-        count: n.
-    """
+    """Mean, sample standard deviation (n - 1 in the denominator; none for a single value) and number of values."""
 
     mean: float
     spread: float | None

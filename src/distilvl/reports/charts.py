@@ -33,7 +33,6 @@ class Series:
     """A line of a chart.
 
     Attributes:
-        name: in the legend.
         points: in order of x.
         dots: single measurements, each worth a mark.
         level: a horizontal reference.
@@ -63,7 +62,6 @@ class Chart:
     """Lines over training.
 
     Attributes:
-        title: what is drawn.
         x, y: what the axes count.
         series: at least one, none of them empty.
         log: whether the vertical axis is logarithmic; then all values are positive.

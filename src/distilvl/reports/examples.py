@@ -56,11 +56,8 @@ class Example:
     """One query.
 
     Attributes:
-        direction: what was searched with what.
-        kind: why it is shown.
         question: the caption, or the image's first caption.
         picture: the query, or the right answer to a caption.
-        image_id: the dataset's.
         ranks: rank of the right answer, by model.
         answers: the student's first ones.
         teacher_answer: the teacher's first answer, as text; none without a teacher.

@@ -39,10 +39,8 @@ class View:
 
     Attributes:
         name: the run's, or `teacher`, or whose teacher where there are several.
-        images: L2-normalised embeddings (n, D).
-        texts: L2-normalised embeddings (m, D).
+        images, texts: L2-normalised embeddings (n, D) and (m, D).
         ranks: of each image's best-placed caption and of each caption's image.
-        score: R@K and RSUM.
     """
 
     name: str
@@ -58,16 +56,13 @@ class Gallery:
 
     Attributes:
         dataset: the records that could be decoded.
-        split: its name.
         total: images of the whole split.
         owner: (m,) row of each caption's image.
         teachers: of each student its own, from its run's stored features; the same view where runs share a teacher,
             none where a run has no features, or they lack an item.
         students: one view for each run that has a finished student.
         agreements: each student's with its own teacher, as `eval` measures it; only where that is known.
-        left_out: items of its data that were left out.
         groups: the copies that are right answers; none where only pairs are.
-        truth: which ground truth that is.
         note: a warning where few images are scored.
     """
 
@@ -212,8 +207,6 @@ class Space:
     """One space, projected onto its own three principal components.
 
     Attributes:
-        name: of the model.
-        points: what is drawn.
         numbers: as `SpaceNumbers`: modality gap, mean cosines, explained variance, counts.
         reach: half the side of the box that holds the drawn points of all spaces of the page.
     """

@@ -44,13 +44,9 @@ class Report:
         measured: measured for this report on the gallery, with intervals.
         differences: the first student against the others on the gallery.
         published: the nearest published test set and our place in it.
-        charts: curves.
         gallery: what examples and spaces are made of; none when there is nothing to encode.
         gallery_reason: why there is none.
-        examples: retrievals with pictures.
-        spaces: of the teacher and the students.
         agreements: each student's with its own teacher.
-        sizes: of the teacher and the students.
         differing: configuration keys in which the runs differ, with each run's value.
     """
 
@@ -106,11 +102,9 @@ def build_report(
     """Read the runs and measure what is not stored.
 
     Args:
-        paths: run folders, finished or not.
         data: gallery of examples and spaces; the first run's own data when none.
         split: of it.
         items: only so many of its images.
-        examples: how many retrievals to show.
         timed: measure speed and memory.
         skip_bad: leave bad images out.
 

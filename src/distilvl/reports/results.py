@@ -62,12 +62,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first student beside another model, on the same items.
-
-    Attributes:
-        other: the other model's name.
-        comparison: difference of RSUM, its interval and its p-value.
-    """
+    """The first student beside another model, on the same items."""
 
     other: str
     comparison: Comparison
@@ -94,18 +89,12 @@ def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
 
 def _taught_alike(runs: Sequence[Run]) -> list[list[str]]:
     """Names of the runs whose teachers have the same score on the same data: one row says it for all of them."""
-    groups: list[tuple[Any, list[str]]] = []
+    groups: dict[str, list[str]] = {}
     for run in runs:
-        teacher = (run.result or {}).get("teacher")
-        if not teacher:
-            continue
-        key = (_data_name(run), run.ground_truth, teacher)
-        names = next((names for known, names in groups if known == key), None)
-        if names is None:
-            groups.append((key, [run.name]))
-        else:
-            names.append(run.name)
-    return [names for _, names in groups]
+        if teacher := (run.result or {}).get("teacher"):
+            key = json.dumps([_data_name(run), run.ground_truth, teacher], sort_keys=True)
+            groups.setdefault(key, []).append(run.name)
+    return list(groups.values())
 
 
 def from_gallery(runs: Sequence[Run], gallery: Gallery) -> list[ResultRow]:
@@ -157,9 +146,9 @@ def _row(
     interval: Interval | None = None,
 ) -> ResultRow:
     share = retention(values["rsum"], teacher["rsum"]) if teacher else None
-    kept = None if share is None else 100 * share
+    percent = None if share is None else 100 * share
     recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
-    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note, truth,
+    return ResultRow(name, role, *recalls, values["rsum"], percent, where, interval, note, truth,
                      None if teacher is None else teacher["rsum"])  # fmt: skip
 
 
@@ -190,16 +179,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Size:
-    """What a model costs; what is not known is none.
-
-    Attributes:
-        model: the run's name, or the teacher's.
-        parameters: number of weights.
-        disk: MiB of the student folder.
-        cost: FLOPs and milliseconds, measured for this report.
-        memory: resident memory of a process of its own.
-        device: where the cost was measured.
-    """
+    """What a model costs: weights, MiB of its folder, speed on a device, memory; none where not known."""
 
     model: str
     parameters: int | None
