@@ -96,7 +96,7 @@ def test_curves_bars_and_spaces_are_drawn(browser: Any, page: Path, scheme: str)
     ):
         assert _colours(_shot(browser, selector)) > 20, selector
     paths = browser.execute_script(
-        "return [...document.querySelectorAll('.chart .mean')].map((p) => p.getTotalLength())"
+        "return [...document.querySelectorAll('.chart .readable .curve > path')].map((p) => p.getTotalLength())"
     )
     assert len(paths) > 8
     assert min(paths) > 20

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distilvl.reports.run import Run, mixed_truths
 
 Point = tuple[float, float]
 Read = Callable[[dict[str, Any]], Any]
-ReadLoss = Callable[[dict[str, Any], str], Any]
+ReadNamed = Callable[[str, dict[str, Any]], Any]
 MOST_POINTS = 300
 LOSS_NAMES = {
     "cd": "contrastive distillation (CD)",
@@ -105,7 +106,7 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
     note = f"Measured after an epoch.{levels} {mixed_truths(drawn)}".rstrip()
     groups = [
         ChartGroup("Retrieval on the validation split", note, retrieval),
-        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", lambda line, name: line["losses"].get(name))),
+        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", partial(_in, "losses"))),
         ChartGroup("Balancer", _BALANCER_NOTE, _balancer(drawn, axis)),
         ChartGroup("Optimiser and speed", _SPEED_NOTE, _speed(drawn, axis)),
     ]
@@ -153,16 +154,21 @@ def _retrieval(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
     charts = _chart("RSUM", axis, "RSUM", _scores(runs, axis, "", lambda val: val.get("rsum")))
     for direction, label in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
         if len(runs) == 1:
-            series = [one for k in (1, 5, 10) for one in _scores(runs, axis, f"R@{k}", _recall(direction, k))]
+            series = [
+                one for k in (1, 5, 10) for one in _scores(runs, axis, f"R@{k}", partial(_in, direction, f"r{k}"))
+            ]
             charts += _chart(f"Recall, {label}", axis, "percent", series)
             continue
         for k in (1, 10):
-            charts += _chart(f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", _recall(direction, k)))
+            charts += _chart(
+                f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", partial(_in, direction, f"r{k}"))
+            )
     return tuple(charts)
 
 
-def _recall(direction: str, k: int) -> Read:
-    return lambda val: val[direction].get(f"r{k}")
+def _in(group: str, name: str, line: dict[str, Any]) -> Any:
+    """`line[group][name]`, or nothing."""
+    return (line.get(group) or {}).get(name)
 
 
 def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Series]:
@@ -184,11 +190,11 @@ def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Ser
     return series
 
 
-def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadLoss, log: bool = False) -> tuple[Chart, ...]:
+def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadNamed, log: bool = False) -> tuple[Chart, ...]:
     """A chart for each loss, with a line for each run that has it; a loss that is not known here has its own name."""
     charts: list[Chart] = []
     for name in _losses(runs):
-        series = [Series(run.name, axis.points(run, run.steps, _of_loss(name, read))) for run in runs]
+        series = [Series(run.name, axis.points(run, run.steps, partial(read, name))) for run in runs]
         title = f"{prefix} {_symbol(name)}".strip() if prefix else LOSS_NAMES.get(name, name)
         known = prefix or name in LOSS_NAMES
         charts += _chart(title[0].upper() + title[1:] if known else name, axis, prefix or "loss", series, log)
@@ -199,53 +205,45 @@ def _symbol(name: str) -> str:
     return name.upper() if name in LOSS_NAMES else name
 
 
-def _of_loss(name: str, read: ReadLoss) -> Read:
-    return lambda line: read(line, name)
-
-
 def _balancer(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
     """One run: a chart for each quantity, a line for each loss. Several: charts for each loss, a line for each run."""
     if len(runs) > 1:
-        weights = _per_loss(runs, axis, "weight", _weight)
+        weights = _per_loss(runs, axis, "weight", partial(_in, "weight"))
         return (*_per_loss(runs, axis, "multiplier", _multiplier, log=True), *weights)
     run, charts = runs[0], []
-    kinds: tuple[tuple[str, str, ReadLoss, bool], ...] = (
-        ("Weights w", "weight", _weight, False),
+    kinds: tuple[tuple[str, str, ReadNamed, bool], ...] = (
+        ("Weights w", "weight", partial(_in, "weight"), False),
         ("Multipliers w·s", "multiplier", _multiplier, True),
-        ("Rates r", "rate", lambda line, name: (line.get("rate") or {}).get(name), False),
+        ("Rates r", "rate", partial(_in, "rate"), False),
     )
     for title, y, read, log in kinds:
-        series = [Series(_symbol(name), axis.points(run, run.steps, _of_loss(name, read))) for name in _losses(runs)]
+        series = [Series(_symbol(name), axis.points(run, run.steps, partial(read, name))) for name in _losses(runs)]
         charts += _chart(title, axis, y, series, log)
     return tuple(charts)
 
 
-def _weight(line: dict[str, Any], name: str) -> Any:
-    return (line.get("weight") or {}).get(name)
-
-
-def _multiplier(line: dict[str, Any], name: str) -> Any:
-    weight, scale = _weight(line, name), (line.get("scale") or {}).get(name)
+def _multiplier(name: str, line: dict[str, Any]) -> Any:
+    weight, scale = _in("weight", name, line), _in("scale", name, line)
     return weight * scale if _is_number(weight) and _is_number(scale) else None
 
 
 def _speed(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
     charts = _chart("Learning rate", axis, "rate", [series for run in runs for series in _rates(run, axis, len(runs))])
     for key, title, y in (("grad_norm", "Gradient norm", "norm"), ("pairs_per_s", "Speed of training", "pairs/s")):
-        series = [Series(run.name, axis.points(run, run.steps, _of_key(key))) for run in runs]
+        series = [Series(run.name, axis.points(run, run.steps, partial(_value, key))) for run in runs]
         charts += _chart(title, axis, y, series)
     return tuple(charts)
 
 
-def _of_key(key: str) -> Read:
-    return lambda line: line.get(key)
+def _value(key: str, line: dict[str, Any]) -> Any:
+    return line.get(key)
 
 
 def _rates(run: Run, axis: _Axis, runs: int) -> list[Series]:
     """Learning rates of the run's parameter groups; groups that share a rate share a line."""
     by_points: dict[tuple[Point, ...], list[str]] = {}
     for group in dict.fromkeys(name for line in run.steps for name in line.get("lr") or {}):
-        points = axis.points(run, run.steps, _of_loss(group, lambda line, name: (line.get("lr") or {}).get(name)))
+        points = axis.points(run, run.steps, partial(_in, "lr", group))
         by_points.setdefault(points, []).append(group)
     prefix = "" if runs == 1 else f"{run.name}, "
     return [Series(prefix + " and ".join(groups), points, exact=True) for points, groups in by_points.items()]
