@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 from hypothesis import settings
+from PIL import Image, ImageDraw
+
+import distilvl
 
 settings.register_profile("distilvl", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("distilvl")
@@ -72,3 +76,78 @@ def start_chromium() -> Callable[[], AbstractContextManager[Any]]:
         driver.quit()
 
     return start
+
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
+EVIL = (
+    '</script><script>document.title="owned"</script><img src=x onerror="document.title=1"> & "quoted" `tick` | [a](b)'
+)
+
+TRAINED_STUDENT = """
+image:
+  config: {model_type: vit, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32,
+           image_size: 32, patch_size: 8}
+  size: 32
+  pooling: mean
+text:
+  config: {model_type: bert, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32,
+           max_position_embeddings: 64}
+  vocabulary: 120
+  max_length: 48
+  pooling: mean
+"""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path, Path]:
+    """A distilled run and a contrastive one on 32 pictures; every other first caption is an attack."""
+    folder = tmp_path_factory.mktemp("reports")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    lines = []
+    for k in range(32):
+        image = Image.new("RGB", (40, 32), "white")
+        left, top = 4 * (k % 5), 4 * (k // 8 % 5)
+        ImageDraw.Draw(image).rectangle((left, top, left + 10, top + 10), fill=COLOURS[k % 8])
+        image.save(pictures / f"{k:02d}.png")
+        captions = [f"{EVIL} {k}" if k % 2 else f"a {COLOURS[k % 8]} box number {k}", f"box {k}, {COLOURS[k % 8]}"]
+        lines.append(json.dumps({"image": f"{k:02d}.png", "captions": captions, "split": "train" if k < 16 else "val"}))
+    (pictures / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    student = folder / "student.yaml"
+    student.write_text(TRAINED_STUDENT, encoding="utf-8")
+    quick = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "objective.cd.queue=16"]
+    for name, recipe in (("distilled", "default"), ("pairs only", "contrastive")):
+        distilvl.train(
+            data=pictures,
+            teacher=teacher,
+            student=student,
+            out=folder / name,
+            recipe=recipe,
+            overrides=[*quick, "training.epochs=3", "optimizer.lr=5e-3"],
+            device="cpu",
+        )
+    return folder / "distilled", folder / "pairs only"
+
+
+@pytest.fixture
+def finished_result() -> dict[str, Any]:
+    """result.json of a finished run."""
+    return {
+        "split": "val",
+        "val": _score(300.0),
+        "teacher": _score(400.0),
+        "retention": 0.75,
+        "best_epoch": 2,
+        "epochs": 2,
+        "steps": 20,
+        "seconds": 90.0,
+        "parameters": 1_000_000,
+        "device": "cpu",
+        "precision": "32-true",
+    }
+
+
+def _score(rsum: float) -> dict[str, Any]:
+    """A score whose six recalls add up to `rsum`."""
+    recalls = {f"r{k}": rsum / 6 for k in (1, 5, 10)}
+    return {"image_to_text": recalls, "text_to_image": dict(recalls), "rsum": rsum}

@@ -1,4 +1,4 @@
-"""Run folders for reports: two that were really trained, and hand-written ones in every state."""
+"""Hand-written run folders for reports, in every state."""
 
 from __future__ import annotations
 
@@ -8,60 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
 
-import distilvl
 from distilvl.recipes import load_config, save_config
-
-COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
-EVIL = (
-    '</script><script>document.title="owned"</script><img src=x onerror="document.title=1"> & "quoted" `tick` | [a](b)'
-)
-
-STUDENT = """
-image:
-  config: {model_type: vit, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32,
-           image_size: 32, patch_size: 8}
-  size: 32
-  pooling: mean
-text:
-  config: {model_type: bert, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32,
-           max_position_embeddings: 64}
-  vocabulary: 120
-  max_length: 48
-  pooling: mean
-"""
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Path, Path]:
-    """A distilled run and a contrastive one on 32 pictures; every other first caption is an attack."""
-    folder = tmp_path_factory.mktemp("reports")
-    pictures = folder / "pictures"
-    pictures.mkdir()
-    lines = []
-    for k in range(32):
-        image = Image.new("RGB", (40, 32), "white")
-        left, top = 4 * (k % 5), 4 * (k // 8 % 5)
-        ImageDraw.Draw(image).rectangle((left, top, left + 10, top + 10), fill=COLOURS[k % 8])
-        image.save(pictures / f"{k:02d}.png")
-        captions = [f"{EVIL} {k}" if k % 2 else f"a {COLOURS[k % 8]} box number {k}", f"box {k}, {COLOURS[k % 8]}"]
-        lines.append(json.dumps({"image": f"{k:02d}.png", "captions": captions, "split": "train" if k < 16 else "val"}))
-    (pictures / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    student = folder / "student.yaml"
-    student.write_text(STUDENT, encoding="utf-8")
-    quick = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "objective.cd.queue=16"]
-    for name, recipe in (("distilled", "default"), ("pairs only", "contrastive")):
-        distilvl.train(
-            data=pictures,
-            teacher=teacher,
-            student=student,
-            out=folder / name,
-            recipe=recipe,
-            overrides=[*quick, "training.epochs=3", "optimizer.lr=5e-3"],
-            device="cpu",
-        )
-    return folder / "distilled", folder / "pairs only"
 
 
 def score(rsum: float) -> dict[str, Any]:
@@ -112,24 +60,6 @@ def make_run(tmp_path: Path) -> MakeRun:
         return folder
 
     return make
-
-
-@pytest.fixture
-def finished_result() -> dict[str, Any]:
-    """result.json of a finished run."""
-    return {
-        "split": "val",
-        "val": score(300.0),
-        "teacher": score(400.0),
-        "retention": 0.75,
-        "best_epoch": 2,
-        "epochs": 2,
-        "steps": 20,
-        "seconds": 90.0,
-        "parameters": 1_000_000,
-        "device": "cpu",
-        "precision": "32-true",
-    }
 
 
 @pytest.fixture

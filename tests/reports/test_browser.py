@@ -20,8 +20,8 @@ import distilvl
 from distilvl.data.scenes import scenes_dataset
 from distilvl.io.files import machine_id, writer_id
 from distilvl.pictures import decode_image
+from distilvl.reports.html import write_report
 from distilvl.reports.report import build_report
-from distilvl.reports.write import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_curves_bars_and_spaces_are_drawn(browser: Any, page: Path, scheme: str)
     ):
         assert _colours(_shot(browser, selector)) > 20, selector
     paths = browser.execute_script(
-        "return [...document.querySelectorAll('.chart .mean')].map((p) => p.getTotalLength())"
+        "return [...document.querySelectorAll('.chart .readable .curve > path')].map((p) => p.getTotalLength())"
     )
     assert len(paths) > 8
     assert min(paths) > 20

@@ -14,11 +14,10 @@ from distilvl.cli import app
 from distilvl.data.left_out import LeftOut, note_left_out
 from distilvl.errors import DistilvlError
 from distilvl.recipes import load_config
-from distilvl.reports.html import render_html
-from distilvl.reports.markdown import render_markdown
-from distilvl.reports.report import build_report, differing_keys
+from distilvl.reports.html import render_html, write_report
+from distilvl.reports.report import as_dict, build_report, differing_keys
 from distilvl.reports.run import read_runs
-from distilvl.reports.write import as_dict, write_report
+from distilvl.reports.tables import render_markdown
 
 
 class Page(HTMLParser):

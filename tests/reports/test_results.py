@@ -5,11 +5,10 @@ from typing import Any
 from distilvl.evaluation.intervals import Comparison
 from distilvl.experiments.published import OTHER_SET
 from distilvl.reports.html import render_html
-from distilvl.reports.markdown import render_markdown
 from distilvl.reports.report import build_report
 from distilvl.reports.results import Difference, among_published, from_runs
 from distilvl.reports.run import read_runs
-from distilvl.reports.tables import differences_table, published_note, published_table, results_table
+from distilvl.reports.tables import differences_table, published_note, published_table, render_markdown, results_table
 
 
 def test_finished_and_unfinished_runs_beside_their_teacher(

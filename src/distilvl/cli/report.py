@@ -32,8 +32,8 @@ def report(
 ) -> None:
     """One offline HTML page about a run, or several side by side: results, curves, examples, spaces, cost, settings."""
     allow_pixels(max_pixels)
+    from distilvl.reports.html import write_report
     from distilvl.reports.report import build_report
-    from distilvl.reports.write import write_report
 
     with clean_stdout():
         built = build_report(

@@ -115,14 +115,7 @@ def load_table(name: str) -> TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class CellScore:
-    """Validation score of one finished run.
-
-    Attributes:
-        seed: of the run.
-        image_to_text, text_to_image: R@1, R@5, R@10, percent.
-        rsum: their sum, 0 to 600.
-        seconds: training time.
-    """
+    """Score of one finished run: recalls in percent, RSUM from 0 to 600, and the seconds of its training."""
 
     seed: int
     image_to_text: Recalls
@@ -136,12 +129,10 @@ class TableResult:
     """A table with what was measured.
 
     Attributes:
-        spec: the table.
         scores: by cell name, in order of seeds; a cell that has not run has none.
         failures: by cell name, why a run failed.
         teacher_rsum: RSUM of the teacher's stored features on the same split, when known.
         conditions: what else a reader needs: command, data, student, recipe, epochs, seeds, machine.
-        left_out: of the data, by any of the runs.
     """
 
     spec: TableSpec
@@ -157,12 +148,9 @@ class Base:
     """What all cells of a table share.
 
     Attributes:
-        recipe: base recipe, name or file.
-        data, features: dataset and finished feature store.
         student: preset, YAML file or folder; the recipe's own otherwise.
         overrides: `section.key=value`, for all cells; a cell's own come after and win.
         split: on which finished students are scored.
-        skip_bad: leave bad images out.
     """
 
     recipe: str
@@ -180,11 +168,8 @@ class Job:
 
     Attributes:
         cell: its name in the table.
-        seed: of the run.
-        config: resolved.
         folder: run folder; equal configs share it, in whatever table they occur.
         split: on which the finished student is scored.
-        skip_bad: leave bad images out.
     """
 
     cell: str
@@ -218,24 +203,22 @@ class Job:
 
     def read_score(self) -> CellScore:
         """The score; the job must be done."""
-        found = json.loads(self.score_file.read_text(encoding="utf-8"))
-        return CellScore(
-            seed=self.seed,
-            image_to_text=_recalls(found["image_to_text"]),
-            text_to_image=_recalls(found["text_to_image"]),
-            rsum=found["rsum"],
-            seconds=found["seconds"],
-        )
+        found = self._read()
+        recalls = {way: tuple(found[way][f"r{k}"] for k in (1, 5, 10)) for way in ("image_to_text", "text_to_image")}
+        return CellScore(self.seed, **recalls, rsum=found["rsum"], seconds=found["seconds"])
 
     def read_left_out(self) -> LeftOut:
-        """What was left out in the run and when its student was scored; the job must be done."""
-        found = json.loads(self.score_file.read_text(encoding="utf-8"))
+        """Items that were left out in the run and when its student was scored; the job must be done."""
         # Scores of older versions do not say.
-        return LeftOut.from_dict(found.get("left_out", {"reasons": {}}))
+        return LeftOut.from_dict(self._read().get("left_out", {"reasons": {}}))
 
     def read_teacher_rsum(self) -> float:
         """RSUM of the teacher's stored features on the same split; the job must be done."""
-        return float(json.loads(self.score_file.read_text(encoding="utf-8"))["teacher_rsum"])
+        return float(self._read()["teacher_rsum"])
+
+    def _read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.score_file.read_text(encoding="utf-8"))
+        return found
 
 
 def plan(table: TableSpec, base: Base, seeds: Sequence[int], out: Path) -> list[Job]:
@@ -267,7 +250,3 @@ def fingerprint(config: Config) -> str:
     seedless = config.model_copy(update={"training": config.training.model_copy(update={"seed": 0})})
     said: dict[str, Any] = seedless.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _recalls(values: dict[str, float]) -> Recalls:
-    return (values["r1"], values["r5"], values["r10"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Space = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
-"""Image features (n, D), text features (m, D), and for each text the row of its image (m,)."""
+"""Image embeddings (n, D), text embeddings (m, D), and for each text the row of its image (m,)."""
 
 IMAGES_DRAWN = 500
 PAIRS_DRAWN = 12
@@ -52,15 +52,13 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class SpaceNumbers:
-    """What the figure says about a space, in numbers; features are scaled to unit length first.
+    """What the figure says about a space, in numbers; embeddings are L2-normalised first.
 
     Attributes:
-        modality_gap: distance between the mean image and the mean text feature, 0 to 2.
+        modality_gap: distance between the mean image and the mean text embedding, 0 to 2.
         matching_cosine: mean cosine of an image and each of its texts.
         other_cosine: mean cosine of an image and the texts of all other images; 0 with a single image.
         explained_variance: shares of variance on the three principal components.
-        images, texts: how many there are.
-        pairs_drawn: image-text pairs in the picture.
     """
 
     modality_gap: float
@@ -94,11 +92,9 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
     checked = {name: checked_space(name, space) for name, space in spaces.items()}
     if not checked:
         raise DistilvlError("there is no space to draw.", "Give at least one.")
-    require("matplotlib", extra="report", why="Figure 2")
-    points, numbers = {}, {}
-    for name, (images, texts, owner) in checked.items():
-        points[name] = project_space(images, texts, owner, seed)
-        numbers[name] = asdict(space_numbers(images, texts, owner, points[name]))
+    require_matplotlib("Figure 2")
+    points = {name: project_space(*rows, seed) for name, rows in checked.items()}
+    numbers = {name: asdict(space_numbers(*rows, points[name])) for name, rows in checked.items()}
     out.mkdir(parents=True, exist_ok=True)
     _save(points, numbers, out)
     (out / "figure2.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
@@ -106,7 +102,7 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
 
 
 def checked_space(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
-    """Unit rows in float64, and owners."""
+    """L2-normalised embeddings in float64, and owners."""
     images, texts = (np.asarray(rows, dtype=np.float64) for rows in space[:2])
     owner = np.asarray(space[2])
     fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == (len(texts),)
@@ -172,6 +168,22 @@ def _choose_pairs(owner: Integers, seed: int) -> tuple[Integers, Integers]:
     return owners[kept], order[first[kept]]
 
 
+def require_matplotlib(what: str) -> None:
+    """`DistilvlError` with the remedy where matplotlib is missing, which draws `what`."""
+    require("matplotlib", extra="report", why=what)
+
+
+def common_reach(spaces: Iterable[Points]) -> float:
+    """Half the side of the square that holds the drawn points of all spaces."""
+    return 1.05 * max(float(np.abs(np.concatenate([p.images, p.texts])).max()) for p in spaces)
+
+
+def common_bins(spaces: Iterable[Points], count: int) -> Floats:
+    """Edges of bins that hold all rows of all spaces along their lines through both means, shape (count + 1,)."""
+    along = np.concatenate([rows for p in spaces for rows in (p.images_along, p.texts_along)])
+    return np.linspace(along.min() - 1e-3, along.max() + 1e-3, count + 1)
+
+
 def _save(points: Mapping[str, Points], numbers: Mapping[str, dict[str, Any]], out: Path) -> None:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -188,73 +200,74 @@ def _save(points: Mapping[str, Points], numbers: Mapping[str, dict[str, Any]], o
 
 def _draw(figure: Figure, points: Mapping[str, Points], numbers: Mapping[str, dict[str, Any]]) -> None:
     grid = figure.add_gridspec(3, len(points), height_ratios=(1, 1, 0.32))
-    reach = 1.05 * max(float(np.abs(np.concatenate([p.images, p.texts])).max()) for p in points.values())
-    along = np.concatenate([rows for p in points.values() for rows in (p.images_along, p.texts_along)])
-    bins = np.linspace(along.min() - 1e-3, along.max() + 1e-3, 61)
+    reach, bins = common_reach(points.values()), common_bins(points.values(), 60)
     for column, (name, space) in enumerate(points.items()):
         solid: Any = figure.add_subplot(grid[0, column], projection="3d")
         solid.set_title(name, fontsize=13, fontweight="bold")
         _draw_solid(solid, space, reach)
         flat = figure.add_subplot(grid[1, column])
-        _draw_flat(flat, space, reach, numbers[name])
-        _draw_gap(figure.add_subplot(grid[2, column]), space, bins)
+        draw_flat(flat, space, reach)
+        # Adding 0 turns the -0.0 of rounding into 0.0.
+        gap, matching, other = (
+            round(numbers[name][key], 2) + 0.0 for key in ("modality_gap", "matching_cosine", "other_cosine")
+        )
+        flat.set_title(f"modality gap {gap:.2f}; mean cosine: matching {matching:.2f}, others {other:.2f}", size=9.5)
+        flat.grid(alpha=0.25)
+        along = figure.add_subplot(grid[2, column])
+        draw_gap(along, space, bins)
+        along.set(xlabel="along the line through both means; all rows", ylabel="density")
     handles, labels = flat.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
 
 
 def _draw_solid(axes: Axes3D, space: Points, reach: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for rows, colour, mark in ((space.images, IMAGE_COLOUR, IMAGE_MARK), (space.texts, TEXT_COLOUR, TEXT_MARK)):
         x, y, z = rows.T
         axes.scatter(x, y, zs=z, s=12, c=colour, marker=mark, alpha=0.6, linewidths=0, depthshade=False)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach))
     axes.set(xlabel=_axis(space, 0), ylabel=_axis(space, 1), zlabel=_axis(space, 2))
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.set_major_locator(_ticks())
+        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     axes.set_box_aspect((1, 1, 1), zoom=0.9)
     axes.view_init(elev=18, azim=-60)
 
 
-def _draw_flat(axes: Axes, space: Points, reach: float, numbers: Mapping[str, Any]) -> None:
-    for k, (image, text) in enumerate(zip(space.images[:PAIRS_DRAWN], space.texts[:PAIRS_DRAWN], strict=True)):
-        label = "matching pair" if k == 0 else None
-        axes.plot([image[0], text[0]], [image[1], text[1]], color="0.35", linewidth=0.8, zorder=3, label=label)
+def draw_flat(axes: Axes, space: Points, reach: float) -> None:
+    """PC1 and PC2: all points, some matching pairs joined, both means and the gap between them.
+
+    Each artist has a label, which a legend and the report's style sheet go by; legends leave those with `_` out.
+    """
+    pairs = list(zip(space.images[:PAIRS_DRAWN], space.texts[:PAIRS_DRAWN], strict=True))
+    x, y = (np.array([[image[k], text[k], np.nan] for image, text in pairs]).ravel() for k in (0, 1))
+    axes.plot(x, y, color="0.35", linewidth=0.8, zorder=3, label="matching pair")
     groups = (
         ("image", space.images, space.image_mean, IMAGE_COLOUR, IMAGE_MARK),
         ("text", space.texts, space.text_mean, TEXT_COLOUR, TEXT_MARK),
     )
     for name, rows, mean, colour, mark in groups:
-        axes.scatter(rows[:, 0], rows[:, 1], s=13, c=colour, marker=mark, alpha=0.5, linewidths=0, label=name)
+        style: dict[str, Any] = {"c": colour, "marker": mark}
+        axes.scatter(rows[:, 0], rows[:, 1], s=13, alpha=0.5, linewidths=0, label=name, **style)
+        style["edgecolors"] = "black"
         ends = rows[:PAIRS_DRAWN]
-        axes.scatter(ends[:, 0], ends[:, 1], s=26, c=colour, marker=mark, edgecolors="black", linewidths=0.6, zorder=4)
-        style: dict[str, Any] = {"s": 170, "c": colour, "marker": mark, "edgecolors": "black", "linewidths": 1.6}
-        axes.scatter(mean[0], mean[1], zorder=6, label=f"mean {name}", **style)
+        axes.scatter(ends[:, 0], ends[:, 1], s=26, linewidths=0.6, zorder=4, label=f"_end {name}", **style)
+        axes.scatter(mean[0], mean[1], s=170, linewidths=1.6, zorder=6, label=f"mean {name}", **style)
     gap = np.stack([space.image_mean, space.text_mean])
-    axes.plot(gap[:, 0], gap[:, 1], color="black", linewidth=2, zorder=5)
+    axes.plot(gap[:, 0], gap[:, 1], color="black", linewidth=2, zorder=5, label="_gap")
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axes.set(xlabel=_axis(space, 0), ylabel=_axis(space, 1))
-    # Adding 0 turns the -0.0 of rounding into 0.0.
-    gap_size, matching, other = (
-        round(numbers[key], 2) + 0.0 for key in ("modality_gap", "matching_cosine", "other_cosine")
-    )
-    axes.set_title(
-        f"modality gap {gap_size:.2f}; mean cosine: matching {matching:.2f}, others {other:.2f}", fontsize=9.5
-    )
-    axes.grid(alpha=0.25)
 
 
-def _draw_gap(axes: Axes, space: Points, bins: Floats) -> None:
-    groups = ((space.images_along, IMAGE_COLOUR), (space.texts_along, TEXT_COLOUR))
-    for rows, colour in groups:
-        axes.hist(rows, bins=bins.tolist(), density=True, color=colour, alpha=0.55)
-        axes.axvline(float(rows.mean()), color="black", linewidth=2.6)
-        axes.axvline(float(rows.mean()), color=colour, linewidth=1.4)
-    axes.set(xlabel="along the line through both means; all rows", yticks=[], ylabel="density")
-
-
-def _ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=4, steps=[1, 2, 5, 10])
+def draw_gap(axes: Axes, space: Points, bins: Floats) -> None:
+    """How all images and all texts are spread along the line through both means; labels as in `draw_flat`."""
+    groups = (("image", space.images_along, IMAGE_COLOUR), ("text", space.texts_along, TEXT_COLOUR))
+    for name, rows, colour in groups:
+        edges = bins.tolist()
+        axes.hist(rows, edges, density=True, histtype="stepfilled", color=colour, alpha=0.55, label=f"_spread {name}")
+        axes.axvline(float(rows.mean()), color="black", linewidth=2.6, label="_edge")
+        axes.axvline(float(rows.mean()), color=colour, linewidth=1.4, label=f"_middle {name}")
+    axes.set(yticks=[])
 
 
 def _axis(space: Points, k: int) -> str:

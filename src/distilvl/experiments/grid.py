@@ -35,16 +35,12 @@ from distilvl.training.student import try_towers
 from distilvl.training.train import train_config
 from distilvl.training.trainer import score_student, score_teacher
 
+logger = logging.getLogger("distilvl")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: done, or the reason why not.
-
-    Attributes:
-        cell, seed: of the job.
-        failure: the reason.
-        stops: it is a bad image, which every other job meets too.
-    """
+    """What became of a job: done, or the reason why not; `stops` for a bad image, which all others meet too."""
 
     cell: str
     seed: int
@@ -127,9 +123,6 @@ def _output_to_log(job: Job) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-logger = logging.getLogger("distilvl")
-
-
 def default_workers(accelerator: str) -> int:
     """One a GPU; otherwise one."""
     return max(1, torch.cuda.device_count()) if _on_gpus(accelerator) else 1
@@ -141,7 +134,6 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
     Args:
         jobs: in the order in which they should start.
         workers: processes; each has its share of the cores, or one of the GPUs that this process sees.
-        accelerator: as for `train`.
 
     Raises:
         BadImageError: one of the data, which stops every run alike.

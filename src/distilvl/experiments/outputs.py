@@ -17,11 +17,19 @@ from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.cost import BATCH, StudentEncoder, measure_cost
 from distilvl.evaluation.encode import encode_dataset
-from distilvl.experiments.cells import Base, CellScore, Job, Recalls, TableResult
-from distilvl.experiments.cost import CostRow, table3_csv, table3_json
-from distilvl.experiments.cost import table3_markdown as cost_markdown
+from distilvl.experiments.cells import Base, CellScore, Job, TableResult
 from distilvl.experiments.figure2 import draw_figure2
-from distilvl.experiments.published import OurRow, load_published, table1_csv, table1_json, table1_markdown
+from distilvl.experiments.published import (
+    CostRow,
+    OurRow,
+    load_published,
+    table1_csv,
+    table1_json,
+    table1_markdown,
+    table3_csv,
+    table3_json,
+    table3_markdown,
+)
 from distilvl.experiments.rendering import to_csv, to_json, to_markdown
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
@@ -37,15 +45,7 @@ Files = dict[str, str]
 
 @dataclass(frozen=True)
 class Finished:
-    """All that an output may be made of.
-
-    Attributes:
-        result: the table with its scores.
-        jobs: its runs, finished or not.
-        base: what they share.
-        out: folder of the files.
-        teacher: one that can be asked, if the user named it.
-    """
+    """All that an output may be made of: scores, runs and what they share, folder, a teacher to be run."""
 
     result: TableResult
     jobs: tuple[Job, ...]
@@ -85,8 +85,7 @@ def _published(finished: Finished) -> Files:
     """Table 1: the mean over seeds of each cell as a row of ours among the published ones."""
     result = finished.result
     data = literature_name(finished.gallery())
-    ours = [_our_row(cell.label, result.scores[cell.name], data) for cell in result.spec.cells
-            if result.scores[cell.name]]  # fmt: skip
+    ours = [_our_row(cell.label, scores, data) for cell in result.spec.cells if (scores := result.scores[cell.name])]
     known = load_published()
     return {
         "md": "\n\n".join([to_markdown(result).rstrip(), table1_markdown(known, ours)]),
@@ -97,19 +96,9 @@ def _published(finished: Finished) -> Files:
 
 def _our_row(label: str, scores: tuple[CellScore, ...], data: str) -> OurRow:
     seeds = ", ".join(str(score.seed) for score in scores)
-    return OurRow(
-        name=label,
-        image_to_text=_mean([score.image_to_text for score in scores]),
-        text_to_image=_mean([score.text_to_image for score in scores]),
-        rsum=float(np.mean([score.rsum for score in scores])),
-        data=data,
-        note=f"mean over seeds {seeds}",
-    )
-
-
-def _mean(recalls: list[Recalls]) -> Recalls:
-    r1, r5, r10 = np.mean(recalls, axis=0).tolist()
-    return (r1, r5, r10)
+    recalls = np.mean([(score.image_to_text, score.text_to_image) for score in scores], axis=0).tolist()
+    rsum = float(np.mean([score.rsum for score in scores]))
+    return OurRow(label, tuple(recalls[0]), tuple(recalls[1]), rsum, data, f"mean over seeds {seeds}")
 
 
 def literature_name(gallery: PairDataset) -> str:
@@ -121,7 +110,7 @@ def literature_name(gallery: PairDataset) -> str:
 
 
 def _cost(finished: Finished) -> Files:
-    """Table 3: the student of the first seed, and the teacher if it can be asked."""
+    """Table 3: the student of the first seed, and the teacher if it can be run."""
     result, gallery = finished.result, finished.gallery()
     images, captions = _sample(gallery, skip_bad=finished.base.skip_bad)
     label = result.spec.cells[0].label
@@ -133,7 +122,7 @@ def _cost(finished: Finished) -> Files:
         CostRow(label, student, float(np.mean([score.rsum for score in result.scores[result.spec.cells[0].name]]))),
     )
     return {
-        "md": "\n\n".join([to_markdown(result).rstrip(), cost_markdown(*rows)]),
+        "md": "\n\n".join([to_markdown(result).rstrip(), table3_markdown(*rows)]),
         "csv": table3_csv(*rows),
         "json": _json({**table3_json(*rows), "runs": to_json(result)}),
     }

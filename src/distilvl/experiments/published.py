@@ -1,4 +1,4 @@
-"""Table 1: our rows among the published ones, with a word on which test set each was measured."""
+"""Tables 1 and 3: our figures beside published ones; what teacher and student cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 
+from distilvl.evaluation.cost import BATCH, Cost
 from distilvl.experiments.cells import Recalls
-from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text
+from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text, fixed
 from distilvl.io.markdown import markdown_table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -57,15 +58,7 @@ class PublishedRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OurRow:
-    """A result of ours.
-
-    Attributes:
-        name: of the system.
-        image_to_text, text_to_image: R@1, R@5, R@10, percent.
-        rsum: 0 to 600.
-        data: the test set it was measured on; comparable only where this is one of `TEST_SETS`.
-        note: for instance the seeds.
-    """
+    """A result of ours; comparable only where `data`, the test set it was measured on, is one of `TEST_SETS`."""
 
     name: str
     image_to_text: Recalls
@@ -81,7 +74,6 @@ class PlacedRow:
 
     Attributes:
         place: by RSUM among the students and methods measured on this test set; none for the other rows.
-        ours: measured here.
         published_in: venue and year.
         measured_on: the test set, with a warning where it is another one than the table's.
         verified: as in `PublishedRow`; "measured here" for ours.
@@ -189,8 +181,113 @@ def _place(rsum: float, competing: Sequence[float]) -> int:
 
 
 def _markdown_row(row: PlacedRow) -> list[str]:
-    recalls = [f"{value:.1f}" for value in (*row.image_to_text, *row.text_to_image)]
-    name = f"**{row.method}**" if row.ours else row.method
-    place = NONE if row.place is None else str(row.place)
-    published_in = row.published_in or "ours"
-    return [name, published_in, *recalls, f"{row.rsum:.1f}", place, row.measured_on, row.verified, row.note]
+    name, published_in = (f"**{row.method}**", "ours") if row.ours else (row.method, row.published_in)
+    figures = [fixed(value) for value in (*row.image_to_text, *row.text_to_image, row.rsum)]
+    return [name, published_in, *figures, fixed(row.place, 0), row.measured_on, row.verified, row.note]
+
+
+NOT_MEASURABLE = "not measurable"
+_COST_NOTE = (
+    "One item is one image or one caption, from the decoded picture or the string to the embedding: resizing and "
+    "tokenising count, for teacher and student alike. Milliseconds are medians of repeats after a warm-up, for items "
+    f"handed over one at a time and {BATCH} at a time (a teacher may split them). FLOPs are PyTorch's count for a "
+    "single item: two a multiply-add of matrix products, convolutions and attention; other operations and work "
+    "outside PyTorch are not counted. A teacher that is known only by its stored features cannot be measured. The "
+    "paper gives one time for each model, without saying for which input or batch."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """A line of Table 3; there is no cost of a model that cannot be run, as a teacher known by stored features only."""
+
+    model: str
+    cost: Cost | None
+    rsum: float | None
+
+    @property
+    def numbers(self) -> list[float | None]:
+        """Parameters; then FLOPs and milliseconds of an image, and of a text."""
+        if self.cost is None:
+            return [None] * 7
+        sides = (self.cost.image, self.cost.text)
+        return [self.cost.parameters, *(n for side in sides for n in (side.flops, side.ms_one, side.ms_batch))]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperCost:
+    """A line of the paper's Table 3."""
+
+    model: str
+    parameters: float
+    seconds: float
+    rsum: float
+
+
+PAPER_TABLE3 = (
+    PaperCost("BEiT-3, teacher", 1900e6, 0.0165, 586.5),
+    PaperCost("ViT-B/16 + BERT-base, student", 197e6, 0.0021, 528.8),
+)
+# Decimals and unit of each of the numbers of a cost.
+_DIGITS = ((2, 1e6), *((3, 1e9), (2, 1.0), (2, 1.0)) * 2)
+
+
+def table3_markdown(teacher: CostRow, student: CostRow) -> str:
+    """Table 3 as Markdown, our two rows and the paper's."""
+    sides = [
+        f"{side}: {what}" for side in ("image", "caption") for what in ("GFLOPs", "ms, batch 1", f"ms, batch {BATCH}")
+    ]
+    rows = []
+    for row, role, share in ((teacher, "teacher", ""), (student, "student", fixed(_retention(student, teacher)))):
+        figures = [fixed(value, *digits) for value, digits in zip(row.numbers, _DIGITS, strict=True)]
+        figures = figures if row.cost else [NOT_MEASURABLE] * len(figures)
+        rows.append([f"{row.model}, {role}", *figures, fixed(row.rsum), share])
+    if teacher.cost and student.cost:
+        pairs = zip(teacher.numbers, student.numbers, strict=True)
+        ratios = [f"{a / b:.1f}x" if a is not None and b else NONE for a, b in pairs]
+        rows.append(["teacher / student", *ratios, "", ""])
+    paper = [
+        [row.model, fixed(row.parameters, 0, 1e6), fixed(row.seconds, 1, 1e-3), fixed(row.rsum), share]
+        for row, share in zip(PAPER_TABLE3, ("", fixed(_retention(PAPER_TABLE3[1], PAPER_TABLE3[0]))), strict=True)
+    ]
+    paper_header = ["the paper's Table 3", "parameters, M", "ms an item", "RSUM", "retention, %"]
+    return (
+        "\n\n".join(
+            [
+                "## Table 3: what teacher and student cost",
+                markdown_table(["model", "parameters, M", *sides, "RSUM", "retention, %"], rows),
+                _COST_NOTE,
+                markdown_table(paper_header, paper),
+            ]
+        )
+        + "\n"
+    )
+
+
+def table3_csv(teacher: CostRow, student: CostRow) -> str:
+    """Table 3 as CSV: our two rows and the paper's, numbers unrounded."""
+    sides = [f"{side}_{what}" for side in ("image", "text") for what in ("flops", "ms_batch_1", f"ms_batch_{BATCH}")]
+    paper_teacher, paper_student = PAPER_TABLE3
+    lines: list[list[Any]] = [["source", "role", "model", "parameters", *sides, "paper_seconds", "rsum", "retention"]]
+    for role, row, share in (("teacher", teacher, None), ("student", student, _retention(student, teacher))):
+        lines.append(["measured", role, row.model, *row.numbers, None, row.rsum, share])
+    paper_share = _retention(paper_student, paper_teacher)
+    for role, paper, share in (("teacher", paper_teacher, None), ("student", paper_student, paper_share)):
+        lines.append(["paper", role, paper.model, int(paper.parameters), *[None] * 6, paper.seconds, paper.rsum, share])
+    return csv_text(lines)
+
+
+def table3_json(teacher: CostRow, student: CostRow) -> dict[str, Any]:
+    """Table 3 for programs, numbers unrounded; what cannot be measured is `None`."""
+    return {
+        "teacher": asdict(teacher),
+        "student": asdict(student),
+        "retention": _retention(student, teacher),
+        "paper": [asdict(row) for row in PAPER_TABLE3],
+        "note": _COST_NOTE,
+    }
+
+
+def _retention(student: CostRow | PaperCost, teacher: CostRow | PaperCost) -> float | None:
+    """In percent."""
+    return 100 * student.rsum / teacher.rsum if student.rsum is not None and teacher.rsum else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, Recalls, TableResult
+from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, TableResult
 from distilvl.experiments.statistics import (
     ClaimCheck,
     Comparison,
@@ -33,7 +33,7 @@ _TEST_NOTE = (
 
 @dataclass(frozen=True)
 class _Row:
-    """A cell with its means."""
+    """A cell with its means, and its place by RSUM among the cells that have a score here and in the paper."""
 
     cell: Cell
     scores: tuple[CellScore, ...]
@@ -108,7 +108,7 @@ def csv_text(lines: Iterable[Sequence[Any]]) -> str:
 
 
 def format_summary(summary: Summary, sign: bool = False) -> str:
-    """`528.8 ± 1.2`, without the spread where there is none."""
+    """`528.8 ± 1.2`: mean and standard deviation, where there is one."""
     mean = f"{summary.mean:+.1f}" if sign else f"{summary.mean:.1f}"
     return mean if summary.spread is None else f"{mean} ± {summary.spread:.1f}"
 
@@ -116,11 +116,9 @@ def format_summary(summary: Summary, sign: bool = False) -> str:
 def _analyse(result: TableResult) -> _Analysis:
     scores = {cell.name: tuple(result.scores.get(cell.name, ())) for cell in result.spec.cells}
     rsum = {name: summarise([score.rsum for score in found]) for name, found in scores.items() if found}
-    both = [cell for cell in result.spec.cells if cell.paper is not None and cell.name in rsum]
-    ours = [rsum[cell.name].mean for cell in both]
-    paper = [cell.paper.rsum for cell in both if cell.paper is not None]
-    names = [cell.name for cell in both]
-    our_rank, paper_rank = dict(zip(names, ranks(ours), strict=True)), dict(zip(names, ranks(paper), strict=True))
+    paper = {cell.name: cell.paper.rsum for cell in result.spec.cells if cell.paper is not None and cell.name in rsum}
+    ours = {name: rsum[name].mean for name in paper}
+    places = [dict(zip(paper, ranks(list(values.values())), strict=True)) for values in (ours, paper)]
     rows = [
         _Row(
             cell,
@@ -128,8 +126,7 @@ def _analyse(result: TableResult) -> _Analysis:
             _mean_recalls(scores[cell.name]),
             rsum.get(cell.name),
             result.failures.get(cell.name),
-            our_rank.get(cell.name),
-            paper_rank.get(cell.name),
+            *(place.get(cell.name) for place in places),
         )
         for cell in result.spec.cells
     ]
@@ -138,7 +135,7 @@ def _analyse(result: TableResult) -> _Analysis:
         (claim, check_claim(by_seed[claim.better], [by_seed[name] for name in claim.than]))
         for claim in result.spec.claims
     ]
-    return _Analysis(rows, claims, rank_agreement(ours, paper), len(both))
+    return _Analysis(rows, claims, rank_agreement(list(ours.values()), list(paper.values())), len(paper))
 
 
 def _mean_recalls(scores: Sequence[CellScore]) -> tuple[float, ...]:
@@ -154,11 +151,10 @@ def _conditions(conditions: Any) -> str:
 
 
 def _markdown_row(row: _Row) -> list[str]:
-    recalls = [f"{value:.1f}" for value in row.recalls] or [NONE] * len(RECALL_NAMES)
+    recalls = [fixed(value) for value in row.recalls or [None] * len(RECALL_NAMES)]
     rsum = format_summary(row.rsum) if row.rsum else ("not run" if row.failure is None else "failed")
-    paper = f"{row.cell.paper.rsum:.1f}" if row.cell.paper else NONE
-    places = [NONE if rank is None else str(rank) for rank in (row.rank, row.paper_rank)]
-    return [row.cell.label, *recalls, rsum, str(len(row.scores)), paper, *places]
+    paper = fixed(row.cell.paper.rsum if row.cell.paper else None)
+    return [row.cell.label, *recalls, rsum, str(len(row.scores)), paper, fixed(row.rank, 0), fixed(row.paper_rank, 0)]
 
 
 def _below_table(result: TableResult, analysis: _Analysis) -> list[str]:
@@ -195,6 +191,11 @@ def _comparison(comparison: Comparison) -> str:
     return f"{format_summary(comparison.difference, sign=True)} ({seeds}, {p}); {comparison.verdict}"
 
 
+def fixed(value: float | None, digits: int = 1, unit: float = 1.0) -> str:
+    """`value` in units of `unit` with so many decimals; a dash where it is not known."""
+    return NONE if value is None else f"{value / unit:.{digits}f}"
+
+
 def format_p(p: float) -> str:
     """`p = 0.042`, or `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
@@ -209,12 +210,11 @@ def _bullets(title: str, lines: Sequence[str]) -> str:
     return "\n\n".join((f"{title}:", "\n".join(f"- {line}" for line in lines))) if lines else ""
 
 
-def _paper_values(paper: PaperRow | None) -> list[Any]:
+def _paper_values(paper: PaperRow | None) -> list[float | None]:
     if paper is None:
         return [None] * 7
-    nothing: tuple[None, ...] = (None,) * 3
-    recalls: list[Recalls | tuple[None, ...]] = [paper.image_to_text or nothing, paper.text_to_image or nothing]
-    return [*recalls[0], *recalls[1], paper.rsum]
+    nothing = (None,) * 3
+    return [*(paper.image_to_text or nothing), *(paper.text_to_image or nothing), paper.rsum]
 
 
 def _json_row(row: _Row) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def _json_row(row: _Row) -> dict[str, Any]:
         "set": list(row.cell.set),
         "note": row.cell.note,
         "paper": row.cell.paper.model_dump(mode="json") if row.cell.paper else None,
-        "scores": [_json_score(score) for score in row.scores],
+        "scores": [asdict(score) for score in row.scores],
         "mean_recalls": mean,
         "rsum": asdict(row.rsum) if row.rsum else None,
         "failure": row.failure,
@@ -235,21 +235,6 @@ def _json_row(row: _Row) -> dict[str, Any]:
     }
 
 
-def _json_score(score: CellScore) -> dict[str, Any]:
-    recalls = {"image_to_text": list(score.image_to_text), "text_to_image": list(score.text_to_image)}
-    return {"seed": score.seed, **recalls, "rsum": score.rsum, "seconds": score.seconds}
-
-
 def _json_claim(claim: Claim, check: ClaimCheck) -> dict[str, Any]:
-    comparisons = [
-        {
-            "than": name,
-            "seeds": list(comparison.seeds),
-            "difference": asdict(comparison.difference) if comparison.difference else None,
-            "p_value": comparison.p_value,
-            "adjusted_p": comparison.adjusted_p,
-            "verdict": comparison.verdict,
-        }
-        for name, comparison in zip(claim.than, check.comparisons, strict=True)
-    ]
+    comparisons = [{"than": name, **asdict(one)} for name, one in zip(claim.than, check.comparisons, strict=True)]
     return {"text": claim.text, "better": claim.better, "verdict": check.verdict, "comparisons": comparisons}

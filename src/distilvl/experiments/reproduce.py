@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -32,45 +33,9 @@ from distilvl.training.materials import SharedInputs
 _STEPS = 3
 
 
-def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
-    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
-    finished = [job.read_score().seconds for job in jobs if job.done]
-    return median(finished) if finished else _timed(jobs[0].config, accelerator)
-
-
-def _timed(config: Config, accelerator: str) -> float:
-    train = SharedInputs().split(str(config.inputs.data), "train")
-    batch = config.training.batch_size
-    captions = train.captions
-    width = FeatureStore.open(str(config.inputs.features)).manifest.dim
-    fabric = Fabric(
-        accelerator=accelerator, devices=1, precision=resolve_precision(config.training.precision, accelerator)
-    )
-    encoder = DualEncoder(build_student(config.student, width, captions))
-    size = encoder.image_size
-    model = fabric.setup_module(encoder)
-    input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
-    pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
-
-    def step(_: object) -> None:
-        z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))
-        fabric.backward((z_image * z_text).sum())
-
-    return median_ms(step, range(_STEPS + 1)) / 1e3 * (len(train) // batch) * config.training.epochs
-
-
-logger = logging.getLogger("distilvl")
-
-
 @dataclass(frozen=True)
 class Reproduced:
-    """A table with the files that were written.
-
-    Attributes:
-        result: what was measured.
-        files: Markdown, CSV, JSON and, for Figure 2, pictures.
-        text: the Markdown.
-    """
+    """A table with the files that were written (Markdown, CSV, JSON and, for Figure 2, pictures), and the Markdown."""
 
     result: TableResult
     files: tuple[Path, ...]
@@ -99,7 +64,7 @@ def reproduce(
         seeds: one run a cell and seed; two cells are compared seed by seed.
         workers: processes; one a GPU, or one, by default.
         accelerator: `auto`, `cpu` or `cuda`.
-        teacher: a teacher that can be asked, for Table 3's timing; stored features alone cannot be timed.
+        teacher: a teacher that can be run, for Table 3's timing; stored features alone cannot be timed.
         command: what made the tables, for their reader.
 
     Raises:
@@ -121,13 +86,7 @@ def reproduce(
 
 @dataclass(frozen=True)
 class Plan:
-    """What `reproduce` would do.
-
-    Attributes:
-        jobs: by table, all of them, finished or not.
-        seconds: that the unfinished ones will take, on so many workers.
-        workers: processes.
-    """
+    """What `reproduce` would do: all jobs by table, and the seconds for those that are not done."""
 
     jobs: dict[str, list[Job]]
     seconds: float
@@ -153,10 +112,8 @@ class Plan:
             done: dict[str, list[bool]] = {}
             for job in jobs:
                 done.setdefault(job.cell, []).append(job.done)
-            lines += [
-                table,
-                *(f"  {cell}: {sum(of_cell)} of {len(of_cell)} seeds done" for cell, of_cell in done.items()),
-            ]
+            lines.append(table)
+            lines += [f"  {cell}: {sum(of_cell)} of {len(of_cell)} seeds done" for cell, of_cell in done.items()]
         time = f"about {self.seconds / 60:.0f} minutes" if self.seconds >= 60 else f"about {self.seconds:.0f} seconds"
         return "\n".join([*lines, f"{self.todo} runs to do, {time} with {self.workers} worker(s)"])
 
@@ -211,13 +168,35 @@ def _conditions(jobs: Sequence[Job], base: Base, command: str) -> dict[str, str]
     }
 
 
+def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
+    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
+    finished = [job.read_score().seconds for job in jobs if job.done]
+    return median(finished) if finished else _timed(jobs[0].config, accelerator)
+
+
+def _timed(config: Config, accelerator: str) -> float:
+    train = SharedInputs().split(str(config.inputs.data), "train")
+    batch = config.training.batch_size
+    captions = train.captions
+    dim = FeatureStore.open(str(config.inputs.features)).manifest.dim
+    fabric = Fabric(
+        accelerator=accelerator, devices=1, precision=resolve_precision(config.training.precision, accelerator)
+    )
+    encoder = DualEncoder(build_student(config.student, dim, captions))
+    size = encoder.image_size
+    model = fabric.setup_module(encoder)
+    input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
+    pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
+
+    def step(_: object) -> None:
+        z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))
+        fabric.backward((z_image * z_text).sum())
+
+    return median_ms(step, range(_STEPS + 1)) / 1e3 * (len(train) // batch) * config.training.epochs
+
+
 def machine() -> str:
     """Processor or GPU, and number of cores."""
-    import os
-    import platform
-
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")

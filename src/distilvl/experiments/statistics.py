@@ -1,4 +1,4 @@
-"""Means, spreads and paired tests over seeds: whether an ordering of the paper holds here."""
+"""Means, standard deviations and paired tests over seeds: whether an ordering of the paper holds here."""
 
 from __future__ import annotations
 
@@ -21,13 +21,7 @@ Verdict = Literal["holds", "does not hold", "cannot be told"]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Several values in short.
-
-    Attributes:
-        mean: arithmetic mean.
-        spread: sample standard deviation (n - 1 in the denominator); none for a single value.
-        count: n.
-    """
+    """Mean, sample standard deviation (n - 1 in the denominator; none for a single value) and number of values."""
 
     mean: float
     spread: float | None
@@ -74,14 +68,10 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def compare(better: Mapping[int, float], other: Mapping[int, float]) -> Comparison:
-    """Whether `better` scores higher than `other`, by a two-sided paired t-test over common seeds.
+    """Whether `better` scores higher than `other`, both by seed: a two-sided paired t-test over common seeds.
 
     A t-test and not Wilcoxon's: the smallest two-sided p that signed ranks of 3 seeds can give is 2 / 2^3 = 0.25, so
     they could never decide anything here. The price is the assumption that differences are about normal.
-
-    Args:
-        better: score by seed of the cell that is said to be higher.
-        other: score by seed of the cell that is said to be lower.
 
     Returns:
         "holds" for a mean difference above 0 with p < 0.05, "does not hold" for one below 0 with p < 0.05, otherwise
@@ -103,8 +93,13 @@ def check_claim(better: Mapping[int, float], others: Sequence[Mapping[int, float
     comparisons = []
     for common, values, p, adjusted in zip(seeds, differences, p_values, holm(p_values), strict=True):
         difference = summarise(values) if values else None
-        comparisons.append(Comparison(common, difference, p, adjusted, _verdict(difference, adjusted)))
-    return ClaimCheck(tuple(comparisons), _overall([comparison.verdict for comparison in comparisons]))
+        verdict: Verdict = "cannot be told"
+        if difference is not None and adjusted is not None and adjusted < SIGNIFICANCE:
+            verdict = "holds" if difference.mean > 0 else "does not hold"
+        comparisons.append(Comparison(common, difference, p, adjusted, verdict))
+    verdicts = {comparison.verdict for comparison in comparisons}
+    overall: Verdict = "does not hold" if "does not hold" in verdicts else "cannot be told"
+    return ClaimCheck(tuple(comparisons), "holds" if verdicts == {"holds"} else overall)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -113,13 +108,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     The k-th smallest of m values becomes max over j <= k of (m - j + 1) p_(j), at most 1. A missing value counts
     in m, so that a run that failed does not make the others' test easier, and stays missing.
     """
-    order = sorted(range(len(p_values)), key=lambda k: _or_one(p_values[k]))
-    adjusted: list[float | None] = [None] * len(p_values)
+    known = [1.0 if p is None else p for p in p_values]
+    adjusted = [1.0] * len(known)
     largest = 0.0
-    for place, k in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - place) * _or_one(p_values[k])))
-        adjusted[k] = None if p_values[k] is None else largest
-    return adjusted
+    for place, k in enumerate(sorted(range(len(known)), key=known.__getitem__)):
+        largest = adjusted[k] = max(largest, min(1.0, (len(known) - place) * known[k]))
+    return [None if p is None else corrected for p, corrected in zip(p_values, adjusted, strict=True)]
 
 
 def rank_agreement(ours: Sequence[float], paper: Sequence[float]) -> float | None:
@@ -144,19 +138,3 @@ def _paired_p(differences: Sequence[float]) -> float | None:
     if summary.spread is None or summary.spread <= ROUNDING:
         return 1.0 if abs(summary.mean) <= ROUNDING else 0.0
     return float(stats.ttest_rel(differences, [0.0] * len(differences)).pvalue)
-
-
-def _verdict(difference: Summary | None, p: float | None) -> Verdict:
-    if difference is None or p is None or p >= SIGNIFICANCE:
-        return "cannot be told"
-    return "holds" if difference.mean > 0 else "does not hold"
-
-
-def _overall(verdicts: Sequence[Verdict]) -> Verdict:
-    if "does not hold" in verdicts:
-        return "does not hold"
-    return "holds" if all(verdict == "holds" for verdict in verdicts) else "cannot be told"
-
-
-def _or_one(p: float | None) -> float:
-    return 1.0 if p is None else p

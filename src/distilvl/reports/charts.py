@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distilvl.reports.run import Run, mixed_truths
 
 Point = tuple[float, float]
 Read = Callable[[dict[str, Any]], Any]
-ReadLoss = Callable[[dict[str, Any], str], Any]
+ReadNamed = Callable[[str, dict[str, Any]], Any]
 MOST_POINTS = 300
 LOSS_NAMES = {
     "cd": "contrastive distillation (CD)",
@@ -20,6 +21,12 @@ LOSS_NAMES = {
     "hnd": "hard-negative distillation (HND)",
     "infonce": "contrastive, without a teacher (InfoNCE)",
 }
+_LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
+_BALANCER_NOTE = (
+    "Rate r: a loss over its own value before. Weight w: the balancer's answer. "
+    "Multiplier w·s: what a loss is multiplied with in the objective."
+)
+_SPEED_NOTE = "Learning rates of the towers and the heads, the gradient's norm before clipping, and pairs a second."
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,6 @@ class Series:
     """A line of a chart.
 
     Attributes:
-        name: in the legend.
         points: in order of x.
         dots: single measurements, each worth a mark.
         level: a horizontal reference.
@@ -42,13 +48,21 @@ class Series:
     exact: bool = False
     slot: int = 0
 
+    @property
+    def text(self) -> str:
+        """First, last and extreme values in a sentence."""
+        values = [value for _, value in self.points]
+        if self.level or len(values) == 1:
+            return f"{self.name}: {values[0]:.4g}."
+        low, high = min(values), max(values)
+        return f"{self.name}: from {values[0]:.4g} to {values[-1]:.4g}, lowest {low:.4g}, highest {high:.4g}."
+
 
 @dataclass(frozen=True)
 class Chart:
     """Lines over training.
 
     Attributes:
-        title: what is drawn.
         x, y: what the axes count.
         series: at least one, none of them empty.
         log: whether the vertical axis is logarithmic; then all values are positive.
@@ -63,8 +77,12 @@ class Chart:
     @property
     def text(self) -> str:
         """What the chart shows, for those who cannot see it."""
-        told = [_told(series) for series in self.series]
-        return f"{self.title} over {self.x}. " + " ".join(told)
+        return f"{self.title} over {self.x}. " + " ".join(series.text for series in self.series)
+
+    @property
+    def start(self) -> float:
+        """Where the horizontal axis begins."""
+        return 0.0 if self.x == "epochs" else min(x for series in self.series for x, _ in series.points)
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ class ChartGroup:
 
     title: str
     note: str
-    charts: tuple[Chart, ...] = field(default=())
+    charts: tuple[Chart, ...] = ()
 
 
 def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
@@ -83,27 +101,16 @@ def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
         return []
     axis = _Axis(drawn)
     retrieval = _retrieval(drawn, axis)
+    has_teacher = any(series.level for chart in retrieval for series in chart.series)
+    levels = has_teacher * " Level lines: the teacher's stored features on the same items."
+    note = f"Measured after an epoch.{levels} {mixed_truths(drawn)}".rstrip()
     groups = [
-        ChartGroup("Retrieval on the validation split", _retrieval_note(retrieval, drawn), retrieval),
-        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", lambda line, name: line["losses"].get(name))),
+        ChartGroup("Retrieval on the validation split", note, retrieval),
+        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", partial(_in, "losses"))),
         ChartGroup("Balancer", _BALANCER_NOTE, _balancer(drawn, axis)),
         ChartGroup("Optimiser and speed", _SPEED_NOTE, _speed(drawn, axis)),
     ]
     return [group for group in groups if group.charts]
-
-
-def _retrieval_note(charts: Sequence[Chart], runs: Sequence[Run]) -> str:
-    has_teacher = any(series.level for chart in charts for series in chart.series)
-    levels = has_teacher * " Level lines: the teacher's stored features on the same items."
-    return f"Measured after an epoch.{levels} {mixed_truths(runs)}".rstrip()
-
-
-_LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
-_BALANCER_NOTE = (
-    "Rate r: a loss over its own value before. Weight w: the balancer's answer. "
-    "Multiplier w·s: what a loss is multiplied with in the objective."
-)
-_SPEED_NOTE = "Learning rates of the towers and the heads, the gradient's norm before clipping, and pairs a second."
 
 
 class _Axis:
@@ -117,14 +124,10 @@ class _Axis:
         """Where the axis begins that shows these places."""
         return 0.0 if self._epochs else min(places)
 
-    def place(self, run: Run, line: dict[str, Any]) -> float:
-        step = int(line["step"])
-        return step / run.steps_per_epoch if self._epochs and run.steps_per_epoch else float(step)
-
-
-def _line(run: Run, axis: _Axis, lines: Sequence[dict[str, Any]], read: Read) -> tuple[Point, ...]:
-    points = [(axis.place(run, line), value) for line in lines if _is_number(value := read(line))]
-    return _thinned(points)
+    def points(self, run: Run, lines: Sequence[dict[str, Any]], read: Read) -> tuple[Point, ...]:
+        """What is read from the lines, where it is a number."""
+        unit = float(run.steps_per_epoch or 1) if self._epochs else 1.0
+        return _thinned([(int(line["step"]) / unit, value) for line in lines if _is_number(value := read(line))])
 
 
 def _thinned(points: list[Point]) -> tuple[Point, ...]:
@@ -140,46 +143,40 @@ def _thinned(points: list[Point]) -> tuple[Point, ...]:
 
 def _chart(title: str, axis: _Axis, y: str, series: Sequence[Series], log: bool = False) -> list[Chart]:
     """The chart, unless nothing is in it."""
-    kept = tuple(replace(one, slot=slot) for slot, one in enumerate(series) if one.points)
-    if not any(not one.level for one in kept):
+    drawn = tuple(replace(one, slot=slot) for slot, one in enumerate(series) if one.points)
+    if all(one.level for one in drawn):
         return []
-    positive = all(value > 0 for one in kept for _, value in one.points)
-    return [Chart(title, axis.name, y, kept, log and positive)]
+    positive = all(value > 0 for one in drawn for _, value in one.points)
+    return [Chart(title, axis.name, y, drawn, log and positive)]
 
 
 def _retrieval(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
     charts = _chart("RSUM", axis, "RSUM", _scores(runs, axis, "", lambda val: val.get("rsum")))
     for direction, label in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
         if len(runs) == 1:
-            series = [one for k in (1, 5, 10) for one in _scores(runs, axis, f"R@{k}", _recall(direction, k))]
+            series = [
+                one for k in (1, 5, 10) for one in _scores(runs, axis, f"R@{k}", partial(_in, direction, f"r{k}"))
+            ]
             charts += _chart(f"Recall, {label}", axis, "percent", series)
             continue
         for k in (1, 10):
-            charts += _chart(f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", _recall(direction, k)))
+            charts += _chart(
+                f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", partial(_in, direction, f"r{k}"))
+            )
     return tuple(charts)
 
 
-def _recall(direction: str, k: int) -> Read:
-    return lambda val: val[direction].get(f"r{k}")
-
-
-def _of_loss(name: str, read: ReadLoss) -> Read:
-    return lambda line: read(line, name)
-
-
-def _of_key(key: str) -> Read:
-    return lambda line: line.get(key)
-
-
-def _of_group(key: str, name: str) -> Read:
-    return lambda line: (line.get(key) or {}).get(name)
+def _in(group: str, name: str, line: dict[str, Any]) -> Any:
+    """`line[group][name]`, or nothing."""
+    return (line.get(group) or {}).get(name)
 
 
 def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Series]:
+    """A line a run, and a level for each teacher; `what` is read where the chart does not say it."""
     series: list[Series] = []
     levels: dict[float, list[str]] = {}
     for run in runs:
-        points = _line(run, axis, run.validations, lambda line: read(line["val"]))
+        points = axis.points(run, run.validations, lambda line: read(line["val"]))
         series.append(Series(what or run.name, points, dots=True))
         teacher = (run.result or {}).get("teacher")
         level: Any = read(teacher) if teacher else None
@@ -193,55 +190,60 @@ def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Ser
     return series
 
 
-def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadLoss, log: bool = False) -> tuple[Chart, ...]:
-    """A chart for each loss, with a line for each run that has it."""
+def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadNamed, log: bool = False) -> tuple[Chart, ...]:
+    """A chart for each loss, with a line for each run that has it; a loss that is not known here has its own name."""
     charts: list[Chart] = []
     for name in _losses(runs):
-        series = [Series(run.name, _line(run, axis, run.steps, _of_loss(name, read))) for run in runs]
-        title = f"{prefix} {name.upper()}".strip() if prefix else LOSS_NAMES.get(name, name)
-        charts += _chart(title[0].upper() + title[1:], axis, prefix or "loss", series, log)
+        series = [Series(run.name, axis.points(run, run.steps, partial(read, name))) for run in runs]
+        title = f"{prefix} {_symbol(name)}".strip() if prefix else LOSS_NAMES.get(name, name)
+        known = prefix or name in LOSS_NAMES
+        charts += _chart(title[0].upper() + title[1:] if known else name, axis, prefix or "loss", series, log)
     return tuple(charts)
+
+
+def _symbol(name: str) -> str:
+    return name.upper() if name in LOSS_NAMES else name
 
 
 def _balancer(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
     """One run: a chart for each quantity, a line for each loss. Several: charts for each loss, a line for each run."""
     if len(runs) > 1:
-        weights = _per_loss(runs, axis, "weight", _weight)
+        weights = _per_loss(runs, axis, "weight", partial(_in, "weight"))
         return (*_per_loss(runs, axis, "multiplier", _multiplier, log=True), *weights)
     run, charts = runs[0], []
-    kinds: tuple[tuple[str, str, ReadLoss, bool], ...] = (
-        ("Weights w", "weight", _weight, False),
+    kinds: tuple[tuple[str, str, ReadNamed, bool], ...] = (
+        ("Weights w", "weight", partial(_in, "weight"), False),
         ("Multipliers w·s", "multiplier", _multiplier, True),
-        ("Rates r", "rate", lambda line, name: (line.get("rate") or {}).get(name), False),
+        ("Rates r", "rate", partial(_in, "rate"), False),
     )
     for title, y, read, log in kinds:
-        series = [Series(name.upper(), _line(run, axis, run.steps, _of_loss(name, read))) for name in _losses(runs)]
+        series = [Series(_symbol(name), axis.points(run, run.steps, partial(read, name))) for name in _losses(runs)]
         charts += _chart(title, axis, y, series, log)
     return tuple(charts)
 
 
-def _weight(line: dict[str, Any], name: str) -> Any:
-    return (line.get("weight") or {}).get(name)
-
-
-def _multiplier(line: dict[str, Any], name: str) -> Any:
-    weight, scale = _weight(line, name), (line.get("scale") or {}).get(name)
+def _multiplier(name: str, line: dict[str, Any]) -> Any:
+    weight, scale = _in("weight", name, line), _in("scale", name, line)
     return weight * scale if _is_number(weight) and _is_number(scale) else None
 
 
 def _speed(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
     charts = _chart("Learning rate", axis, "rate", [series for run in runs for series in _rates(run, axis, len(runs))])
     for key, title, y in (("grad_norm", "Gradient norm", "norm"), ("pairs_per_s", "Speed of training", "pairs/s")):
-        series = [Series(run.name, _line(run, axis, run.steps, _of_key(key))) for run in runs]
+        series = [Series(run.name, axis.points(run, run.steps, partial(_value, key))) for run in runs]
         charts += _chart(title, axis, y, series)
     return tuple(charts)
+
+
+def _value(key: str, line: dict[str, Any]) -> Any:
+    return line.get(key)
 
 
 def _rates(run: Run, axis: _Axis, runs: int) -> list[Series]:
     """Learning rates of the run's parameter groups; groups that share a rate share a line."""
     by_points: dict[tuple[Point, ...], list[str]] = {}
     for group in dict.fromkeys(name for line in run.steps for name in line.get("lr") or {}):
-        points = _line(run, axis, run.steps, _of_group("lr", group))
+        points = axis.points(run, run.steps, partial(_in, "lr", group))
         by_points.setdefault(points, []).append(group)
     prefix = "" if runs == 1 else f"{run.name}, "
     return [Series(prefix + " and ".join(groups), points, exact=True) for points, groups in by_points.items()]
@@ -253,11 +255,3 @@ def _losses(runs: Sequence[Run]) -> list[str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _told(series: Series) -> str:
-    values = [value for _, value in series.points]
-    if series.level or len(values) == 1:
-        return f"{series.name}: {values[0]:.4g}."
-    low, high = min(values), max(values)
-    return f"{series.name}: from {values[0]:.4g} to {values[-1]:.4g}, lowest {low:.4g}, highest {high:.4g}."

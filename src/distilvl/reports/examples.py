@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +16,6 @@ from distilvl.data.records import Record
 from distilvl.pictures import decode_image
 from distilvl.reports.gallery import Floats, Gallery, Integers, View
 
-THUMBNAIL = 160
-SHOWN = 4
-
 Direction = Literal["text to image", "image to text"]
 Kind = Literal["right", "teacher only", "both fail", "student only", "wrong"]
 EXPLAINED: dict[Kind, str] = {
@@ -29,17 +26,13 @@ EXPLAINED: dict[Kind, str] = {
     "student only": "The student is right and the teacher is not.",
     "wrong": "The student is wrong; the right answer is the furthest down the list.",
 }
+THUMBNAIL = 160
+SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail.
-
-    Attributes:
-        source: a `data:` URI.
-        caption: what stands for the picture where it cannot be seen.
-        width, height: pixels.
-    """
+    """A thumbnail: a `data:` URI, what stands for it where it cannot be seen, and its size in pixels."""
 
     source: str
     caption: str
@@ -49,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Answer:
-    """An item that the student gave as an answer, with the cosine to the question."""
+    """An item that the student gave as an answer, with the cosine to the query."""
 
     place: int
     right: bool
@@ -60,14 +53,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Example:
-    """One question.
+    """One query.
 
     Attributes:
-        direction: what was asked for what.
-        kind: why it is shown.
         question: the caption, or the image's first caption.
-        picture: of an image that is asked about, or of the right answer to a caption.
-        image_id: the dataset's.
+        picture: the query, or the right answer to a caption.
         ranks: rank of the right answer, by model.
         answers: the student's first ones.
         teacher_answer: the teacher's first answer, as text; none without a teacher.
@@ -88,15 +78,15 @@ def choose_examples(gallery: Gallery, count: int, *, seed: int = 0) -> list[Exam
     if not gallery.students or not count:
         return []
     used: set[int] = set()
-    examples = []
-    for direction, wanted in (("text to image", count - count // 2), ("image to text", count // 2)):
-        texts = direction == "text to image"
-        for kind, row in _questions(gallery, texts, wanted, used, seed):
-            examples.append(_text_example(gallery, kind, row) if texts else _image_example(gallery, kind, row))
-    return examples
+    wanted = (("text to image", count - count // 2), ("image to text", count // 2))
+    return [
+        _example(gallery, direction == "text to image", kind, row)
+        for direction, number in wanted
+        for kind, row in _queries(gallery, direction == "text to image", number, used, seed)
+    ]
 
 
-def _questions(gallery: Gallery, texts: bool, wanted: int, used: set[int], seed: int) -> Iterator[tuple[Kind, int]]:
+def _queries(gallery: Gallery, texts: bool, wanted: int, used: set[int], seed: int) -> Iterator[tuple[Kind, int]]:
     """Rows of captions or images, by turns from each kind, ordered by kind."""
     owner = gallery.owner if texts else np.arange(len(gallery.dataset))
     left = {kind: [int(row) for row in rows] for kind, rows in _candidates(gallery, texts, seed).items()}
@@ -141,53 +131,47 @@ def _worst(ranks: Integers, chosen: npt.NDArray[np.bool_]) -> Integers:
 
 
 def _first_answers(view: View, texts: bool) -> Integers:
-    """Column of the highest similarity for each question, a block of questions at a time."""
-    questions, answers = (view.texts, view.images) if texts else (view.images, view.texts)
-    blocks = [np.argmax(questions[start : start + 256] @ answers.T, axis=1) for start in range(0, len(questions), 256)]
+    """Column of the highest similarity for each query, a block of queries at a time."""
+    queries, answers = (view.texts, view.images) if texts else (view.images, view.texts)
+    blocks = [np.argmax(queries[start : start + 256] @ answers.T, axis=1) for start in range(0, len(queries), 256)]
     return np.concatenate(blocks).astype(np.int64)
 
 
-def _text_example(gallery: Gallery, kind: Kind, row: int) -> Example:
-    student, own, right = gallery.students[0], int(gallery.owner[row]), gallery.right_images(row)
-    similarity = student.images @ student.texts[row]
-    answers = tuple(
-        Answer(place, column in right, float(similarity[column]), record.captions[0], thumbnail(record))
-        for place, column in enumerate(_top(similarity), start=1)
-        for record in [gallery.dataset[column]]
-    )
+def _example(gallery: Gallery, texts: bool, kind: Kind, row: int) -> Example:
+    """The example of a caption, or of an image."""
+    student, dataset, teacher = gallery.students[0], gallery.dataset, gallery.teacher
+    right = gallery.right_images(row) if texts else gallery.right_texts(row)
+    similarity = _similarity(student, texts, row)
+    answers = []
+    for place, column in enumerate(np.argsort(-similarity, kind="stable")[:SHOWN].tolist(), start=1):
+        text, picture = dataset.captions[column] if not texts else dataset[column].captions[0], None
+        if texts:
+            picture = thumbnail(dataset[column])
+        answers.append(Answer(place, column in right, float(similarity[column]), text, picture))
     taught = None
-    if gallery.teacher is not None:
-        best = int(np.argmax(gallery.teacher.images @ gallery.teacher.texts[row]))
-        taught = "the right image" if best in right else f"an image of: {gallery.dataset[best].captions[0]}"
-    ranks = {view.name: int(view.ranks.text[row]) for view in _views(gallery)}
-    record = gallery.dataset[own]
-    question = gallery.dataset.captions[row]
-    return Example("text to image", kind, question, thumbnail(record), record.image_id, ranks, answers, taught)
-
-
-def _image_example(gallery: Gallery, kind: Kind, row: int) -> Example:
-    student, captions, right = gallery.students[0], gallery.dataset.captions, gallery.right_texts(row)
-    similarity = student.texts @ student.images[row]
-    answers = tuple(
-        Answer(place, column in right, float(similarity[column]), captions[column], None)
-        for place, column in enumerate(_top(similarity), start=1)
+    if teacher is not None:
+        best = int(np.argmax(_similarity(teacher, texts, row)))
+        taught = dataset.captions[best] if not texts else f"an image of: {dataset[best].captions[0]}"
+        taught = "the right image" if texts and best in right else taught
+    models = (*([teacher] if teacher else []), *gallery.students)
+    ranks = {view.name: int((view.ranks.text if texts else view.ranks.image)[row]) for view in models}
+    record = dataset[int(gallery.owner[row]) if texts else row]
+    return Example(
+        direction="text to image" if texts else "image to text",
+        kind=kind,
+        question=dataset.captions[row] if texts else record.captions[0],
+        picture=thumbnail(record),
+        image_id=record.image_id,
+        ranks=ranks,
+        answers=tuple(answers),
+        teacher_answer=taught,
     )
-    taught = None
-    if gallery.teacher is not None:
-        taught = captions[int(np.argmax(gallery.teacher.texts @ gallery.teacher.images[row]))]
-    ranks = {view.name: int(view.ranks.image[row]) for view in _views(gallery)}
-    record = gallery.dataset[row]
-    picture = thumbnail(record)
-    return Example("image to text", kind, record.captions[0], picture, record.image_id, ranks, answers, taught)
 
 
-def _views(gallery: Gallery) -> Sequence[View]:
-    return (*([gallery.teacher] if gallery.teacher else []), *gallery.students)
-
-
-def _top(similarity: Floats) -> list[int]:
-    order: list[int] = np.argsort(-similarity, kind="stable")[:SHOWN].tolist()
-    return order
+def _similarity(view: View, texts: bool, row: int) -> Floats:
+    """Cosines of a caption to all images, or of an image to all captions."""
+    similarity: Floats = view.images @ view.texts[row] if texts else view.texts @ view.images[row]
+    return similarity
 
 
 def thumbnail(record: Record) -> Picture:

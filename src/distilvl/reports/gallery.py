@@ -1,10 +1,11 @@
-"""What the report measures itself: the features of students and teacher on one gallery, and their ranks."""
+"""What the report measures itself: embeddings of students and teachers on one gallery, their ranks and their spaces."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from distilvl.evaluation.ground_truth import GroundTruth, Groups, RightAnswers, 
 from distilvl.evaluation.intervals import few_images
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
 from distilvl.evaluation.sources import Taught, agreement_with_teacher, teacher_features
+from distilvl.experiments.figure2 import Points, checked_space, common_reach, project_space, space_numbers
 from distilvl.reports.run import Run, teacher_name
 from distilvl.students import load_student
 
@@ -26,8 +28,7 @@ logger = logging.getLogger("distilvl")
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-
+MOST_STUDENTS = 3
 _PLAIN = GroundTruth(PAIRS)
 
 
@@ -37,10 +38,8 @@ class View:
 
     Attributes:
         name: the run's, or `teacher`, or whose teacher where there are several.
-        images: unit rows (n, D).
-        texts: unit rows (m, D).
+        images, texts: L2-normalised embeddings (n, D) and (m, D).
         ranks: of each image's best-placed caption and of each caption's image.
-        score: R@K and RSUM.
     """
 
     name: str
@@ -56,16 +55,13 @@ class Gallery:
 
     Attributes:
         dataset: the records that could be decoded.
-        split: its name.
         total: images of the whole split.
         owner: (m,) row of each caption's image.
         teachers: of each student its own, from its run's stored features; the same view where runs share a teacher,
             none where a run has no features, or they lack an item.
         students: one view for each run that has a finished student.
         agreements: each student's with its own teacher, as `eval` measures it; only where that is known.
-        left_out: what was passed over of its data.
         groups: the copies that are right answers; none where only pairs are.
-        truth: which ground truth that is.
         note: a warning where few images are scored.
     """
 
@@ -88,11 +84,7 @@ class Gallery:
 
     def teachers_of(self, most: int | None = None) -> list[View]:
         """The teachers of the first `most` students, each once, in the order of the students."""
-        found: list[View] = []
-        for view in self.teachers[:most]:
-            if view is not None and not any(view is one for one in found):
-                found.append(view)
-        return found
+        return list({id(view): view for view in self.teachers[:most] if view is not None}.values())
 
     @property
     def label(self) -> str:
@@ -102,18 +94,17 @@ class Gallery:
 
     def right_images(self, text: int) -> set[int]:
         """Rows of the images that are right for a caption."""
-        return set(self._answers(texts=True).of_queries(np.array([text]))[0].tolist())
+        return self._right(text, texts=True)
 
     def right_texts(self, image: int) -> set[int]:
         """Rows of the captions that are right for an image."""
-        return set(self._answers(texts=False).of_queries(np.array([image]))[0].tolist())
+        return self._right(image, texts=False)
 
-    def _answers(self, *, texts: bool) -> RightAnswers:
+    def _right(self, query: int, *, texts: bool) -> set[int]:
         groups = self.groups or Groups.alone(len(self.dataset), len(self.owner))
-        every = np.arange(len(self.owner))
-        if texts:
-            return RightAnswers.of(groups.text, groups.image, every, self.owner)
-        return RightAnswers.of(groups.image, groups.text, self.owner, every)
+        sides = [(groups.image, self.owner), (groups.text, np.arange(len(self.owner)))]
+        (asked, queries), (given, items) = reversed(sides) if texts else sides
+        return set(RightAnswers.of(asked, given, queries, items).of_queries(np.array([query]))[0].tolist())
 
 
 def build_gallery(
@@ -122,7 +113,7 @@ def build_gallery(
     """Encode the gallery with every finished student.
 
     Args:
-        runs: whose students; unfinished runs are passed over.
+        runs: whose students; unfinished runs have none.
         data: a dataset; the first run's own when none.
         split: of it.
         items: use only so many images from the beginning of the split.
@@ -149,34 +140,35 @@ def build_gallery(
     encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
-    groups = first.groups
     taught = [_taught(run, one) for run, one in zip(finished, encoded, strict=True)]
-    students = tuple(
-        _view(run.name, one.images, one.texts, owner, groups) for run, one in zip(finished, encoded, strict=True)
-    )
-    truth = describe_truth(first.dataset, first.copies)
+    agreements = [agreement_with_teacher(one, its) for one, its in zip(encoded, taught, strict=True)]
     cut = f"Without --items, all {len(whole):,} are." if len(chosen) < len(whole) else None
-    note = few_images(dataset, split, remedy=cut, scored=len(first.dataset))
-    agreements = tuple(
-        (run.name, found)
-        for run, one, its in zip(finished, encoded, taught, strict=True)
-        if (found := agreement_with_teacher(one, its)) is not None
-    )
     return Gallery(
-        first.dataset, split, len(whole), owner, _teachers(finished, taught, owner, groups), students, agreements,
-        first.left_out, groups, truth, note,
-    ), ""  # fmt: skip
+        dataset=first.dataset,
+        split=split,
+        total=len(whole),
+        owner=owner,
+        teachers=_teachers(finished, taught, owner, first.groups),
+        students=tuple(
+            _view(run.name, (one.images, one.texts), owner, first.groups)
+            for run, one in zip(finished, encoded, strict=True)
+        ),
+        agreements=tuple((run.name, one) for run, one in zip(finished, agreements, strict=True) if one is not None),
+        left_out=first.left_out,
+        groups=first.groups,
+        truth=describe_truth(first.dataset, first.copies),
+        note=few_images(dataset, split, remedy=cut, scored=len(first.dataset)),
+    ), ""
 
 
-def _view(
-    name: str, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: Integers, groups: Groups | None
-) -> View:
+def _view(name: str, rows: Taught, owner: Integers, groups: Groups | None) -> View:
+    images, texts = (np.asarray(side, np.float32) for side in rows)
     ranks = rank_gallery(images, texts, owner, groups)
-    return View(name, _unit(images), _unit(texts), ranks, score_ranks(ranks))
+    return View(name, _normalised(images), _normalised(texts), ranks, score_ranks(ranks))
 
 
-def _unit(rows: npt.NDArray[np.float32]) -> Floats:
-    wide = rows.astype(np.float64)
+def _normalised(embeddings: npt.NDArray[np.float32]) -> Floats:
+    wide = embeddings.astype(np.float64)
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
 
@@ -193,24 +185,62 @@ def _teachers(
     runs: Sequence[Run], taught: Sequence[Taught | None], owner: Integers, groups: Groups | None
 ) -> tuple[View | None, ...]:
     """Each run's own teacher; runs whose teachers have the same features share one view."""
-    shared: list[list[int]] = []
+    shared: list[tuple[Taught, list[int]]] = []
     for row, one in enumerate(taught):
-        if one is None:
-            continue
-        same = next((rows for rows in shared if _equal(taught[rows[0]], one)), None)
-        if same is None:
-            shared.append([row])
-        else:
-            same.append(row)
+        same = [rows for known, rows in shared if one is not None and all(map(np.array_equal, known, one))]
+        if same:
+            same[0].append(row)
+        elif one is not None:
+            shared.append((one, [row]))
     views: list[View | None] = [None] * len(runs)
-    for rows in shared:
-        images, texts = taught[rows[0]] or (None, None)
+    for features, rows in shared:
         name = teacher_name([runs[row].name for row in rows], alone=len(shared) == 1)
-        view = _view(name, np.asarray(images, np.float32), np.asarray(texts, np.float32), owner, groups)
+        view = _view(name, features, owner, groups)
         for row in rows:
             views[row] = view
     return tuple(views)
 
 
-def _equal(a: Taught | None, b: Taught) -> bool:
-    return a is not None and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+@dataclass(frozen=True)
+class Space:
+    """One space, projected onto its own three principal components.
+
+    Attributes:
+        numbers: as `SpaceNumbers`: modality gap, mean cosines, explained variance, counts.
+        reach: half the side of the box that holds the drawn points of all spaces of the page.
+    """
+
+    name: str
+    points: Points
+    numbers: dict[str, Any]
+    reach: float
+
+    @property
+    def text(self) -> str:
+        """What the pictures show, for those who cannot see them."""
+        n = self.numbers
+        return (
+            f"{self.name}: {n['pairs_drawn']} images and as many captions on three principal components, which hold "
+            f"{100 * sum(n['explained_variance']):.0f} % of their variance. Modality gap {n['modality_gap']:.2f}; mean "
+            f"cosine of matching pairs {n['matching_cosine']:.2f}, of others {n['other_cosine']:.2f}."
+        )
+
+    def coordinates(self) -> dict[str, Any]:
+        """For the viewer: coordinates in [-1, 1], three decimals."""
+        means = np.stack([self.points.image_mean, self.points.text_mean])
+        groups = {"images": self.points.images, "texts": self.points.texts, "means": means}
+        return {name: np.round(rows / self.reach, 3).tolist() for name, rows in groups.items()}
+
+
+def build_spaces(gallery: Gallery) -> list[Space]:
+    """The spaces of the first three students, after their own teachers'; none where there is too little to project."""
+    views = (*gallery.teachers_of(MOST_STUDENTS), *gallery.students[:MOST_STUDENTS])
+    if len(gallery.dataset) < 2 or any(view.images.shape[1] < 3 for view in views):
+        return []
+    projected = []
+    for view in views:
+        rows = checked_space(view.name, (view.images, view.texts, gallery.owner))
+        points = project_space(*rows, seed=0)
+        projected.append((view.name, points, asdict(space_numbers(*rows, points))))
+    reach = common_reach(points for _, points, _ in projected)
+    return [Space(name, points, numbers, reach) for name, points, numbers in projected]

@@ -1,23 +1,25 @@
-"""`distilvl report`: everything worth saying about one or several runs, collected once and written in three forms."""
+"""What `distilvl report` says of one or several runs: collected once, for the page, for Markdown and for programs."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from distilvl._version import __version__
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.evaluation import Agreement
 from distilvl.experiments.published import PlacedRow, TestSet
 from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
-from distilvl.reports.gallery import Gallery, build_gallery
+from distilvl.reports.gallery import Gallery, Space, build_gallery, build_spaces
 from distilvl.reports.results import (
     Difference,
     ResultRow,
@@ -29,7 +31,6 @@ from distilvl.reports.results import (
     from_runs,
 )
 from distilvl.reports.run import Run, mixed_truths, read_runs
-from distilvl.reports.spaces import Space, build_spaces
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,9 @@ class Report:
         measured: measured for this report on the gallery, with intervals.
         differences: the first student against the others on the gallery.
         published: the nearest published test set and our place in it.
-        charts: curves.
         gallery: what examples and spaces are made of; none when there is nothing to encode.
         gallery_reason: why there is none.
-        examples: retrievals with pictures.
-        spaces: of the teacher and the students.
         agreements: each student's with its own teacher.
-        sizes: of the teacher and the students.
         differing: configuration keys in which the runs differ, with each run's value.
     """
 
@@ -75,7 +72,7 @@ class Report:
 
     @property
     def left_out(self) -> list[tuple[str, LeftOut]]:
-        """What was passed over: by each run, and for this report; only where there is any."""
+        """Items that were left out, by each run and for this report; only where there are any."""
         parts = [(run.name, run.left_out) for run in self.runs]
         if self.gallery is not None:
             parts.append(("this report", self.gallery.left_out))
@@ -105,11 +102,9 @@ def build_report(
     """Read the runs and measure what is not stored.
 
     Args:
-        paths: run folders, finished or not.
         data: gallery of examples and spaces; the first run's own data when none.
         split: of it.
         items: only so many of its images.
-        examples: how many retrievals to show.
         timed: measure speed and memory.
         skip_bad: leave bad images out.
 
@@ -138,6 +133,67 @@ def build_report(
         sizes=build_sizes(runs, gallery, timed=timed),
         differing=differing_keys(runs),
     )
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The report for programs: no pictures, no coordinates; what is not a finite number is null."""
+    data: dict[str, Any] = {
+        "created": report.created,
+        "distilvl": __version__,
+        "runs": [_run_dict(run) for run in report.runs],
+        "mixed_ground_truths": report.mixed_truths or None,
+        "results": [asdict(row) for row in report.results],
+        "measured": [asdict(row) for row in report.measured],
+        "differences": [asdict(one) for one in report.differences],
+        "published": {"test_set": report.published[0], "rows": [asdict(row) for row in report.published[1]]},
+        "curves": [{"group": group.title, "charts": [asdict(chart) for chart in group.charts]}
+                   for group in report.charts],
+        "gallery": report.gallery.label if report.gallery else None,
+        **(report.gallery.truth.as_dict() if report.gallery else {}),
+        "note": report.gallery.note if report.gallery else None,
+        "gallery_reason": report.gallery_reason,
+        "examples": [_example_dict(example) for example in report.examples],
+        "spaces": {space.name: space.numbers for space in report.spaces},
+        "agreement_with_teacher": {name: asdict(found) for name, found in report.agreements},
+        "left_out": {name: found.as_dict() for name, found in report.left_out},
+        "sizes": [asdict(size) for size in report.sizes],
+        "differing": {key: dict(zip([run.name for run in report.runs], values, strict=True))
+                      for key, values in report.differing},
+    }  # fmt: skip
+    return _finite(data)  # type: ignore[no-any-return]
+
+
+def _run_dict(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "path": str(run.folder.path),
+        "state": run.state.kind,
+        "state_text": run.state.text,
+        "command": run.command,
+        "seed": run.config.training.seed,
+        "config": run.config.model_dump(mode="json"),
+        "environment": run.environment,
+        "result": run.result,
+        "validations": run.validations,
+    }
+
+
+def _example_dict(example: Example) -> dict[str, Any]:
+    keys = ("direction", "kind", "image_id", "question", "ranks")
+    answers = [{key: getattr(one, key) for key in ("place", "right", "similarity", "text")} for one in example.answers]
+    return {
+        **{key: getattr(example, key) for key in keys},
+        "answers": answers,
+        "teacher_answer": example.teacher_answer,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differing_keys(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

@@ -1,11 +1,19 @@
-"""Size, speed and memory of the students, beside what is known of the teacher."""
+"""Results of the runs beside their teachers and published ones; size, speed and memory of the students.
+
+Run as `python -m distilvl.reports.results STUDENT` it loads a student, encodes some items, and prints the peak memory.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.cost import BATCH, Cost, StudentEncoder, measure_cost
@@ -16,7 +24,6 @@ from distilvl.experiments.published import OurRow, PlacedRow, TestSet, load_publ
 from distilvl.features import FeatureStore
 from distilvl.pictures import decode_image
 from distilvl.reports.gallery import Gallery, View
-from distilvl.reports.memory import Memory, measure_memory
 from distilvl.reports.run import Run, teacher_name
 from distilvl.students import load_student
 
@@ -55,12 +62,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first student beside another model, on the same items.
-
-    Attributes:
-        other: the other model's name.
-        comparison: difference of RSUM, its interval and its p-value.
-    """
+    """The first student beside another model, on the same items."""
 
     other: str
     comparison: Comparison
@@ -87,18 +89,12 @@ def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
 
 def _taught_alike(runs: Sequence[Run]) -> list[list[str]]:
     """Names of the runs whose teachers have the same score on the same data: one row says it for all of them."""
-    groups: list[tuple[Any, list[str]]] = []
+    groups: dict[str, list[str]] = {}
     for run in runs:
-        teacher = (run.result or {}).get("teacher")
-        if not teacher:
-            continue
-        key = (_data_name(run), run.ground_truth, teacher)
-        names = next((names for known, names in groups if known == key), None)
-        if names is None:
-            groups.append((key, [run.name]))
-        else:
-            names.append(run.name)
-    return [names for _, names in groups]
+        if teacher := (run.result or {}).get("teacher"):
+            key = json.dumps([_data_name(run), run.ground_truth, teacher], sort_keys=True)
+            groups.setdefault(key, []).append(run.name)
+    return list(groups.values())
 
 
 def from_gallery(runs: Sequence[Run], gallery: Gallery) -> list[ResultRow]:
@@ -150,9 +146,9 @@ def _row(
     interval: Interval | None = None,
 ) -> ResultRow:
     share = retention(values["rsum"], teacher["rsum"]) if teacher else None
-    kept = None if share is None else 100 * share
+    percent = None if share is None else 100 * share
     recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
-    return ResultRow(name, role, *recalls, values["rsum"], kept, where, interval, note, truth,
+    return ResultRow(name, role, *recalls, values["rsum"], percent, where, interval, note, truth,
                      None if teacher is None else teacher["rsum"])  # fmt: skip
 
 
@@ -169,17 +165,21 @@ def _data_name(run: Run) -> str:
 
 
 @dataclass(frozen=True)
-class Size:
-    """What a model costs; what is not known is none.
+class Memory:
+    """Resident memory in MiB.
 
     Attributes:
-        model: the run's name, or the teacher's.
-        parameters: number of weights.
-        disk: MiB of the student folder.
-        cost: FLOPs and milliseconds, measured for this report.
-        memory: resident memory of a process of its own.
-        device: where the cost was measured.
+        libraries: after importing what a student needs.
+        peak: highest while it was loaded and encoded 64 images and 64 captions.
     """
+
+    libraries: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model costs: weights, MiB of its folder, speed on a device, memory; none where not known."""
 
     model: str
     parameters: int | None
@@ -220,3 +220,38 @@ def _student(run: Run, gallery: Gallery | None) -> Size:
     images = [decode_image(record.image.read(), record.image.name) for record in records]
     cost = measure_cost(StudentEncoder(model), images, [record.captions[0] for record in records])
     return Size(run.name, cost.parameters, disk, cost, measure_memory(folder), str(model.device))
+
+
+def measure_memory(student: Path) -> Memory | None:
+    """Of a fresh process; none where the system does not tell (Windows) or the process fails."""
+    command = [sys.executable, "-m", "distilvl.reports.results", str(student)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+        return Memory(**json.loads(done.stdout.splitlines()[-1]))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError):
+        return None
+
+
+def _main(student: str) -> None:
+    libraries = _peak()
+    model = load_student(student, device="cpu")
+    model.encode([Image.new("RGB", (256, 256))] * BATCH, batch_size=BATCH, show_progress_bar=False)
+    model.encode(["a photograph of a dog on a beach"] * BATCH, batch_size=BATCH, show_progress_bar=False)
+    sys.stdout.write(json.dumps({"libraries": libraries, "peak": _peak()}) + "\n")
+
+
+def _peak() -> float:
+    # On Linux getrusage counts the parent process in, whose pages a child holds until it starts its own program.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    import resource
+
+    # Kibibytes, but bytes on macOS.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

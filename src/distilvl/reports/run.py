@@ -26,12 +26,7 @@ QUIET_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands.
-
-    Attributes:
-        kind: finished, going (judged by the age of its last line), stopped, or not begun.
-        text: the same in sentences, with what is known of the progress.
-    """
+    """Where a run stands, in a word and in sentences; `going` is judged by the age of its last line."""
 
     kind: Kind
     text: str
@@ -43,15 +38,12 @@ class Run:
 
     Attributes:
         name: the folder's name; its path where two runs share a name.
-        folder: the run folder.
-        config: resolved.
         environment: versions and device; empty when unknown.
         steps: training lines of metrics.jsonl.
         validations: lines with a `val` score.
         result: result.json; none unless the run is finished.
         steps_per_epoch: none until a whole epoch is logged.
-        state: finished, going, stopped or not begun.
-        left_out: what was passed over of its data, and when its teacher was asked.
+        left_out: items left out of its data, or when its teacher's features were extracted.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Tables of the report, as text cells: the same for the page and the Markdown."""
+"""The report as tables of text cells, the same for the page and for Markdown; and as Markdown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from dataclasses import dataclass
 
 from distilvl.evaluation import Agreement
 from distilvl.experiments.published import OTHER_SET, PlacedRow
-from distilvl.experiments.rendering import NONE, RECALL_NAMES, format_p
+from distilvl.experiments.rendering import NONE, RECALL_NAMES, fixed, format_p
+from distilvl.io.markdown import code, fenced, markdown_table, plain
 from distilvl.reports.charts import Chart, Series
+from distilvl.reports.examples import EXPLAINED, Example
+from distilvl.reports.gallery import Space
+from distilvl.reports.report import Report, config_text, environment_rows
 from distilvl.reports.results import Difference, ResultRow, Size
-from distilvl.reports.spaces import Space
+from distilvl.reports.run import Run
 
 SAMPLES = 9
+_INTERVALS = (
+    "Intervals are bootstrapped over images and p is of a paired permutation test; both cover the choice of queries, "
+    "not another training run or seed."
+)
 
 
 @dataclass(frozen=True)
@@ -34,25 +42,37 @@ class Table:
     strong: frozenset[int] = frozenset()
 
 
+def report_tables(report: Report) -> dict[str, Table]:
+    """All tables that have something to say, but those of the charts."""
+    tables = {"published": published_table(*report.published)}
+    if report.results:
+        tables["results"] = results_table(report.results, "Measured by the runs on their validation split")
+    if report.measured:
+        tables["measured"] = results_table(report.measured, "Measured for this report")
+    if report.differences and report.gallery:
+        tables["differences"] = differences_table(report.gallery.students[0].name, report.differences)
+    if report.differing:
+        header = ("key", *(run.name for run in report.runs))
+        rows = tuple((key, *values) for key, values in report.differing)
+        tables["differing"] = Table("Settings in which the runs differ", header, rows, frozenset(header))
+    if report.spaces:
+        tables["spaces"] = spaces_table(report.spaces)
+    if report.agreements:
+        tables["agreement"] = agreement_table(report.agreements)
+    if report.sizes:
+        tables["sizes"] = sizes_table(report.sizes)
+    return tables
+
+
 def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
     """Students beside their teacher."""
-    header: tuple[str, ...] = (
-        "model",
-        "role",
-        *RECALL_NAMES,
-        "RSUM",
-        "95 % interval",
-        "of its teacher's",
-        "measured on",
-        "ground truth",
-        "note",
-    )
-    cells: list[tuple[str, ...]] = [
+    about = ("measured on", "ground truth", "note")
+    header = ("model", "role", *RECALL_NAMES, "RSUM", "95 % interval", "retention", *about)
+    cells = [
         (
             row.name,
             row.role,
-            *(f"{value:.1f}" for value in (*row.image_to_text, *row.text_to_image)),
-            f"{row.rsum:.1f}",
+            *(fixed(value) for value in (*row.image_to_text, *row.text_to_image, row.rsum)),
             NONE if row.interval is None else f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
             NONE if row.retention is None else f"{row.retention:.1f} %",
             row.measured_on,
@@ -70,13 +90,19 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
         "ground truth": len(truths) < 2,
     }
     kept = [k for k, name in enumerate(header) if not silent.get(name, False)]
-    header, cells = tuple(header[k] for k in kept), [tuple(line[k] for k in kept) for line in cells]
     if len(places) == 1:
         caption = f"{caption}: {places.pop()}"
     if len(truths) == 1:
         caption = f"{caption}; ground truth {truths.pop()}"
     strong = frozenset(k for k, row in enumerate(rows) if row.role == "student")
-    return Table(caption, header, tuple(cells), frozenset({"role", "measured on", "ground truth", "note"}), strong)
+    words = frozenset({"role", *about})
+    return Table(caption, *_columns(header, cells, kept), words, strong)
+
+
+def _columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    return tuple(header[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows)
 
 
 def differences_table(first: str, rows: Sequence[Difference]) -> Table:
@@ -97,9 +123,8 @@ def published_table(test_set: str, rows: Sequence[PlacedRow]) -> Table:
         (
             row.method,
             row.published_in or "ours",
-            *(f"{value:.1f}" for value in (*row.image_to_text, *row.text_to_image)),
-            f"{row.rsum:.1f}",
-            NONE if row.place is None else str(row.place),
+            *(fixed(value) for value in (*row.image_to_text, *row.text_to_image, row.rsum)),
+            fixed(row.place, 0),
             row.measured_on,
             row.note,
         )
@@ -126,7 +151,8 @@ def spaces_table(spaces: Sequence[Space]) -> Table:
     rows = [
         (
             space.name,
-            *(f"{space.numbers[key] + 0.0:.3f}" for key in ("modality_gap", "matching_cosine", "other_cosine")),
+            # Adding 0 turns the -0.0 of rounding into 0.0.
+            *(fixed(space.numbers[key] + 0.0, 3) for key in ("modality_gap", "matching_cosine", "other_cosine")),
             *(f"{100 * share:.1f} %" for share in space.numbers["explained_variance"]),
         )
         for space in spaces
@@ -139,29 +165,44 @@ def agreement_table(agreements: Sequence[tuple[str, Agreement]]) -> Table:
     header = ("student", "overlap@10 i2t", "t2i", "rank correlation i2t", "t2i ", "CKA image", "text", "cosine image")
     rows = []
     for name, found in agreements:
-        cosine = found.cosine or (None, None)
-        values = (*found.overlap, *found.rank_correlation, *found.cka, *cosine)
-        rows.append((name, *(NONE if value is None else f"{value:.3f}" for value in values)))
+        values = (*found.overlap, *found.rank_correlation, *found.cka, *(found.cosine or (None, None)))
+        rows.append((name, *(fixed(value, 3) for value in values)))
     return Table("Agreement with the teacher", (*header, "cosine text"), tuple(rows))
 
 
 def sizes_table(sizes: Sequence[Size]) -> Table:
     """Parameters, disk, speed and memory; empty columns are left out."""
     header = ["model", "parameters, M", "weights in fp32, MiB", "folder, MiB"]
-    for side in ("image", "caption"):
-        header += [f"GFLOPs an {side}" if side == "image" else f"GFLOPs a {side}"]
-        header += [f"ms, {side}, batch 1", f"ms, {side}, batch 64"]
+    for article, side in (("an", "image"), ("a", "caption")):
+        header += [f"GFLOPs {article} {side}", f"ms, {side}, batch 1", f"ms, {side}, batch 64"]
     header += ["peak memory, MiB", "of which libraries, MiB", "device"]
     rows = [_size_cells(size) for size in sizes]
     kept = [k for k in range(len(header)) if k < 2 or any(row[k] not in ("", NONE) for row in rows)]
-    lines = tuple(tuple(row[k] for k in kept) for row in rows)
-    return Table("Size, speed and memory", tuple(header[k] for k in kept), lines, frozenset({"device"}))
+    return Table("Size, speed and memory", *_columns(header, rows, kept), frozenset({"device"}))
+
+
+def _size_cells(size: Size) -> tuple[str, ...]:
+    cost, memory = size.cost, size.memory
+    sides: list[str] = []
+    for side in (cost.image, cost.text) if cost else (None, None):
+        known = (side.flops, side.ms_one, side.ms_batch) if side else (None, None, None)
+        sides += [fixed(value, 2, unit) for value, unit in zip(known, (1e9, 1.0, 1.0), strict=True)]
+    weights = None if size.parameters is None or size.disk is None else 4 * size.parameters / 2**20
+    return (
+        size.model,
+        fixed(size.parameters, 2, 1e6),
+        fixed(weights),
+        fixed(size.disk),
+        *sides,
+        fixed(memory.peak if memory else None, 0),
+        fixed(memory.libraries if memory else None, 0),
+        size.device,
+    )
 
 
 def chart_table(chart: Chart) -> Table:
     """A chart's values at about nine places, for those who cannot see it, or want the figures."""
-    lines = [series for series in chart.series if not series.level]
-    places = sorted({x for series in lines for x in _sampled(series)})
+    places = sorted({x for series in chart.series if not series.level for x in _sampled(series)})
     header = (chart.x, *(series.name for series in chart.series))
     rows = []
     for place in places:
@@ -173,9 +214,8 @@ def chart_table(chart: Chart) -> Table:
 
 def _sampled(series: Series) -> list[float]:
     count = len(series.points)
-    if count <= SAMPLES:
-        return [x for x, _ in series.points]
-    return [series.points[round(k * (count - 1) / (SAMPLES - 1))][0] for k in range(SAMPLES)]
+    chosen = range(count) if count <= SAMPLES else [round(k * (count - 1) / (SAMPLES - 1)) for k in range(SAMPLES)]
+    return [series.points[k][0] for k in chosen]
 
 
 def _near(series: Series, place: float) -> str:
@@ -184,24 +224,85 @@ def _near(series: Series, place: float) -> str:
     return next((f"{y:.4g}" for x, y in series.points if abs(x - place) < 1e-9), "")
 
 
-def _size_cells(size: Size) -> tuple[str, ...]:
-    cost, memory = size.cost, size.memory
-    sides = []
-    for side in (cost.image, cost.text) if cost else (None, None):
-        sides += [_number(side.flops if side else None, 2, 1e9)]
-        sides += [_number(side.ms_one if side else None, 2), _number(side.ms_batch if side else None, 2)]
-    weights = None if size.parameters is None or size.disk is None else 4 * size.parameters / 2**20
-    return (
-        size.model,
-        _number(size.parameters, 2, 1e6),
-        _number(weights, 1),
-        _number(size.disk, 1),
-        *sides,
-        _number(memory.peak if memory else None, 0),
-        _number(memory.libraries if memory else None, 0),
-        size.device,
-    )
+def render_markdown(report: Report) -> str:
+    """All sections of the page but the pictures, in the same order."""
+    tables = {name: _table(table) for name, table in report_tables(report).items()}
+    parts = [
+        f"# {plain(report.title)}",
+        f"Made {report.created}.",
+        "\n".join(f"- **{plain(run.name)}** ({run.state.kind}): {plain(run.state.text)}" for run in report.runs),
+        "## Results",
+        *_results(report, tables),
+    ]
+    if len(report.runs) > 1:
+        parts += ["## What differs", tables.get("differing", "The runs have the same configuration.")]
+    parts += ["## Curves"] if report.charts else ["## Curves", "Nothing is logged yet."]
+    for group in report.charts:
+        parts += [f"### {plain(group.title)}", plain(group.note)]
+        parts += [_table(chart_table(chart)) for chart in group.charts]
+    parts += _examples(report)
+    if "spaces" in tables:
+        parts += ["## Feature spaces", tables["spaces"], *([tables["agreement"]] if "agreement" in tables else [])]
+    if "sizes" in tables:
+        parts += ["## Size, speed and memory", tables["sizes"]]
+    left_out = [f"- {plain(name)}: {plain(line)}" for name, found in report.left_out for line in found.lines()]
+    parts += ["## Left out", "\n".join(left_out)] if left_out else []
+    parts += ["## How to repeat", *[part for run in report.runs for part in _repeat(run)]]
+    return "\n\n".join(parts) + "\n"
 
 
-def _number(value: float | None, digits: int, unit: float = 1.0) -> str:
-    return NONE if value is None else f"{value / unit:.{digits}f}"
+def _table(table: Table) -> str:
+    rows = []
+    for index, row in enumerate(table.rows):
+        first, *others = map(plain, row)
+        rows.append([f"**{first}**" if index in table.strong and first else first, *others])
+    header, words = ([plain(name) for name in names] for names in (table.header, table.words))
+    return f"{plain(table.caption)}:\n\n" + markdown_table(header, rows, words)
+
+
+def _results(report: Report, tables: dict[str, str]) -> list[str]:
+    parts = []
+    if "measured" in tables and report.gallery:
+        parts += [tables["measured"], f"Ground truth: {plain(report.gallery.truth.text)}."]
+        parts += [plain(report.gallery.note)] if report.gallery.note is not None else []
+    if "differences" in tables:
+        parts += [tables["differences"], _INTERVALS]
+    if "results" in tables:
+        parts += [tables["results"], *([plain(report.mixed_truths)] if report.mixed_truths else [])]
+    return [
+        *(parts or ["No run has a validation score yet."]),
+        tables["published"],
+        published_note(report.published[1]),
+    ]
+
+
+def _examples(report: Report) -> list[str]:
+    if not report.examples or report.gallery is None:
+        return ["## Retrieval examples", plain(report.gallery_reason or "None were asked for.")]
+    parts = ["## Retrieval examples", f"Of {plain(report.gallery.students[0].name)}, on {plain(report.gallery.label)}."]
+    return [*parts, *(_example(example) for example in report.examples)]
+
+
+def _example(example: Example) -> str:
+    ranks = ", ".join(f"{plain(name)} {rank}" for name, rank in example.ranks.items())
+    lines = [
+        f"- {example.direction}: “{plain(example.question)}” (image {plain(example.image_id)}). "
+        f"{EXPLAINED[example.kind]} Rank of the right answer: {ranks}."
+    ]
+    for answer in example.answers:
+        mark = "right" if answer.right else "wrong"
+        lines.append(f"  {answer.place}. {mark}, cosine {answer.similarity:.2f}: {plain(answer.text)}")
+    if example.teacher_answer is not None:
+        lines.append(f"  - the teacher's first answer: {plain(example.teacher_answer)}")
+    return "\n".join(lines)
+
+
+def _repeat(run: Run) -> list[str]:
+    rows = "\n".join(f"- {plain(key)}: {plain(value)}" for key, value in environment_rows(run))
+    return [
+        f"### {plain(run.name)}",
+        f"Seed {run.config.training.seed}; folder {code(str(run.folder.path))}.",
+        fenced(run.command, "sh"),
+        rows or "Its environment is not known.",
+        fenced(config_text(run), "yaml"),
+    ]

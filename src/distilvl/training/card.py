@@ -1,10 +1,11 @@
-"""The model card: README.md of the student's folder, for people and model hubs; with the licences that are known."""
+"""The model card: README.md of the student folder, for people and model hubs; its words are in card.md."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -21,29 +22,31 @@ from distilvl.io.files import write_atomically
 from distilvl.io.markdown import code, fenced, markdown_table, plain
 
 UNKNOWN = "unknown"
-_FRONT_MATTER = {
-    "library_name": "sentence-transformers",
-    "pipeline_tag": "sentence-similarity",
-    "license": UNKNOWN,
-    "tags": [
-        "sentence-transformers", "feature-extraction", "sentence-similarity", "image-text-retrieval",
-        "knowledge-distillation", "distilvl",
-    ],
-}  # fmt: skip
-_COUNTING = {
+_FROM_FILE = (
+    ("Apache-2.0", r"Apache License\s+Version 2\.0"),
+    ("MIT", r"\bMIT License\b|Permission is hereby granted, free of charge"),
+    ("BSD-3-Clause", r"Neither the name of"),
+    ("CC-BY-NC-4.0", r"Attribution-NonCommercial 4\.0"),
+    ("CC-BY-4.0", r"Attribution 4\.0 International"),
+)
+# Stated on the models' own pages or in their repositories; by the beginning of the name, longest first.
+_PUBLISHED = {
+    "google/bert_uncased": "Apache-2.0",
+    "google-bert/bert-base-uncased": "Apache-2.0",
+    "google/vit-": "Apache-2.0",
+    "google/siglip": "Apache-2.0",
+    "openai/clip-": "MIT",
+    "facebook/dinov2": "Apache-2.0",
+    "facebook/deit": "Apache-2.0",
+    "sentence-transformers/all-minilm": "Apache-2.0",
+    "beit3": "MIT",
+    "demo": "Apache-2.0, part of distilvl",
+}
+_COUNTED = {
     PAIRS: " Ground truth `pairs`: right are an image's own captions alone, as in published results.",
     CONTENT: " Ground truth `content`: captions that are equal word by word, and pictures that are equal byte by "
     "byte, are each other's right answers.",
 }
-_LIMITS = """\
-- The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; score it on
-  data it has never seen before relying on it.
-- It knows the kind of images and the language of the captions it was trained on. What it does beyond them was not
-  measured.
-- It learnt from its teacher and from its data, mistakes and prejudices included. It was not examined for harm or
-  fairness; do not let it judge people.
-- Cosines are for ranking. They are no probabilities, and those of an image and a text are lower than those of two texts
-  that mean the same."""
 
 
 def write_model_card(
@@ -57,43 +60,30 @@ def write_model_card(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     left_out: LeftOut | None = None,
 ) -> Path:
-    """Write `folder/README.md`, and return its path.
+    """Write `folder/README.md`; returns the file.
 
     Args:
         folder: the student's, as `save_student` wrote it.
-        config, result: the run's; the result has `val`, and `teacher` and `retention` where known.
-        train, extra: what it was trained on, and beside that.
-        manifest: of the teacher features; none without a teacher.
+        result: the run's result: `val`, and `teacher` and `retention` where known.
+        train: what it was trained on.
+        manifest: of the teacher's features; none without a teacher.
+        extra: what it was trained on beside that.
         intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
-        left_out: of the data and in the extraction of features; a section of its own where there is any.
+        left_out: items left out of the data or by the teacher; a section of its own where there are any.
     """
-    parts = [
-        f"---\n{_card_front_matter(config)}---",
-        f"# {plain(folder.resolve().parent.name)}: a small image-text model",
-        _task(config, result, manifest),
-        "## How to use it",
-        fenced(usage(folder), "python"),
-        "A string that names an image file is read as an image, and `PIL.Image` objects work, too; images and texts go "
-        "into separate calls. It needs `pip install sentence-transformers pillow`. Pictures of most modes are "
-        "converted, transparent parts of `PIL.Image` objects laid on white. What is not done is to be done first:\n\n"
-        "- an object with an EXIF orientation: `PIL.ImageOps.exif_transpose(image)`\n"
-        "- 16 bits, with `import numpy` and `from PIL import Image`: "
-        '`Image.fromarray((numpy.asarray(image) >> 8).astype("uint8"))`\n'
-        "- a colour profile: `PIL.ImageCms.profileToProfile`\n"
-        "- transparent parts of a file that is given by its path: give `PIL.Image.open(path)` instead\n"
-        '- modes RGBa and La: `image.convert("RGBA")`, `image.convert("LA")`',
-        "## Measured",
-        _scores(result, intervals or {}),
-        "## How it was made",
-        _making(config, result, [train] if extra is None else [train, extra], manifest),
-        *left_out_section(left_out or LeftOut()),
-        "## Limits",
-        _LIMITS,
-        "## Licences",
-        _licences(config, manifest),
-    ]
+    text = Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")).substitute(
+        base_model=_base_model(config),
+        name=plain(folder.resolve().parent.name),
+        task=_task(config, result, manifest),
+        usage=fenced(usage(folder), "python"),
+        scores=_scores(result, intervals or {}),
+        making=_making(config, result, [train] if extra is None else [train, extra], manifest),
+        left_out="".join(f"{part}\n\n" for part in left_out_section(left_out or LeftOut())),
+        recipe=fenced(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "yaml"),
+        licences=_licences(config, manifest),
+    )
     path = folder / "README.md"
-    write_atomically(path, ("\n\n".join(parts) + "\n").encode("utf-8", errors="replace"))
+    write_atomically(path, text.encode("utf-8", errors="replace"))
     return path
 
 
@@ -102,7 +92,10 @@ def left_out_section(left_out: LeftOut) -> list[str]:
     if not left_out:
         return []
     lines = "\n".join(f"- {plain(line)}" for line in left_out.lines())
-    return ["## Left out", f"Not learnt from or not scored on, of the data or when the teacher was asked:\n\n{lines}"]
+    return [
+        "## Left out",
+        f"Not used for training or scoring, or left out when the teacher's features were extracted:\n\n{lines}",
+    ]
 
 
 def usage(folder: Path) -> str:
@@ -114,17 +107,17 @@ def usage(folder: Path) -> str:
     )
 
 
-def _card_front_matter(config: Config) -> str:
+def _base_model(config: Config) -> str:
+    """The line of the front matter that names the towers, where they are public."""
     towers = [tower.model for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
-    fields = {**_FRONT_MATTER, "base_model": bases} if bases else _FRONT_MATTER
-    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump({"base_model": bases}, allow_unicode=True)) if bases else ""
 
 
 def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) -> str:
-    width = config.student.width or (manifest.dim if manifest else None)
+    dim = config.student.width or (manifest.dim if manifest else None)
     size = f"{result['parameters'] / 1e6:.1f} million parameters"
-    space = f"one space of {width} dimensions" if width else "one space"
+    space = f"one space of {dim} dimensions" if dim else "one space"
     taught = (
         f"It was distilled from the stored features of {plain(manifest.teacher)}"
         if manifest is not None and config.objective.needs_teacher
@@ -140,13 +133,13 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     header = ["model", *(f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)), "RSUM"]
     rows = [["**this student**", *_cells(result["val"])]]
     if intervals:
-        found = [intervals.get(name) for name in MEASURES]
-        rows.append(["95 % interval", *("" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}" for ends in found)])
+        ends = [intervals.get(name) for name in MEASURES]
+        rows.append(["95 % interval", *("" if pair is None else f"{pair[0]:.1f} to {pair[1]:.1f}" for pair in ends)])
     if "teacher" in result:
         rows.append(["its teacher", *_cells(result["teacher"])])
     parts = [
         f"Recalls in percent on the {plain(str(result.get('split', 'val')))} split of its data; RSUM is their sum."
-        + _COUNTING.get(str(result.get("ground_truth")), ""),
+        + _COUNTED.get(str(result.get("ground_truth")), ""),
         markdown_table(header, rows),
     ]
     if intervals:
@@ -154,7 +147,7 @@ def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, floa
     if "note" in result:
         parts.append(plain(str(result["note"])))
     if result.get("retention") is not None:
-        parts.append(f"It keeps {100 * result['retention']:.1f} % of its teacher's RSUM.")
+        parts.append(f"Retention: {100 * result['retention']:.1f} % of its teacher's RSUM.")
     return "\n\n".join(parts)
 
 
@@ -172,14 +165,9 @@ def _making(
         teacher = f"{plain(manifest.teacher)}, revision {plain(manifest.revision)}, {manifest.dim} dimensions"
         if manifest.num_parameters:
             teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
-    counted = [
-        f"{plain(part.name)}, {len(part)} images with {len(part.captions)} captions"
-        + (", not paired" if isinstance(part, UnpairedDataset) else "")
-        for part in data
-    ]
     lines = [
         f"- teacher: {teacher}",
-        f"- data: {'; beside it '.join(counted)}",
+        f"- data: {'; beside it '.join(map(_counted, data))}",
         f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
         f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
         f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "
@@ -188,12 +176,12 @@ def _making(
     ]
     if student.folder:
         lines[2] = f"- started from the student {code(student.folder)}"
-    recipe = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return (
-        "\n".join(lines)
-        + "\n\nThe whole recipe; `distilvl train --recipe FILE --out FOLDER` repeats it:\n\n"
-        + fenced(recipe, "yaml")
-    )
+    return "\n".join(lines)
+
+
+def _counted(data: Items | ShardSplit) -> str:
+    unpaired = ", not paired" if isinstance(data, UnpairedDataset) else ""
+    return f"{plain(data.name)}, {len(data)} images with {len(data.captions)} captions{unpaired}"
 
 
 def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
@@ -216,45 +204,20 @@ def _licences(config: Config, manifest: Manifest | None) -> str:
         known = licence_of("demo" if manifest.teacher == "demo-teacher" else config.inputs.teacher or manifest.teacher)
         lines.append(f"- teacher {plain(manifest.teacher)}: {plain(known)}")
     lines.append("- data: " + ("made by distilvl, Apache-2.0" if config.inputs.data == "scenes" else UNKNOWN))
-    lines.append(
-        "- this student: unknown, since it depends on those above. Where one is unknown, find it out before passing "
-        "the model on, and then correct the `license` line at the top of this file."
-    )
     return "\n".join(lines)
-
-
-_FROM_FILE = (
-    ("Apache-2.0", r"Apache License\s+Version 2\.0"),
-    ("MIT", r"\bMIT License\b|Permission is hereby granted, free of charge"),
-    ("BSD-3-Clause", r"Neither the name of"),
-    ("CC-BY-NC-4.0", r"Attribution-NonCommercial 4\.0"),
-    ("CC-BY-4.0", r"Attribution 4\.0 International"),
-)
-# Stated on the models' own pages or in their repositories; by the beginning of the name, longest first.
-_APACHE = (
-    "google/bert_uncased", "google-bert/bert-base-uncased", "google/vit-", "google/siglip", "facebook/dinov2",
-    "facebook/deit", "sentence-transformers/all-minilm",
-)  # fmt: skip
-_PUBLISHED = {
-    **dict.fromkeys(_APACHE, "Apache-2.0"),
-    "openai/clip-": "MIT",
-    "beit3": "MIT",
-    "demo": "Apache-2.0, part of distilvl",
-}
 
 
 def licence_of(model: str | None) -> str:
     """The licence of a model's folder or public name; `unknown` where nothing here tells.
 
-    Of a folder it is the `license` line of its README.md, or the LICENSE file in it or right above it.
+    In a folder it is the `license` line of README.md, or a known LICENSE file in it or right above it.
     """
     if not model:
         return UNKNOWN
     folder = Path(model)
     if folder.is_dir():
         return _of_folder(folder)
-    lowered = model.lower()
-    known = [name for name in _PUBLISHED if lowered.startswith(name)]
+    known = [name for name in _PUBLISHED if model.lower().startswith(name)]
     return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
 
 
