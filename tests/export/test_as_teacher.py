@@ -52,4 +52,4 @@ def test_searching_with_it_loads_no_torch(exported: Export) -> None:
 def test_features_are_extracted_from_its_folder(exported: Export, scenes: PairDataset, tmp_path: Path) -> None:
     few = PairDataset("few", tuple(scenes)[:3])
     store = extract_features(str(exported.folder), few, tmp_path / "store").store
-    assert store.manifest.teacher == exported.name
+    assert store.manifest.teacher == exported.student
