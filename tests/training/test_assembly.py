@@ -66,7 +66,7 @@ def test_random_vectors_are_negatives_of_every_row_even_when_masked(train: Mater
     fill_queues(objective, "random", train, seed=0)
     rows = torch.nn.functional.normalize(torch.randn(3, 4), dim=1)
     masked = objective(rows, rows, rows, rows, torch.tensor([0, 1, 2]))["cd"]
-    objective.contrastive.mask_false_negatives = False
+    objective.losses["cd"].mask_false_negatives = False
     assert torch.equal(masked, objective(rows, rows, rows, rows, torch.tensor([0, 1, 2]))["cd"])
     assert masked > 0
 
@@ -100,7 +100,7 @@ def test_settings_reach_balancers_and_losses() -> None:
             "openclip": {"temperature_student": 0.15, "temperature_teacher": 0.16},
         }
     )
-    parts = build_objective(config, 4).baselines
+    parts = build_objective(config, 4).losses
     assert parts["kd"].temperature == 0.11
     assert (parts["dcd"].temperature, parts["dcd"].hard_negatives, parts["dcd"].alpha) == (0.12, 3, 0.4)
     assert parts["clipkd_relation"].temperature == parts["clipkd_interactive"].temperature == 0.13

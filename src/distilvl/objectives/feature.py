@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.objectives.common import in_full_precision
+from distilvl.objectives.loss import Batch, Loss
 
 
-class FeatureDistillation(nn.Module):
-    """Mean absolute difference of student and teacher features.
+class FeatureDistillation(Loss):
+    """Mean absolute difference of student embeddings and teacher features.
 
-    For one modality L = mean over N x D of |z - u|, and L_FD = L^v + L^t is summed by the caller.
+        L_FD = mean |z^v - u^v| + mean |z^t - u^t|        eq. 8, means over N x D
+
+    >>> import torch
+    >>> from distilvl.objectives import FeatureDistillation
+    >>> loss = FeatureDistillation()(torch.eye(4), torch.eye(4))
     """
 
-    @in_full_precision
-    def forward(self, z: Tensor, u: Tensor) -> Tensor:
-        """A 0-d loss >= 0 from student rows `z` and teacher rows `u`, both (N, D)."""
+    name, label = "fd", "feature distillation (FD)"
+    formula = "eq. 8: per modality the mean of abs(z - u) over N x D"
+    needs_pairs = False
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L_FD >= 0."""
+        return self.of_tensors(batch.z_image, batch.u_image) + self.of_tensors(batch.z_text, batch.u_text)
+
+    def of_tensors(self, z: Tensor, u: Tensor) -> Tensor:
+        """The mean of one modality, from `z` and `u` (N, D)."""
         return F.l1_loss(z, u)

@@ -7,19 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from distilvl.objectives.loss import label_of
 from distilvl.reports.run import Run, mixed_truths
 
 Point = tuple[float, float]
 Read = Callable[[dict[str, Any]], Any]
 ReadLoss = Callable[[dict[str, Any], str], Any]
 MOST_POINTS = 300
-LOSS_NAMES = {
-    "cd": "contrastive distillation (CD)",
-    "fd": "feature distillation (FD)",
-    "sd": "similarity distillation (SD)",
-    "hnd": "hard-negative distillation (HND)",
-    "infonce": "contrastive, without a teacher (InfoNCE)",
-}
 
 
 @dataclass(frozen=True)
@@ -198,7 +192,7 @@ def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadLoss, log
     charts: list[Chart] = []
     for name in _losses(runs):
         series = [Series(run.name, _line(run, axis, run.steps, _of_loss(name, read))) for run in runs]
-        title = f"{prefix} {name.upper()}".strip() if prefix else LOSS_NAMES.get(name, name)
+        title = f"{prefix} {name.upper()}".strip() if prefix else label_of(name)
         charts += _chart(title[0].upper() + title[1:], axis, prefix or "loss", series, log)
     return tuple(charts)
 

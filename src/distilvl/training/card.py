@@ -188,7 +188,7 @@ def _card_front_matter(config: Config) -> str:
 
 
 def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) -> str:
-    width = config.student.width or (manifest.dim if manifest else None)
+    width = config.student.dim or (manifest.dim if manifest else None)
     size = f"{result['parameters'] / 1e6:.1f} million parameters"
     space = f"one space of {width} dimensions" if width else "one space"
     taught = (

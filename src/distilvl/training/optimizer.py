@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
-from distilvl.config import OptimizerConfig, ScheduleConfig
+from distilvl.config import OptimizerConfig, ScheduleConfig, StepSchedule
 from distilvl.students.dual_encoder import DualEncoder
 
 
@@ -78,7 +78,7 @@ def rate_factor(step: int, total: int, config: ScheduleConfig) -> float:
     warmup = int(config.warmup * total)
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if config.kind == "step":
+    if isinstance(config, StepSchedule):
         passed = sum(step >= round(milestone * total) for milestone in config.milestones)
         return config.gamma**passed
     # The divisor is one more than the last step's index, so that the last step still learns.

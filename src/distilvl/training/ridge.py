@@ -42,14 +42,14 @@ def regress_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) -> 
     for inputs in source.epoch(0):
         if inputs.u_image is None or inputs.u_text is None:
             raise DistilvlError(
-                "training.head_start: regression fits the heads to a teacher, and none is named.",
-                "Pass --teacher or --features, or set training.head_start=random.",
+                "training.head_init=ridge fits the heads to a teacher, and none is named.",
+                "Pass --teacher or --features, or set training.head_init=random.",
             )
         have, width = inputs.u_image.shape[1], encoder.head("image").out_features
         if have != width:
             raise DistilvlError(
-                f"training.head_start: regression fits heads of width {width} to a teacher of width {have}.",
-                "Leave student.width unset, or set training.head_start=random.",
+                f"training.head_init=ridge fits heads of width {width} to a teacher of width {have}.",
+                "Leave student.dim unset, or set training.head_init=random.",
             )
         pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
         images.append((pooled_images, inputs.u_image))

@@ -164,12 +164,12 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         extra = None if extra is None else extra.turned(basis)
 
     objective = build_objective(config.objective, width)
-    fill_queues(objective, config.objective.cd.start, train, config.training.seed)
+    fill_queues(objective, config.objective.queues.start, train, config.training.seed)
     source = _source(config, splits.train, train, encoder, fabric)
     if splits.extra is not None and extra is not None:
         beside = _source(config, splits.extra, extra, encoder, fabric)
         source = AlternatingSource(source, beside, config.training.extra_share)
-    if config.training.head_start == "regression" and not folder.last.is_file():
+    if config.training.head_init == "ridge" and not folder.last.is_file():
         regress_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
     return Setup(store, encoder.student, encoder, objective, train, extra, source, val, basis, fingerprints)
@@ -238,7 +238,7 @@ def _feature_store(
     out = folder.path / "features"
     if not may_ask:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else config.inputs.teacher)
-    views = Views(count=config.training.views) if config.training.views > 1 else None
+    views = Views(count=config.training.crops) if config.training.crops > 1 else None
     if splits.extra is not None:
         extra = _records(splits.extra, str(config.inputs.extra_data), skip_bad)
         prepare_features(
@@ -267,14 +267,14 @@ def _records(split: Items | ShardSplit, data: str, skip_bad: bool) -> Items:
 
 def _views(config: Config, store: FeatureStore | None) -> Views | None:
     """Which views of the training images the student sees: those that the teacher saw."""
-    if config.training.views == 1:
+    if config.training.crops == 1:
         return None
     if store is None:
         raise DistilvlError(
-            f"training.views is {config.training.views}, and there are no features of views.",
+            f"training.crops is {config.training.crops}, and there are no features of views.",
             "Name a teacher, or a store made with `distilvl features --views`.",
         )
-    return store.require_views(config.training.views)
+    return store.require_views(config.training.crops)
 
 
 def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:
@@ -283,17 +283,17 @@ def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore 
     # With a teacher of another width nothing compares the student's rows with the teacher's.
     if kept is not None and (store is None or store.manifest.dim == len(kept)):
         return kept
-    if not config.objective.widths or (known := train.teacher) is None:
+    if not config.objective.dims or (known := train.teacher) is None:
         return None
     return principal_basis(known.images.blocks(), known.texts.blocks())
 
 
 def _shared_width(config: Config, store: FeatureStore | None) -> int:
     """D: the config's, or the teacher's; losses that compare with the teacher need both to be the same."""
-    width = config.student.width or (store.manifest.dim if store else DEFAULT_WIDTH)
+    width = config.student.dim or (store.manifest.dim if store else DEFAULT_WIDTH)
     if store is not None and config.objective.needs_teacher and width != store.manifest.dim:
         raise DistilvlError(
-            f"student.width is {width}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
-            "Leave student.width unset, or use a teacher of that width.",
+            f"student.dim is {width}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
+            "Leave student.dim unset, or use a teacher of that width.",
         )
     return width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import Balancer
+from distilvl.objectives.balancers.base import BALANCERS, Balancer
 from distilvl.objectives.balancers.dwa import DWABalancer
 from distilvl.objectives.balancers.gradnorm import GradNormBalancer
 from distilvl.objectives.balancers.official import OfficialBalancer
@@ -11,6 +11,7 @@ from distilvl.objectives.balancers.static import StaticBalancer
 from distilvl.objectives.balancers.uncertainty import UncertaintyBalancer
 
 __all__ = [
+    "BALANCERS",
     "Balancer",
     "DWABalancer",
     "GradNormBalancer",
