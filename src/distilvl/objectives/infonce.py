@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distilvl.objectives.loss import Batch, LearnedTemperature, Loss, TemperatureSettings, cross_entropy_of_pairs
+from distilvl.objectives.loss import (
+    Batch,
+    LearnedTemperature,
+    Loss,
+    TemperatureSettings,
+    cross_entropy_of_pairs,
+    own_and_negatives,
+)
 
 
 class InfoNCE(Loss):
@@ -37,5 +44,5 @@ class InfoNCE(Loss):
 
     def of_tensors(self, z_image: Tensor, z_text: Tensor, ids: Tensor) -> Tensor:
         """L from student embeddings (N, D) and image ids (N,)."""
-        logits = z_image @ z_text.T / self.temperature
-        return (cross_entropy_of_pairs(logits, ids) + cross_entropy_of_pairs(logits.T, ids)) / 2
+        logits = own_and_negatives(z_image @ z_text.T / self.temperature, ids)
+        return (cross_entropy_of_pairs(logits) + cross_entropy_of_pairs(logits.T)) / 2

@@ -148,12 +148,18 @@ def in_batch_negatives(ids: Tensor, mask_false_negatives: bool = True) -> Tensor
     return ~torch.eye(len(ids), dtype=torch.bool, device=ids.device)
 
 
-def cross_entropy_of_pairs(logits: Tensor, ids: Tensor) -> Tensor:
-    """mean_i -log softmax_j(logits_i)_i of (N, N), where j runs over i itself and the rows of other images; 0-d."""
+def own_and_negatives(logits: Tensor, ids: Tensor) -> Tensor:
+    """Logits (N, N) with minus infinity where column j is another row of image i: neither its own nor a negative.
+
+    They are divided by tau already: a temperature that learns would get 0 * inf from the infinities.
+    """
     own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
-    # The logits are divided by tau already: a temperature that learns would get 0 * inf from the infinities.
-    masked = logits.masked_fill(~(own | in_batch_negatives(ids)), -torch.inf)
-    return F.cross_entropy(masked, torch.arange(len(ids), device=ids.device))
+    return logits.masked_fill(~(own | in_batch_negatives(ids)), -torch.inf)
+
+
+def cross_entropy_of_pairs(logits: Tensor) -> Tensor:
+    """mean_i -log softmax_j(logits_i)_i of logits (N, N), 0-d."""
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -131,14 +131,16 @@ class MultiscaleObjective(nn.Module):
             embeddings += [_like_student(u_image, z_image), _like_student(u_text, z_text)]
         else:
             embeddings += [z_image[:0], z_text[:0]]
-        batches = [_batch(embeddings, ids, text_ids, self.image_queue, self.text_queue)]
+        found = [self._losses(_batch(embeddings, ids, text_ids, self.image_queue, self.text_queue))]
         for dim in self.dims:
             queues = truncate_queue(self.image_queue, dim), truncate_queue(self.text_queue, dim)
-            batches.append(_batch([truncate(x, dim) for x in embeddings], ids, text_ids, *queues))
-        found = [{name: loss(batch) for name, loss in self.losses.items()} for batch in batches]
+            found.append(self._losses(_batch([truncate(x, dim) for x in embeddings], ids, text_ids, *queues)))
         if len(found) == 1:
             return found[0]
         return {name: torch.stack([each[name] for each in found]).mean() for name in self.losses}
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: loss(batch) for name, loss in self.losses.items()}
 
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
         """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distilvl.objectives.loss import Batch, Loss, TemperatureSettings, cross_entropy_of_pairs, kl_divergence
+from distilvl.objectives.loss import (
+    Batch,
+    Loss,
+    TemperatureSettings,
+    cross_entropy_of_pairs,
+    kl_divergence,
+    own_and_negatives,
+)
 
 
 class ClipKdFeature(Loss):
@@ -95,5 +102,6 @@ class ClipKdInteractive(Loss):
     def forward(self, batch: Batch) -> Tensor:
         """L >= 0."""
         z_image, z_text, u_image, u_text = batch.embeddings
-        images = cross_entropy_of_pairs(z_image @ u_text.T / self.temperature, batch.ids)
-        return (images + cross_entropy_of_pairs(z_text @ u_image.T / self.temperature, batch.ids)) / 2
+        images = own_and_negatives(z_image @ u_text.T / self.temperature, batch.ids)
+        texts = own_and_negatives(z_text @ u_image.T / self.temperature, batch.ids)
+        return (cross_entropy_of_pairs(images) + cross_entropy_of_pairs(texts)) / 2
