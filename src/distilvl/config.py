@@ -89,7 +89,7 @@ def _has(model: type[BaseModel] | None, path: Sequence[str]) -> bool:
 class Variants(Settings):
     """A section whose other keys depend on the value of `chosen_by`: settings of what was not chosen are errors.
 
-    Validation gives an instance of a subclass with just the keys that belong to that value.
+    `model_validate` gives an instance of a subclass with just the keys that belong to that value.
     """
 
     chosen_by: ClassVar[str]
@@ -173,7 +173,7 @@ def _with_fields(cls: type[BaseModel], sections: tuple[tuple[str, type[Settings]
 @cache
 def _joined(cls: type[BaseModel], settings: type[Settings]) -> type[BaseModel]:
     """`cls` with the fields of `settings` after its own."""
-    return create_model(cls.__name__, __base__=(settings, cls))
+    return create_model(cls.__name__, __base__=cls if settings is Settings else (settings, cls))
 
 
 class ObjectiveConfig(Variants):
@@ -202,12 +202,12 @@ class ObjectiveConfig(Variants):
     @classmethod
     def choices(cls) -> dict[str, type[BaseModel]]:
         """For each loss this with its section."""
-        return {name: cls.variant({"losses": [name]}) for name in LOSSES.shipped}
+        return {name: cls.variant({"losses": [name]}) for name in LOSSES.uncontested()}
 
     @classmethod
     def owners(cls, *path: str) -> list[str]:
         """The losses that have the setting `path`; what a package's loss has is not looked at."""
-        return super().owners(*path) or [name for name in LOSSES.added() if name == path[0]]
+        return super().owners(*path) or [name for name in LOSSES.added() if (name,) == path]
 
     @model_validator(mode="after")
     def _makes_sense(self) -> ObjectiveConfig:
@@ -252,7 +252,7 @@ class BalancerConfig(Variants):
     @classmethod
     def choices(cls) -> dict[str, type[BaseModel]]:
         """For each balancer this with its settings."""
-        return {name: cls.variant({"name": name}) for name in BALANCERS.shipped}
+        return {name: cls.variant({"name": name}) for name in BALANCERS.uncontested()}
 
 
 class OptimizerConfig(Settings):

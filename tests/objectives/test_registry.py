@@ -122,7 +122,8 @@ def test_a_loss_of_another_package_is_trained_and_reported(tmp_path: Path, stude
     lines = ["image,caption,split"]
     for k in range(12):
         Image.new("RGB", (32, 32), (20 * k, 255 - 20 * k, 9 * k)).save(pictures / f"{k}.png")
-        lines.append(f"{k}.png,colour number {k},{'train' if k < 8 else 'val'}")
+        word = ("red", "green", "blue", "yellow", "black", "white")[k % 6]
+        lines.append(f"{k}.png,{word} number {k},{'train' if k < 8 else 'val'}")
     (pictures / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
 
@@ -131,12 +132,11 @@ def test_a_loss_of_another_package_is_trained_and_reported(tmp_path: Path, stude
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
         assert done.returncode == 0, done.stderr[-3000:]
 
-    distilvl(
-        "train", "--data", str(pictures), "--teacher", teacher, "--student", str(student_yaml), "--out", str(tmp_path / "run"),
-        "--device", "cpu", "--set", "objective.losses=[cd,fd,their_loss]", "--set", "objective.their_loss.factor=0.5",
-        "--set", "training.epochs=1", "--set", "training.batch_size=4", "--set", "training.log_every=1",
-        "--set", "objective.cd.queue=8",
-    )  # fmt: skip
+    settings = ["objective.losses=[cd,fd,their_loss]", "objective.their_loss.factor=0.5", "objective.cd.queue=8"]
+    settings += ["training.epochs=1", "training.batch_size=4", "training.log_every=1"]
+    given = ["--data", str(pictures), "--teacher", teacher, "--student", str(student_yaml), "--device", "cpu"]
+    given += [word for item in settings for word in ("--set", item)]
+    distilvl("train", *given, "--out", str(tmp_path / "run"))
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     values = [line["losses"]["their_loss"] for line in metrics if "losses" in line]
     assert len(values) == 2

@@ -59,6 +59,10 @@ class Registry(Generic[T]):
         """The names that installed packages add."""
         return sorted(point.name for point in self._points())
 
+    def uncontested(self) -> list[str]:
+        """The names of this package that no other package claims as well."""
+        return [name for name in self.shipped if name not in self.added()]
+
     def __getitem__(self, name: str) -> type[T]:
         """The class of that name.
 
