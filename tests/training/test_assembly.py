@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from distilvl.config import BalancerConfig, ObjectiveConfig
 from distilvl.data.left_out import LeftOut
 from distilvl.objectives import EMPTY, NO_IMAGE
 from distilvl.objectives.balancers import (
@@ -15,6 +14,7 @@ from distilvl.objectives.balancers import (
     StaticBalancer,
     UncertaintyBalancer,
 )
+from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
 from distilvl.students.dual_encoder import TokenRows
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.materials import Materials

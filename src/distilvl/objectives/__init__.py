@@ -3,7 +3,7 @@
     eq. 4        L2-normalised embeddings          `students/build.py`, the last module of a student
     eq. 5-7      CD, contrastive distillation      `contrastive.py`, its queue in `queue.py`
     eq. 8        FD, feature distillation          `feature.py`
-    eq. 9        SD, similarity distillation       `similarity.py`
+    eq. 9        SD, similarity distillation       `feature.py`
     eq. 10-14    HND, hard-negative distillation   `hard_negative.py`
     eq. 15-16    scales s_m                        `balancers/base.py`, `scales`
     eq. 17       weights w_m                       `balancers/base.py`, `rates` and `weights`
@@ -21,14 +21,13 @@ from __future__ import annotations
 
 from distilvl.objectives.contrastive import ContrastiveDistillation
 from distilvl.objectives.distribution import QueueDistribution
-from distilvl.objectives.feature import FeatureDistillation
+from distilvl.objectives.feature import FeatureDistillation, SimilarityDistillation
 from distilvl.objectives.hard_negative import HardNegativeDistillation
 from distilvl.objectives.infonce import InfoNCE
 from distilvl.objectives.loss import LOSSES, Batch, Loss
 from distilvl.objectives.multiscale import MultiscaleObjective
 from distilvl.objectives.queue import EMPTY, NO_IMAGE, Negatives, TeacherQueue
 from distilvl.objectives.registry import Settings
-from distilvl.objectives.similarity import SimilarityDistillation
 
 __all__ = [
     "EMPTY",

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from distilvl.config import Config, Variants, model_of
+from distilvl.config import Config
 from distilvl.errors import DistilvlError
+from distilvl.objectives.config import Variants, model_of
 from distilvl.recipes.layers import (
     Tree,
     as_saved_now,

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from distilvl.config import Config, Variants, model_of
+from distilvl.config import Config
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_texts
+from distilvl.objectives.config import Variants, model_of
 
 logger = logging.getLogger("distilvl")
 

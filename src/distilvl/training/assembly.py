@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from distilvl.config import BalancerConfig, ObjectiveConfig
 from distilvl.objectives import LOSSES, NO_IMAGE, MultiscaleObjective
 from distilvl.objectives.balancers import BALANCERS, Balancer
+from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
 from distilvl.objectives.loss import LearnedTemperature
 from distilvl.objectives.queue import QueueStart
 from distilvl.training.materials import Materials
