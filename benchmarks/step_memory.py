@@ -24,7 +24,7 @@ from transformers import ViTConfig, ViTModel
 from distilvl.objectives import InfoNCE
 from distilvl.training.gradcache import ChunkedEncoder
 
-WAYS = {"whole": (1, False), "accumulate=8": (8, False), "checkpoint_activations": (1, True), "both": (8, True)}
+WAYS = {"whole": (1, False), "gradcache_chunks=8": (8, False), "checkpoint_activations": (1, True), "both": (8, True)}
 SIZE, WIDTH, TEXT_WIDTH = 112, 192, 8
 
 

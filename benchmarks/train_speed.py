@@ -170,7 +170,7 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> tuple[Trainer, float
     train = shared.materials(args.data, "train", encoder, store, fabric)
     decoding = time.perf_counter() - started
     objective = build_objective(config.objective, store.manifest.dim)
-    fill_queues(objective, config.objective.cd.start, train, 0)
+    fill_queues(objective, config.objective.queues.start, train, 0)
     run = RunFolder.open(folder, config)
     source = PairSource(train, encoder, config.training, fabric.device)
     return Trainer(fabric, config, encoder, objective, build_balancer(config.balancer), source, train, run), decoding

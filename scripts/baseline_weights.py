@@ -23,14 +23,13 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distilvl.config import ObjectiveConfig, ScheduleConfig
+from distilvl.config import CosineSchedule
 from distilvl.data.batches import PairSampler
 from distilvl.data.records import PairDataset
 from distilvl.evaluation.score import score
 from distilvl.features import FeatureStore
 from distilvl.io.markdown import markdown_table
-from distilvl.objectives import MultiscaleObjective
-from distilvl.objectives.multiscale import BASELINES, LOSSES
+from distilvl.objectives import LOSSES, MultiscaleObjective
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder
 from distilvl.students.build import HEAD_GAIN, build_student
@@ -51,7 +50,7 @@ SYSTEMS = [
 ]
 BATCH, LR, WEIGHT_DECAY, CLIP_NORM = 64, 2e-3, 1e-4, 1.0
 SIZE_BATCHES, MEASURED = 8, 1000  # the seed of their batches is none that trains
-SCHEDULE = ScheduleConfig(kind="cosine", warmup=0.04)
+SCHEDULE = CosineSchedule(kind="cosine", warmup=0.04)
 
 
 class FirstImages(SharedInputs):
@@ -72,7 +71,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         config = load_config("contrastive", student=args.student, overrides=args.set)
         store, shared = FeatureStore.open(args.features), FirstImages(args.images)
-        self.settings, self.width = config.objective, store.manifest.dim
+        self.settings, self.width = args.set, store.manifest.dim
         torch.manual_seed(0)  # for towers that are not pretrained
         student = build_student(config.student, self.width, shared.split(args.data, "train").captions)
         encoder = DualEncoder(student)
@@ -94,9 +93,10 @@ class Bench:
 
     def objective(self, losses: list[str]) -> MultiscaleObjective:
         """The losses of these names, their queues filled from the store."""
-        config = ObjectiveConfig.model_validate({**self.settings.model_dump(), "losses": losses})
+        chosen = [f"objective.losses=[{','.join(losses)}]", "balancer={name: static}"]
+        config = load_config("contrastive", shared_overrides=self.settings, overrides=chosen).objective
         objective = build_objective(config, self.width)
-        fill_queues(objective, config.cd.start, self.train, seed=0)
+        fill_queues(objective, config.queues.start, self.train, seed=0)
         return objective
 
     def project(self, images: Embeddings, texts: Embeddings) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ class Bench:
 
 
 def print_sizes(bench: Bench, steps: int) -> None:
-    names = ["infonce", *BASELINES]
+    names = ["infonce", *(name for name, loss in LOSSES.shipped.items() if ".baselines." in loss.__module__)]
     bench.start(0)
     fresh = bench.pulls(names)
     bench.fit({"infonce": 1.0}, seed=0, steps=steps)
@@ -169,8 +169,8 @@ def print_weights(bench: Bench, systems: list[dict[str, float]], seeds: int, ste
 def system(text: str) -> dict[str, float]:
     """`infonce=1,kd=0.3` as a mapping."""
     weights = {name: float(weight) for name, _, weight in (term.partition("=") for term in text.split(","))}
-    if not set(weights) <= set(LOSSES):
-        raise argparse.ArgumentTypeError(f"{text!r} names a loss that is none of {', '.join(LOSSES)}")
+    if not set(weights) <= set(LOSSES.names()):
+        raise argparse.ArgumentTypeError(f"{text!r} names a loss that is none of {', '.join(LOSSES.names())}")
     return weights
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
 from distilvl.recipes import apply_overrides, list_recipes, list_students, load_config, method_sections, save_config
+from distilvl.recipes.layers import RENAMED
 
 
 @pytest.mark.parametrize("recipe", list_recipes())
@@ -46,6 +47,9 @@ def test_overrides_keep_numbers(tau: float, epochs: int) -> None:
     ("override", "expected"),
     [
         ("balancer.tua=1", "Did you mean balancer.tau?"),
+        ("balancer.alhpa=1", "Did you mean balancer.alpha?"),
+        ("balancer.name=papre", "Did you mean 'paper'?"),
+        ("objective.losses=[cd, hdn]", "Did you mean 'hnd'?"),
         ("optimiser.lr=1", "Did you mean optimizer?"),
         ("objective.cd.temprature=1", "Did you mean objective.cd.temperature?"),
         ("training.epochs=many", "training.epochs"),
@@ -72,7 +76,16 @@ def test_bad_overrides_name_the_key_and_the_remedy(override: str, expected: str)
         ("paper", ["training.sampling=captions", "training.captions_per_image=2"], "set it to distinct_images"),
         ("paper", ["training.token_dropout=0.1", "student.text.frozen=true"], "set it to 0, or student.text.frozen"),
         ("paper", ["balancer.weights.hnd=5"], "set name to static"),
-        ("kd", ["balancer.name=paper"], "or weights to {}"),
+        ("kd", ["balancer.name=paper", "balancer.weights.kd=2"], "set name to static"),
+        ("paper", ["balancer={name: official, tau: 0.3}"], "balancer.name is official. To use it, set name to paper"),
+        ("paper", ["balancer={name: dwa, smoothing: 0.5}"], "set name to paper; otherwise leave it out"),
+        ("paper", ["balancer.alpha=1"], "set name to gradnorm"),
+        ("paper", ["schedule={kind: cosine, gamma: 0.5}"], "set kind to step"),
+        ("paper", ["objective.kd.temperature=1"], "add kd to objective.losses"),
+        ("paper", ["objective.losses=[fd]", "objective.cd.queue=0"], "objective.losses are fd"),
+        ("crd", ["objective.cd.temperature=1"], "objective.losses are infonce, crd. To use it, add cd to"),
+        ("paper", ["objective.losses=[fd]", "objective.learn_temperatures=true"], "a temperature that learns"),
+        ("clip-kd", ["objective.losses=[infonce]"], "none of the losses infonce"),
         ("paper", ["objective.losses=[cd]", "objective.cd.queue=0"], "set queue to 1 or more"),
         ("paper", ["training.seed=-1"], "training.seed"),
         ("paper", ["training.seed=4294967296"], "training.seed"),
@@ -90,7 +103,8 @@ def test_options_that_would_do_nothing_are_refused(recipe: str, overrides: list[
     "overrides",
     [
         ["schedule.milestones=[]"],
-        ["objective.losses=[fd]", "objective.cd.queue=0"],
+        ["objective.losses=[fd, cd]", "objective.cd.queue=0"],
+        ["objective.losses=[infonce, crd]", "objective.cd.queue=5", "objective.cd.start=empty"],
         ["balancer.name=static", "balancer.weights.hnd=5"],
         ["training.token_dropout=0.1", "student.image.frozen=true"],
         ["training.captions_per_image=2"],
@@ -139,7 +153,7 @@ def test_a_finished_student_takes_no_options_of_a_new_one(tmp_path: Path) -> Non
     # The default preset is a new student's.
     with pytest.raises(DistilvlError, match=r"image\.model, .* would change nothing; name the folder as --student"):
         load_config("paper", overrides=[f"student.folder={student}"])
-    used = ["student.width=12", "student.image.frozen=true", "student.text.frozen=true"]
+    used = ["student.dim=12", "student.image.frozen=true", "student.text.frozen=true"]
     config = load_config("paper", student=str(student), overrides=used)
     save_config(config, saved)
     assert load_config(str(saved)) == config
@@ -191,3 +205,99 @@ def test_whole_sections_can_be_taken_from_elsewhere() -> None:
     assert config.objective.losses == ["infonce", "kd"]
     assert config.objective.kd.temperature == 0.1
     assert config.optimizer == load_config("demo").optimizer
+
+
+def test_switching_a_variant_drops_what_the_recipe_says_of_the_other() -> None:
+    config = load_config("paper", overrides=["balancer.name=gradnorm", "schedule.kind=cosine", "objective.losses=[fd]"])
+    assert set(config.balancer.model_dump()) == {"name", "alpha", "lr", "floor"}
+    assert set(config.schedule.model_dump()) == {"kind", "warmup"}
+    assert set(config.objective.model_dump()) == {"losses", "dims", "learn_temperatures"}
+    assert load_config("kd", overrides=["balancer.name=paper"]).balancer == load_config("paper").balancer
+    # What `contrastive` leaves out of `default` is there again for a loss that is chosen after all.
+    assert load_config("contrastive", overrides=["objective.losses=[infonce, hnd]"]).objective.hnd.margin == 0.2
+
+
+def test_shared_overrides_are_left_out_where_they_would_do_nothing() -> None:
+    shared = ["balancer.tau=3", "objective.cd.queue=7", "objective.cd.temperature=0.7", "training.epochs=2"]
+    config = load_config("paper", shared_overrides=shared)
+    assert (config.balancer.tau, config.objective.cd.queue, config.objective.cd.temperature) == (3, 7, 0.7)
+    config = load_config(
+        "paper", shared_overrides=shared, overrides=["balancer.name=official", "objective.losses=[crd]"]
+    )
+    assert (config.training.epochs, config.objective.cd.model_dump()) == (2, {"queue": 7, "start": "stored"})
+    with pytest.raises(DistilvlError, match=r"Did you mean balancer\.tau"):
+        load_config("paper", shared_overrides=["balancer.tua=3"])
+
+
+SAVED_BY_0_1 = """
+inputs: {data: photos, val_data: null, extra_data: null, teacher: null, features: store}
+student:
+  folder: null
+  image: {model: null, config: {model_type: vit}, layers: null, size: 32, pooling: mean, frozen: false}
+  text: {model: null, config: {model_type: bert}, layers: null, vocabulary: 120, max_length: 48, pooling: mean,
+         frozen: false}
+  width: 12
+  normalize: true
+objective:
+  losses: [infonce, kd]
+  cd: {temperature: 0.05, queue: 8192, start: stored, mask_false_negatives: true}
+  sd: {halved: true}
+  hnd: {margin: 0.2, negatives: hardest, reduction: sum, mask_false_negatives: true}
+  qd: {temperature: 0.05}
+  infonce: {temperature: 0.05}
+  kd: {temperature: 0.05}
+  dcd: {temperature: 0.05, hard_negatives: 7, alpha: 0.2}
+  clipkd: {temperature: 0.05}
+  crd: {temperature: 0.07}
+  openclip: {temperature_student: 0.05, temperature_teacher: 0.05}
+  widths: [6]
+  learn_temperatures: false
+balancer: {name: static, tau: 1.0, floor: 1.0e-08, smoothing: 0.0, weights: {infonce: 1, kd: 1}, lr: 0.1, alpha: 1.5}
+optimizer: {lr: 0.0001, head_lr: 0.002, weight_decay: 0.0001, betas: [0.9, 0.999], layer_decay: 1.0, clip_norm: 1.0}
+schedule: {kind: cosine, milestones: [0.5], gamma: 0.1, warmup: 0.02}
+training: {epochs: 2, batch_size: 8, views: 3, head_start: regression, accumulate: 2, precision: fp32}
+"""
+
+
+def test_a_config_that_version_0_1_saved_is_the_one_that_is_resolved_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved, student = tmp_path / "config.yaml", tmp_path / "student.yaml"
+    saved.write_text(SAVED_BY_0_1, encoding="utf-8")
+    student.write_text(
+        "image: {config: {model_type: vit}, size: 32, pooling: mean}\n"
+        "text: {config: {model_type: bert}, vocabulary: 120, max_length: 48, pooling: mean}\ndim: 12\n",
+        encoding="utf-8",
+    )
+    old = load_config(str(saved))
+    assert not caplog.records
+    overrides = [
+        *("training.epochs=2", "training.batch_size=8", "training.crops=3", "training.head_init=ridge"),
+        *("training.gradcache_chunks=2", "training.precision=fp32", "objective.dims=[6]"),
+    ]
+    inputs = {"data": "photos", "features": "store"}
+    assert old == load_config("kd", student=str(student), overrides=overrides, inputs=inputs)
+
+
+def test_old_names_of_keys_are_taken_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: paper\ntraining: {accumulate: 4}\nobjective: {widths: [8]}\n", encoding="utf-8")
+    config = load_config(
+        str(mine), overrides=["training.head_start=regression", "student.width=16", "training={views: 2}"]
+    )
+    assert (config.objective.dims, config.student.dim, config.training.crops) == ([8], 16, 2)
+    assert config == load_config("paper", overrides=["objective.dims=[8]", "student.dim=16", "training={crops: 2}"])
+    assert load_config("paper", overrides=["training.head_start=regression"]).training.head_init == "ridge"
+    told = [record.getMessage() for record in caplog.records]
+    assert f"training.accumulate in {mine} is called training.gradcache_chunks now; write gradcache_chunks: 4" in told
+
+
+@pytest.mark.parametrize(("old", "new"), [(old, new) for old, (new, _) in RENAMED.items()])
+def test_both_names_of_one_key_are_refused(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(DistilvlError, match=f"both .* two names of one setting. Keep {new}"):
+        load_config("paper", overrides=[f"{new}=2", f"{old}=2"])
+    section, key = old.split(".")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"{section}: {{{key}: 2, {new.split('.')[1]}: 2}}\n", encoding="utf-8")
+    with pytest.raises(DistilvlError, match=f"both {old} and {new}, two names of one setting"):
+        load_config(str(mine))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationInfo, model_validator
 
-Weights = TypeVar("Weights", bound=Mapping[Any, float])
+from distilvl.objectives.config import BalancerConfig, ObjectiveConfig, Variants
+from distilvl.objectives.registry import Settings
 
 
 def cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None:
@@ -15,21 +16,6 @@ def cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None:
     if layers is not None and info.data.get("config") and not info.data.get("model"):
         raise ValueError("only a pretrained tower is cut; a new one has the layers that its config says")
     return layers
-
-
-def has_negatives(cd: ContrastiveConfig, info: ValidationInfo) -> ContrastiveConfig:
-    """`objective.cd`."""
-    if cd.queue == 0 and info.data.get("losses") == ["cd"]:
-        raise ValueError("without a queue cd is 0 at every step, and no other loss is there; set queue to 1 or more")
-    return cd
-
-
-def weights_are_used(weights: Weights, info: ValidationInfo) -> Weights:
-    """`balancer.weights`."""
-    name = info.data.get("name", "static")
-    if weights and name != "static":
-        raise ValueError(f"the balancer {name} makes its own weights; set name to static, or weights to {{}}")
-    return weights
 
 
 def captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
@@ -70,31 +56,7 @@ def finished_or_new(folder: str | None, given: Mapping[str, Any]) -> None:
         )
 
 
-LossName = Literal[
-    "cd",
-    "fd",
-    "sd",
-    "hnd",
-    "qd",
-    "infonce",
-    "kd",
-    "fsp",
-    "dcd",
-    "clipkd_feature",
-    "clipkd_relation",
-    "clipkd_interactive",
-    "rkd_distance",
-    "rkd_angle",
-    "crd",
-    "openclip",
-]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-class _TowerConfig(_Section):
+class _TowerConfig(Settings):
     model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
     config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
     layers: Annotated[int | None, AfterValidator(cut_from_pretrained)] = Field(
@@ -119,14 +81,14 @@ class TextTowerConfig(_TowerConfig):
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
 
-class StudentConfig(_Section):
-    """Two towers and the width of the space they share."""
+class StudentConfig(Settings):
+    """Two towers and the dimension of the space they share."""
 
     folder: str | None = Field(None, description="start from this finished student instead of building one")
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig = TextTowerConfig()
-    width: int | None = Field(None, ge=2, description="width D of the shared space; none takes the teacher's")
-    normalize: bool = Field(True, description="end in unit rows (eq. 4); false is Table 6's row without L2")
+    dim: int | None = Field(None, ge=2, description="embedding dimension D; none takes the teacher's")
+    normalize: bool = Field(True, description="L2-normalise embeddings (eq. 4); false is Table 6's row without L2")
 
     @model_validator(mode="after")
     def _finished_or_new(self) -> StudentConfig:
@@ -140,127 +102,7 @@ class StudentConfig(_Section):
         return [modality for modality, frozen in towers if frozen]
 
 
-class ContrastiveConfig(_Section):
-    """CD, eq. 5-7, and its queue."""
-
-    temperature: float = Field(0.05, gt=0, description="tau")
-    queue: int = Field(8192, ge=0, description="K_q, teacher features of each modality")
-    start: Literal["stored", "empty", "random"] = Field(
-        "stored", description="the queue before the first step: drawn from the store, empty, or random unit vectors"
-    )
-    mask_false_negatives: bool = True
-
-
-class SimilarityConfig(_Section):
-    """SD, eq. 9."""
-
-    halved: bool = Field(True, description="1 - (1 + mean cos)/2 of the code; false: 1 - mean cos")
-
-
-class HardNegativeConfig(_Section):
-    """HND, eq. 10-14."""
-
-    margin: float = Field(0.0, ge=0, description="alpha")
-    negatives: Literal["hardest", "all"] = "hardest"
-    reduction: Literal["sum", "mean"] = "sum"
-    mask_false_negatives: bool = True
-
-
-class QueueDistributionConfig(_Section):
-    """QD, the teacher's similarities to the queue; the queue is CD's. Not in the paper."""
-
-    temperature: float = Field(0.05, gt=0)
-
-
-class InfoNCEConfig(_Section):
-    """Contrastive training on the pairs alone, the baseline without a teacher."""
-
-    temperature: float = Field(0.05, gt=0)
-
-
-class KDConfig(_Section):
-    """KD, soft targets over the batch."""
-
-    temperature: float = Field(0.05, gt=0)
-
-
-class DCDConfig(_Section):
-    """DCD, dynamic contrastive distillation."""
-
-    temperature: float = Field(0.05, gt=0)
-    hard_negatives: int = Field(7, ge=1, description="K, chosen by the teacher")
-    alpha: float = Field(0.2, ge=0, le=1, description="share of the distillation term")
-
-
-class ClipKDConfig(_Section):
-    """CLIP-KD's relational and interactive parts."""
-
-    temperature: float = Field(0.05, gt=0)
-
-
-class CRDConfig(_Section):
-    """CRD, contrastive representation distillation; its negatives are CD's queue."""
-
-    temperature: float = Field(0.07, gt=0)
-
-
-class OpenClipConfig(_Section):
-    """open_clip's distillation term."""
-
-    temperature_student: float = Field(0.05, gt=0)
-    temperature_teacher: float = Field(0.05, gt=0)
-
-
-class ObjectiveConfig(_Section):
-    """Which losses take part, and their settings."""
-
-    losses: list[LossName] = Field(["cd", "fd", "sd", "hnd"], min_length=1)
-    cd: Annotated[ContrastiveConfig, AfterValidator(has_negatives)] = ContrastiveConfig()
-    sd: SimilarityConfig = SimilarityConfig()
-    hnd: HardNegativeConfig = HardNegativeConfig()
-    qd: QueueDistributionConfig = QueueDistributionConfig()
-    infonce: InfoNCEConfig = InfoNCEConfig()
-    kd: KDConfig = KDConfig()
-    dcd: DCDConfig = DCDConfig()
-    clipkd: ClipKDConfig = ClipKDConfig()
-    crd: CRDConfig = CRDConfig()
-    openclip: OpenClipConfig = OpenClipConfig()
-    widths: list[Annotated[int, Field(ge=1)]] = Field(
-        [],
-        description="Matryoshka: widths below D at which the losses are taken as well; the teacher is turned to its "
-        "principal axes",
-    )
-    learn_temperatures: bool = Field(False, description="let tau of cd and infonce learn, from their values here")
-
-    @model_validator(mode="after")
-    def _no_loss_twice(self) -> ObjectiveConfig:
-        if len(set(self.losses)) != len(self.losses):
-            raise ValueError(f"a loss is named twice: {self.losses}")
-        return self
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether any of the losses compares with teacher features."""
-        return any(name != "infonce" for name in self.losses)
-
-
-class BalancerConfig(_Section):
-    """How the losses are weighted, eq. 15-18."""
-
-    name: Literal["paper", "official", "dwa", "static", "uncertainty", "gradnorm"] = "paper"
-    tau: float = Field(1.0, gt=0, description="tau_b")
-    floor: float = Field(1e-8, gt=0, description="a loss below this counts as this")
-    smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the old running mean of each loss kept at each step"
-    )
-    weights: Annotated[dict[LossName, float], AfterValidator(weights_are_used)] = Field(
-        {}, description="for `static`; 1 where not given"
-    )
-    lr: float = Field(0.1, gt=0, le=2, description="for `uncertainty` and `gradnorm`: the step of their weights")
-    alpha: float = Field(1.5, ge=0, description="for `gradnorm`: pull towards equal training rates")
-
-
-class OptimizerConfig(_Section):
+class OptimizerConfig(Settings):
     """AdamW; heads (the projections into the shared space) may learn faster than pretrained towers."""
 
     lr: float = Field(1e-4, gt=0, description="rate of the towers")
@@ -273,25 +115,46 @@ class OptimizerConfig(_Section):
     clip_norm: float = Field(1.0, ge=0, description="largest global gradient norm; 0 switches clipping off")
 
 
-class ScheduleConfig(_Section):
+class ScheduleConfig(Variants):
     """The learning rate over the run: the paper's steps, or a cosine to zero."""
 
+    chosen_by: ClassVar[str] = "kind"
+
     kind: Literal["step", "cosine"] = "step"
-    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.5], description="`step`: fractions of the run at which the rate drops"
-    )
-    gamma: float = Field(0.1, gt=0, le=1, description="`step`: the factor at each drop")
     warmup: float = Field(0.0, ge=0, lt=1, description="fraction of the run with a linearly rising rate")
 
+    @classmethod
+    def variant(cls, section: Mapping[str, Any]) -> type[BaseModel]:
+        """This with the settings of the kind that `section` names."""
+        return CosineSchedule if section.get("kind", "step") == "cosine" else StepSchedule
 
-class TrainingConfig(_Section):
+    @classmethod
+    def choices(cls) -> dict[str, type[BaseModel]]:
+        """Both kinds."""
+        return {"step": StepSchedule, "cosine": CosineSchedule}
+
+
+class StepSchedule(ScheduleConfig):
+    """The rate falls at some points."""
+
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.5], description="fractions of the run at which the rate drops"
+    )
+    gamma: float = Field(0.1, gt=0, le=1, description="the factor at each drop")
+
+
+class CosineSchedule(ScheduleConfig):
+    """The rate follows half a cosine to zero."""
+
+
+class TrainingConfig(Settings):
     """Length, batch and bookkeeping of a run."""
 
-    epochs: int = Field(20, ge=1, description="passes over as many images, or pairs, as there are training images")
+    epochs: int = Field(20, ge=1, description="each over as many images, or pairs, as there are training images")
     batch_size: int = Field(64, ge=2, description="distinct images of a step; pairs where `sampling` is by captions")
     sampling: Literal["distinct_images", "captions", "captions_in_order"] = Field(
         "distinct_images",
-        description="distinct images, captions of each drawn anew each pass; or all captions, shuffled; or all "
+        description="distinct images, captions of each drawn anew each epoch; or all captions, shuffled; or all "
         "captions in the dataset's order, as the published loader runs",
     )
     captions_per_image: Annotated[int, AfterValidator(captions_of_distinct_images)] = Field(
@@ -300,22 +163,22 @@ class TrainingConfig(_Section):
     extra_share: float = Field(
         0.5, gt=0, lt=1, description="share of the steps that are on `inputs.extra_data`, beside an epoch's own"
     )
-    views: int = Field(
-        1, ge=1, description="views of each image, one drawn each epoch; the store holds the teacher's features of them"
+    crops: int = Field(
+        1, ge=1, description="crops of each image, one drawn each epoch; the store holds the teacher's features of them"
     )
     reduced_jpeg: bool = Field(
         False,
         description="decode large JPEGs of the training images at a reduced scale, at least twice the student's size: "
         "faster, and not quite the same pixels",
     )
-    head_start: Literal["random", "regression"] = Field(
+    head_init: Literal["random", "ridge"] = Field(
         "random",
-        description="first weights of the heads: random, or the ridge regression of the teacher's rows on those of the "
-        "towers as they are",
+        description="first weights of the heads: random, or the ridge regression of teacher features on the outputs of "
+        "the towers as they are",
     )
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of a caption's tokens hidden from the student")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of the weights, which is kept; 0: none")
-    accumulate: int = Field(
+    gradcache_chunks: int = Field(
         1, ge=1, description="chunks in which a batch is encoded, twice; same losses and gradients in less memory"
     )
     checkpoint_activations: bool = Field(
@@ -328,13 +191,13 @@ class TrainingConfig(_Section):
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
 
     @model_validator(mode="after")
-    def _views_as_the_teacher_saw_them(self) -> TrainingConfig:
-        if self.views > 1 and self.reduced_jpeg:
-            raise ValueError("reduced_jpeg moves the edges of views; use one of the two")
+    def _crops_as_the_teacher_saw_them(self) -> TrainingConfig:
+        if self.crops > 1 and self.reduced_jpeg:
+            raise ValueError("reduced_jpeg moves the edges of crops; use one of the two")
         return self
 
 
-class InputsConfig(_Section):
+class InputsConfig(Settings):
     """What the run was made from; enough to run it again."""
 
     data: str | None = None
@@ -349,13 +212,20 @@ class InputsConfig(_Section):
         return self.val_data or self.data
 
 
-class Config(_Section):
+class Config(Settings):
     """Everything a run depends on. Saved, resolved, as `config.yaml` of the run folder."""
 
     inputs: InputsConfig = InputsConfig()
     student: StudentConfig = StudentConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    balancer: BalancerConfig = BalancerConfig()
+    objective: SerializeAsAny[ObjectiveConfig] = ObjectiveConfig.model_validate({})
+    balancer: SerializeAsAny[BalancerConfig] = BalancerConfig.model_validate({})
     optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: SerializeAsAny[ScheduleConfig] = StepSchedule()
     training: Annotated[TrainingConfig, AfterValidator(tokens_are_read)] = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_losses(self) -> Config:
+        losses = self.objective.losses
+        if unknown := sorted(set(getattr(self.balancer, "weights", {})) - set(losses)):
+            raise ValueError(f"balancer.weights has {unknown[0]}, which is none of the losses {', '.join(losses)}")
+        return self

@@ -70,6 +70,8 @@ def run(command: list[str], folder: str, variables: dict[str, str], pid_file: st
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
+    # What Python would have read from it at its start.
+    sys.path += [each for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each and each not in sys.path]
     make_scenes_few()
     if pid_file:
         Path(pid_file).write_text(str(os.getpid()), encoding="utf-8")

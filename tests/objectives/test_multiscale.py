@@ -5,6 +5,7 @@ import torch
 
 from distilvl.errors import DistilvlError
 from distilvl.objectives import (
+    LOSSES,
     ContrastiveDistillation,
     FeatureDistillation,
     HardNegativeDistillation,
@@ -14,7 +15,9 @@ from distilvl.objectives import (
 )
 from distilvl.objectives.balancers import PaperBalancer
 from distilvl.objectives.baselines import SoftTargetDistillation
-from distilvl.objectives.multiscale import BASELINES, LOSSES, PAIRLESS
+
+BASELINES = {name: loss for name, loss in LOSSES.shipped.items() if ".baselines." in loss.__module__}
+PAIRLESS = [name for name, loss in LOSSES.shipped.items() if not loss.needs_pairs]
 
 IDS = torch.tensor([0, 1, 2, 1])
 
@@ -50,10 +53,11 @@ def test_each_loss_is_summed_over_the_modalities(rows, filled):
 def test_settings_reach_the_losses(rows):
     objective = MultiscaleObjective(
         5,
-        ("sd", "hnd", "infonce"),
-        similarity=SimilarityDistillation(halved=False),
-        hard_negative=HardNegativeDistillation(margin=0.3, reduction="mean"),
-        infonce=InfoNCE(0.5),
+        [
+            SimilarityDistillation(halved=False),
+            HardNegativeDistillation(margin=0.3, reduction="mean"),
+            InfoNCE(0.5),
+        ],
     )
     losses = objective(*rows, IDS)
     plain = MultiscaleObjective(5, ("sd",))(*rows, IDS)
@@ -96,7 +100,7 @@ def test_bad_input_is_named(rows):
         MultiscaleObjective(5, ())
     with pytest.raises(DistilvlError, match="no teacher features"):
         MultiscaleObjective(5)(rows[0], rows[1], None, None, IDS)
-    with pytest.raises(DistilvlError, match=r"\(4, 3\).*\(4, 5\).*width"):
+    with pytest.raises(DistilvlError, match=r"\(4, 3\).*\(4, 5\).*dimension"):
         MultiscaleObjective(5)(rows[0], rows[1], rows[2][:, :3], rows[3], IDS)
 
 
@@ -135,7 +139,7 @@ def test_losses_of_other_systems_are_called_by_name(name, rows, unit_rows):
 
 
 def test_settings_of_other_systems_reach_them_and_only_queue_readers_keep_a_queue(rows):
-    objective = MultiscaleObjective(5, ("kd",), queue_size=6, baselines={"kd": SoftTargetDistillation(0.5)})
+    objective = MultiscaleObjective(5, [SoftTargetDistillation(0.5)], queue_size=6)
     assert torch.equal(objective(*rows, IDS)["kd"], SoftTargetDistillation(0.5)(*rows, IDS))
     assert len(objective.image_queue.ids) == 0
     assert len(MultiscaleObjective(5, ("crd",), queue_size=6).image_queue.ids) == 6
@@ -154,7 +158,7 @@ def test_without_pairs_each_modality_has_its_own_ids(unit_rows):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - set(PAIRLESS)))
+@pytest.mark.parametrize("name", sorted(set(LOSSES.shipped) - set(PAIRLESS)))
 def test_a_loss_that_needs_pairs_says_so(name, rows):
     with pytest.raises(DistilvlError, match=f"{name}.*needs images with their captions"):
         MultiscaleObjective(5, ("fd", name))(*rows, IDS, IDS + 10)

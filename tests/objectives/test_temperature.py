@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distilvl.objectives import ContrastiveDistillation, InfoNCE, TeacherQueue
-from distilvl.objectives.common import LOWEST, LearnedTemperature
+from distilvl.objectives.loss import LOWEST, LearnedTemperature
 
 
 def test_starts_as_the_fixed_one_and_has_the_gradient_of_the_formula(unit_rows):

@@ -17,7 +17,7 @@ from distilvl.training.trainer import Trainer
 data, teacher, student, folder = sys.argv[1:]
 OVERRIDES = ["training.batch_size=7", "training.precision=fp32", "training.checkpoint_every=2", "training.epochs=3",
              "training.captions_per_image=2", "objective.cd.queue=20", "training.log_every=1",
-             "training.head_start=regression"]  # fmt: skip
+             "training.head_init=ridge"]  # fmt: skip
 
 
 def run(name: str) -> None:

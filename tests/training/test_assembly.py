@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from distilvl.config import BalancerConfig, ObjectiveConfig
 from distilvl.data.left_out import LeftOut
 from distilvl.objectives import EMPTY, NO_IMAGE
 from distilvl.objectives.balancers import (
@@ -15,6 +14,7 @@ from distilvl.objectives.balancers import (
     StaticBalancer,
     UncertaintyBalancer,
 )
+from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
 from distilvl.students.dual_encoder import TokenRows
 from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.materials import Materials, StoredFeatures, TeacherFeatures
@@ -65,7 +65,7 @@ def test_random_vectors_are_negatives_of_every_row_even_when_masked(train: Mater
     fill_queues(objective, "random", train, seed=0)
     rows = torch.nn.functional.normalize(torch.randn(3, 4), dim=1)
     masked = objective(rows, rows, rows, rows, torch.tensor([0, 1, 2]))["cd"]
-    objective.contrastive.mask_false_negatives = False
+    objective.losses["cd"].mask_false_negatives = False
     assert torch.equal(masked, objective(rows, rows, rows, rows, torch.tensor([0, 1, 2]))["cd"])
     assert masked > 0
 
@@ -99,7 +99,7 @@ def test_settings_reach_balancers_and_losses() -> None:
             "openclip": {"temperature_student": 0.15, "temperature_teacher": 0.16},
         }
     )
-    parts = build_objective(config, 4).baselines
+    parts = build_objective(config, 4).losses
     assert parts["kd"].temperature == 0.11
     assert (parts["dcd"].temperature, parts["dcd"].hard_negatives, parts["dcd"].alpha) == (0.12, 3, 0.4)
     assert parts["clipkd_relation"].temperature == parts["clipkd_interactive"].temperature == 0.13

@@ -163,7 +163,7 @@ def test_stopped_in_mid_epoch_two_processes_continue_bit_for_bit(given: dict[str
 
     settings = ["training.batch_size=7", "training.precision=fp32", "training.checkpoint_every=2", "training.epochs=3",
                 "training.captions_per_image=2", "objective.cd.queue=20", "training.log_every=1",
-                "training.head_start=regression"]  # fmt: skip
+                "training.head_init=ridge"]  # fmt: skip
     with pytest.raises(DistilvlError, match="begun in 2 processes and cannot go on in 1 process"):
         distilvl.train(**given, out=tmp_path / "stopped", overrides=settings, device="cpu")  # type: ignore[arg-type]
 
@@ -174,9 +174,9 @@ def test_two_processes_end_with_the_score_of_one(given: dict[str, str], tmp_path
     student.write_text(student.read_text().replace("hidden_dropout_prob: 0.1", "hidden_dropout_prob: 0.0").replace(
         "max_position_embeddings: 64", "max_position_embeddings: 64, hidden_dropout_prob: 0.0, "
         "attention_probs_dropout_prob: 0.0"))  # fmt: skip
-    overrides = ["training.batch_size=7", "training.precision=fp32", "training.epochs=2", "training.accumulate=2",
+    overrides = ["training.batch_size=7", "training.precision=fp32", "training.epochs=2", "training.gradcache_chunks=2",
                  "training.captions_per_image=2", "training.log_every=1", "optimizer.lr=1.0e-3",
-                 "training.head_start=regression"]  # fmt: skip
+                 "training.head_init=ridge"]  # fmt: skip
     distilvl.train(**given, out=tmp_path / "one", overrides=overrides, device="cpu")  # type: ignore[arg-type]
     options = [word for key, value in given.items() for word in (f"--{key}", value)]
     options += [word for item in overrides for word in ("--set", item)]

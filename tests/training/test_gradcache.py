@@ -142,7 +142,11 @@ text:
 @pytest.mark.parametrize(
     ("settings", "processes", "message"),
     [
-        ({"accumulate": 2}, 1, r"image tower \(resnet\) normalises over the batch that training.accumulate"),
+        (
+            {"gradcache_chunks": 2},
+            1,
+            r"image tower \(resnet\) normalises over the batch that training.gradcache_chunks",
+        ),
         ({}, 2, r"image tower \(resnet\) normalises over the batch that training in several processes"),
         ({"checkpoint_activations": True}, 1, r"image tower \(resnet\) cannot compute its activations again"),
         ({"batch_size": 3}, 4, "a batch of 3 has no row for some of the 4 processes"),

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 import distilvl
-from distilvl.config import OptimizerConfig, ScheduleConfig
+from distilvl.config import CosineSchedule, OptimizerConfig, StepSchedule
 from distilvl.students import DualEncoder
 from distilvl.students.storage import route
 from distilvl.training.optimizer import average_of, build_optimizer, rate_factor, ridge_regression, set_rates
 
 
 def test_papers_schedule_drops_to_a_tenth_at_half_time() -> None:
-    config = ScheduleConfig(kind="step", milestones=[0.5], gamma=0.1)
+    config = StepSchedule(kind="step", milestones=[0.5], gamma=0.1)
     assert [rate_factor(step, 20, config) for step in (0, 9, 10, 19)] == pytest.approx([1, 1, 0.1, 0.1])
 
 
 def test_cosine_falls_from_one_to_nearly_zero_after_the_warm_up() -> None:
-    config = ScheduleConfig(kind="cosine", warmup=0.1)
+    config = CosineSchedule(kind="cosine", warmup=0.1)
     factors = [rate_factor(step, 100, config) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 11)
     assert factors[10] == pytest.approx(1)

@@ -109,8 +109,8 @@ def test_heads_that_begin_as_a_regression_are_closer_to_the_teacher(
 ) -> None:
     still = ["training.epochs=1", "optimizer.lr=1e-12", "optimizer.head_lr=1e-12"]
     distance = {}
-    for start in ("random", "regression"):
-        _train(pictures, teacher, student_yaml, tmp_path / start, *still, f"training.head_start={start}")
+    for start in ("random", "ridge"):
+        _train(pictures, teacher, student_yaml, tmp_path / start, *still, f"training.head_init={start}")
         distance[start] = np.mean(
             [line["losses"]["fd"] for line in read_metrics(tmp_path / start / "metrics.jsonl")[:4]]
         )
@@ -119,7 +119,7 @@ def test_heads_that_begin_as_a_regression_are_closer_to_the_teacher(
 
 def test_a_regression_without_a_teacher_is_refused(pictures: Path, student_yaml: Path, tmp_path: Path) -> None:
     with pytest.raises(DistilvlError, match="fits the heads to a teacher"):
-        _train(pictures, None, student_yaml, tmp_path / "run", "training.head_start=regression", recipe="contrastive")
+        _train(pictures, None, student_yaml, tmp_path / "run", "training.head_init=ridge", recipe="contrastive")
 
 
 def test_training_lowers_the_losses(pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_stopped_in_mid_epoch_and_continued_it_ends_with_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     who = None if recipe == "contrastive" else teacher
-    overrides = ["training.epochs=3", "objective.cd.queue=20"]
+    overrides = ["training.epochs=3", *["objective.cd.queue=20"] * (recipe != "contrastive")]
     extra = {
         "gradnorm": "balancer.name=gradnorm",
         "captions": "training.sampling=captions",
@@ -224,7 +224,7 @@ def test_a_run_without_a_checkpoint_may_be_begun_anew(
 ) -> None:
     """A first try that failed on its input must not lock the folder."""
     with pytest.raises(DistilvlError, match=r"student\.width is 16, the features of colour have 12"):
-        _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1", "student.width=16")
+        _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1", "student.dim=16")
     _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
     assert (tmp_path / "run" / "student" / "modules.json").is_file()
 
@@ -423,7 +423,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.widths=[6, 3]", "optimizer.lr=3.0e-3"]
+    overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.dims=[6, 3]", "optimizer.lr=3.0e-3"]
     _train(pictures, teacher, student_yaml, out, *overrides)
     full, narrow = (distilvl.evaluate(out, pictures, split="val", width=width) for width in (None, 3))
     assert load_encoder(out).widths == {12, 6, 3}
@@ -484,11 +484,11 @@ def test_a_run_does_not_go_on_with_other_data(
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("widths", [[], ["objective.widths=[4]"]])
+@pytest.mark.parametrize("widths", [[], ["objective.dims=[4]"]])
 def test_going_on_from_a_student_of_several_widths_keeps_its_space(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, widths: list[str]
 ) -> None:
-    _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1", "objective.widths=[4]")
+    _train(pictures, teacher, student_yaml, tmp_path / "first", "training.epochs=1", "objective.dims=[4]")
     _change_captions(pictures, lambda line: {**line, "captions": [f"red {line['captions'][0]}"]})
     _train(pictures, teacher, tmp_path / "first" / "student", tmp_path / "next", "training.epochs=1", *widths)
     first, kept = (load_basis(tmp_path / run / "student") for run in ("first", "next"))
@@ -500,7 +500,7 @@ def test_going_on_from_a_student_of_several_widths_keeps_its_space(
 def test_a_regression_onto_a_teacher_of_another_width_is_refused(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
-    overrides = ["student.width=16", "training.head_start=regression"]
+    overrides = ["student.dim=16", "training.head_init=ridge"]
     with pytest.raises(DistilvlError, match="heads of width 16 to a teacher of width 12"):
         _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
 

@@ -113,7 +113,7 @@ def test_frozen_towers_know_each_view(pictures: Path, store: FeatureStore, encod
 
 
 def _train(pictures: Path, out: Path, student: Path, views: int, **inputs: str) -> None:
-    overrides = ["training.batch_size=4", "training.epochs=2", "training.precision=fp32", f"training.views={views}"]
+    overrides = ["training.batch_size=4", "training.epochs=2", "training.precision=fp32", f"training.crops={views}"]
     distilvl.train(
         data=pictures, out=out, student=student, overrides=[*overrides, "objective.cd.queue=8"], device="cpu",
         **inputs,

@@ -89,9 +89,9 @@ def test_a_run_from_shards_stopped_and_continued(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("training.views=3",),
-        ("objective.widths=[4]",),
-        ("training.head_start=regression",),
+        ("training.crops=3",),
+        ("objective.dims=[4]",),
+        ("training.head_init=ridge",),
         ("objective.cd.start=random",),
     ],
 )

@@ -231,12 +231,19 @@ def plan(table: TableSpec, base: Base, seeds: Sequence[int], out: Path) -> list[
 
 
 def _job(table: TableSpec, cell: Cell, base: Base, seed: int, out: Path) -> Job:
-    overrides = [*base.overrides, f"training.seed={seed}", *cell.set]
+    overrides = [f"training.seed={seed}", *cell.set]
     inputs = {"data": base.data, "features": base.features}
     sections = None if cell.method is None else method_sections(cell.method)
     try:
         recipe = cell.recipe or base.recipe
-        config = load_config(recipe, student=base.student, overrides=overrides, inputs=inputs, sections=sections)
+        config = load_config(
+            recipe,
+            student=base.student,
+            overrides=overrides,
+            inputs=inputs,
+            sections=sections,
+            shared_overrides=base.overrides,
+        )
     except DistilvlError as error:
         raise DistilvlError(f"cell {cell.name} of {table.name}: {error}") from error
     return Job(cell.name, seed, config, out / "runs" / f"{fingerprint(config)}-seed{seed}", base.split, base.skip_bad)

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.objectives.common import LearnedTemperature, in_full_precision, same_image
-from distilvl.objectives.queue import EMPTY, Negatives
+from distilvl.objectives.loss import Batch, LearnedTemperature, Loss, same_image
+from distilvl.objectives.queue import EMPTY, Negatives, QueueSettings
 
 
-class ContrastiveDistillation(nn.Module):
-    """InfoNCE of student rows against their teacher rows and a queue of other teacher rows.
+class ContrastiveSettings(QueueSettings):
+    """CD, and the queues that it shares with the other losses that read them."""
 
-    For one modality, with unit rows `z_i`, `u_i` and queue `q_k` of the same modality:
+    temperature: float = Field(0.05, gt=0, description="tau")
+    mask_false_negatives: bool = True
 
-        L = -mean_i log( e^{z_i.u_i/tau} / (e^{z_i.u_i/tau} + sum_k e^{z_i.q_k/tau}) )
 
-    and L_CD = L^v + L^t is summed by the caller. The keys are *teacher* features, and only the queue's.
+class ContrastiveDistillation(Loss):
+    """InfoNCE of student embeddings against their teacher features and a queue of other teacher features.
+
+    For one modality, with z_i, u_i and the queue q_k of the same modality:
+
+        L = -mean_i log( e^{z_i.u_i/tau} / (e^{z_i.u_i/tau} + sum_k e^{z_i.q_k/tau}) )        eq. 5-6
+        L_CD = L^v + L^t                                                                      eq. 7
+
+    The keys are *teacher* features, and only the queue's.
 
     Args:
         temperature: tau > 0, fixed unless it is a `LearnedTemperature`.
         mask_false_negatives: leave queue entries of the row's own image out of the sum over k. The published
             code keeps them, and so pushes a caption's student away from other captions of its image.
+
+    >>> import torch
+    >>> from distilvl.objectives import ContrastiveDistillation, TeacherQueue
+    >>> loss = ContrastiveDistillation()(torch.eye(4), torch.eye(4), TeacherQueue(8, 4), torch.arange(4))
     """
+
+    name, label = "cd", "contrastive distillation (CD)"
+    formula = "eq. 5-7: per modality -mean_i log( e^{z_i.u_i/tau} / (e^{z_i.u_i/tau} + sum_k e^{z_i.q_k/tau}) )"
+    settings = ContrastiveSettings
+    needs_pairs, reads_queue, learns_temperature = False, True, True
 
     def __init__(self, temperature: float | LearnedTemperature = 0.05, mask_false_negatives: bool = True) -> None:
         super().__init__()
         self.temperature = temperature
         self.mask_false_negatives = mask_false_negatives
 
-    @in_full_precision
-    def forward(self, z: Tensor, u: Tensor, queue: Negatives, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0; exactly 0 when no queue entry is a negative of any row.
+    @classmethod
+    def build(cls, settings: ContrastiveSettings) -> Loss:  # type: ignore[override]
+        """The loss; the queues are built by the objective."""
+        return cls(settings.temperature, settings.mask_false_negatives)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L_CD >= 0; exactly 0 when no queue entry is a negative of any row."""
+        images = self.of_tensors(batch.z_image, batch.u_image, batch.image_queue, batch.ids)
+        return images + self.of_tensors(batch.z_text, batch.u_text, batch.text_queue, batch.ids_of_texts)
+
+    def of_tensors(self, z: Tensor, u: Tensor, queue: Negatives, ids: Tensor) -> Tensor:
+        """L of one modality.
 
         Args:
-            z: student rows (N, D) of one modality.
-            u: their teacher rows (N, D).
+            z, u: student embeddings and their teacher features (N, D).
             queue: teacher features (K, D) with image ids (K,); empty slots are never negatives.
             ids: image of each row, (N,).
         """

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from distilvl.objectives.common import LearnedTemperature, in_batch_negatives, in_full_precision
+from distilvl.objectives.loss import (
+    Batch,
+    LearnedTemperature,
+    Loss,
+    TemperatureSettings,
+    cross_entropy_of_pairs,
+    own_and_negatives,
+)
 
 
-class InfoNCE(nn.Module):
+class InfoNCE(Loss):
     """Symmetric contrastive loss of student images and texts (CLIP, Radford et al. 2021, section 2.3).
 
         L = 1/2 (mean_i -log softmax_j(z^v_i.z^t_j / tau)_i + mean_i -log softmax_j(z^t_i.z^v_j / tau)_i)
@@ -18,18 +23,26 @@ class InfoNCE(nn.Module):
 
     Args:
         temperature: tau > 0, fixed unless it is a `LearnedTemperature`.
+
+    >>> import torch
+    >>> from distilvl.objectives import InfoNCE
+    >>> loss = InfoNCE(0.07)(torch.eye(4), torch.eye(4), torch.arange(4))
     """
+
+    name, label = "infonce", "contrastive, without a teacher (InfoNCE)"
+    formula = "half of: mean_i -log softmax_j(z^v_i.z^t_j/tau)_i + the same, without other rows of the own image"
+    settings = TemperatureSettings
+    needs_teacher, learns_temperature = False, True
 
     def __init__(self, temperature: float | LearnedTemperature = 0.05) -> None:
         super().__init__()
         self.temperature = temperature
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0 from student rows (N, D) and image ids (N,)."""
-        own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
-        candidates = own | in_batch_negatives(ids)
-        # Divided before infinities are put in: a temperature that learns would get 0 * inf from them.
-        logits = (z_image @ z_text.T / self.temperature).masked_fill(~candidates, -torch.inf)
-        target = torch.arange(len(ids), device=ids.device)
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0."""
+        return self.of_tensors(batch.z_image, batch.z_text, batch.ids)
+
+    def of_tensors(self, z_image: Tensor, z_text: Tensor, ids: Tensor) -> Tensor:
+        """L from student embeddings (N, D) and image ids (N,)."""
+        logits = own_and_negatives(z_image @ z_text.T / self.temperature, ids)
+        return (cross_entropy_of_pairs(logits) + cross_entropy_of_pairs(logits.T)) / 2

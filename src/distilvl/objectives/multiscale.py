@@ -1,80 +1,67 @@
-"""All losses of a step, by name: features in, the raw L_m of eq. 5-14 out, ready for a balancer."""
+"""All losses of a step, by name: embeddings in, the raw L_m of eq. 5-14 out, ready for a balancer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distilvl.errors import DistilvlError
-from distilvl.objectives.baselines import (
-    ClipKdFeature,
-    ClipKdInteractive,
-    ClipKdRelation,
-    ContrastiveRepresentationDistillation,
-    DynamicContrastiveDistillation,
-    FlowDistillation,
-    OpenClipDistillation,
-    RelationalAngle,
-    RelationalDistance,
-    SoftTargetDistillation,
-)
-from distilvl.objectives.contrastive import ContrastiveDistillation
-from distilvl.objectives.distribution import QueueDistribution
-from distilvl.objectives.feature import FeatureDistillation
-from distilvl.objectives.hard_negative import HardNegativeDistillation
-from distilvl.objectives.infonce import InfoNCE
-from distilvl.objectives.queue import Negatives, TeacherQueue
-from distilvl.objectives.similarity import SimilarityDistillation
+from distilvl.objectives.loss import LOSSES, PAPER_LOSSES, Batch, Loss
+from distilvl.objectives.queue import Negatives, QueueSettings, QueueView, TeacherQueue
+from distilvl.objectives.registry import Settings
+
+QUEUE_SECTION = "cd"
+"""Where the queues' settings stand, also where CD itself is not chosen."""
 
 
-def truncate(rows: Tensor, width: int) -> Tensor:
-    """The first `width` columns of rows (N, D), made unit rows: (N, width)."""
-    return F.normalize(rows[:, :width], dim=1)
+def settings_of(losses: Sequence[str]) -> dict[str, type[Settings]]:
+    """The sections of `objective` that belong to these losses, each with its config model.
 
-
-class Narrow:
-    """A queue at a part of its width, as `Negatives`.
-
-    Args:
-        queue: features (K, D) and image ids (K,).
-        width: below D.
+    Raises:
+        DistilvlError: a loss that does not exist or cannot be loaded.
     """
-
-    def __init__(self, queue: Negatives, width: int) -> None:
-        self.features = truncate(queue.features, width)
-        self.ids = queue.ids
-
-
-BASELINES: dict[str, type[nn.Module]] = {
-    "kd": SoftTargetDistillation,
-    "fsp": FlowDistillation,
-    "dcd": DynamicContrastiveDistillation,
-    "clipkd_feature": ClipKdFeature,
-    "clipkd_relation": ClipKdRelation,
-    "clipkd_interactive": ClipKdInteractive,
-    "rkd_distance": RelationalDistance,
-    "rkd_angle": RelationalAngle,
-    "openclip": OpenClipDistillation,
-    "crd": ContrastiveRepresentationDistillation,
-}
-"""Losses of other systems, by name."""
-
-LOSSES = ("cd", "fd", "sd", "hnd", "qd", "infonce", *BASELINES)
-"""The losses there are; all but `infonce` compare with the teacher."""
-
-QUEUED = ("cd", "qd", "crd")
-"""Those that read the queues."""
+    chosen = [LOSSES[name] for name in losses]
+    found: dict[str, type[Settings]] = {}
+    for loss in chosen:
+        section = loss.section or loss.name
+        if loss.settings.model_fields and found.setdefault(section, loss.settings) is not loss.settings:
+            raise DistilvlError(f"two losses have other settings in objective.{section}.", "Choose one of them.")
+    if any(loss.reads_queue for loss in chosen):
+        found.setdefault(QUEUE_SECTION, QueueSettings)
+    return found
 
 
-PAIRLESS = ("cd", "fd", "sd", "hnd", "qd", "crd")
-"""Those that also work on images and texts which are no pairs; HND with its terms within a modality."""
+def require_pairless(losses: Sequence[str]) -> None:
+    """`DistilvlError` that names the first of `losses` which needs images with their captions; quiet without one."""
+    _require_pairless(LOSSES[name] for name in losses)
+
+
+def _require_pairless(losses: Iterable[Loss | type[Loss]]) -> None:
+    for loss in losses:
+        if loss.needs_pairs:
+            pairless = [name for name, other in LOSSES.shipped.items() if not other.needs_pairs]
+            raise DistilvlError(
+                f"loss {loss.name!r} needs images with their captions.",
+                f"Without pairs, choose from {', '.join(pairless)}.",
+            )
+
+
+def truncate(embeddings: Tensor, dim: int) -> Tensor:
+    """The first `dim` columns of embeddings (N, D), L2-normalised: (N, dim)."""
+    return F.normalize(embeddings[:, :dim], dim=1)
+
+
+def truncate_queue(queue: Negatives, dim: int) -> QueueView:
+    """A queue of the first `dim` columns of its features."""
+    return QueueView(truncate(queue.features, dim), queue.ids)
 
 
 class MultiscaleObjective(nn.Module):
-    """The chosen losses of a batch, and the two queues that contrastive distillation reads.
+    """The chosen losses of a batch, and the two queues of teacher features.
 
     One step of training is
 
@@ -85,56 +72,36 @@ class MultiscaleObjective(nn.Module):
         objective.fill(u_image, ids, u_text, ids)
 
     Args:
-        dim: D, width of the shared space.
-        losses: which of `LOSSES` to compute.
-        queue_size: K_q of each modality; without a loss of `QUEUED` no queue is kept.
-        widths: Matryoshka (Kusupati et al., NeurIPS 2022): widths below `dim` at which every loss is taken once more,
-            of the first columns of all rows, made unit rows again; a loss is then its mean over `dim` and these.
-        contrastive, similarity, hard_negative, distribution, infonce: the losses' own settings; the paper's by default.
-        baselines: losses of other systems with their settings, by their name in `BASELINES`.
+        dim: D, the embedding dimension.
+        losses: names of losses, which have their default settings then, or losses.
+        queue_size: K_q of each modality; where no loss reads the queues, none is kept.
+        dims: Matryoshka (Kusupati et al., NeurIPS 2022): dimensions below `dim` at which every loss is taken once more,
+            of the first columns of all embeddings, L2-normalised again; a loss is then its mean over `dim` and these.
 
     Raises:
-        DistilvlError: no loss, or one that does not exist; a width that is not below `dim`.
+        DistilvlError: no loss, or one that does not exist; one of `dims` is not below `dim`.
     """
 
     def __init__(
         self,
         dim: int,
-        losses: Sequence[str] = ("cd", "fd", "sd", "hnd"),
+        losses: Sequence[str | Loss] = PAPER_LOSSES,
         *,
         queue_size: int = 8192,
-        widths: Sequence[int] = (),
-        contrastive: ContrastiveDistillation | None = None,
-        similarity: SimilarityDistillation | None = None,
-        hard_negative: HardNegativeDistillation | None = None,
-        distribution: QueueDistribution | None = None,
-        infonce: InfoNCE | None = None,
-        baselines: Mapping[str, nn.Module] | None = None,
+        dims: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        unknown = sorted(set(losses) - set(LOSSES))
-        if unknown or not losses:
-            wrong = f"there is no loss named {unknown[0]!r}." if unknown else "no loss is chosen."
-            raise DistilvlError(wrong, f"Choose from {', '.join(LOSSES)}.")
-        if wide := [width for width in widths if not 0 < width < dim]:
-            raise DistilvlError(f"objective.widths has {wide[0]}.", f"Widths lie below the full one, {dim}.")
-        self.losses, self.widths = tuple(losses), tuple(widths)
-        self.contrastive = contrastive or ContrastiveDistillation()
-        self.feature = FeatureDistillation()
-        self.similarity = similarity or SimilarityDistillation()
-        self.hard_negative = hard_negative or HardNegativeDistillation()
-        self.distribution = distribution or QueueDistribution()
-        self.infonce = infonce or InfoNCE()
-        chosen = {name: BASELINES[name] for name in losses if name in BASELINES}
-        self.baselines = nn.ModuleDict({name: (baselines or {}).get(name) or cls() for name, cls in chosen.items()})
-        size = queue_size if set(QUEUED) & set(losses) else 0
+        if not losses:
+            raise DistilvlError("no loss is chosen.", f"Choose from {', '.join(LOSSES.names())}.")
+        if wide := [each for each in dims if not 0 < each < dim]:
+            raise DistilvlError(f"objective.dims has {wide[0]}.", f"They lie below the full dimension, {dim}.")
+        built = [LOSSES[loss]() if isinstance(loss, str) else loss for loss in losses]
+        self.dims = tuple(dims)
+        self.losses = nn.ModuleDict({loss.name: loss for loss in built})
+        self.needs_teacher = any(loss.needs_teacher for loss in built)
+        size = queue_size if any(loss.reads_queue for loss in built) else 0
         self.image_queue = TeacherQueue(size, dim)
         self.text_queue = TeacherQueue(size, dim)
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether any chosen loss compares with teacher features."""
-        return self.losses != ("infonce",)
 
     def forward(
         self,
@@ -145,53 +112,35 @@ class MultiscaleObjective(nn.Module):
         ids: Tensor,
         text_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The raw losses L_m, 0-d, in the order chosen; those of eq. 5-9 summed over both modalities.
+        """The raw losses L_m, 0-d, in the order chosen.
 
         Args:
-            z_image, z_text: student rows (N, D).
-            u_image, u_text: teacher rows (N, D); may be None when only `infonce` is chosen.
+            z_image, z_text: student embeddings (N, D).
+            u_image, u_text: teacher features (N, D); may be None where no loss needs a teacher.
             ids: image of each row, (N,) int64.
-            text_ids: when images and texts are no pairs: ids of the texts, (M,) with M text rows; only for `PAIRLESS`.
+            text_ids: when images and texts are no pairs: the images of the M texts, (M,).
 
         Raises:
             DistilvlError: teacher features are missing, or of another shape than the student's; or a loss that
                 needs pairs gets none.
         """
         if text_ids is not None:
-            require_pairless(self.losses)
-        rows = [z_image, z_text]
+            _require_pairless(built for built in self.losses.values() if isinstance(built, Loss))
+        embeddings = [z_image, z_text]
         if self.needs_teacher:
-            rows += [_like_student(u_image, z_image), _like_student(u_text, z_text)]
-        found = [self._losses(rows, self.image_queue, self.text_queue, ids, text_ids)]
-        for width in self.widths:
-            image, text = Narrow(self.image_queue, width), Narrow(self.text_queue, width)
-            found.append(self._losses([truncate(x, width) for x in rows], image, text, ids, text_ids))
-        return found[0] if len(found) == 1 else {name: _mean([each[name] for each in found]) for name in self.losses}
+            embeddings += [_like_student(u_image, z_image), _like_student(u_text, z_text)]
+        else:
+            embeddings += [z_image[:0], z_text[:0]]
+        found = [self._losses(_batch(embeddings, ids, text_ids, self.image_queue, self.text_queue))]
+        for dim in self.dims:
+            queues = truncate_queue(self.image_queue, dim), truncate_queue(self.text_queue, dim)
+            found.append(self._losses(_batch([truncate(x, dim) for x in embeddings], ids, text_ids, *queues)))
+        if len(found) == 1:
+            return found[0]
+        return {name: torch.stack([each[name] for each in found]).mean() for name in self.losses}
 
-    def _losses(
-        self, rows: list[Tensor], image: Negatives, text: Negatives, ids: Tensor, text_ids: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The losses of rows of one width: z^v, z^t and, with a teacher, u^v, u^t."""
-        if not self.needs_teacher:
-            return {"infonce": self.infonce(*rows, ids)}
-        z_image, z_text, u_image, u_text = rows
-        of_texts = ids if text_ids is None else text_ids
-        cd, fd, sd, qd = self.contrastive, self.feature, self.similarity, self.distribution
-        formulas = {
-            "cd": lambda: cd(z_image, u_image, image, ids) + cd(z_text, u_text, text, of_texts),
-            "fd": lambda: fd(z_image, u_image) + fd(z_text, u_text),
-            "sd": lambda: sd(z_image, u_image) + sd(z_text, u_text),
-            "hnd": lambda: self.hard_negative(*rows, ids, text_ids),
-            "qd": lambda: qd(z_image, u_image, image, text) + qd(z_text, u_text, image, text),
-            "infonce": lambda: self.infonce(z_image, z_text, ids),
-            "crd": lambda: (
-                self.baselines["crd"](z_image, u_image, image, ids)
-                + self.baselines["crd"](z_text, u_text, text, of_texts)
-            ),
-        }
-        return {
-            name: formulas[name]() if name in formulas else self.baselines[name](*rows, ids) for name in self.losses
-        }
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: loss(batch) for name, loss in self.losses.items()}
 
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
         """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.
@@ -202,19 +151,23 @@ class MultiscaleObjective(nn.Module):
         self.image_queue.enqueue(image_features, image_ids)
         self.text_queue.enqueue(text_features, text_ids)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of any module; states of version 0.1.0, which kept both temperatures that learn, are read too."""
+        state, tau = dict(state_dict), "temperature.log_tau"
+        if f"contrastive.{tau}" in state:
+            learned = {"cd": state.pop(f"contrastive.{tau}"), "infonce": state.pop(f"infonce.{tau}")}
+            # The optimizer's state is by position, with that of cd first.
+            if [name for name in self.losses if name in learned] not in (["cd"], ["cd", "infonce"]):
+                raise DistilvlError(
+                    "an older version began this run, with learned temperatures in another order.", "Start a new run."
+                )
+            state |= {f"losses.{name}.{tau}": value for name, value in learned.items() if name in self.losses}
+        return super().load_state_dict(state, strict, assign)
 
-def _mean(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).mean()
 
-
-def require_pairless(losses: Sequence[str]) -> None:
-    """`DistilvlError` that names the first of `losses` which needs images with their captions; quiet without one."""
-    for name in losses:
-        if name not in PAIRLESS:
-            raise DistilvlError(
-                f"loss {name!r} needs images with their captions.",
-                f"Without pairs, choose from {', '.join(PAIRLESS)}.",
-            )
+def _batch(embeddings: list[Tensor], ids: Tensor, text_ids: Tensor | None, *queues: Negatives) -> Batch:
+    z_image, z_text, u_image, u_text = embeddings
+    return Batch(z_image, z_text, u_image, u_text, ids, text_ids, *queues)
 
 
 def _like_student(u: Tensor | None, z: Tensor) -> Tensor:
@@ -222,7 +175,7 @@ def _like_student(u: Tensor | None, z: Tensor) -> Tensor:
         raise DistilvlError("a distillation loss got no teacher features.", "Give some, or train with infonce only.")
     if u.shape != z.shape:
         raise DistilvlError(
-            f"teacher features of shape {tuple(u.shape)} meet student features of shape {tuple(z.shape)}.",
-            "Give the student the teacher's width (student.width), or leave it unset.",
+            f"teacher features of shape {tuple(u.shape)} meet student embeddings of shape {tuple(z.shape)}.",
+            "Give the student the teacher's embedding dimension (student.dim), or leave it unset.",
         )
     return u

@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+
+from distilvl.objectives.registry import Settings
 
 EMPTY = -1
 """The image id of a slot that holds nothing yet."""
 
 
 NO_IMAGE = 2**62
-"""The image id of a row that belongs to no image at all, such as a random vector: a negative of every row."""
+"""The image id of a feature that belongs to no image at all, such as a random vector: a negative of every row."""
+
+
+QueueStart = Literal["stored", "empty", "random"]
+
+
+class QueueSettings(Settings):
+    """The queues; they stand in the section of CD, whichever of the losses that read them are chosen."""
+
+    queue: int = Field(8192, ge=0, description="K_q, teacher features of each modality")
+    start: QueueStart = Field(
+        "stored", description="the queue before the first step: drawn from the store, empty, or random unit vectors"
+    )
 
 
 class Negatives(Protocol):
-    """What contrastive distillation reads: features (K, D) and their image ids (K,), `EMPTY` for none."""
+    """What a loss reads of a queue: features (K, D) and their image ids (K,), `EMPTY` for none."""
+
+    @property
+    def features(self) -> Tensor:
+        """(K, D)."""
+
+    @property
+    def ids(self) -> Tensor:
+        """(K,) int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class QueueView:
+    """Contents of a queue, for instance the first columns of its features."""
 
     features: Tensor
     ids: Tensor
+
+
+NO_QUEUE = QueueView(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
+"""A queue without slots."""
 
 
 class TeacherQueue(nn.Module):
@@ -30,7 +63,7 @@ class TeacherQueue(nn.Module):
 
     Args:
         size: K_q >= 0, the number of slots; batches need not divide it.
-        dim: D, the width of a feature.
+        dim: D, the embedding dimension.
 
     Attributes:
         features: (size, dim) float32, in the order of the ring and not of age.
@@ -57,7 +90,7 @@ class TeacherQueue(nn.Module):
     def enqueue(self, features: Tensor, ids: Tensor) -> None:
         """Write features (n, dim) of images `ids` (n,) over the oldest ones.
 
-        Any n will do; of more than `size` rows the last ones stay.
+        Any n will do; of more than `size` the last ones stay.
         """
         size = len(self.ids)
         if size == 0 or len(ids) == 0:

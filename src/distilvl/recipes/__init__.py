@@ -5,15 +5,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
-from distilvl.io.inputs import list_of_texts
+from distilvl.objectives.config import Variants, model_of
+from distilvl.recipes.layers import (
+    Tree,
+    as_saved_now,
+    is_saved_by_0_1,
+    put,
+    read_overrides,
+    renamed,
+    together,
+    variants,
+)
 
 RECIPES = Path(__file__).parent
 STUDENTS = RECIPES / "students"
@@ -37,6 +46,7 @@ def load_config(
     overrides: Sequence[str] = (),
     inputs: Mapping[str, str | None] | None = None,
     sections: Mapping[str, Any] | None = None,
+    shared_overrides: Sequence[str] = (),
 ) -> Config:
     """The resolved configuration of a run.
 
@@ -48,20 +58,22 @@ def load_config(
         overrides: `section.key=value` items, values read as YAML; applied last.
         inputs: values of the `inputs` section; those that are None leave the recipe's.
         sections: whole sections that take the place of the recipe's; overrides come after them.
+        shared_overrides: overrides of several runs, applied before `overrides`; those of a loss, balancer or schedule
+            that this run does not have are left out of it.
 
     Raises:
-        DistilvlError: unknown recipe, preset or key (with the nearest known one), or a value of a wrong kind.
+        DistilvlError: unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
+            setting of a loss, balancer or schedule that is not chosen.
     """
-    tree = {**_recipe_tree(recipe), **(sections or {})}
-    if student is None and "student" not in tree:
-        student = DEFAULT_STUDENT
-    if student is not None:
-        tree["student"] = _student_section(student)
+    layers = _recipe_layers(recipe)
+    whole = dict(sections or {})
+    if student is not None or not any("student" in tree for tree in layers):
+        name = student or DEFAULT_STUDENT
+        whole |= renamed({"student": _student_section(name)}, f"student {name}")
+    layers = [{key: value for key, value in tree.items() if key not in whole} for tree in layers]
     given = {key: value for key, value in (inputs or {}).items() if value is not None}
-    if given:
-        tree["inputs"] = {**(tree.get("inputs") or {}), **given}
-    apply_overrides(tree, overrides)
-    return _validate(tree, recipe)
+    layers += [whole, {"inputs": given}]
+    return _validate(together(layers, read_overrides(shared_overrides), read_overrides(overrides)), recipe)
 
 
 def method_sections(recipe: str) -> dict[str, Any]:
@@ -77,32 +89,8 @@ def save_config(config: Config, path: Path) -> None:
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     """Put each `section.key=value` into `tree`, in place; the value is read as YAML (`1e-3`, `[cd, fd]`, `null`)."""
-    for item in list_of_texts(overrides):
-        dotted, equals, raw = item.partition("=")
-        if not equals or not dotted:
-            raise DistilvlError(f"--set {item!r} is not key=value.", "Write it like --set balancer.tau=0.5")
-        *parents, leaf = dotted.strip().split(".")
-        node = tree
-        for part in parents:
-            child = node.get(part)
-            if not isinstance(child, dict):
-                child = node[part] = {}
-            node = child
-        node[leaf] = _parse_value(raw)
-
-
-def _parse_value(raw: str) -> Any:
-    """YAML, with the floats that YAML 1.1 takes for text (`1e-3`) read as floats."""
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise DistilvlError(f"--set value {raw!r} is not valid YAML.", "Quote text that holds : or [.") from error
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    for path, value in read_overrides(overrides):
+        put(tree, path, value)
 
 
 def _student_section(student: str) -> dict[str, Any]:
@@ -111,24 +99,19 @@ def _student_section(student: str) -> dict[str, Any]:
     return _read_yaml(_find(student, STUDENTS, "student", list_students(), extra=", or a student's folder"))
 
 
-def _recipe_tree(recipe: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The recipe's values on top of those of the recipe that it extends."""
+def _recipe_layers(recipe: str, above: tuple[str, ...] = ()) -> list[Tree]:
+    """What the recipe says, after what the recipes say that it extends."""
     tree = _read_yaml(_find(recipe, RECIPES, "recipe", list_recipes()))
     extended = tree.pop("extends", None)
+    old = is_saved_by_0_1(tree)
+    tree = renamed(tree, recipe)
+    if old:
+        tree = as_saved_now(tree)
     if extended is None:
-        return tree
-    if extended in (recipe, *below):
+        return [tree]
+    if extended in (recipe, *above):
         raise DistilvlError(f"recipe {recipe} extends itself by way of {extended}.", "Correct its `extends` line.")
-    return _merged(_recipe_tree(str(extended), (*below, recipe)), tree)
-
-
-def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """`top` over `base`; sections are merged key by key, everything else is replaced."""
-    out = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = _merged(out[key], value) if both else value
-    return out
+    return [*_recipe_layers(str(extended), (*above, recipe)), tree]
 
 
 def _find(name: str, folder: Path, kind: str, known: list[str], extra: str = "") -> Path:
@@ -154,33 +137,47 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _validate(tree: dict[str, Any], source: str) -> Config:
+def _validate(tree: Tree, source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise DistilvlError(*_explain(error.errors()[0], source)) from error
+        raise DistilvlError(*_explain(error.errors()[0], tree, source)) from error
 
 
-def _explain(problem: Any, source: str) -> tuple[str, str]:
+def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
     location = [str(part) for part in problem["loc"]]
     dotted = ".".join(location)
     if problem["type"] != "extra_forbidden":
         return f"{dotted} in {source}: {problem['msg']}, got {problem['input']!r}.", "Correct the value."
-    parent: type[BaseModel] = Config
-    for part in location[:-1]:
-        parent = _section_of(parent, part) or parent
-    fields = list(parent.model_fields)
-    near = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.5)
+    section, *path = location
+    kind = variants().get(section)
+    if kind and (owners := kind.owners(*path)):
+        key = kind.chosen_by
+        chosen = tree[section].get(key, kind.model_fields[key].default)
+        now, change = (f"{key} is {chosen}", f"set {key} to {' or '.join(owners)}")
+        if isinstance(chosen, list):
+            now, change = f"{key} are {', '.join(chosen)}", f"add {' or '.join(owners)} to {section}.{key}"
+        return (
+            f"{dotted} in {source} does nothing where {section}.{now}.",
+            f"To use it, {change}; otherwise leave it out.",
+        )
+    known = _keys_at(location[:-1], tree)
+    if kind and not path[1:]:
+        known += [key for model in kind.choices().values() for key in model.model_fields if key not in known]
+    near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     prefix = ".".join([*location[:-1], ""])
-    hint = f"Did you mean {prefix}{near[0]!s}?" if near else f"Known keys there: {', '.join(fields)}."
+    hint = f"Did you mean {prefix}{near[0]!s}?" if near else f"Known keys there: {', '.join(known)}."
     return f"unknown key {dotted!r} in {source}.", hint
 
 
-def _section_of(parent: type[BaseModel], name: str) -> type[BaseModel] | None:
-    field = parent.model_fields.get(name)
-    kind = field.annotation if field else None
-    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+def _keys_at(location: Sequence[str], tree: Tree) -> list[str]:
+    """The keys that the section at `location` may have, given what the tree chooses."""
+    model: type[BaseModel] = Config
+    for part in location:
+        model = model_of(model.model_fields.get(part)) or model
+        if issubclass(model, Variants):
+            model = model.variant(tree[part])
+    return list(model.model_fields)
 
 
 __all__ = ["apply_overrides", "list_recipes", "list_students", "load_config", "method_sections", "save_config"]

@@ -8,19 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from distilvl.objectives.loss import label_of
 from distilvl.reports.run import Run, mixed_truths
 
 Point = tuple[float, float]
 Read = Callable[[dict[str, Any]], Any]
 ReadNamed = Callable[[str, dict[str, Any]], Any]
 MOST_POINTS = 300
-LOSS_NAMES = {
-    "cd": "contrastive distillation (CD)",
-    "fd": "feature distillation (FD)",
-    "sd": "similarity distillation (SD)",
-    "hnd": "hard-negative distillation (HND)",
-    "infonce": "contrastive, without a teacher (InfoNCE)",
-}
 _LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
 _BALANCER_NOTE = (
     "Rate r: a loss over its own value before. Weight w: the balancer's answer. "
@@ -195,14 +189,14 @@ def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadNamed, lo
     charts: list[Chart] = []
     for name in _losses(runs):
         series = [Series(run.name, axis.points(run, run.steps, partial(read, name))) for run in runs]
-        title = f"{prefix} {_symbol(name)}".strip() if prefix else LOSS_NAMES.get(name, name)
-        known = prefix or name in LOSS_NAMES
+        title = f"{prefix} {_symbol(name)}".strip() if prefix else label_of(name)
+        known = prefix or label_of(name) != name
         charts += _chart(title[0].upper() + title[1:] if known else name, axis, prefix or "loss", series, log)
     return tuple(charts)
 
 
 def _symbol(name: str) -> str:
-    return name.upper() if name in LOSS_NAMES else name
+    return name.upper() if label_of(name) != name else name
 
 
 def _balancer(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:

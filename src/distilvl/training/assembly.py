@@ -2,84 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from distilvl.config import BalancerConfig, ObjectiveConfig
-from distilvl.objectives import (
-    NO_IMAGE,
-    ContrastiveDistillation,
-    HardNegativeDistillation,
-    InfoNCE,
-    MultiscaleObjective,
-    QueueDistribution,
-    SimilarityDistillation,
-)
-from distilvl.objectives.balancers import (
-    Balancer,
-    DWABalancer,
-    GradNormBalancer,
-    OfficialBalancer,
-    PaperBalancer,
-    StaticBalancer,
-    UncertaintyBalancer,
-)
-from distilvl.objectives.baselines import (
-    ClipKdInteractive,
-    ClipKdRelation,
-    ContrastiveRepresentationDistillation,
-    DynamicContrastiveDistillation,
-    OpenClipDistillation,
-    SoftTargetDistillation,
-)
-from distilvl.objectives.common import LearnedTemperature
+from distilvl.objectives import LOSSES, NO_IMAGE, MultiscaleObjective
+from distilvl.objectives.balancers import BALANCERS, Balancer
+from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
+from distilvl.objectives.loss import LearnedTemperature
+from distilvl.objectives.queue import QueueStart
 from distilvl.training.materials import Materials
 from distilvl.training.stream import StreamSource
 
-QueueStart = Literal["stored", "empty", "random"]
-
 
 def build_objective(config: ObjectiveConfig, dim: int) -> MultiscaleObjective:
-    """The losses of `config`, for features of width `dim`."""
-    cd, hnd = config.cd, config.hnd
-    start = LearnedTemperature if config.learn_temperatures else float
-    return MultiscaleObjective(
-        dim,
-        config.losses,
-        queue_size=cd.queue,
-        widths=config.widths,
-        contrastive=ContrastiveDistillation(start(cd.temperature), cd.mask_false_negatives),
-        similarity=SimilarityDistillation(config.sd.halved),
-        hard_negative=HardNegativeDistillation(hnd.margin, hnd.negatives, hnd.reduction, hnd.mask_false_negatives),
-        distribution=QueueDistribution(config.qd.temperature),
-        infonce=InfoNCE(start(config.infonce.temperature)),
-        baselines={
-            "kd": SoftTargetDistillation(config.kd.temperature),
-            "dcd": DynamicContrastiveDistillation(config.dcd.temperature, config.dcd.hard_negatives, config.dcd.alpha),
-            "clipkd_relation": ClipKdRelation(config.clipkd.temperature),
-            "clipkd_interactive": ClipKdInteractive(config.clipkd.temperature),
-            "crd": ContrastiveRepresentationDistillation(config.crd.temperature),
-            "openclip": OpenClipDistillation(config.openclip.temperature_student, config.openclip.temperature_teacher),
-        },
-    )
+    """The losses of `config`, for embeddings of dimension `dim`."""
+    losses = [LOSSES[name].build(config.settings(name)) for name in config.losses]
+    for loss in losses:
+        if config.learn_temperatures and loss.learns_temperature:
+            fixed: Any = loss.temperature
+            loss.temperature = LearnedTemperature(fixed)
+    return MultiscaleObjective(dim, losses, queue_size=config.queues.queue, dims=config.dims)
 
 
 def build_balancer(config: BalancerConfig) -> Balancer:
     """The balancer of `config`."""
-    if config.name == "paper":
-        return PaperBalancer(config.tau, floor=config.floor, smoothing=config.smoothing)
-    if config.name == "official":
-        return OfficialBalancer(config.tau, floor=config.floor)
-    if config.name == "dwa":
-        return DWABalancer(config.tau, floor=config.floor)
-    if config.name == "uncertainty":
-        return UncertaintyBalancer(config.lr)
-    if config.name == "gradnorm":
-        return GradNormBalancer(config.alpha, config.lr, floor=config.floor)
-    return StaticBalancer({str(name): weight for name, weight in config.weights.items()})
+    kind = BALANCERS[config.name]
+    return kind(**{name: getattr(config, name) for name in kind.settings.model_fields})
 
 
 def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materials | StreamSource, seed: int) -> None:

@@ -115,7 +115,7 @@ def _base_model(config: Config) -> str:
 
 
 def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) -> str:
-    dim = config.student.width or (manifest.dim if manifest else None)
+    dim = config.student.dim or (manifest.dim if manifest else None)
     size = f"{result['parameters'] / 1e6:.1f} million parameters"
     space = f"one space of {dim} dimensions" if dim else "one space"
     taught = (

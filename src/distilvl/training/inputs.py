@@ -185,7 +185,7 @@ def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, 
         return None
     if not first:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else named.teacher)
-    views = Crops(count=config.training.views) if config.training.views > 1 else None
+    views = Crops(count=config.training.crops) if config.training.crops > 1 else None
     learnt, scored = str(named.data), str(named.scored_data)
     if splits.extra is not None:
         extra = _items(splits.extra, str(named.extra_data), inputs)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
-from distilvl.config import OptimizerConfig, ScheduleConfig
+from distilvl.config import OptimizerConfig, ScheduleConfig, StepSchedule
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.distributed import gather_rows
@@ -59,7 +59,7 @@ def rate_factor(step: int, total: int, config: ScheduleConfig) -> float:
     warmup = int(config.warmup * total)
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if config.kind == "step":
+    if isinstance(config, StepSchedule):
         passed = sum(step >= round(milestone * total) for milestone in config.milestones)
         return config.gamma**passed
     # The divisor is one more than the last step's index, so that the last step still learns.
@@ -116,14 +116,14 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
     for inputs in source.epoch(0):
         if inputs.u_image is None or inputs.u_text is None:
             raise DistilvlError(
-                "training.head_start: regression fits the heads to a teacher, and none is named.",
-                "Pass --teacher or --features, or set training.head_start=random.",
+                "training.head_init=ridge fits the heads to a teacher, and none is named.",
+                "Pass --teacher or --features, or set training.head_init=random.",
             )
         have, width = inputs.u_image.shape[1], encoder.head("image").out_features
         if have != width:
             raise DistilvlError(
-                f"training.head_start: regression fits heads of width {width} to a teacher of width {have}.",
-                "Leave student.width unset, or set training.head_start=random.",
+                f"training.head_init=ridge fits heads of width {width} to a teacher of width {have}.",
+                "Leave student.dim unset, or set training.head_init=random.",
             )
         pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
         images.append((pooled_images, inputs.u_image))

@@ -100,12 +100,12 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         extra = None if extra is None else extra.turned(basis)
 
     objective = build_objective(config.objective, dim)
-    fill_queues(objective, config.objective.cd.start, train, config.training.seed)
+    fill_queues(objective, config.objective.queues.start, train, config.training.seed)
     source = _source(config, splits.train, train, encoder, fabric)
     if splits.extra is not None and extra is not None:
         beside = _source(config, splits.extra, extra, encoder, fabric)
         source = AlternatingSource(source, beside, config.training.extra_share)
-    if config.training.head_start == "regression" and not folder.last.is_file():
+    if config.training.head_init == "ridge" and not folder.last.is_file():
         initialise_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
     balancer = build_balancer(config.balancer)
@@ -124,14 +124,14 @@ def _source(
 
 def _views(config: Config, store: FeatureStore | None) -> Crops | None:
     """Which crops of the training images the student sees: those whose teacher features are stored."""
-    if config.training.views == 1:
+    if config.training.crops == 1:
         return None
     if store is None:
         raise DistilvlError(
-            f"training.views is {config.training.views}, and there are no features of views.",
+            f"training.crops is {config.training.crops}, and there are no features of views.",
             "Name a teacher, or a store made with `distilvl features --views`.",
         )
-    return store.require_crops(config.training.views)
+    return store.require_crops(config.training.crops)
 
 
 def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:
@@ -140,17 +140,17 @@ def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore 
     # With a teacher of another dimension nothing compares the student's embeddings with the teacher's.
     if kept is not None and (store is None or store.manifest.dim == len(kept)):
         return kept
-    if not config.objective.widths or (known := train.teacher) is None:
+    if not config.objective.dims or (known := train.teacher) is None:
         return None
     return principal_basis(known.images.blocks(), known.texts.blocks())
 
 
 def _shared_dim(config: Config, store: FeatureStore | None) -> int:
     """D: the config's, or the teacher's; losses that compare with the teacher need both to be the same."""
-    dim = config.student.width or (store.manifest.dim if store else DEFAULT_DIM)
+    dim = config.student.dim or (store.manifest.dim if store else DEFAULT_DIM)
     if store is not None and config.objective.needs_teacher and dim != store.manifest.dim:
         raise DistilvlError(
-            f"student.width is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
-            "Leave student.width unset, or use a teacher of that width.",
+            f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
+            "Leave student.dim unset, or use a teacher of that width.",
         )
     return dim

@@ -47,7 +47,7 @@ def ready_student(config: Config, dim: int, captions: Collection[str], fabric: F
 def try_towers(config: Config, fabric: Fabric) -> None:
     """Raise what `ready_student` would, before the teacher's dimension and the captions are known."""
     folder = config.student.folder
-    dim = load_student(folder).get_embedding_dimension() if folder else config.student.width
+    dim = load_student(folder).get_embedding_dimension() if folder else config.student.dim
     ready_student(config, dim or DEFAULT_DIM, ("a dog",), fabric)
 
 
@@ -58,8 +58,8 @@ def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> 
             f"a batch of {config.batch_size} has no row for some of the {processes} processes.",
             "Raise training.batch_size: it is the batch of all processes together.",
         )
-    if config.accumulate > 1:
-        _require_rows_apart(encoder, "training.accumulate")
+    if config.gradcache_chunks > 1:
+        _require_rows_apart(encoder, "training.gradcache_chunks")
     if processes > 1:
         _require_rows_apart(encoder, "training in several processes")
         rest_idle_weights(encoder)
@@ -76,7 +76,7 @@ def _checkpoint_activations(encoder: DualEncoder) -> None:
         if not tower.supports_gradient_checkpointing:
             raise DistilvlError(
                 f"the {modality} tower ({tower.config.model_type}) cannot compute its activations again.",
-                "Leave training.checkpoint_activations off; training.accumulate saves memory with any tower.",
+                "Leave training.checkpoint_activations off; training.gradcache_chunks saves memory with any tower.",
             )
         # Releases of transformers differ in the name. The re-entrant variant does not go well with DDP.
         enable = getattr(tower, "activation_checkpointing_enable", tower.gradient_checkpointing_enable)
@@ -89,7 +89,7 @@ def _require_rows_apart(encoder: DualEncoder, wanted: str) -> None:
         if any(isinstance(module, _BatchNorm) for module in tower.modules()):
             raise DistilvlError(
                 f"the {modality} tower ({tower.config.model_type}) normalises over the batch that {wanted} would cut.",
-                f"Train in one process without training.accumulate, or set student.{modality}.frozen=true.",
+                f"Train in one process without training.gradcache_chunks, or set student.{modality}.frozen=true.",
             )
 
 

@@ -206,8 +206,8 @@ def _run(
         save_student(model, folder.student)
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
-        if config.objective.widths:
-            save_widths(config.objective.widths, folder.student)
+        if config.objective.dims:
+            save_widths(config.objective.dims, folder.student)
         result = {
             **_scores(progress.best_score, setup.val),
             "best_epoch": progress.best_epoch + 1,

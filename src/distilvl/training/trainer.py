@@ -84,7 +84,7 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(
             encoder, build_optimizer(encoder, config.optimizer, self.objective.parameters())
         )
-        self.chunked = ChunkedEncoder(fabric, self.model, config.training.accumulate)
+        self.chunked = ChunkedEncoder(fabric, self.model, config.training.gradcache_chunks)
         # The running mean of the weights, where there is one, is what is scored and kept.
         self.average = average_of(encoder, config.training.ema) if config.training.ema else None
         self.kept = cast(DualEncoder, self.average.module) if self.average else encoder

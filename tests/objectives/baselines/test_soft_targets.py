@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.objectives.common import cross_entropy, kl_divergence
+from distilvl.objectives.loss import cross_entropy, kl_divergence
 
 
 def softmax(row):

@@ -1,4 +1,4 @@
-"""The terms of eq. 15-17, one function each, on plain floats."""
+"""What every balancer is built on: its base class, and the terms of eq. 15-17 as functions of plain floats."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
+from distilvl.objectives.registry import Registry, Settings
 
 Values = dict[str, float]
 """One number for each loss, by the loss's name."""
@@ -47,10 +49,17 @@ class Balancer(ABC):
     Multipliers are constants: no gradient flows through them. They are computed in double precision from one
     transfer of the losses to the host; the same losses give the same multipliers, bit for bit.
 
+    A subclass in a file of its own, with a `name` and `balance`, is all that a new balancer needs; see docs/losses.md.
+
     Attributes:
+        name: `balancer.name` in recipes.
+        settings: config model of the other keys of `balancer`; its fields are the arguments of the class.
         report: of the last call, for logging: `{"rate": r_m, "weight": w_m, "scale": s_m}`, each by loss.
         state: everything that later calls depend on, as `{group: {loss: float}}`.
     """
+
+    name: ClassVar[str] = ""
+    settings: ClassVar[type[Settings]] = Settings
 
     def __init__(self) -> None:
         self.report: dict[str, Values] = {}
@@ -94,6 +103,16 @@ class Balancer(ABC):
         self.state = {group: dict(values) for group, values in state.items()}
 
 
+BALANCERS: Registry[Balancer] = Registry(
+    "balancer",
+    Balancer,  # type: ignore[type-abstract]
+    "distilvl.objectives.balancers",
+    "distilvl.balancers",
+    ("paper", "official"),
+)
+"""All balancers by name."""
+
+
 def _checked(losses: Mapping[str, Tensor], state: Mapping[str, Values]) -> Values:
     """The losses as floats, finite and of the names that `state` knows."""
     if not losses:
@@ -125,10 +144,10 @@ The bound acts on a hinge loss that is about to vanish: the gradient of its last
 shrink with the loss, and s_m would blow it up without limit. At exactly 0 it is 0, whatever s_m."""
 
 
-def scales(values: Values, floor: float = FLOOR, max_scale: float = MAX_SCALE) -> Values:
-    """s_m = max_j L_j / L_m (eq. 15-16), from 1 to `max_scale`."""
+def scales(values: Values, floor: float = FLOOR) -> Values:
+    """s_m = max_j L_j / L_m (eq. 15-16), from 1 to `MAX_SCALE`."""
     largest = max(floor, *values.values())
-    return {name: min(largest / max(value, floor), max_scale) for name, value in values.items()}
+    return {name: min(largest / max(value, floor), MAX_SCALE) for name, value in values.items()}
 
 
 def rates(values: Values, previous: Values, floor: float = FLOOR) -> Values:

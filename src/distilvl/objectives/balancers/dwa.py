@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, rates, weights
+from distilvl.objectives.registry import Settings
+
+
+class DWASettings(Settings):
+    """Of `dwa`."""
+
+    tau: float = Field(1.0, gt=0, description="temperature")
+    floor: float = Field(FLOOR, gt=0, description="after an epoch with a mean at or below this the rate counts as 1")
 
 
 class DWABalancer(Balancer):
     """Weights from the ratios of epoch means; the losses are not scaled.
 
         r_m = mean L_m of the last epoch / mean L_m of the epoch before
-        w_m = K exp(r_m / tau) / sum_n exp(r_n / tau)
+        w_m = K exp(r_m / tau) / sum_n exp(r_n / tau),   K = the number of losses
 
     constant within an epoch, and 1 for the first two epochs. Call `end_epoch()` after each.
 
     Args:
         tau: temperature > 0 (2 in the DWA paper, 1 in DSMD).
         floor: after an epoch whose mean is at or below this, the rate counts as 1.
-        total: K; the number of losses by default.
     """
 
-    def __init__(self, tau: float = 1.0, floor: float = FLOOR, total: float | None = None) -> None:
+    name, settings = "dwa", DWASettings
+
+    def __init__(self, tau: float = 1.0, floor: float = FLOOR) -> None:
         super().__init__()
         self.tau = tau
         self.floor = floor
-        self.total = total
 
     def balance(self, step: Step) -> Balance:
         """This epoch's weights; adds the losses to the epoch's sums."""
@@ -36,8 +46,7 @@ class DWABalancer(Balancer):
         if "mean_before" not in self.state:
             return Balance(ones, ones, ones)
         r = rates(self.state["mean"], self.state["mean_before"], self.floor)
-        K = len(values) if self.total is None else self.total
-        return Balance(r, weights(r, self.tau, K), ones)
+        return Balance(r, weights(r, self.tau, len(values)), ones)
 
     def end_epoch(self) -> None:
         """Turn the epoch's sums into means and start the next epoch."""

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
 from distilvl.objectives.balancers.base import FLOOR, MAX_SCALE, Balance, Balancer, Step, Values
+from distilvl.objectives.registry import Settings
 
 
 def gradient_norms(losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> Values:
@@ -56,6 +58,14 @@ def _squared_norm(loss: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     return total
 
 
+class GradNormSettings(Settings):
+    """Of `gradnorm`."""
+
+    alpha: float = Field(1.5, ge=0, description="pull towards equal training rates")
+    lr: float = Field(0.1, gt=0, le=2, description="largest step of log w_m")
+    floor: float = Field(FLOOR, gt=0, description="the first loss above this is L_m(0)")
+
+
 class GradNormBalancer(Balancer):
     """Weights that let every loss pull equally hard, and harder the less it has fallen since the start.
 
@@ -78,15 +88,15 @@ class GradNormBalancer(Balancer):
         alpha: strength of the pull towards equal training rates; 0 asks for equal gradient norms.
         lr: largest step of log w_m; with the default a factor of 1,000 between two weights takes about 35 steps.
         floor: L_m(0) is the first loss above this; until then its ratio counts as 1.
-        max_scale: bound on the ratio of two weights.
     """
 
-    def __init__(self, alpha: float = 1.5, lr: float = 0.1, floor: float = FLOOR, max_scale: float = MAX_SCALE) -> None:
+    name, settings = "gradnorm", GradNormSettings
+
+    def __init__(self, alpha: float = 1.5, lr: float = 0.1, floor: float = FLOOR) -> None:
         super().__init__()
         self.alpha = alpha
         self.lr = lr
         self.floor = floor
-        self.max_scale = max_scale
 
     def balance(self, step: Step) -> Balance:
         """The weights learnt so far; then one step of log w_m.
@@ -123,6 +133,6 @@ class GradNormBalancer(Balancer):
                 target = total_norm * pull[name] / total_pull
                 move = math.log(target) - math.log(G[name]) if target > 0 else -math.inf
                 logs[name] += min(max(move, -self.lr), self.lr)
-        largest, least = max(logs.values()), -math.log(self.max_scale)
+        largest, least = max(logs.values()), -math.log(MAX_SCALE)  # bounds the ratio of two weights
         raw = {name: math.exp(max(log - largest, least)) for name, log in logs.items()}
         return {name: len(raw) * weight / sum(raw.values()) for name, weight in raw.items()}

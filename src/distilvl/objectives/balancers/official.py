@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from distilvl.objectives.balancers.base import FLOOR, MAX_SCALE, Balance, Balancer, Step, scales, weights
+from pydantic import Field
+
+from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, scales, weights
+from distilvl.objectives.registry import Settings
+
+TOTAL = 10.0
+"""K of the published code."""
+
+
+class OfficialSettings(Settings):
+    """Of `official`, where tau_b has no effect."""
+
+    floor: float = Field(FLOOR, gt=0, description="a loss below this counts as this")
 
 
 class OfficialBalancer(Balancer):
@@ -16,18 +28,14 @@ class OfficialBalancer(Balancer):
     Args:
         tau: tau_b > 0; has no effect, as in the published code.
         floor: a loss below this counts as this.
-        total: K, 10 in the published code.
-        max_scale: bound on s_m, see `terms.MAX_SCALE`.
     """
 
-    def __init__(
-        self, tau: float = 1.0, floor: float = FLOOR, total: float = 10.0, max_scale: float = MAX_SCALE
-    ) -> None:
+    name, settings = "official", OfficialSettings
+
+    def __init__(self, tau: float = 1.0, floor: float = FLOOR) -> None:
         super().__init__()
         self.tau = tau
         self.floor = floor
-        self.total = total
-        self.max_scale = max_scale
 
     def balance(self, step: Step) -> Balance:
         """Equal weights on scaled losses, after a first step of plain ones."""
@@ -38,4 +46,4 @@ class OfficialBalancer(Balancer):
         if previous is None:
             return Balance(ones, ones, ones)
         r = {name: scaled[name] / previous[name] for name in values}
-        return Balance(r, weights(r, self.tau, self.total), scales(values, self.floor, self.max_scale))
+        return Balance(r, weights(r, self.tau, TOTAL), scales(values, self.floor))

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from distilvl.errors import DistilvlError
 from distilvl.objectives.balancers.base import Balance, Balancer, Step
+from distilvl.objectives.registry import Settings
+
+
+class StaticSettings(Settings):
+    """Of `static`."""
+
+    weights: dict[str, float] = Field({}, description="by loss; 1 where not given")
 
 
 class StaticBalancer(Balancer):
@@ -14,6 +23,8 @@ class StaticBalancer(Balancer):
     Args:
         weights: by loss; 1 for losses that are not named.
     """
+
+    name, settings = "static", StaticSettings
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         super().__init__()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import math
 
+from pydantic import Field
+
 from distilvl.objectives.balancers.base import MAX_SCALE, Balance, Balancer, Step
+from distilvl.objectives.registry import Settings
+
+
+class UncertaintySettings(Settings):
+    """Of `uncertainty`."""
+
+    lr: float = Field(0.1, gt=0, le=2, description="step of log sigma^2")
 
 
 class UncertaintyBalancer(Balancer):
@@ -27,6 +36,8 @@ class UncertaintyBalancer(Balancer):
             L_m over about 2 / lr steps. The default takes some 100 steps for a loss of 150.
         max_scale: bound on exp(s_m) and exp(-s_m): a loss of exactly 0 draws s_m towards minus infinity.
     """
+
+    name, settings = "uncertainty", UncertaintySettings
 
     def __init__(self, lr: float = 0.1, max_scale: float = MAX_SCALE) -> None:
         super().__init__()

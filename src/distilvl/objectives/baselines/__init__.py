@@ -1,7 +1,7 @@
 """Distillation losses published by others, adapted to image-text output features: one method a file.
 
 Each was published as a term beside the task's own loss, which here is `InfoNCE`. Shapes as in
-`distilvl.objectives`; all take both modalities at once, but for CRD, which reads a queue and takes one.
+`distilvl.objectives`.
 """
 
 from __future__ import annotations

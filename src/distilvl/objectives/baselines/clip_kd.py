@@ -8,29 +8,41 @@ thing than Tian's contrastive representation distillation, which is in `crd.py`.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from distilvl.objectives.common import in_batch_negatives, in_full_precision, kl_divergence
+from distilvl.objectives.loss import (
+    Batch,
+    Loss,
+    TemperatureSettings,
+    cross_entropy_of_pairs,
+    kl_divergence,
+    own_and_negatives,
+)
 
 
-class ClipKdFeature(nn.Module):
+class ClipKdFeature(Loss):
     """FD: how far each student row is from its teacher row.
 
         L = mean_i ||z^v_i - u^v_i||^2 + mean_i ||z^t_i - u^t_i||^2
 
     The paper's formula. Its code takes the mean over the N x D entries instead, which is D times less; the
     weight 2000 belongs to that reading with D = 512, and is 2000 / 512 = 3.9 here, for any D.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import ClipKdFeature
+    >>> loss = ClipKdFeature()(*[torch.eye(4)] * 4, torch.arange(4))
     """
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss in [0, 8], 0 at z == u, from student `z` and teacher `u` unit rows (N, D); `ids` are not used."""
-        return ((z_image - u_image).square().sum() + (z_text - u_text).square().sum()) / len(ids)
+    name, label = "clipkd_feature", "feature distillation (CLIP-KD)"
+    formula = "mean_i norm(z^v_i - u^v_i)^2 + the same"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L in [0, 8], 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
+        return ((z_image - u_image).square().sum() + (z_text - u_text).square().sum()) / len(batch.ids)
 
 
-class ClipKdRelation(nn.Module):
+class ClipKdRelation(Loss):
     """CRD in CLIP-KD's sense: the student's in-batch distributions imitate the teacher's.
 
         L = 1/2 ( mean_i KL( softmax_j(u^v_i.u^t_j / tau) || softmax_j(z^v_i.z^t_j / tau) )
@@ -41,21 +53,28 @@ class ClipKdRelation(nn.Module):
 
     Args:
         temperature: tau > 0, of teacher and student.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import ClipKdRelation
+    >>> loss = ClipKdRelation()(*[torch.eye(4)] * 4, torch.arange(4))
     """
+
+    name, label = "clipkd_relation", "contrastive relational distillation (CLIP-KD)"
+    formula = "half of: mean_i KL( softmax_j(u^v_i.u^t_j/tau), softmax_j(z^v_i.z^t_j/tau) ) + the same"
+    settings, section = TemperatureSettings, "clipkd"
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
         self.temperature = temperature
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
-        del ids
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0, 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
         student, teacher = z_image @ z_text.T / self.temperature, u_image @ u_text.T / self.temperature
         return (kl_divergence(student, teacher) + kl_divergence(student.T, teacher.T)) / 2
 
 
-class ClipKdInteractive(nn.Module):
+class ClipKdInteractive(Loss):
     """ICL: each student row finds the teacher's row of its pair's other side.
 
         L = 1/2 (mean_i -log softmax_j(z^v_i.u^t_j / tau)_i + mean_i -log softmax_j(z^t_i.u^v_j / tau)_i)
@@ -66,18 +85,23 @@ class ClipKdInteractive(nn.Module):
 
     Args:
         temperature: tau > 0, fixed.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import ClipKdInteractive
+    >>> loss = ClipKdInteractive()(*[torch.eye(4)] * 4, torch.arange(4))
     """
+
+    name, label = "clipkd_interactive", "interactive contrastive learning (CLIP-KD)"
+    formula = "half of: mean_i -log softmax_j(z^v_i.u^t_j/tau)_i + the same, without other rows of the own image"
+    settings, section = TemperatureSettings, "clipkd"
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
         self.temperature = temperature
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0 from student rows `z`, teacher rows `u`, all (N, D), and image ids (N,)."""
-        own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
-        excluded = ~(own | in_batch_negatives(ids))
-        target = torch.arange(len(ids), device=ids.device)
-        images = (z_image @ u_text.T / self.temperature).masked_fill(excluded, -torch.inf)
-        texts = (z_text @ u_image.T / self.temperature).masked_fill(excluded, -torch.inf)
-        return (F.cross_entropy(images, target) + F.cross_entropy(texts, target)) / 2
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0."""
+        z_image, z_text, u_image, u_text = batch.embeddings
+        images = own_and_negatives(z_image @ u_text.T / self.temperature, batch.ids)
+        texts = own_and_negatives(z_text @ u_image.T / self.temperature, batch.ids)
+        return (cross_entropy_of_pairs(images) + cross_entropy_of_pairs(texts)) / 2

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.objectives.common import in_full_precision, same_image
+from distilvl.objectives.loss import Batch, Loss, same_image
 from distilvl.objectives.queue import EMPTY, Negatives
+from distilvl.objectives.registry import Settings
 
 
-class ContrastiveRepresentationDistillation(nn.Module):
+class CRDSettings(Settings):
+    """CRD; its negatives are the queues of `objective.cd`."""
+
+    temperature: float = Field(0.07, gt=0)
+
+
+class ContrastiveRepresentationDistillation(Loss):
     """Noise-contrastive estimation: tell a student row's own teacher row from other teacher rows, one by one.
 
     With s_ik = z_i.t_k / tau for teacher rows t, N negatives and M rows in the data:
@@ -19,7 +27,7 @@ class ContrastiveRepresentationDistillation(nn.Module):
         h(z, t) = (e^s / Z) / (e^s / Z + N/M), Z = M mean(e^s)    the authors' code
         L       = mean_i [ -log h(z_i, u_i) - sum_k log(1 - h(z_i, q_k)) ]
 
-    and the two modalities are summed by the caller. What differs here, and why:
+    and the two modalities are summed. What differs here, and why:
 
     - The negatives are the queue's teacher rows instead of a draw from a memory bank of the whole data; those
       of the row's own image are left out, as the authors leave out the row's class, so N is counted by row.
@@ -36,19 +44,32 @@ class ContrastiveRepresentationDistillation(nn.Module):
 
     Args:
         temperature: tau > 0.
+
+    >>> import torch
+    >>> from distilvl.objectives import TeacherQueue
+    >>> from distilvl.objectives.baselines import ContrastiveRepresentationDistillation as CRD
+    >>> loss = CRD()(torch.eye(4), torch.eye(4), TeacherQueue(8, 4), torch.arange(4))
     """
+
+    name, label = "crd", "contrastive representation distillation (CRD)"
+    formula = "per modality mean_i [ -log h(z_i, u_i) - sum_k log(1 - h(z_i, q_k)) ], h = (e^s/Z) / (e^s/Z + N/M)"
+    settings = CRDSettings
+    needs_pairs, reads_queue = False, True
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__()
         self.temperature = temperature
 
-    @in_full_precision
-    def forward(self, z: Tensor, u: Tensor, queue: Negatives, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0; rows without any negative add exactly 0.
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0; rows without any negative add exactly 0."""
+        images = self.of_tensors(batch.z_image, batch.u_image, batch.image_queue, batch.ids)
+        return images + self.of_tensors(batch.z_text, batch.u_text, batch.text_queue, batch.ids_of_texts)
+
+    def of_tensors(self, z: Tensor, u: Tensor, queue: Negatives, ids: Tensor) -> Tensor:
+        """L of one modality.
 
         Args:
-            z: student rows (N, D) of one modality.
-            u: their teacher rows (N, D).
+            z, u: student embeddings and their teacher features (N, D).
             queue: teacher features (K, D) with image ids (K,); empty slots are never negatives.
             ids: image of each row, (N,).
         """

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.objectives.common import in_batch_negatives, in_full_precision
+from distilvl.objectives.loss import Batch, Loss, in_batch_negatives
+from distilvl.objectives.registry import Settings
 
 
-class DynamicContrastiveDistillation(nn.Module):
+class DCDSettings(Settings):
+    """DCD, dynamic contrastive distillation."""
+
+    temperature: float = Field(0.05, gt=0)
+    hard_negatives: int = Field(7, ge=1, description="K, chosen by the teacher")
+    alpha: float = Field(0.2, ge=0, le=1, description="share of the distillation term")
+
+
+class DynamicContrastiveDistillation(Loss):
     """The teacher chooses the hard negatives, and says how much a row shall learn from it and how much alone.
 
     For the direction image to text, C_i holds row i itself and the K rows of other images whose texts the
@@ -38,7 +48,15 @@ class DynamicContrastiveDistillation(nn.Module):
         temperature: tau > 0.
         hard_negatives: K >= 1, 7 in the authors' code; a row with fewer negatives takes what there is.
         alpha: share of the distillation term in [0, 1], 0.2 in the authors' code.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import DynamicContrastiveDistillation
+    >>> loss = DynamicContrastiveDistillation()(*[torch.eye(4)] * 4, torch.arange(4))
     """
+
+    name, label = "dcd", "dynamic contrastive distillation (DCD)"
+    formula = "half of: alpha sum_i c_i KL(t_i, s_i) + (1 - alpha) sum_i d_i (-log s_ii) + the same"
+    settings = DCDSettings
 
     def __init__(self, temperature: float = 0.05, hard_negatives: int = 7, alpha: float = 0.2) -> None:
         super().__init__()
@@ -46,14 +64,11 @@ class DynamicContrastiveDistillation(nn.Module):
         self.hard_negatives = hard_negatives
         self.alpha = alpha
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0 from student rows `z`, teacher rows `u`, all (N, D), and image ids (N,).
-
-        With alpha = 1 it is 0 at z == u. A row without any negative adds exactly 0.
-        """
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0; with alpha = 1 it is 0 at z == u. A row without any negative adds exactly 0."""
+        z_image, z_text, u_image, u_text = batch.embeddings
         student, teacher = z_image @ z_text.T / self.temperature, u_image @ u_text.T / self.temperature
-        negative = in_batch_negatives(ids)
+        negative = in_batch_negatives(batch.ids)
         return (self._direction(student, teacher, negative) + self._direction(student.T, teacher.T, negative)) / 2
 
     def _direction(self, student: Tensor, teacher: Tensor, negative: Tensor) -> Tensor:

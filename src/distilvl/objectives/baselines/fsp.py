@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from distilvl.objectives.common import in_full_precision
+from distilvl.objectives.loss import Batch, Loss
 
 
-class FlowDistillation(nn.Module):
+class FlowDistillation(Loss):
     """The Gram matrix of image and text features, which the student is to share with the teacher.
 
     Yim et al. take the inner products of the channels of two feature maps, averaged over positions, as the flow
@@ -21,10 +21,17 @@ class FlowDistillation(nn.Module):
     mean over entries would be smaller by D^2, 6e5 at D = 768.
 
     The sum runs over own pairs only, without negatives, so nothing of the same image is to be masked.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import FlowDistillation
+    >>> loss = FlowDistillation()(*[torch.eye(4)] * 4, torch.arange(4))
     """
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss in [0, 4], 0 at z == u, from student `z` and teacher `u` unit rows (N, D); `ids` are not used."""
+    name, label = "fsp", "flow between the modalities (FSP)"
+    formula = "norm( (1/N) Z_v^T Z_t - (1/N) U_v^T U_t )_F^2, summed over D x D entries"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L in [0, 4], 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
         difference = z_image.T @ z_text - u_image.T @ u_text
-        return (difference / len(ids)).square().sum()
+        return (difference / len(batch.ids)).square().sum()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from distilvl.objectives.common import in_full_precision, kl_divergence
+from distilvl.objectives.loss import Batch, Loss, TemperatureSettings, kl_divergence
 
 
-class SoftTargetDistillation(nn.Module):
+class SoftTargetDistillation(Loss):
     """The teacher's probabilities over classes, where the classes are the batch's other modality.
 
     Hinton's classifier has fixed classes; image-text features have none. The teacher's texts of the batch serve
@@ -28,16 +28,23 @@ class SoftTargetDistillation(nn.Module):
 
     Args:
         temperature: tau > 0, of teacher and student.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import SoftTargetDistillation
+    >>> loss = SoftTargetDistillation()(*[torch.eye(4)] * 4, torch.arange(4))
     """
+
+    name, label = "kd", "soft targets (KD)"
+    formula = "mean_i KL( softmax_j(u^v_i.u^t_j/tau), softmax_j(z^v_i.u^t_j/tau) ) + the same"
+    settings = TemperatureSettings
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
         self.temperature = temperature
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
-        del ids
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0, 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
         teacher = u_image @ u_text.T / self.temperature
         return kl_divergence(z_image @ u_text.T / self.temperature, teacher) + kl_divergence(
             z_text @ u_image.T / self.temperature, teacher.T

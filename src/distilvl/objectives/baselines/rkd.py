@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.objectives.common import in_full_precision
+from distilvl.objectives.loss import Batch, Loss
 
 COINCIDENT = 1e-6
 """Rows this close count as one point: the floor of the authors' code, and about what float32 resolves."""
 
 
-class RelationalDistance(nn.Module):
+class RelationalDistance(Loss):
     """RKD-D: the student keeps the teacher's distances within a modality, up to one scale.
 
         psi(x)_ij = ||x_i - x_j|| / mu,   mu = the mean of ||x_i - x_j|| over the pairs i != j
@@ -24,17 +24,25 @@ class RelationalDistance(nn.Module):
 
     A relation and not a negative: two rows of one image are asked for the teacher's distance, so there is
     nothing to mask.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import RelationalDistance
+    >>> loss = RelationalDistance()(*[torch.eye(4)] * 4, torch.arange(4))
     """
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
-        del ids
+    name, label = "rkd_distance", "distances within a modality (RKD-D)"
+    formula = (
+        "per modality mean_ij huber( psi(z)_ij - psi(u)_ij ), psi(x)_ij = norm(x_i - x_j) / their mean over i != j"
+    )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0, 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
         images = F.smooth_l1_loss(_relative_distances(z_image), _relative_distances(u_image))
         return images + F.smooth_l1_loss(_relative_distances(z_text), _relative_distances(u_text))
 
 
-class RelationalAngle(nn.Module):
+class RelationalAngle(Loss):
     """RKD-A: the student keeps the angles of the teacher's triangles within a modality.
 
         e_ij      = (x_i - x_j) / ||x_i - x_j||
@@ -46,12 +54,18 @@ class RelationalAngle(nn.Module):
     N x N x D + N^3 numbers of memory: meant for batches of some hundred rows at most.
 
     No mask, for the reason given at `RelationalDistance`.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import RelationalAngle
+    >>> loss = RelationalAngle()(*[torch.eye(4)] * 4, torch.arange(4))
     """
 
-    @in_full_precision
-    def forward(self, z_image: Tensor, z_text: Tensor, u_image: Tensor, u_text: Tensor, ids: Tensor) -> Tensor:
-        """A 0-d loss >= 0, 0 at z == u, from student rows `z` and teacher rows `u` (N, D); `ids` are not used."""
-        del ids
+    name, label = "rkd_angle", "angles within a modality (RKD-A)"
+    formula = "per modality mean_ijk huber( cos angle(z_i, z_j, z_k) - cos angle(u_i, u_j, u_k) ), the angle at j"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0, 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
         return F.smooth_l1_loss(_angles(z_image), _angles(u_image)) + F.smooth_l1_loss(_angles(z_text), _angles(u_text))
 
 

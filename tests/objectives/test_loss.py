@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from distilvl.objectives.common import in_batch_negatives, same_image
+from distilvl.objectives.loss import in_batch_negatives, same_image
 
 IDS = torch.tensor([4, 7, 4])
 

@@ -1,0 +1,208 @@
+"""What every loss is built on: the batch that it reads, its base class, float32 arithmetic, masks, soft targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeGuard
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distilvl.errors import DistilvlError
+from distilvl.objectives.queue import NO_QUEUE, Negatives
+from distilvl.objectives.registry import Registry, Settings
+
+PAPER_LOSSES = ("cd", "fd", "sd", "hnd")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss may read at a step: N images and their texts; embeddings are L2-normalised (eq. 4), of dimension D.
+
+    Attributes:
+        z_image, z_text: student embeddings z^v, z^t, (N, D).
+        u_image, u_text: teacher features u^v, u^t, (N, D); (0, D) in a run without a teacher.
+        ids: g(i), which image row i belongs to, (N,) int64 >= 0. Rows of one image are never each other's negatives.
+        text_ids: None where row i of both modalities is a pair. Otherwise the images of the M texts, (M,); `z_text`
+            and `u_text` are (M, D) then.
+        image_queue, text_queue: q^v and q^t, teacher features of earlier steps; empty unless a chosen loss reads them.
+    """
+
+    z_image: Tensor
+    z_text: Tensor
+    u_image: Tensor
+    u_text: Tensor
+    ids: Tensor
+    text_ids: Tensor | None = None
+    image_queue: Negatives = NO_QUEUE
+    text_queue: Negatives = NO_QUEUE
+
+    @property
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """z_image, z_text, u_image, u_text."""
+        return self.z_image, self.z_text, self.u_image, self.u_text
+
+    @property
+    def ids_of_texts(self) -> Tensor:
+        """The image of each text, whether texts and images are pairs or not."""
+        return self.ids if self.text_ids is None else self.text_ids
+
+
+class TemperatureSettings(Settings):
+    """Of a loss that divides cosines by a temperature."""
+
+    temperature: float = Field(0.05, gt=0, description="tau")
+
+
+class Loss(nn.Module):
+    """A term L_m of the objective: `loss(batch)` is a 0-d tensor.
+
+    A subclass in a file of its own is all that a new loss needs: a `name`, the class variables below where they differ,
+    and `forward(batch)`; see docs/losses.md. What is computed in it is computed in float32, or float64 if one of the
+    embeddings is, whatever the run's precision: bfloat16 keeps 8 bits, an error of 0.002 in a cosine, 0.04 in a logit
+    at temperature 0.05.
+
+    Attributes:
+        name: in `objective.losses` and metrics.jsonl.
+        label: what charts call it.
+        formula: what it computes, in one line, for documents.
+        settings: the config model of the section `objective.NAME`; its fields are the arguments of the class.
+        section: where the settings stand, if not under `name`; several losses may share one.
+        needs_teacher: compares with teacher features.
+        needs_pairs: row i of both modalities must be a pair.
+        reads_queue: compares with the queues of teacher features.
+        learns_temperature: its `temperature` may also be a `LearnedTemperature`.
+    """
+
+    name: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    formula: ClassVar[str] = ""
+    settings: ClassVar[type[Settings]] = Settings
+    section: ClassVar[str] = ""
+    needs_teacher: ClassVar[bool] = True
+    needs_pairs: ClassVar[bool] = True
+    reads_queue: ClassVar[bool] = False
+    learns_temperature: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls, settings: Settings) -> Loss:
+        """The loss with these settings, an instance of `cls.settings`."""
+        return cls(**dict(settings))
+
+    def __call__(self, *tensors: Any, **named: Any) -> Tensor:
+        """The loss of a `Batch`; or of the tensors that `of_tensors` takes, for whoever has no batch."""
+        if tensors and isinstance(tensors[0], Batch):
+            return _in_full_precision(lambda **held: nn.Module.__call__(self, Batch(**held)), (), vars(tensors[0]))
+        return _in_full_precision(self.of_tensors, tensors, named)
+
+    def of_tensors(self, *tensors: Any, **named: Any) -> Tensor:
+        """The loss of z_image, z_text, u_image, u_text and ids, as in `Batch`."""
+        return self.forward(Batch(*tensors, **named))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L_m, 0-d, with its graph to the student embeddings."""
+        raise NotImplementedError
+
+
+def _in_full_precision(compute: Callable[..., Tensor], given: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
+    """`compute` with the floating tensors widened, and autocast off: it would narrow the matrix products again."""
+    floats = [x for x in (*given, *named.values()) if _is_float(x)]
+    wide = torch.float64 if any(x.dtype == torch.float64 for x in floats) else torch.float32
+    widened = [x.to(wide) if _is_float(x) else x for x in given]
+    with torch.autocast(floats[0].device.type, enabled=False):
+        return compute(*widened, **{name: x.to(wide) if _is_float(x) else x for name, x in named.items()})
+
+
+def _is_float(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+LOSSES = Registry("loss", Loss, "distilvl.objectives", "distilvl.losses", PAPER_LOSSES)
+"""All losses by name."""
+
+
+def label_of(name: str) -> str:
+    """What charts call a loss; its name where the package that added it is gone, or it has no label."""
+    try:
+        return LOSSES[name].label or name
+    except DistilvlError:
+        return name
+
+
+def same_image(ids: Tensor, other_ids: Tensor) -> Tensor:
+    """`g(i) == g(j)` for ids (N,) and (M,): bool (N, M)."""
+    return ids[:, None] == other_ids[None, :]
+
+
+def in_batch_negatives(ids: Tensor, mask_false_negatives: bool = True) -> Tensor:
+    """Bool (N, N), true where column j is a negative of row i.
+
+    With `mask_false_negatives` that is `g(j) != g(i)`; without, every `j != i`, as in the published code.
+    """
+    if mask_false_negatives:
+        return ~same_image(ids, ids)
+    return ~torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+
+
+def own_and_negatives(logits: Tensor, ids: Tensor) -> Tensor:
+    """Logits (N, N) with minus infinity where column j is another row of image i: neither its own nor a negative.
+
+    They are divided by tau already: a temperature that learns would get 0 * inf from the infinities.
+    """
+    own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+    return logits.masked_fill(~(own | in_batch_negatives(ids)), -torch.inf)
+
+
+def cross_entropy_of_pairs(logits: Tensor) -> Tensor:
+    """mean_i -log softmax_j(logits_i)_i of logits (N, N), 0-d."""
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def kl_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """mean_i KL(softmax(teacher_i) || softmax(student_i)) of logits (N, M), 0-d and >= 0.
+
+    Rows of the anchor's own image stay among the candidates: a soft target gives them the probability that the teacher
+    sees in them, so they are nobody's negatives by decree.
+    """
+    student, teacher = F.log_softmax(student_logits, dim=1), F.log_softmax(teacher_logits, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """mean_i -sum_j softmax(teacher_i)_j log softmax(student_i)_j of logits (N, M), 0-d.
+
+    The divergence above plus the teacher's mean entropy, which no student changes.
+    """
+    return F.cross_entropy(student_logits, F.softmax(teacher_logits, dim=1))
+
+
+LOWEST = 0.01
+"""CLIP's bound: logits are scaled by at most 100."""
+
+
+class LearnedTemperature(nn.Module):
+    """tau = exp(log_tau), at least `LOWEST`; divides like a number.
+
+    Args:
+        start: tau > 0 before the first step.
+    """
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.log_tau = nn.Parameter(torch.tensor(float(start)).log())
+
+    @property
+    def value(self) -> Tensor:
+        """tau, 0-d."""
+        # Not in the graph: below the bound the gradient would be 0, and tau would stay there for good.
+        with torch.no_grad():
+            self.log_tau.clamp_(min=math.log(LOWEST))
+        return self.log_tau.exp()
+
+    def __rtruediv__(self, logits: Tensor) -> Tensor:
+        """`logits / self`."""
+        return logits / self.value
