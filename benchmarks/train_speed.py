@@ -39,11 +39,11 @@ from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
 from distilvl.teachers.base import Teacher
-from distilvl.training.assembly import build_balancer, build_objective, fill_queues
 from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import build_optimizer
 from distilvl.training.run_folder import RunFolder
+from distilvl.training.setup import build_balancer, build_objective, fill_queues
 from distilvl.training.sources import PairSource, StepInputs
 from distilvl.training.trainer import Trainer
 

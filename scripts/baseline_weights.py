@@ -34,9 +34,9 @@ from distilvl.recipes import load_config
 from distilvl.students import DualEncoder
 from distilvl.students.build import HEAD_GAIN, build_student
 from distilvl.students.storage import route
-from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.materials import SharedInputs
 from distilvl.training.optimizer import rate_factor
+from distilvl.training.setup import build_objective, fill_queues
 from distilvl.training.student import Embeddings
 from distilvl.training.trainer import encode_split
 

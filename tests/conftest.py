@@ -115,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> tuple[Pat
     (pictures / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     student = folder / "student.yaml"
     student.write_text(TRAINED_STUDENT, encoding="utf-8")
-    quick = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "objective.cd.queue=16"]
+    quick = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1"]
     for name, recipe in (("distilled", "default"), ("pairs only", "contrastive")):
         distilvl.train(
             data=pictures,

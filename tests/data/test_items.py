@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data.items import unique_captions, unique_images
+from distilvl.data.crops import unique_captions, unique_images
 from distilvl.data.left_out import MISSING
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError

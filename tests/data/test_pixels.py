@@ -118,5 +118,5 @@ def test_a_reduced_cache_is_another_one(tmp_path: Path) -> None:
 
 
 def test_views_are_cut_from_whole_images() -> None:
-    with pytest.raises(ValueError, match="moves the edges of views"):
-        TrainingConfig(views=2, reduced_jpeg=True)
+    with pytest.raises(ValueError, match="moves the edges of crops"):
+        TrainingConfig(crops=2, reduced_jpeg=True)

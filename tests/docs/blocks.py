@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))]
 
 SHELL, PYTHON = "sh", "python"
-LANGUAGES = (SHELL, PYTHON, "text", "json", "yaml", "toml")
+LANGUAGES = (SHELL, PYTHON, "text", "json", "yaml", "toml", "mermaid")
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 _NOT_RUN = re.compile(r"<!--\s*not run\b:?\s*(.*?)\s*-->", re.DOTALL)

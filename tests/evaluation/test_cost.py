@@ -86,7 +86,7 @@ def test_the_median_is_of_repeats_without_the_warm_up(monkeypatch: pytest.Monkey
         started = not started
         return now
 
-    monkeypatch.setattr("distilvl.evaluation.cost.time.perf_counter", clock)
+    monkeypatch.setattr("distilvl.io.progress.time.perf_counter", clock)
     image = measure_cost(AttentionTeacher(), IMAGES, CAPTIONS, repeats=3).image
     assert image.ms_one == pytest.approx(2000.0)
     assert image.ms_batch == pytest.approx(10.0)

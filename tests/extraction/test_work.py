@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.data.items import unique_images
+from distilvl.data.crops import unique_images
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.errors import BadImageError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distilvl.features import FeatureStore, Manifest
-from distilvl.features.pending import Pending
+from distilvl.features.upkeep import Pending
 from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(5)]

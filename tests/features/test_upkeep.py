@@ -8,7 +8,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, Manifest, merge_stores, store_info
-from distilvl.features.pending import Pending
+from distilvl.features.upkeep import Pending
 from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(20)]

@@ -15,7 +15,7 @@ from PIL import Image
 from distilvl import build_student
 from distilvl.errors import DistilvlError
 from distilvl.models import Encoder, is_same_model, load_encoder
-from distilvl.search import ModelInfo
+from distilvl.models.encoder import ModelInfo
 from distilvl.students.storage import save_student
 
 PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import builtins
 import math
 import re
+import sys
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -74,15 +74,8 @@ def test_the_same_chart_is_the_same_text_and_has_no_style_of_its_own() -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(DistilvlError, match=r"pip install distilvl\[report\]"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(DistilvlError, match=r"pip install 'distilvl\[report\]'"):
         line_chart(Chart("t", "steps", "y", (Series("a", ((1.0, 10.0),)),)), "c")
 
 

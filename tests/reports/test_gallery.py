@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import distilvl.reports.gallery as module
+from distilvl.evaluation.encode import teacher_features
 from distilvl.evaluation.evaluate import evaluate
-from distilvl.evaluation.sources import teacher_features
 from distilvl.reports.html import render_html
 from distilvl.reports.report import build_report
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
-from distilvl.search import ModelInfo
+from distilvl.models.encoder import ModelInfo
 from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
 
 _ABOUT = About(ModelInfo("/runs/tiny", "student", "0123456789abcdef", 8), ["/photos"], 7)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from distilvl.cli.search import render_page
 from distilvl.data.left_out import LEFT_OUT_NAME, NOT_DECODED, LeftOut, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
 from distilvl.search.about import note_folder
-from distilvl.search.page import render_page
 
 
 def _spoil(folder: Path) -> None:

@@ -9,9 +9,9 @@ import stat
 from html.parser import HTMLParser
 from pathlib import Path
 
+from distilvl.cli.search import open_page, render_page
 from distilvl.models.encoder import Encoder
 from distilvl.search import Index
-from distilvl.search.page import open_page, render_page
 
 
 class _Tags(HTMLParser):

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distilvl.serving.errors import RequestError, unknown
-from distilvl.serving.requests import (
-    EmbeddingRequest,
-    SearchParameters,
-    SearchRequest,
-    known_names,
-    require_known,
-)
+from distilvl.serving.requests import EmbeddingRequest, SearchParameters, SearchRequest, known_names, require_known
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_heads_that_begin_as_a_regression_are_closer_to_the_teacher(
         distance[start] = np.mean(
             [line["losses"]["fd"] for line in read_metrics(tmp_path / start / "metrics.jsonl")[:4]]
         )
-    assert distance["regression"] < 0.6 * distance["random"]
+    assert distance["ridge"] < 0.6 * distance["random"]
 
 
 def test_a_regression_without_a_teacher_is_refused(pictures: Path, student_yaml: Path, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_run_without_a_checkpoint_may_be_begun_anew(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
     """A first try that failed on its input must not lock the folder."""
-    with pytest.raises(DistilvlError, match=r"student\.width is 16, the features of colour have 12"):
+    with pytest.raises(DistilvlError, match=r"student\.dim is 16, the features of colour have 12"):
         _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1", "student.dim=16")
     _train(pictures, teacher, student_yaml, tmp_path / "run", "training.epochs=1")
     assert (tmp_path / "run" / "student" / "modules.json").is_file()
@@ -416,7 +416,7 @@ def test_the_running_mean_is_what_is_kept_and_a_killed_run_continues_it(
     if json.loads((tmp_path / "whole" / "result.json").read_text())["best_epoch"] == 3:
         assert all(torch.equal(best[key], shared[key]) for key in best)
     assert any(not torch.equal(last[0][f"student.{key}"], shared[key]) for key in best)
-    assert float(last[0]["objective.contrastive.temperature.log_tau"]) != pytest.approx(np.log(0.05), abs=1e-6)
+    assert float(last[0]["objective.losses.cd.temperature.log_tau"]) != pytest.approx(np.log(0.05), abs=1e-6)
 
 
 def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_teacher(

@@ -18,8 +18,8 @@ from distilvl.features import FeatureStore
 from distilvl.io.hashes import image_key
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder, build_student
-from distilvl.training.assembly import build_objective, fill_queues
 from distilvl.training.materials import Materials, SharedInputs
+from distilvl.training.setup import build_objective, fill_queues
 from distilvl.training.sources import PairSource
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
@@ -130,7 +130,7 @@ def test_a_teacher_that_is_asked_now_is_asked_about_views_of_training_images(
 
 
 def test_views_that_no_teacher_saw(pictures: Path, store: FeatureStore, student_yaml: Path, tmp_path: Path) -> None:
-    with pytest.raises(DistilvlError, match="holds 3 of 4 views of an image"):
+    with pytest.raises(DistilvlError, match="holds 3 of 4 crops of an image"):
         _train(pictures, tmp_path / "run", student_yaml, 4, features=str(store.path))
     with pytest.raises(DistilvlError, match="no features of views"):
         _train(pictures, tmp_path / "none", student_yaml, 2, recipe="contrastive")

@@ -2,14 +2,7 @@
 
 from distilvl.data.folders import read_unpaired
 from distilvl.data.loading import load_any, load_dataset
-from distilvl.data.records import (
-    FileImage,
-    ImageSource,
-    PairDataset,
-    Record,
-    UnpairedDataset,
-    UnpairedImage,
-)
+from distilvl.data.records import FileImage, ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
 
 __all__ = [
     "FileImage",

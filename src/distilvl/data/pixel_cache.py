@@ -19,8 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from distilvl.data.crops import Crops
-from distilvl.data.items import Items
+from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
 from distilvl.data.records import ImageSource

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.data.crops import Crops
-from distilvl.data.items import Items
+from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError

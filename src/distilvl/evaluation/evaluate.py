@@ -16,7 +16,16 @@ from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
 from distilvl.evaluation.embeddings import checked_embeddings
-from distilvl.evaluation.encode import EncodedDataset, Model, encode_dataset, encode_texts
+from distilvl.evaluation.encode import (
+    EncodedDataset,
+    ImageTextEncoder,
+    Model,
+    agreement_with_teacher,
+    encode_dataset,
+    encode_texts,
+    read_store,
+    teacher_features,
+)
 from distilvl.evaluation.ground_truth import (
     OF_COCO,
     GroundTruth,
@@ -38,13 +47,13 @@ from distilvl.evaluation.protocols import (
     score_coco,
 )
 from distilvl.evaluation.score import Precision, Score, format_score, hard_negative_accuracy, retention
-from distilvl.evaluation.sources import agreement_with_teacher, read_store, teacher_features
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, read_labels, zero_shot
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import words_key
 from distilvl.models import load_model
 from distilvl.models.loading import StoredModel
 from distilvl.students.folder import run_of
+from distilvl.teachers.base import Teacher
 
 Source = str | Path | Model | FeatureStore
 WAYS = ("image_to_text", "text_to_image")
@@ -266,8 +275,15 @@ def _of_rsum(result: Evaluation) -> Interval | None:
     return None if result.intervals is None else result.intervals["rsum"]
 
 
+def _opened(model: Source) -> Model:
+    """What `load_model` makes of it; an object with no more than the two calls stays as it is."""
+    if isinstance(model, ImageTextEncoder) and not isinstance(model, Teacher):
+        return model
+    return load_model(model, stored=True)
+
+
 def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
-    source = load_model(model, stored=True)
+    source = _opened(model)
     if isinstance(source, StoredModel):
         return source, read_store(source.store, gallery, skip_bad=skip_bad)
     return source, encode_dataset(source, gallery, skip_bad=skip_bad)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,17 +22,31 @@ from distilvl.evaluation.cost import StudentEncoder, milliseconds
 from distilvl.evaluation.encode import ImageTextEncoder
 from distilvl.evaluation.intervals import few_images
 from distilvl.export.dtypes import Lower, Lowering, check_dtypes, is_convolutional, layer_errors, split_layers
-from distilvl.export.folder import export_folder, write_manifest
 from distilvl.export.graphs import export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
+from distilvl.io.files import new_folder
 from distilvl.models import load_model
 from distilvl.pictures import decode_image
-from distilvl.runtime import Manifest, Runtime
-from distilvl.runtime.manifest import File, Towers, file_hash
+from distilvl.runtime import Runtime
+from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, file_hash, is_export
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.folder import load_widths, run_of, student_folder
 from distilvl.teachers.base import folder_hash
+
+
+def export_folder(out: Path) -> AbstractContextManager[Path]:
+    """A `new_folder` that replaces an earlier export; `DistilvlError` when `out` is something else."""
+    if out.exists() and not is_export(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise DistilvlError(f"{out} exists and is not an exported student.", "Choose another --out.")
+    return new_folder(out, replace=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put `manifest.json` in the folder."""
+    text = json.dumps(manifest.as_dict(), indent=2) + "\n"
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+
 
 logger = logging.getLogger("distilvl")
 

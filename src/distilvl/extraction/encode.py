@@ -14,9 +14,9 @@ import numpy.typing as npt
 from distilvl.data.records import ImageSource
 from distilvl.errors import DistilvlError
 from distilvl.extraction.work import Block, image_calls, one_block, share_blocks
-from distilvl.features.pending import Pending
 from distilvl.features.shards import Modality, storable_rows
 from distilvl.features.store import FeatureStore
+from distilvl.features.upkeep import Pending
 from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import Silence, Ticker, progress
 from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError

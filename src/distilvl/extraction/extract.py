@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilvl.data.crops import Crops
-from distilvl.data.items import Items, images_of
+from distilvl.data.crops import Crops, Items, images_of
 from distilvl.data.left_out import NOT_DECODED, LeftOut, note_left_out, source_name
 from distilvl.data.loading import load_any
 from distilvl.data.records import ALL, PairDataset, UnpairedDataset

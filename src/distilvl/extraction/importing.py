@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.items import Items, captions_of, images_of
+from distilvl.data.crops import Items, captions_of, images_of
 from distilvl.data.left_out import NOT_READ
 from distilvl.data.records import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from distilvl.data.crops import CroppedImage, Crops, with_crops
-from distilvl.data.items import Items, unique_captions, unique_images
+from distilvl.data.crops import CroppedImage, Crops, Items, unique_captions, unique_images, with_crops
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +16,71 @@ from distilvl.data.left_out import LeftOut, note_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.ensemble import is_ensemble
 from distilvl.features.manifest import Manifest
-from distilvl.features.pending import PENDING_PREFIX
 from distilvl.features.shards import KeyIndex, Modality
 from distilvl.features.store import FeatureStore
-from distilvl.io.files import PARTIAL_PREFIX
-from distilvl.io.hashes import Keys, unpack_keys
+from distilvl.io.files import PARTIAL_PREFIX, write_atomically
+from distilvl.io.hashes import KEY_BYTES, Keys, pack_keys, unpack_keys
 from distilvl.io.leases import LEASE_PREFIX
 from distilvl.io.progress import Ticker, progress
+
+PENDING_PREFIX = ".answer-"
+Embeddings = npt.NDArray[np.float32]
+
+
+class Pending:
+    """The embeddings of one modality that are not in a shard yet.
+
+    Args:
+        store: where they belong; the files lie in its folder.
+        modality: `image` or `text`.
+    """
+
+    def __init__(self, store: FeatureStore, modality: Modality) -> None:
+        self._store, self._modality = store, modality
+
+    def keep(self, keys: Sequence[bytes], embeddings: Embeddings) -> None:
+        """Write `embeddings`, shape (n, D), to disk; any number of threads may do so at once."""
+        table = np.empty(len(keys), dtype=self._row_type())
+        table["key"], table["feature"] = pack_keys(keys).view(f"V{KEY_BYTES}"), embeddings
+        buffer = io.BytesIO()
+        np.save(buffer, table, allow_pickle=False)
+        data = buffer.getvalue()
+        name = f"{PENDING_PREFIX}{self._modality}-{hashlib.sha256(data).hexdigest()[:16]}.npy"
+        write_atomically(self._store.path / name, data)
+
+    def load(self) -> dict[bytes, Embeddings]:
+        """All that is kept: key -> embedding, shape (D,). A damaged file counts as not there: its items come again."""
+        found: dict[bytes, Embeddings] = {}
+        for path in self._files():
+            for key, embedding in self._table(path):
+                found.setdefault(key, embedding)
+        return found
+
+    def drop_stored(self) -> None:
+        """Remove the files whose items are all in shards now."""
+        for path in self._files():
+            if not self._store.missing(self._modality, [key for key, _ in self._table(path)]):
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._store.path.glob(f"{PENDING_PREFIX}{self._modality}-*.npy"))
+
+    def _table(self, path: Path) -> list[tuple[bytes, Embeddings]]:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            # Another writer has just put its embeddings into a shard.
+            return []
+        if hashlib.sha256(data).hexdigest()[:16] != path.stem.rsplit("-", 1)[-1]:
+            return []
+        table = np.load(io.BytesIO(data), allow_pickle=False)
+        if table.dtype != self._row_type():
+            return []
+        return [(row["key"].tobytes(), row["feature"]) for row in table]
+
+    def _row_type(self) -> np.dtype[Any]:
+        return np.dtype([("key", f"V{KEY_BYTES}"), ("feature", "<f4", (self._store.manifest.dim,))])
+
 
 SHARD_ROWS = 4096
 

@@ -15,11 +15,10 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
-from distilvl.evaluation.encode import EncodedDataset, encode_dataset
+from distilvl.evaluation.encode import EncodedDataset, Taught, agreement_with_teacher, encode_dataset, teacher_features
 from distilvl.evaluation.ground_truth import GroundTruth, Groups, RightAnswers, describe_truth
 from distilvl.evaluation.intervals import few_images
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
-from distilvl.evaluation.sources import Taught, agreement_with_teacher, teacher_features
 from distilvl.experiments.figure2 import Points, checked_space, common_reach, project_space, space_numbers
 from distilvl.reports.run import Run, teacher_name
 from distilvl.students import load_student

@@ -12,7 +12,7 @@ import yaml
 
 from distilvl._version import __version__
 from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
-from distilvl.data.items import Items
+from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS, UnpairedDataset
 from distilvl.data.shards import ShardSplit

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from distilvl.config import Config
 from distilvl.data import load_any
-from distilvl.data.crops import Crops
-from distilvl.data.items import Items, captions_of, images_of
+from distilvl.data.crops import Crops, Items, captions_of, images_of
 from distilvl.data.left_out import source_name
 from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset, UnpairedDataset

@@ -18,8 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilvl.data.crops import Crops
-from distilvl.data.items import Items
+from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixel_cache import cached_pixels
 from distilvl.data.pixels import PixelCache, decode_pixels

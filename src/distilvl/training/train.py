@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
 from distilvl.config import Config
-from distilvl.data.items import Items
+from distilvl.data.crops import Items
 from distilvl.data.left_out import all_left_out, write_left_out
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
+from distilvl.teachers.beit3 import load_checkpoint
 from distilvl.teachers.beit3.network import Beit3Config, Beit3Retrieval
-from distilvl.teachers.beit3.teacher import load_checkpoint
 
 
 def test_sizes_follow_from_the_shapes(checkpoint: Path, weights: dict[str, Tensor], small: Beit3Config):

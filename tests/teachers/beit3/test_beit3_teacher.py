@@ -12,9 +12,8 @@ from torch import Tensor
 from distilvl.errors import DistilvlError
 from distilvl.models import load_teacher
 from distilvl.teachers import Teacher
-from distilvl.teachers.beit3 import Beit3Teacher
+from distilvl.teachers.beit3 import Beit3Teacher, Vocabulary, load_checkpoint, size_of
 from distilvl.teachers.beit3.network import Beit3Config, base, large
-from distilvl.teachers.beit3.teacher import Vocabulary, load_checkpoint, size_of
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_a_size_that_is_not_the_checkpoints(checkpoint: Path, vocabulary: Path):
 def test_the_long_form_names_both_files(
     checkpoint: Path, vocabulary: Path, small: Beit3Config, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("distilvl.teachers.beit3.teacher.SIZES", {"base": lambda size: small})
+    monkeypatch.setattr("distilvl.teachers.beit3.SIZES", {"base": lambda size: small})
     teacher = load_teacher(f"beit3:base:{checkpoint}:{vocabulary}?device=cpu")
     assert isinstance(teacher, Beit3Teacher)
     assert teacher.name == "beit3-base-patch16-32"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.beit3.teacher import Vocabulary
+from distilvl.teachers.beit3 import Vocabulary
 
 
 def test_numbers_are_the_pieces_shifted_by_one(vocabulary: Path):
