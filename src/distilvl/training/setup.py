@@ -196,7 +196,7 @@ def _views(config: Config, store: FeatureStore | None) -> Crops | None:
         return None
     if store is None:
         raise DistilvlError(
-            f"training.crops is {config.training.crops}, and there are no features of views.",
+            f"training.crops is {config.training.crops}, and there are no features of crops.",
             "Name a teacher, or a store made with `distilvl features --views`.",
         )
     return store.require_crops(config.training.crops)
