@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests of one file share fixtures, so a file stays in one process.
+SPREAD ?= -n 2 --dist loadfile
 
 .PHONY: demo test test-fast lint format clean
 
@@ -9,10 +11,10 @@ demo: $(VENV)/.installed
 	$(BIN)/distilvl demo --out runs/demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SPREAD)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
