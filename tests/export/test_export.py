@@ -142,8 +142,8 @@ def test_a_student_of_damaged_widths_is_refused(run_folder: Path, scenes: PairDa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(precisions=["int4"]), "precision 'int4' is unknown.*fp32, fp16, int8"),
-        (Settings(precisions=[]), "no precision"),
+        (Settings(precisions=["int4"]), "dtype 'int4' is unknown.*fp32, fp16, int8"),
+        (Settings(precisions=[]), "no dtype"),
         (Settings(keep=["image.nose"]), "no layer is named 'image.nose'.*image.head"),
         (Settings(split="dev"), "split 'dev'"),
     ],

@@ -436,7 +436,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     assert full.agreement is not None
     assert full.agreement.cosine is not None
     assert min(full.agreement.cosine) > 0.3  # of unturned rows it would be about 0
-    with pytest.raises(DistilvlError, match="12 columns, not 13"):
+    with pytest.raises(DistilvlError, match="12 dimensions, not 13"):
         distilvl.evaluate(out, pictures, split="val", width=13)
 
 
@@ -501,7 +501,7 @@ def test_a_regression_onto_a_teacher_of_another_width_is_refused(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
     overrides = ["student.dim=16", "training.head_init=ridge"]
-    with pytest.raises(DistilvlError, match="heads of width 16 to a teacher of width 12"):
+    with pytest.raises(DistilvlError, match="heads of dimension 16 to a teacher of dimension 12"):
         _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
 
 

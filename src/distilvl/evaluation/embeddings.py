@@ -62,7 +62,7 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
     """
     raw = np.asarray(features)
     if raw.ndim != 2 or 0 in raw.shape:
-        raise DistilvlError(f"{what} have shape {raw.shape}.", "Give one row an item: shape (items, width).")
+        raise DistilvlError(f"{what} have shape {raw.shape}.", "Give one row an item: shape (items, D).")
     if not (np.issubdtype(raw.dtype, np.floating) or np.issubdtype(raw.dtype, np.integer)):
         raise DistilvlError(f"{what} have the type {raw.dtype}.", "Give real numbers.")
     if raw.dtype not in (np.float16, np.float32, np.float64):
@@ -88,7 +88,7 @@ def checked_owner(text_image: npt.ArrayLike, images: Embeddings, texts: Embeddin
     owner = np.asarray(text_image)
     if images.dim != texts.dim:
         raise DistilvlError(
-            f"image features are {images.dim} wide and text features {texts.dim}.", "Take both from the same model."
+            f"image features have dimension {images.dim}, text features {texts.dim}.", "Take both from the same model."
         )
     if owner.shape != (len(texts),) or not np.issubdtype(owner.dtype, np.integer):
         raise DistilvlError(

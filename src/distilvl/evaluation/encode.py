@@ -76,7 +76,7 @@ class EncodedDataset:
         """The first `width` dimensions of all features; `DistilvlError` where there are fewer, or for none."""
         columns = self.images.shape[1]
         if not 1 <= width <= columns:
-            raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
+            raise DistilvlError(f"the embeddings have {columns} dimensions, not {width}.", f"Choose 1 to {columns}.")
         return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
 
     @cached_property

@@ -283,7 +283,7 @@ class Extractor:
             if key not in found and key not in left_out:
                 raise DistilvlError(
                     f"teacher {self._teacher.name!r} gave no features for {name!r}, and no reason.",
-                    "A teacher that answers piece by piece answers every item or raises.",
+                    "A teacher that delivers piece by piece delivers every item or raises.",
                 )
         return found
 

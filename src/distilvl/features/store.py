@@ -137,7 +137,7 @@ class FeatureStore:
         if views is None or held < count:
             raise DistilvlError(
                 f"the store {self.path} holds {held} of {count} crops of an image (`--views`).",
-                f"Ask for more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
+                f"Extract more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
             )
         return replace(views, count=count)
 

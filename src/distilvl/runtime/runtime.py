@@ -69,7 +69,7 @@ class Runtime:
         manifest = read_manifest(folder)
         chosen = manifest.smallest() if precision is None else precision
         if chosen not in manifest.precisions:
-            raise DistilvlError(f"{folder} has no precision {chosen!r}.", f"It has: {', '.join(manifest.precisions)}.")
+            raise DistilvlError(f"{folder} has no dtype {chosen!r}.", f"It has: {', '.join(manifest.precisions)}.")
         return cls(Path(folder), manifest, chosen, threads, busy_wait)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Features:

@@ -121,7 +121,7 @@ async def _within(seconds: float, work: Awaitable[T]) -> T:
     try:
         return await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError as error:
-        raise RequestError(504, f"No answer within {seconds:g} s.", code="timeout") from error
+        raise RequestError(504, f"No result within {seconds:g} s.", code="timeout") from error
 
 
 def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -> None:

@@ -122,7 +122,7 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
         have, width = inputs.u_image.shape[1], encoder.head("image").out_features
         if have != width:
             raise DistilvlError(
-                f"training.head_init=ridge fits heads of width {width} to a teacher of width {have}.",
+                f"training.head_init=ridge fits heads of dimension {width} to a teacher of dimension {have}.",
                 "Leave student.dim unset, or set training.head_init=random.",
             )
         pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)

@@ -219,6 +219,6 @@ def _shared_dim(config: Config, store: FeatureStore | None) -> int:
     if store is not None and config.objective.needs_teacher and dim != store.manifest.dim:
         raise DistilvlError(
             f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
-            "Leave student.dim unset, or use a teacher of that width.",
+            "Leave student.dim unset, or use a teacher of that dimension.",
         )
     return dim

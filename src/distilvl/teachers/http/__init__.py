@@ -28,7 +28,7 @@ FIRST_TRIES = 3
 # first. As many as are under way at once cost nothing more, and others of them may be answered yet.
 FIRST_REFUSALS = 3
 _LONGEST_BACKOFF_S = 60.0
-_AGAIN = "Run the same command again: what has arrived is stored, and only the rest is asked."
+_AGAIN = "Run the same command again: what has arrived is stored, and only the rest is encoded."
 
 
 class _Call:
@@ -116,7 +116,7 @@ class _Call:
             except BadReplyError as error:
                 bad += 1
                 if bad == BAD_REPLIES:
-                    reason = f"the server's answer cannot be used, {bad} times in a row: {error}"
+                    reason = f"the server's reply cannot be used, {bad} times in a row: {error}"
                     raise UnansweredError(positions, reason, "Check dim=, model= and the dialect.") from error
                 self._stop.wait(self._settings.backoff)
                 continue

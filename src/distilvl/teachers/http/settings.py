@@ -15,7 +15,7 @@ from distilvl.io.specs import COUNT, Reader, choice, number, parse_spec, word
 from distilvl.teachers.http.dialects import DIALECTS, Dialect
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+(https?://[^?#]+)")
-_FORM = "Write DIALECT+https://host/v1?model=NAME&dim=WIDTH with a dialect of " + ", ".join(DIALECTS) + "."
+_FORM = "Write DIALECT+https://host/v1?model=NAME&dim=D with a dialect of " + ", ".join(DIALECTS) + "."
 _ABOVE_ZERO = sys.float_info.min
 _SECRETS = ("key", "api_key", "apikey", "token", "secret", "password")
 
