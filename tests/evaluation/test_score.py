@@ -129,7 +129,7 @@ def broken(which):
     [
         ("nan", r"text features hold NaN or infinity \(first at row 7, 1 in all\)"),
         ("inf", "image features hold NaN or infinity .first at row 3"),
-        ("zero", "image features hold a row of zeros .first at row 5"),
+        ("zero", "image features hold a vector of zeros .first at row 5"),
         ("constant", "text features are the same for all 60 items"),
         ("scaled constant", "image features are the same for all 20 items"),
         ("width", "image features have dimension 8, text features 7"),

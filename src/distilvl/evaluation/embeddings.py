@@ -132,6 +132,6 @@ def _rescaled(raw: npt.NDArray[Any], what: str) -> Floats:
     largest: Floats = np.abs(raw.astype(np.float64)).max(axis=1)
     remedy = "Training may have diverged, or a float16 overflowed."
     refuse_any(~np.isfinite(largest), f"{what} hold NaN or infinity", remedy)
-    refuse_any(largest == 0, f"{what} hold a row of zeros", "A zero vector has no direction; re-extract it.")
+    refuse_any(largest == 0, f"{what} hold a vector of zeros", "A zero vector has no direction; re-extract it.")
     scaled: Floats = raw / largest[:, None]
     return scaled

@@ -1,4 +1,4 @@
-"""A teacher run over blocks of a store: its embeddings are checked, and what is paid for is kept as it arrives."""
+"""A teacher run over blocks of a store: its embeddings are checked, and what is paid for is stored as it arrives."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def caption_trial(
 
     The block is encoded as it would be later, and leased, so that nothing is encoded twice and the bytes that are
     stored are the same. It is stored when an image has been encoded, too, which `go_on` is to say: of a teacher that
-    fails at its first images nothing is stored. Teachers behind an API, whose embeddings are kept in any case, encode
+    fails at its first images nothing is stored. Teachers behind an API, whose embeddings are stored in any case, encode
     the first images before that.
 
     Raises:
@@ -168,7 +168,7 @@ class Extractor:
     """Runs `teacher` over items of one modality.
 
     Args:
-        teacher: any; of a `PiecewiseTeacher` all that arrives is kept on disk until `drop_stored`.
+        teacher: any; of a `PiecewiseTeacher` all that arrives is stored until `drop_stored`.
         store: where the embeddings will go; gives the dimension.
         modality: of all items.
         ticker: told of every item.
@@ -207,12 +207,12 @@ class Extractor:
         return found
 
     def drop_stored(self) -> None:
-        """Remove what was kept of items that are in shards now."""
+        """Remove what was stored of items that are in shards now."""
         if self._pending is not None:
             self._pending.drop_stored()
 
     def captions(self, captions: Mapping[bytes, str], keys: Sequence[bytes]) -> Embeddings:
-        """Embeddings of the captions with these keys, shape (n, D); those that are kept are not encoded again."""
+        """Embeddings of the captions with these keys, shape (n, D); stored ones are not encoded again."""
         found = self.kept(keys)
         left = [key for key in keys if key not in found]
         texts = [captions[key] for key in left]

@@ -272,19 +272,19 @@ class _Column:
     def _values(self, column: Any, count: int, where: str) -> npt.NDArray[np.float32]:
         try:
             parts = [np.asarray(_flat(chunk), dtype=np.float32) for chunk in column.chunks]
-            widths = {len(value) for value in column}
+            dims = {len(value) for value in column}
         except (TypeError, ValueError, AttributeError) as error:
             raise DistilvlError(
                 f"{where}: the column {self._name!r} does not hold lists of numbers, but {column.type}.",
                 f"Name another one: ?{self._what}=COLUMN.",
             ) from error
-        widths |= set() if self._dim is None else {self._dim}
-        if len(widths) > 1 or 0 in widths:
+        dims |= set() if self._dim is None else {self._dim}
+        if len(dims) > 1 or 0 in dims:
             raise DistilvlError(
-                f"{where}: the column {self._name!r} holds rows of dimensions {', '.join(map(str, sorted(widths)))}.",
+                f"{where}: the column {self._name!r} holds rows of dimensions {', '.join(map(str, sorted(dims)))}.",
                 "All embeddings of a teacher have one dimension.",
             )
-        self._dim = widths.pop()
+        self._dim = dims.pop()
         return np.concatenate(parts).reshape(count, self._dim)
 
 

@@ -1,4 +1,4 @@
-"""The feature store: a teacher's embeddings, looked up by content, kept for good."""
+"""The feature store: a teacher's embeddings, looked up by content."""
 
 from __future__ import annotations
 
@@ -122,24 +122,24 @@ class FeatureStore:
             if shard.path not in known:
                 self._take_in(shard, shard.keys(self.manifest.dim))
 
-    def add_crops(self, views: Crops) -> None:
+    def add_crops(self, crops: Crops) -> None:
         """Say in the manifest how crops are drawn; `DistilvlError` when the store holds some drawn otherwise."""
         known = self.manifest.views
-        joined = views if known is None else known.joined(views, f"the store {self.path}")
+        joined = crops if known is None else known.joined(crops, f"the store {self.path}")
         if joined != known:
             self.manifest = replace(self.manifest, views=joined)
             self.manifest.save(self.path)
 
     def require_crops(self, count: int) -> Crops:
         """How its first `count` crops of an image are drawn; `DistilvlError` when it holds fewer."""
-        views = self.manifest.views
-        held = 1 if views is None else views.count
-        if views is None or held < count:
+        crops = self.manifest.views
+        held = 1 if crops is None else crops.count
+        if crops is None or held < count:
             raise DistilvlError(
                 f"the store {self.path} holds {held} of {count} crops of an image (`--views`).",
                 f"Extract more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
             )
-        return replace(views, count=count)
+        return replace(crops, count=count)
 
     @property
     def members(self) -> list[FeatureStore]:

@@ -62,7 +62,7 @@ class Runtime:
                 with it; a process that does other work at the same time, such as a server, is slower.
 
         Raises:
-            DistilvlError: not an exported student, a precision that it lacks, a file that is missing or damaged.
+            DistilvlError: not an exported student, a dtype that it lacks, a file that is missing or damaged.
         """
         if threads is not None and threads < 1:
             raise DistilvlError(f"{threads} threads cannot encode anything.", "Give 1 or more.")

@@ -31,7 +31,7 @@ Precision = Literal["bf16-mixed", "32-true"]
 Result = TypeVar("Result")
 
 LONGEST_WAIT = timedelta(days=7)
-"""How long processes wait for each other: a teacher may answer for days. A process that ends ends the others at once,
+"""How long processes wait for each other: extraction may take days. A process that ends ends the others at once,
 through the launcher."""
 
 

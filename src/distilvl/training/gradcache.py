@@ -67,7 +67,7 @@ class ChunkedEncoder:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`, a function of what `encode` returned, to `.grad` of all that it depends on.
 
-        In N processes each computes the same G of all rows, and sends its own rows into the student. The sum over
+        In N processes each computes the same G of all items, and sends its own items into the student. The sum over
         processes is wanted, while DDP takes the mean: hence the factor N. A loss's own weights (a temperature) get
         their whole gradient in every process and are not reduced.
         """

@@ -1,4 +1,4 @@
-"""The student of a run: built, tried, ready for what the configuration asks of it; and many items encoded with it."""
+"""The student of a run: built, tried and set up as configured; and many items encoded with it."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from distilvl.objectives.loss import (
 
 
 class ClipKdFeature(Loss):
-    """FD: how far each student row is from its teacher row.
+    """FD: how far each student embedding is from its teacher feature.
 
         L = mean_i ||z^v_i - u^v_i||^2 + mean_i ||z^t_i - u^t_i||^2
 
@@ -75,7 +75,7 @@ class ClipKdRelation(Loss):
 
 
 class ClipKdInteractive(Loss):
-    """ICL: each student row finds the teacher's row of its pair's other side.
+    """ICL: each student embedding finds the teacher feature of its pair's other side.
 
         L = 1/2 (mean_i -log softmax_j(z^v_i.u^t_j / tau)_i + mean_i -log softmax_j(z^t_i.u^v_j / tau)_i)
 

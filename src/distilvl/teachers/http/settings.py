@@ -29,7 +29,7 @@ class HttpSettings:
         url: its address, without a slash at the end.
         model: name of the model, as the API knows it.
         dim: D, the embedding dimension.
-        shorten: ask the API for embeddings of `dim` numbers (models that can shorten theirs).
+        shorten: request embeddings of `dim` numbers (models that can shorten theirs).
         revision: what tells this version of the model from another one.
         batch: items a request, at most; the dialect's own limit if not given.
         concurrency: requests at a time.
