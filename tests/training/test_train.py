@@ -426,7 +426,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.dims=[6, 3]", "optimizer.lr=3.0e-3"]
     _train(pictures, teacher, student_yaml, out, *overrides)
     full, narrow = (distilvl.evaluate(out, pictures, split="val", width=width) for width in (None, 3))
-    assert load_encoder(out).widths == {12, 6, 3}
+    assert load_encoder(out).dims == {12, 6, 3}
     val, student = load_dataset(pictures).split("val"), load_student(out / "student")
     images = student.encode([decode_image(record.image.read(), record.image.name) for record in val])
     by_hand = score(images[:, :3], student.encode(list(val.captions))[:, :3], val.caption_image)

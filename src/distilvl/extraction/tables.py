@@ -152,11 +152,7 @@ def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
 
 
 def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
-    """The folder that `clip-retrieval inference` wrote.
-
-    `img_emb/img_emb_K.npy`, `text_emb/text_emb_K.npy` and `metadata/metadata_K.parquet` have the same rows. Texts are
-    found by caption, images by the column `image_path` unless the spec names another.
-    """
+    """The folder that `clip-retrieval inference` wrote; its arrays and `metadata_K.parquet` have the same rows."""
     images = _numbered(spec.path / "img_emb", "npy")
     texts = _numbered(spec.path / "text_emb", "npy")
     metadata = _numbered(spec.path / "metadata", "parquet")

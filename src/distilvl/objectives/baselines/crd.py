@@ -71,7 +71,7 @@ class ContrastiveRepresentationDistillation(Loss):
         Args:
             z, u: student embeddings and their teacher features (N, D).
             queue: teacher features (K, D) with image ids (K,); empty slots are never negatives.
-            ids: image of each row, (N,).
+            ids: image of each embedding, (N,).
         """
         keys, queue_ids = queue.features.to(z), queue.ids.to(ids.device)
         negative = ~same_image(ids, queue_ids) & (queue_ids != EMPTY)

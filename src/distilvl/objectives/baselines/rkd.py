@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from distilvl.objectives.loss import Batch, Loss
 
 COINCIDENT = 1e-6
-"""Rows this close count as one point: the floor of the authors' code, and about what float32 resolves."""
+"""Embeddings this close count as one point: the floor of the authors' code, and about what float32 resolves."""
 
 
 class RelationalDistance(Loss):
@@ -70,8 +70,8 @@ class RelationalAngle(Loss):
 
 
 def _relative_distances(x: Tensor) -> Tensor:
-    """||x_i - x_j|| / mu (N, N), all 0 where every row is the same."""
-    # By differences: the expanded square loses the distances of near rows, and its root has no gradient at 0.
+    """||x_i - x_j|| / mu (N, N), all 0 where all embeddings are the same."""
+    # By differences: the expanded square loses the distances of near points, and its root has no gradient at 0.
     distances: Tensor = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     pairs = max(len(x) * (len(x) - 1), 1)
     return distances / (distances.sum() / pairs).clamp(min=COINCIDENT)
