@@ -14,7 +14,7 @@ import numpy.typing as npt
 from distilvl.data.records import ImageSource
 from distilvl.errors import DistilvlError
 from distilvl.extraction.work import Block, image_calls, one_block, share_blocks
-from distilvl.features.shards import Modality, storable_rows
+from distilvl.features.shards import Modality, storable_embeddings
 from distilvl.features.store import FeatureStore
 from distilvl.features.upkeep import Pending
 from distilvl.io.prefetch import one_ahead
@@ -233,13 +233,13 @@ class Extractor:
         """
         if self._pending is not None:
             return self._encode_piecewise(self._pending, keys, items, names)
-        rows = encode(self._teacher, self._modality, items, names)
-        self._check(rows, names)
+        embeddings = encode(self._teacher, self._modality, items, names)
+        self._check(embeddings, names)
         if not self._tried:
-            look_at_first(self._teacher, self._modality, items, names, rows)
+            look_at_first(self._teacher, self._modality, items, names, embeddings)
             self._tried = True
         self._advance(len(keys))
-        return dict(zip(keys, rows, strict=True))
+        return dict(zip(keys, embeddings, strict=True))
 
     def _encode_piecewise(
         self, pending: Pending, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]
@@ -248,12 +248,12 @@ class Extractor:
 
         def arrived(positions: Sequence[int], output: object) -> None:
             called = [names[position] for position in positions]
-            rows = checked_output(self._teacher, output, self._modality, called)
-            self._check(rows, called)
+            embeddings = checked_output(self._teacher, output, self._modality, called)
+            self._check(embeddings, called)
             these = [keys[position] for position in positions]
-            pending.keep(these, rows.astype(np.float32))
+            pending.keep(these, embeddings.astype(np.float32))
             with self._lock:
-                found.update(zip(these, rows.astype(np.float32), strict=True))
+                found.update(zip(these, embeddings.astype(np.float32), strict=True))
                 self._advance(len(these))
 
         method = "ask_images" if self._modality == "image" else "ask_texts"
@@ -287,8 +287,8 @@ class Extractor:
                 )
         return found
 
-    def _check(self, rows: Embeddings, names: Sequence[str]) -> None:
-        storable_rows(rows, len(names), self._store.manifest, who(self._teacher), names)
+    def _check(self, embeddings: Embeddings, names: Sequence[str]) -> None:
+        storable_embeddings(embeddings, len(names), self._store.manifest, who(self._teacher), names)
 
     def _advance(self, count: int) -> None:
         self.count += count
