@@ -70,7 +70,7 @@ class DemoResult:
 def run_demo(out: Path) -> DemoResult:
     """Features, training, scoring; what a former call finished in `out` is not done again."""
     started = time.monotonic()
-    logger.info("1/3  asking the teacher once for 4,500 images and their captions, then training a student")
+    logger.info("1/3  extracting the teacher's embeddings of 4,500 images and their captions, then training a student")
     student = train(teacher="demo", data="scenes", student="demo", recipe="demo", out=out)
     logger.info("2/3  scoring both on 1,000 test scenes")
     dataset = load_dataset("scenes")
@@ -120,7 +120,7 @@ def print_demo(result: DemoResult, console: Console) -> None:
     console.print(table)
     share = result.parameters[1] / result.parameters[0]
     if evaluation.retention is not None:
-        console.print(f"The student keeps {100 * evaluation.retention:.1f} % of the teacher's RSUM", end=" ")
+        console.print(f"Retention: {100 * evaluation.retention:.1f} % of the teacher's RSUM", end=" ")
         console.print(f"with {100 * share:.1f} % of its parameters.")
     if evaluation.hard_negatives is not None:
         console.print(f"It tells {evaluation.hard_negatives:.1f} % of captions from ones wrong in a single detail.")

@@ -1,4 +1,4 @@
-"""Every command over every kind of thing that is passed over: what it says, what it counts, how it ends.
+"""Every command over every kind of thing that is left out: what it says, what it counts, how it ends.
 
 docs/data.md has the tables that these runs give; with UPDATE_DOCS=1 in the environment they are written there.
 """
@@ -159,7 +159,7 @@ def test_commands_over_data_sets(tmp_path: Path, teacher: str, student_yaml: Pat
 
 
 def _spoilt(folder: Path) -> Iterator[tuple[str, str]]:
-    """File and kind of everything that an index passes over, written to `folder`."""
+    """File and kind of everything that an index leaves out, written to `folder`."""
     folder.mkdir(parents=True)
     for name, kind in (("IMG_1.HEIC", "HEIC without its plugin"), ("broken.jpg", "damaged"), ("empty.jpg", "empty")):
         (folder / name).write_bytes(b"" if name == "empty.jpg" else b"no picture")

@@ -1,4 +1,4 @@
-"""Every reader x every kind of item that it passes over: what it says and counts; makes the table in docs/data.md.
+"""Every reader x every kind of item that it leaves out: what it says and counts; makes the table in docs/data.md.
 
 `UPDATE_DOCS=1 pytest tests/data/test_left_out_by_readers.py` writes the table anew.
 """

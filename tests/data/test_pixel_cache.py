@@ -57,10 +57,10 @@ def dataset(tmp_path: Path) -> PairDataset:
 def test_the_same_as_decoded_in_memory_now_and_from_the_disk(
     dataset: PairDataset, views: Crops | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = decode_pixels(dataset, resize, views=views)
-    _same(cached_pixels(dataset, resize, "p", tmp_path / "cache", views=views), expected)
+    expected = decode_pixels(dataset, resize, crops=views)
+    _same(cached_pixels(dataset, resize, "p", tmp_path / "cache", crops=views), expected)
     monkeypatch.setattr(pixel_cache, "Decoding", None)
-    again = cached_pixels(dataset, resize, "p", tmp_path / "cache", views=views)
+    again = cached_pixels(dataset, resize, "p", tmp_path / "cache", crops=views)
     _same(again, expected)
     assert isinstance(again.pixels.base, np.memmap)
     assert len(_files(tmp_path / "cache")) == 2
@@ -75,7 +75,7 @@ def test_a_changed_file_other_preprocessing_and_other_views_are_noticed(dataset:
     assert not (before.pixels[3] == 9).all()
     np.testing.assert_array_equal(np.delete(before.pixels, 3, 0), np.delete(after.pixels, 3, 0))
     cached_pixels(dataset, lambda images: 255 - resize(images), "inverted", cache)
-    cached_pixels(dataset, resize, "p", cache, views=Crops(count=2))
+    cached_pixels(dataset, resize, "p", cache, crops=Crops(count=2))
     assert len(_files(cache)) == 8
 
 
@@ -118,7 +118,7 @@ def test_size_and_time_are_told_and_a_full_disk_is_refused(
     dataset: PairDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with caplog.at_level(logging.INFO, "distilvl"):
-        cached_pixels(dataset, resize, "p", tmp_path / "cache", views=Crops(count=2))
+        cached_pixels(dataset, resize, "p", tmp_path / "cache", crops=Crops(count=2))
     assert "70 images x 2 crops of 8 x 8, 0.00 GB, about 0 s" in caplog.text
     usage = type("Usage", (), {"free": 70 * 192 - 1})
     monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: usage)

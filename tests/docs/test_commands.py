@@ -127,7 +127,16 @@ def test_what_messages_and_docstrings_name_exists() -> None:
 def test_stale_names_are_found(code: str) -> None:
     assert is_stale(code)
     assert not any(
-        map(is_stale, ("distilvl eval RUN --width 64", "--skip-bad", "training.epochs=6", "student.image.size"))
+        map(
+            is_stale,
+            (
+                "distilvl eval RUN --dim 64",
+                "distilvl eval RUN --width 64",
+                "--skip-bad",
+                "training.epochs=6",
+                "student.image.size",
+            ),
+        )
     )
 
 

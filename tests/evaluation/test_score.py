@@ -129,10 +129,10 @@ def broken(which):
     [
         ("nan", r"text features hold NaN or infinity \(first at row 7, 1 in all\)"),
         ("inf", "image features hold NaN or infinity .first at row 3"),
-        ("zero", "image features hold a row of zeros .first at row 5"),
+        ("zero", "image features hold a vector of zeros .first at row 5"),
         ("constant", "text features are the same for all 60 items"),
         ("scaled constant", "image features are the same for all 20 items"),
-        ("width", "image features are 8 wide and text features 7"),
+        ("width", "image features have dimension 8, text features 7"),
         ("flat", r"image features have shape \(8,\)"),
         ("empty", r"image features have shape \(0, 8\)"),
         ("length", r"text_image has shape \(59,\).*60 texts"),

@@ -33,7 +33,7 @@ def test_it_is_a_teacher_and_an_encoder(exported: Export) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [("?device=cuda", "has no option 'device'"), ("?precision=fp8", "no precision 'fp8'")]
+    ("options", "message"), [("?device=cuda", "has no option 'device'"), ("?precision=fp8", "no dtype 'fp8'")]
 )
 def test_other_options_are_refused(exported: Export, options: str, message: str) -> None:
     for load in (load_teacher, load_encoder):

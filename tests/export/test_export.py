@@ -16,7 +16,7 @@ from distilvl.errors import BadImageError, DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime, read_manifest
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.folder import save_widths
+from distilvl.students.folder import save_dims
 from distilvl.teachers.base import Teacher
 
 TEXTS = ["a red circle", "a small green star above a blue square", "", "zz! " * 40, "Naïve café — 東京"]
@@ -118,7 +118,7 @@ class Damaged:
 
 def test_a_matryoshka_student_with_bad_pictures(run_folder: Path, scenes: PairDataset, tmp_path: Path) -> None:
     run = shutil.copytree(run_folder, tmp_path / "run")
-    save_widths([8, 4], run / "student")
+    save_dims([8, 4], run / "student")
     bad = {
         split: replace(scenes.split(split)[0], image=Damaged(), image_id=f"{split} cut") for split in ("train", "val")
     }
@@ -142,8 +142,8 @@ def test_a_student_of_damaged_widths_is_refused(run_folder: Path, scenes: PairDa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(precisions=["int4"]), "precision 'int4' is unknown.*fp32, fp16, int8"),
-        (Settings(precisions=[]), "no precision"),
+        (Settings(precisions=["int4"]), "dtype 'int4' is unknown.*fp32, fp16, int8"),
+        (Settings(precisions=[]), "no dtype"),
         (Settings(keep=["image.nose"]), "no layer is named 'image.nose'.*image.head"),
         (Settings(split="dev"), "split 'dev'"),
     ],

@@ -55,5 +55,5 @@ def test_refusals_are_one_line_and_exit_code_2(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: precision 'int3' is unknown")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: dtype 'int3' is unknown")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A tiny picture folder and a teacher that counts what it is asked."""
+"""A tiny picture folder and a teacher that counts what it encodes."""
 
 from __future__ import annotations
 

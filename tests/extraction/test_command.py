@@ -46,17 +46,17 @@ def run(*arguments: str) -> str:
 
 
 def test_both_sides_of_unpaired_data_are_asked(command: list[str]) -> None:
-    assert "holds 11 images and 2 captions of letters; asked now: 11 and 2" in run(*command)
+    assert "holds 11 images and 2 captions of letters; extracted now: 11 and 2" in run(*command)
     with pytest.raises(DistilvlError, match="has no splits"):
         run(*command, "--split", "train")
 
 
 def test_views(command: list[str], tmp_path: Path) -> None:
     options = ["--views", "3", "--view-seed", "5", "--view-scale", "0.3,0.6", "--view-flip"]
-    assert "holds 33 images and views and 2 captions of letters; asked now: 33 and 2" in run(*command, *options)
+    assert "holds 33 images and crops and 2 captions of letters; extracted now: 33 and 2" in run(*command, *options)
     store = FeatureStore.open(tmp_path / "store")
     assert store.manifest.views == Crops(count=3, seed=5, scale=(0.3, 0.6), flip=True)
-    assert "11 images, 22 more views of them and 2 captions" in run("verify", str(store.path))
+    assert "11 images, 22 crops of them and 2 captions" in run("verify", str(store.path))
     assert json.loads(run("verify", str(store.path), "--json"))[str(store.path)]["views"] == 22
     assert json.loads(run("info", str(store.path), "--json"))[0]["views"]["count"] == 3
 

@@ -14,7 +14,7 @@ from distilvl.features import FeatureStore, merge_stores, store_info
 
 
 def _spoil(pictures: PairDataset) -> PairDataset:
-    """One damaged, one gone, and one that the reader passed over."""
+    """One damaged, one gone, and one that the reader left out."""
     Path(pictures[2].image.name).write_bytes(b"no image")
     Path(pictures[3].image.name).unlink()
     passed = LeftOut()

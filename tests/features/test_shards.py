@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
 from distilvl.features.manifest import Manifest
-from distilvl.features.shards import KeyIndex, Shard, storable_rows
+from distilvl.features.shards import KeyIndex, Shard, storable_embeddings
 from distilvl.io.hashes import pack_keys, text_key
 
 KEYS = pack_keys([text_key(str(k)) for k in range(3)])
@@ -106,12 +106,12 @@ RAW = Manifest(teacher="t", revision="r", dim=3, normalized=False)
 
 
 def test_embeddings_are_normalised():
-    rows = storable_rows(np.array([[3.0, 0, 4], [0, 1e-8, 0]]), 2, UNIT, "t")
+    rows = storable_embeddings(np.array([[3.0, 0, 4], [0, 1e-8, 0]]), 2, UNIT, "t")
     np.testing.assert_array_equal(rows, np.array([[0.6, 0, 0.8], [0, 1, 0]], dtype=np.float16))
 
 
 def test_rows_stay_as_they_are_when_not_normalized():
-    np.testing.assert_array_equal(storable_rows(np.array([[3.0, 0, 4]]), 1, RAW, "t"), [[3, 0, 4]])
+    np.testing.assert_array_equal(storable_embeddings(np.array([[3.0, 0, 4]]), 1, RAW, "t"), [[3, 0, 4]])
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_rows_stay_as_they_are_when_not_normalized():
 )
 def test_unfit_rows(features: np.ndarray, manifest: Manifest, words: str):
     with pytest.raises(DistilvlError, match=words):
-        storable_rows(features, 2, manifest, "the teacher", ["first", "second"])
+        storable_embeddings(features, 2, manifest, "the teacher", ["first", "second"])

@@ -1,4 +1,4 @@
-"""Encoders: what can be named, unit rows, and which models are the same."""
+"""Encoders: what can be named, L2-normalised embeddings, and which models are the same."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_what_is_no_picture_is_named(folder: Path) -> None:
 
 
 def test_a_precision_that_is_not_there(folder: Path) -> None:
-    with pytest.raises(DistilvlError, match=r"no precision 'int8'. It has: fp32"):
+    with pytest.raises(DistilvlError, match=r"no dtype 'int8'. It has: fp32"):
         Runtime.load(folder, precision="int8")
 
 

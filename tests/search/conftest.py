@@ -40,7 +40,7 @@ class Colours:
 
     @staticmethod
     def _row(colour: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        # A constant keeps grey from being zero; all is three times as long as a unit row, as models may be.
+        # A constant keeps grey from being zero; all is three times as long as L2-normalised, as models may be.
         return 3 * np.concatenate([(colour - 127.5) / 127.5, [0.1], np.zeros(4)])
 
 

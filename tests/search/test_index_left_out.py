@@ -1,4 +1,4 @@
-"""What an index passes over: counted and named, kept, and an error where nothing is left."""
+"""What an index leaves out: counted and named, kept, and an error where nothing is left."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from distilvl.models import Encoder, load_encoder
 from distilvl.recipes import load_config
 from distilvl.students import save_student
 from distilvl.students.build import build_student
-from distilvl.students.folder import save_widths
+from distilvl.students.folder import save_dims
 
 ToUri = Callable[..., str]
 
@@ -154,7 +154,7 @@ def test_width_is_the_models_own(served: Any) -> None:
 def test_a_matryoshka_student_gives_its_other_widths(serve_model: Any, student_yaml: Path, tmp_path: Path) -> None:
     student = build_student(load_config("default", student=str(student_yaml)).student, 16, ["a dog", "a house"])
     save_student(student, tmp_path / "tiny")
-    save_widths([8, 4], tmp_path / "tiny")
+    save_dims([8, 4], tmp_path / "tiny")
     with serve_model(load_encoder(tmp_path / "tiny"), None) as served:
         whole, short = served.rows("a dog"), served.rows("a dog", dimensions=4)
         np.testing.assert_allclose(short, whole[:, :4] / np.linalg.norm(whole[:, :4]), atol=1e-6)

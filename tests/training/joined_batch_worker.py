@@ -37,7 +37,7 @@ PAPER = ("cd", "fd", "sd", "hnd")
 
 
 class Towers(nn.Module):
-    """Two small networks with unit rows."""
+    """Two small networks with L2-normalised embeddings."""
 
     def __init__(self) -> None:
         super().__init__()

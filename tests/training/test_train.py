@@ -426,7 +426,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.dims=[6, 3]", "optimizer.lr=3.0e-3"]
     _train(pictures, teacher, student_yaml, out, *overrides)
     full, narrow = (distilvl.evaluate(out, pictures, split="val", width=width) for width in (None, 3))
-    assert load_encoder(out).widths == {12, 6, 3}
+    assert load_encoder(out).dims == {12, 6, 3}
     val, student = load_dataset(pictures).split("val"), load_student(out / "student")
     images = student.encode([decode_image(record.image.read(), record.image.name) for record in val])
     by_hand = score(images[:, :3], student.encode(list(val.captions))[:, :3], val.caption_image)
@@ -436,7 +436,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     assert full.agreement is not None
     assert full.agreement.cosine is not None
     assert min(full.agreement.cosine) > 0.3  # of unturned rows it would be about 0
-    with pytest.raises(DistilvlError, match="12 columns, not 13"):
+    with pytest.raises(DistilvlError, match="12 dimensions, not 13"):
         distilvl.evaluate(out, pictures, split="val", width=13)
 
 
@@ -501,7 +501,7 @@ def test_a_regression_onto_a_teacher_of_another_width_is_refused(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
     overrides = ["student.dim=16", "training.head_init=ridge"]
-    with pytest.raises(DistilvlError, match="heads of width 16 to a teacher of width 12"):
+    with pytest.raises(DistilvlError, match="heads of dimension 16 to a teacher of dimension 12"):
         _train(pictures, teacher, student_yaml, tmp_path / "run", *overrides, recipe="contrastive")
 
 

@@ -59,10 +59,10 @@ def train(pictures: Path, store: FeatureStore, encoder: DualEncoder) -> Material
     return SharedInputs().materials(str(pictures), "train", encoder, store, FABRIC, VIEWS)
 
 
-def test_the_student_is_given_the_view_that_the_teacher_saw(
+def test_the_student_is_given_the_crop_that_the_teacher_saw(
     train: Materials, store: FeatureStore, encoder: DualEncoder
 ) -> None:
-    assert (train.count, train.views, len(train.pixels)) == (8, 3, 24)
+    assert (train.count, train.crops, len(train.pixels)) == (8, 3, 24)
     assert train.teacher is not None
     for row, record in enumerate(train.dataset):
         key, image = image_key(record.image.read()), Image.open(record.image.name)
@@ -72,7 +72,7 @@ def test_the_student_is_given_the_view_that_the_teacher_saw(
         np.testing.assert_array_equal(train.teacher.images[slice(3 * row, 3 * row + 3)].numpy(), stored)
 
 
-def test_a_batch_has_one_view_of_each_image_drawn_anew_in_each_epoch(train: Materials, encoder: DualEncoder) -> None:
+def test_a_batch_has_one_crop_of_each_image_drawn_anew_in_each_epoch(train: Materials, encoder: DualEncoder) -> None:
     source = PairSource(train, encoder, TrainingConfig(batch_size=4, seed=3), torch.device("cpu"))
     assert train.teacher is not None
     seen: dict[int, list[int]] = {row: [] for row in range(8)}
@@ -84,13 +84,13 @@ def test_a_batch_has_one_view_of_each_image_drawn_anew_in_each_epoch(train: Mate
                 (view,) = [v for v in here if np.array_equal(train.pixels[v], batch.images[k].numpy())]
                 torch.testing.assert_close(batch.u_image[k], train.teacher.images[np.array([view])][0], rtol=0, atol=0)
                 seen[row].append(view - 3 * row)
-    assert all(set(views) == {0, 1, 2} for views in seen.values())
-    assert len({tuple(views) for views in seen.values()}) > 1
+    assert all(set(crops) == {0, 1, 2} for crops in seen.values())
+    assert len({tuple(crops) for crops in seen.values()}) > 1
     again = [batch.images for batch in source.epoch(5, skip=1)]
     torch.testing.assert_close(again, [batch.images for batch in source.epoch(5)][1:], rtol=0, atol=0)
 
 
-def test_queues_know_which_image_a_view_belongs_to(train: Materials) -> None:
+def test_queues_know_which_image_a_crop_belongs_to(train: Materials) -> None:
     objective = build_objective(load_config("paper", overrides=["objective.cd.queue=24"]).objective, 12)
     fill_queues(objective, "stored", train, 0)
     assert train.teacher is not None
@@ -112,14 +112,14 @@ def test_frozen_towers_know_each_view(pictures: Path, store: FeatureStore, encod
     assert np.abs(viewed.pooled_images[1::3] - whole.pooled_images).max() > 1e-3
 
 
-def _train(pictures: Path, out: Path, student: Path, views: int, **inputs: str) -> None:
-    overrides = ["training.batch_size=4", "training.epochs=2", "training.precision=fp32", f"training.crops={views}"]
+def _train(pictures: Path, out: Path, student: Path, crops: int, **inputs: str) -> None:
+    overrides = ["training.batch_size=4", "training.epochs=2", "training.precision=fp32", f"training.crops={crops}"]
     if inputs.get("recipe") != "contrastive":
         overrides.append("objective.cd.queue=8")
     distilvl.train(data=pictures, out=out, student=student, overrides=overrides, device="cpu", **inputs)
 
 
-def test_a_teacher_that_is_asked_now_is_asked_about_views_of_training_images(
+def test_a_teacher_that_is_given_encodes_crops_of_training_images(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
     _train(pictures, tmp_path / "run", student_yaml, 2, teacher=teacher)

@@ -58,7 +58,7 @@ def _train(pairs: Path, extra: str | Path, teacher: str, student: Path, out: Pat
 def test_photographs_without_captions_beside_pairs(
     pairs: Path, loose: str, teacher: str, student_yaml: Path, tmp_path: Path
 ) -> None:
-    """Through the command: 3 steps on pairs and 1 beside them an epoch; the teacher is asked about everything."""
+    """Through the command: 3 steps on pairs and 1 beside them an epoch; the teacher encodes everything."""
     out = tmp_path / "run"
     words = ["--data", str(pairs), "--extra-data", loose, "--teacher", teacher, "--student", str(student_yaml)]
     settings = [word for setting in (*QUICK, "training.extra_share=0.25") for word in ("--set", setting)]

@@ -1,4 +1,4 @@
-"""`distilvl train --data webdataset:...`: a whole run, stopped and continued, and asking the teacher."""
+"""`distilvl train --data webdataset:...`: a whole run, stopped and continued, and the extraction before it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_views_widths_and_random_queues_of_a_stream(
     assert (tmp_path / "run" / "result.json").is_file()
 
 
-def test_asking_the_teacher_about_shards(data: str, teacher: str, tmp_path: Path):
+def test_extracting_from_shards(data: str, teacher: str, tmp_path: Path):
     report = extract_features(teacher, load_dataset(data), tmp_path / "features")
     assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"
 

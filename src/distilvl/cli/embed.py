@@ -51,7 +51,7 @@ def embed(
         elif files:
             images = Photographs.of_paths(files, skip_bad=skip_bad)
         encoder = load_encoder(model)
-        found = embed(encoder, images, lines, skip_bad=skip_bad).cut(dim, encoder.widths)
+        found = embed(encoder, images, lines, skip_bad=skip_bad).cut(dim, encoder.dims)
         written = [] if out is None else found.write(out)
     parts = {"image": found.images, "text": found.texts}
     if out is None:

@@ -61,9 +61,9 @@ def evaluate(
         str | None,
         typer.Option(help="Another model: is the difference more than chance?"),
     ] = None,
-    width: Annotated[
+    dim: Annotated[
         int | None,
-        typer.Option(help="Score the first so many columns of the features, as of a Matryoshka student."),
+        typer.Option("--dim", "--width", help="Score the first so many dimensions, as of a Matryoshka student."),
     ] = None,
     published: Annotated[bool, typer.Option("--published", help="Show the result among the published ones.")] = False,
     classes: Annotated[
@@ -100,7 +100,7 @@ def evaluate(
     arrays = (image_features, text_features, text_image)
     if classes is not None:
         _refuse({"--data": data, "--split": split, "--features": features, "--protocol": protocol,
-                 "--ground-truth": ground_truth, "--compare": compare, "--width": width,
+                 "--ground-truth": ground_truth, "--compare": compare, "--dim": dim,
                  "--published": published or None, "array options": _first(arrays)}, "--classes")  # fmt: skip
         _classify(_needed(model, "MODEL"), classes, template, skip_bad, as_json)
         return
@@ -109,7 +109,7 @@ def evaluate(
 
     if _first(arrays) is not None:
         _refuse({"MODEL": model, "--data": data, "--split": split, "--features": features, "--compare": compare,
-                 "--width": width}, "--image-features")  # fmt: skip
+                 "--dim": dim}, "--image-features")  # fmt: skip
         if ground_truth not in (None, "pairs"):
             raise DistilvlError(
                 f"--ground-truth {ground_truth} does not go with --image-features.",
@@ -121,7 +121,7 @@ def evaluate(
     else:
         name, source, split = _needed(model, "MODEL"), _needed(data, "--data"), split or "test"
         result = module.evaluate(name, source, split=split, features=features, skip_bad=skip_bad, protocol=protocol,
-                                 ground_truth=ground_truth, compare=compare, width=width)  # fmt: skip
+                                 ground_truth=ground_truth, compare=compare, width=dim)  # fmt: skip
         source = f"{source}, {split}"
     if result.note is not None:
         typer.echo(f"note: {result.note}", err=True)

@@ -1,4 +1,4 @@
-"""`distilvl features`: ask a teacher once; `verify`, `merge` and `info` look after what it answered."""
+"""`distilvl features`: extract a teacher's embeddings; `verify`, `merge` and `info` look after the stores."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ def features(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Whom to ask: a model's id or folder, file.py:Class, an API's address (openai+https://...), features "
-            "to import (a folder of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. "
-            "[required]",
+            help="A model's id or folder, file.py:Class, an API's address (openai+https://...), features to import (a "
+            "folder of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. [required]",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +61,7 @@ def features(
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
     engine: Annotated[
-        Engine, typer.Option(help="Ask in this process, or in many of a Ray cluster (extra: ray).")
+        Engine, typer.Option(help="Extract in this process, or in many of a Ray cluster (extra: ray).")
     ] = Engine.LOCAL,
     ray_address: Annotated[
         str | None,
@@ -81,7 +80,7 @@ def features(
         ),
     ] = None,
     views: Annotated[
-        int, typer.Option(min=1, help="Also ask about random crops: so many views an image, the whole one included.")
+        int, typer.Option(min=1, help="Extract random crops, too: so many an image, the whole image included.")
     ] = 1,
     view_seed: Annotated[int, typer.Option(min=0, help="Another seed gives other crops.")] = 0,
     view_scale: Annotated[str, typer.Option(help="Smallest and largest share of the image in a crop.")] = "0.5,1.0",
@@ -89,11 +88,11 @@ def features(
         bool, typer.Option("--view-flip", help="Mirror half of the crops; captions may speak of left and right.")
     ] = False,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Only say what an API would be asked, and what that takes.")
+        bool, typer.Option("--estimate", help="Only say what an API would encode, and what that takes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a teacher once for the features of all images and captions. Run again, it continues or does nothing."""
+    """Extract a teacher's embeddings of all images and captions. Run again, it continues or does nothing."""
     allow_pixels(max_pixels)
     if context.invoked_subcommand is not None:
         return
@@ -135,10 +134,10 @@ def features(
         )
         return
     held = report.store.counts
-    what = "images" if report.store.manifest.views is None else "images and views"
+    what = "images" if report.store.manifest.views is None else "images and crops"
     typer.echo(
         f"{report.store.path} holds {held['image']} {what} and {held['text']} captions of "
-        f"{report.store.manifest.teacher}; asked now: {report.asked_images} and {report.asked_texts}"
+        f"{report.store.manifest.teacher}; extracted now: {report.asked_images} and {report.asked_texts}"
     )
     print_left_out(report.left_out)
 
@@ -155,9 +154,9 @@ def verify(paths: Stores, as_json: AsJson = False) -> None:
         print_json({path: asdict(report) for path, report in reports.items()})
         return
     for path, report in reports.items():
-        views = f", {report.views} more views of them" if report.views else ""
-        twice = f"; {report.repeated} rows twice, which `features merge` removes" if report.repeated else ""
-        what = f"{report.images} images{views} and {report.texts} captions"
+        crops = f", {report.views} crops of them" if report.views else ""
+        twice = f"; {report.repeated} embeddings twice, which `features merge` removes" if report.repeated else ""
+        what = f"{report.images} images{crops} and {report.texts} captions"
         typer.echo(f"{path} is whole: {what} in {report.shards} shards{twice}")
 
 

@@ -42,10 +42,10 @@ def index(
     if as_json:
         print_json(report.as_dict())
         return
-    passed = f"; left out {len(report.left_out)}" if report.left_out else ""
+    left_out = f"; left out {len(report.left_out)}" if report.left_out else ""
     typer.echo(
         f"{out}: {report.found} photographs in {folder}: {report.unchanged} unchanged, {report.added} new, "
-        f"{report.changed} changed, {report.deleted} deleted{passed}"
+        f"{report.changed} changed, {report.deleted} deleted{left_out}"
     )
     if report.encoded:
         typer.echo(f"{report.encoded} encoded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second")

@@ -31,11 +31,11 @@ def reproduce(
         typer.Option("--set", help="Override a value in all cells; a cell's own values win."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs a cell, with seeds 0, 1, ...")] = 3,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes of every run; the recipe's by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every run; the recipe's by default.")] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "val",
     teacher: Annotated[
         str | None,
-        typer.Option(help="For table3: a teacher that can be asked, to be timed beside the student."),
+        typer.Option(help="For table3: a teacher that can encode, to be timed beside the student."),
     ] = None,
     workers: Annotated[
         int | None,

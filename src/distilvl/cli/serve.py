@@ -26,7 +26,7 @@ def serve(
     max_upload_mb: Annotated[float, typer.Option(help="Size of one request, millions of bytes.")] = 20.0,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of one picture.")] = 50_000_000,
     read_timeout: Annotated[float, typer.Option(help="Seconds for a request to arrive.")] = 30.0,
-    request_timeout: Annotated[float, typer.Option(help="Seconds for the answer.")] = 60.0,
+    request_timeout: Annotated[float, typer.Option(help="Seconds for the response.")] = 60.0,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the key.")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="File that holds the key.")] = None,
     no_key: Annotated[bool, typer.Option("--no-key", help="Let in whoever reaches the address.")] = False,

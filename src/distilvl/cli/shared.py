@@ -74,7 +74,7 @@ def allow_pixels(limit: int | None) -> None:
 
 @contextmanager
 def clean_stdout() -> Iterator[None]:
-    """Keep what teachers print (some libraries do) off stdout, which belongs to the command's answer."""
+    """Keep what teachers print (some libraries do) off stdout, which belongs to the command's result."""
     with redirect_stdout(sys.stderr):
         yield
 

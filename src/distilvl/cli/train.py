@@ -29,7 +29,7 @@ def train(
         str | None,
         typer.Option(help="Dataset to learn beside --data, with pairs or unpaired:IMAGES,TEXTS."),
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Teacher to ask, as for `features`.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher to extract from, as for `features`.")] = None,
     features: Annotated[str | None, typer.Option(help="A finished feature store.")] = None,
     student: Annotated[
         str | None,

@@ -19,7 +19,7 @@ class Batch:
     images: npt.NDArray[np.int64]  # rows of distinct images in the dataset, (B,)
     captions: npt.NDArray[np.int64]  # rows among all captions, (N,); N pairs
     image_of: npt.NDArray[np.int64]  # position in `images` of each caption's image, (N,)
-    views: npt.NDArray[np.int64] | None = None  # which of its crops stands for each image, (B,); None: the whole one
+    crops: npt.NDArray[np.int64] | None = None  # which of its crops stands for each image, (B,); None: the whole one
 
 
 Sampling = Literal["distinct_images", "captions", "captions_in_order"]

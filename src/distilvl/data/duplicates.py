@@ -112,11 +112,9 @@ def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[np.
 def _agreeing(
     hashes: npt.NDArray[np.uint64], low: int, high: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """All pairs of rows that agree in bits `low` to `high`, some at a time, the smaller row first.
-
-    In the order of the band's value, rows that agree stand together; each is paired with the one that stands 1, 2, 3,
-    ... places after it, for all rows at once, until no two at that distance agree.
-    """
+    """All pairs of rows that agree in bits `low` to `high`, some at a time, the smaller row first."""
+    # In the order of the band's value, rows that agree stand together: each is paired with the one 1, 2, 3, ... places
+    # after it, until no two at that distance agree.
     band = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
     order = np.argsort(band, kind="stable")
     band = band[order]

@@ -1,4 +1,4 @@
-"""`load_dataset`: one door to all kinds of data."""
+"""`load_dataset`: all kinds of data, chosen by what the source is."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
-from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, only_images, pixel_blocks, views_of_each
+from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, crops_of_each, only_images, pixel_blocks
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.files import make_folder, new_file, remove_partials, write_atomically
@@ -45,7 +45,7 @@ def cached_pixels(
     folder: Path,
     *,
     skip_bad: bool = False,
-    views: Crops | None = None,
+    crops: Crops | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
     """As `decode_pixels`, with pixels that lie in a file in `folder`; made there when it is not there yet.
@@ -56,14 +56,14 @@ def cached_pixels(
     Args:
         preprocessing: what `resize` does, as text: equal texts, equal pixels.
         folder: of this and other caches, created if need be.
-        dataset, resize, skip_bad, views, at_least: as for `decode_pixels`.
+        dataset, resize, skip_bad, crops, at_least: as for `decode_pixels`.
 
     Raises:
         BadImageError: the first undecodable image, unless `skip_bad`; or all are.
         DistilvlError: not enough room in `folder`, or it cannot be written.
     """
     keys = _image_keys(dataset, skip_bad=skip_bad)
-    drawn = None if views is None else asdict(views)
+    drawn = None if crops is None else asdict(crops)
     content = json.dumps([FORMAT_VERSION, DECODING_VERSION, preprocessing, at_least, drawn]).encode() + b"".join(keys)
     path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
     found = _open(path)
@@ -72,7 +72,7 @@ def cached_pixels(
         with only_writer(path.parent):
             decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
             # Another process may have made it while this one waited.
-            found = _open(path) or _make(path, keys, decoding, resize, views)
+            found = _open(path) or _make(path, keys, decoding, resize, crops)
     pixels, bad = found
     sources = [entry.image for entry in dataset]
     if bad and not skip_bad:
@@ -133,11 +133,11 @@ def _checksum(path: Path) -> str:
 
 
 def _make(
-    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, views: Crops | None
+    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, crops: Crops | None
 ) -> tuple[Pixels, dict[int, str]]:
     """Decode into `path` and describe it; see `_open`."""
     remove_partials(path.parent)
-    blocks = _estimated(pixel_blocks(decoding, resize, views), path, decoding, views)
+    blocks = _estimated(pixel_blocks(decoding, resize, crops), path, decoding, crops)
     with new_file(path, _REMEDY) as partial:
         with partial.open("w+b") as file:
             _write(file, blocks)
@@ -153,7 +153,7 @@ def _make(
             "format_version": FORMAT_VERSION,
             "dataset": decoding.dataset.name,
             "images": len(decoding.rows),
-            "views": None if views is None else asdict(views),
+            "views": None if crops is None else asdict(crops),
             "bad": bad,
             "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
             "sha256": _checksum(partial),
@@ -165,12 +165,12 @@ def _make(
     return found
 
 
-def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, views: Crops | None) -> Iterator[Pixels]:
+def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, crops: Crops | None) -> Iterator[Pixels]:
     """`blocks`, after a line on what is to come, which the first one tells; or an error when there is no room."""
     started = time.monotonic()
     for number, block in enumerate(blocks):
         if number == 0:
-            images, each = len(decoding.dataset), views_of_each(views)
+            images, each = len(decoding.dataset), crops_of_each(crops)
             size = images * each * block[0].nbytes
             seconds = (time.monotonic() - started) * images / max(len(decoding.rows), 1)
             _logger.info(

@@ -120,7 +120,7 @@ def decode_pixels(
     resize: Resize,
     *,
     skip_bad: bool = False,
-    views: Crops | None = None,
+    crops: Crops | None = None,
     at_least: int | None = None,
 ) -> PixelCache:
     """Read every image of `dataset` once, into memory.
@@ -129,7 +129,7 @@ def decode_pixels(
         dataset: what to read, paired or not.
         resize: the student's own preprocessing, images to (n, 3, H, W) uint8.
         skip_bad: leave undecodable images out and count them, instead of stopping.
-        views: cut these out of each image before its preprocessing, as before the teacher's.
+        crops: cut these out of each image before its preprocessing, as before the teacher's.
         at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
 
     Raises:
@@ -138,25 +138,25 @@ def decode_pixels(
     decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
     pixels: Pixels | None = None
     done = 0
-    for block in pixel_blocks(decoding, resize, views):
+    for block in pixel_blocks(decoding, resize, crops):
         if pixels is None:
-            pixels = np.empty((len(dataset) * views_of_each(views), *block.shape[1:]), dtype=np.uint8)
+            pixels = np.empty((len(dataset) * crops_of_each(crops), *block.shape[1:]), dtype=np.uint8)
         pixels[done : done + len(block)] = block
         done += len(block)
     assert pixels is not None  # `Decoding` raises where no image is left
     return PixelCache(only_images(dataset, decoding.rows), decoding.keys, pixels[:done], decoding.left_out)
 
 
-def pixel_blocks(decoding: Decoding, resize: Resize, views: Crops | None) -> Iterator[Pixels]:
+def pixel_blocks(decoding: Decoding, resize: Resize, crops: Crops | None) -> Iterator[Pixels]:
     """What `decode_pixels` puts together, in order, at most 64 images at a time."""
     for images in decoding.blocks():
-        if views is None:
+        if crops is None:
             yield resize(images)
         else:
             keys = decoding.keys[-len(images) :]
-            yield resize([view.of(image) for image, key in zip(images, keys, strict=True) for view in views.of(key)])
+            yield resize([crop.of(image) for image, key in zip(images, keys, strict=True) for crop in crops.of(key)])
 
 
-def views_of_each(views: Crops | None) -> int:
+def crops_of_each(crops: Crops | None) -> int:
     """K, 1 where there are only whole images."""
-    return 1 if views is None else views.count
+    return 1 if crops is None else crops.count

@@ -28,7 +28,7 @@ _ELSEWHERE = "Give keys to the storage library by its own means, such as environ
 
 
 class RemoteReadError(DistilvlError):
-    """A file that its server did not give. That says nothing about the data, so `--skip-bad` passes over none."""
+    """A file that its server did not give. That says nothing about the data, so `--skip-bad` leaves none out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,10 +113,7 @@ def _type(value: Any) -> ColumnType:
 
 
 def _keys(types: Mapping[str, ColumnType], chosen: Choice, where: str) -> Columns:
-    """What the keys of a line mean: `image`, `captions` and `caption` always what they say, others as in a table.
-
-    Without a key of an image it is `image`, which the line then lacks; without one of captions it has none.
-    """
+    """What the keys of a line mean: `image`, `captions` and `caption` always what they say, others as in a table."""
     image = chosen.image or ("image" if "image" in types else None)
     captions = chosen.captions or tuple(name for name in ("captions", "caption") if name in types)
     with suppress(DistilvlError):

@@ -26,10 +26,9 @@ class Agreement:
             (of all items, where there are fewer than 10), 0 to 1.
         rank_correlation: both directions: Spearman's coefficient between the student's and the teacher's similarities
             of a query to all items, mean over at most `RANKED_QUERIES` evenly spaced queries, -1 to 1.
-        cka: linear CKA (Kornblith et al., ICML 2019) of image and of text features, 0 to 1; it compares spaces of any
-            widths.
+        cka: linear CKA (Kornblith et al., ICML 2019) of image and of text features, 0 to 1, whatever the dimensions.
         cosine: mean cosine of the student's and the teacher's feature of an image, and of a text; none where the
-            widths differ.
+            dimensions differ.
         modality_gap: of the student, of the teacher: distance between the mean unit image feature and the mean unit
             text feature (Liang et al., NeurIPS 2022), 0 to 2.
     """
@@ -73,18 +72,18 @@ def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.A
             "Give both models' features of the same items, at least two of each kind.",
         )
     i2t, t2i = _lists((s_image, s_text), (u_image, u_text)), _lists((s_text, s_image), (u_text, u_image))
-    same_width = s_image.dim == u_image.dim
+    same_dim = s_image.dim == u_image.dim
     return Agreement(
         overlap=(i2t[0], t2i[0]),
         rank_correlation=(i2t[1], t2i[1]),
         cka=(linear_cka(s_image, u_image), linear_cka(s_text, u_text)),
-        cosine=(_mean_cosine(s_image, u_image), _mean_cosine(s_text, u_text)) if same_width else None,
+        cosine=(_mean_cosine(s_image, u_image), _mean_cosine(s_text, u_text)) if same_dim else None,
         modality_gap=(modality_gap(s_image, s_text), modality_gap(u_image, u_text)),
     )
 
 
 def linear_cka(x: Embeddings, y: Embeddings) -> float:
-    """||Yc' Xc||^2 / (||Xc' Xc|| ||Yc' Yc||) in Frobenius norms, Xc and Yc the unit rows less their means."""
+    """||Yc' Xc||^2 / (||Xc' Xc|| ||Yc' Yc||) in Frobenius norms; Xc, Yc: L2-normalised features less their means."""
     a, b = x.exact(), y.exact()
     a -= a.mean(axis=0)
     b -= b.mean(axis=0)

@@ -62,7 +62,7 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
     """
     raw = np.asarray(features)
     if raw.ndim != 2 or 0 in raw.shape:
-        raise DistilvlError(f"{what} have shape {raw.shape}.", "Give one row an item: shape (items, width).")
+        raise DistilvlError(f"{what} have shape {raw.shape}.", "Give one row an item: shape (items, D).")
     if not (np.issubdtype(raw.dtype, np.floating) or np.issubdtype(raw.dtype, np.integer)):
         raise DistilvlError(f"{what} have the type {raw.dtype}.", "Give real numbers.")
     if raw.dtype not in (np.float16, np.float32, np.float64):
@@ -88,7 +88,7 @@ def checked_owner(text_image: npt.ArrayLike, images: Embeddings, texts: Embeddin
     owner = np.asarray(text_image)
     if images.dim != texts.dim:
         raise DistilvlError(
-            f"image features are {images.dim} wide and text features {texts.dim}.", "Take both from the same model."
+            f"image features have dimension {images.dim}, text features {texts.dim}.", "Take both from the same model."
         )
     if owner.shape != (len(texts),) or not np.issubdtype(owner.dtype, np.integer):
         raise DistilvlError(
@@ -132,6 +132,6 @@ def _rescaled(raw: npt.NDArray[Any], what: str) -> Floats:
     largest: Floats = np.abs(raw.astype(np.float64)).max(axis=1)
     remedy = "Training may have diverged, or a float16 overflowed."
     refuse_any(~np.isfinite(largest), f"{what} hold NaN or infinity", remedy)
-    refuse_any(largest == 0, f"{what} hold a row of zeros", "A zero vector has no direction; re-extract it.")
+    refuse_any(largest == 0, f"{what} hold a vector of zeros", "A zero vector has no direction; re-extract it.")
     scaled: Floats = raw / largest[:, None]
     return scaled

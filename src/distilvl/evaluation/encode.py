@@ -72,12 +72,12 @@ class EncodedDataset:
         """All that was left out: these, and what the reader of the data left out."""
         return self.dataset.left_out | self.bad
 
-    def narrowed(self, width: int) -> EncodedDataset:
-        """The first `width` dimensions of all features; `DistilvlError` where there are fewer, or for none."""
+    def narrowed(self, dim: int) -> EncodedDataset:
+        """The first `dim` dimensions of all features; `DistilvlError` where there are fewer, or for none."""
         columns = self.images.shape[1]
-        if not 1 <= width <= columns:
-            raise DistilvlError(f"the features have {columns} columns, not {width}.", f"Choose 1 to {columns}.")
-        return replace(self, images=self.images[:, :width], texts=self.texts[:, :width])
+        if not 1 <= dim <= columns:
+            raise DistilvlError(f"the embeddings have {columns} dimensions, not {dim}.", f"Choose 1 to {columns}.")
+        return replace(self, images=self.images[:, :dim], texts=self.texts[:, :dim])
 
     @cached_property
     def copies(self) -> Groups:

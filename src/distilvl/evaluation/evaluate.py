@@ -300,11 +300,7 @@ def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
 
 
 def _hard_negatives(source: Model, encoded: EncodedDataset) -> tuple[float | None, int]:
-    """Accuracy over all (image, caption, hard negative) triples; captions and negatives are paired in order.
-
-    A negative that equals a caption of its picture, or of a copy of it, is no wrong caption; such triples are left out,
-    and counted.
-    """
+    """Accuracy over all (image, caption, hard negative) triples, and how many equal a right caption: left out."""
     right: dict[bytes, set[str]] = {}
     for key, record in zip(encoded.image_keys, encoded.dataset, strict=True):
         right.setdefault(key, set()).update(map(words_key, record.captions))

@@ -96,7 +96,7 @@ def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: 
     if images.dim != classes.dim or truth.shape != (len(images),) or not np.issubdtype(truth.dtype, np.integer):
         raise DistilvlError(
             f"images {images.raw.shape}, classes {classes.raw.shape} and labels {truth.shape} do not fit.",
-            "Give features of one width, and one integer an image.",
+            "Give embeddings of one dimension, and one integer an image.",
         )
     outside = (truth < 0) | (truth >= len(classes))
     refuse_any(outside, f"labels point outside the {len(classes)} classes", "Count classes from 0.")

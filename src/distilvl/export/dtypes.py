@@ -59,7 +59,7 @@ def check_dtypes(dtypes: Sequence[str]) -> tuple[str, ...]:
     dtypes = list_of_texts(dtypes)
     unknown = [name for name in dtypes if name not in DTYPES]
     if unknown or not dtypes:
-        what = f"precision {unknown[0]!r} is unknown" if unknown else "no precision was asked for"
+        what = f"dtype {unknown[0]!r} is unknown" if unknown else "no dtype was named"
         raise DistilvlError(f"{what}.", f"Choose from {', '.join(DTYPES)}.")
     return tuple(name for name in DTYPES if name in dtypes)
 

@@ -31,7 +31,7 @@ from distilvl.pictures import decode_image
 from distilvl.runtime import Runtime
 from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, file_hash, is_export
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.folder import load_widths, run_of, student_folder
+from distilvl.students.folder import load_dims, run_of, student_folder
 from distilvl.teachers.base import folder_hash
 
 
@@ -150,7 +150,7 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
         precisions={},
         files={},
         scores={},
-        widths=load_widths(path),
+        widths=load_dims(path),
     )
 
 

@@ -1,4 +1,4 @@
-"""A teacher run over blocks of a store: its embeddings are checked, and what is paid for is kept as it arrives."""
+"""A teacher run over blocks of a store: its embeddings are checked, and what is paid for is stored as it arrives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from distilvl.data.records import ImageSource
 from distilvl.errors import DistilvlError
 from distilvl.extraction.work import Block, image_calls, one_block, share_blocks
-from distilvl.features.shards import Modality, storable_rows
+from distilvl.features.shards import Modality, storable_embeddings
 from distilvl.features.store import FeatureStore
 from distilvl.features.upkeep import Pending
 from distilvl.io.prefetch import one_ahead
@@ -132,7 +132,7 @@ def caption_trial(
 
     The block is encoded as it would be later, and leased, so that nothing is encoded twice and the bytes that are
     stored are the same. It is stored when an image has been encoded, too, which `go_on` is to say: of a teacher that
-    fails at its first images nothing is stored. Teachers behind an API, whose embeddings are kept in any case, encode
+    fails at its first images nothing is stored. Teachers behind an API, whose embeddings are stored in any case, encode
     the first images before that.
 
     Raises:
@@ -168,7 +168,7 @@ class Extractor:
     """Runs `teacher` over items of one modality.
 
     Args:
-        teacher: any; of a `PiecewiseTeacher` all that arrives is kept on disk until `drop_stored`.
+        teacher: any; of a `PiecewiseTeacher` all that arrives is stored until `drop_stored`.
         store: where the embeddings will go; gives the dimension.
         modality: of all items.
         ticker: told of every item.
@@ -207,12 +207,12 @@ class Extractor:
         return found
 
     def drop_stored(self) -> None:
-        """Remove what was kept of items that are in shards now."""
+        """Remove what was stored of items that are in shards now."""
         if self._pending is not None:
             self._pending.drop_stored()
 
     def captions(self, captions: Mapping[bytes, str], keys: Sequence[bytes]) -> Embeddings:
-        """Embeddings of the captions with these keys, shape (n, D); those that are kept are not encoded again."""
+        """Embeddings of the captions with these keys, shape (n, D); stored ones are not encoded again."""
         found = self.kept(keys)
         left = [key for key in keys if key not in found]
         texts = [captions[key] for key in left]
@@ -233,13 +233,13 @@ class Extractor:
         """
         if self._pending is not None:
             return self._encode_piecewise(self._pending, keys, items, names)
-        rows = encode(self._teacher, self._modality, items, names)
-        self._check(rows, names)
+        embeddings = encode(self._teacher, self._modality, items, names)
+        self._check(embeddings, names)
         if not self._tried:
-            look_at_first(self._teacher, self._modality, items, names, rows)
+            look_at_first(self._teacher, self._modality, items, names, embeddings)
             self._tried = True
         self._advance(len(keys))
-        return dict(zip(keys, rows, strict=True))
+        return dict(zip(keys, embeddings, strict=True))
 
     def _encode_piecewise(
         self, pending: Pending, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]
@@ -248,12 +248,12 @@ class Extractor:
 
         def arrived(positions: Sequence[int], output: object) -> None:
             called = [names[position] for position in positions]
-            rows = checked_output(self._teacher, output, self._modality, called)
-            self._check(rows, called)
+            embeddings = checked_output(self._teacher, output, self._modality, called)
+            self._check(embeddings, called)
             these = [keys[position] for position in positions]
-            pending.keep(these, rows.astype(np.float32))
+            pending.keep(these, embeddings.astype(np.float32))
             with self._lock:
-                found.update(zip(these, rows.astype(np.float32), strict=True))
+                found.update(zip(these, embeddings.astype(np.float32), strict=True))
                 self._advance(len(these))
 
         method = "ask_images" if self._modality == "image" else "ask_texts"
@@ -283,12 +283,12 @@ class Extractor:
             if key not in found and key not in left_out:
                 raise DistilvlError(
                     f"teacher {self._teacher.name!r} gave no features for {name!r}, and no reason.",
-                    "A teacher that answers piece by piece answers every item or raises.",
+                    "A teacher that delivers piece by piece delivers every item or raises.",
                 )
         return found
 
-    def _check(self, rows: Embeddings, names: Sequence[str]) -> None:
-        storable_rows(rows, len(names), self._store.manifest, who(self._teacher), names)
+    def _check(self, embeddings: Embeddings, names: Sequence[str]) -> None:
+        storable_embeddings(embeddings, len(names), self._store.manifest, who(self._teacher), names)
 
     def _advance(self, count: int) -> None:
         self.count += count

@@ -53,7 +53,7 @@ class ExtractReport:
         )
 
     def without_skipped(self, dataset: PairDataset) -> PairDataset:
-        """`dataset` less the records whose image was skipped."""
+        """`dataset` less the records whose image was left out."""
         if not self.skipped:
             return dataset
         bad = set(self.skipped)

@@ -22,7 +22,7 @@ from distilvl.data.records import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.extraction.work import cut_blocks, share_blocks
 from distilvl.features.manifest import Manifest
-from distilvl.features.shards import Modality, storable_rows
+from distilvl.features.shards import Modality, storable_embeddings
 from distilvl.features.store import FeatureStore
 from distilvl.io.hashes import image_key, text_key
 from distilvl.io.progress import progress
@@ -246,7 +246,7 @@ def _fill(
         def work(number: int, missing: list[bytes]) -> None:
             chosen = [rows[key] for key in missing]
             values = np.asarray(features[chosen])
-            storable_rows(values, len(missing), store.manifest, "the import", [ids[row] for row in chosen])
+            storable_embeddings(values, len(missing), store.manifest, "the import", [ids[row] for row in chosen])
             store.add(modality, missing, values, number)
             ticker.advance(len(missing))
 

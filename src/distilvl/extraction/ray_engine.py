@@ -85,12 +85,12 @@ def extract_with_ray(
     bad: dict[bytes, str] = {}
     with connected(cluster) as (ray, share), progress("teacher", sum(map(len, lacking.values()))) as ticker:
         constructor = (spec, str(out), str(Path.cwd()), skip_bad, max_pixels())
-        for answer in _answers(ray, share, _orders(work, lacking), constructor):
-            if answer["error"]:
-                raise DistilvlError(answer["error"])
-            counts[answer["modality"]] += answer["count"]
-            bad |= dict(zip(answer["bad"], answer["reasons"], strict=True))
-            ticker.advance(answer["done"])
+        for result in _results(ray, share, _orders(work, lacking), constructor):
+            if result["error"]:
+                raise DistilvlError(result["error"])
+            counts[result["modality"]] += result["count"]
+            bad |= dict(zip(result["bad"], result["reasons"], strict=True))
+            ticker.advance(result["done"])
     return _complete(out, work, bad), Extracted(counts["image"], bad), Extracted(counts["text"])
 
 
@@ -107,13 +107,13 @@ def _orders(work: Work, lacking: dict[Block, list[bytes]]) -> Iterator[Table]:
             yield order_of(block, {key: work.captions[key] for key in missing})
 
 
-def _answers(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+def _results(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
     """What the workers say of each of `orders`, in the order in which they are done."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     # Ray keeps the orders, on disk where memory is short; each is a block of its own, to be handed out, and again
     # after a worker's death, alone. That Ray starts new workers and hands out again without end is its default.
-    answers = ray.data.from_arrow_refs([ray.put(order) for order in orders]).map_batches(
+    results = ray.data.from_arrow_refs([ray.put(order) for order in orders]).map_batches(
         RayWorker,
         fn_constructor_args=constructor,
         batch_size=None,
@@ -122,7 +122,7 @@ def _answers(ray: Any, share: Share, orders: Iterator[Table], constructor: tuple
         num_cpus=share.cpus,
         num_gpus=share.gpus,
     )
-    yield from answers.iter_rows()
+    yield from results.iter_rows()
 
 
 def _complete(out: str | Path, work: Work, bad: Mapping[bytes, str]) -> FeatureStore:

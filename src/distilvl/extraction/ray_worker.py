@@ -85,7 +85,7 @@ def _sent(item: ImageSource | str) -> dict[str, Any]:
 class RayWorker:
     """A callable for `ray.data.Dataset.map_batches`; Ray makes one in each process, and a new one for a dead one.
 
-    A `DistilvlError` is part of the answer: raised here, it would reach the user as Ray's traceback.
+    A `DistilvlError` is part of the result: raised here, it would reach the user as Ray's traceback.
 
     Args:
         spec: the teacher's, as for `load_model`.
@@ -120,21 +120,21 @@ class RayWorker:
             that were encoded now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
         """
         row = order.to_pylist()[0]
-        answer = {"modality": row["modality"], "done": len(row["items"]), "count": 0, "bad": [], "reasons": []}
-        answer["error"] = self._error
+        result = {"modality": row["modality"], "done": len(row["items"]), "count": 0, "bad": [], "reasons": []}
+        result["error"] = self._error
         if not self._error:
             try:
                 filled = self._fill(row)
-                answer |= {"count": filled.count, "bad": list(filled.bad), "reasons": list(filled.bad.values())}
+                result |= {"count": filled.count, "bad": list(filled.bad), "reasons": list(filled.bad.values())}
             except DistilvlError as error:
-                answer["error"] = str(error)
-        return _answer(answer)
+                result["error"] = str(error)
+        return _as_table(result)
 
     def _fill(self, row: dict[str, Any]) -> Extracted:
         keys = row["keys"]
         cut = tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))
         blocks = [Block(row["modality"], row["number"], cut)]
-        # What is done is counted where the answers arrive.
+        # What is done is counted where the results arrive.
         if row["modality"] == "text":
             captions = {item["key"]: item["text"] for item in row["items"]}
             return fill_captions(self._teacher, self._store, blocks, captions, Silence())
@@ -146,7 +146,7 @@ def _received(item: dict[str, Any]) -> ImageSource:
     return SharedImage(item["text"]) if item["data"] is None else SentImage(item["text"], item["data"])
 
 
-def _answer(row: dict[str, Any]) -> Table:
+def _as_table(row: dict[str, Any]) -> Table:
     pa = importlib.import_module("pyarrow")
     types = {"modality": pa.string(), "done": pa.int64(), "count": pa.int64(), "bad": pa.list_(pa.binary())}
     types["reasons"] = pa.list_(pa.string())

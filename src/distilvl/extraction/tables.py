@@ -152,11 +152,7 @@ def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
 
 
 def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
-    """The folder that `clip-retrieval inference` wrote.
-
-    `img_emb/img_emb_K.npy`, `text_emb/text_emb_K.npy` and `metadata/metadata_K.parquet` have the same rows. Texts are
-    found by caption, images by the column `image_path` unless the spec names another.
-    """
+    """The folder that `clip-retrieval inference` wrote; its arrays and `metadata_K.parquet` have the same rows."""
     images = _numbered(spec.path / "img_emb", "npy")
     texts = _numbered(spec.path / "text_emb", "npy")
     metadata = _numbered(spec.path / "metadata", "parquet")
@@ -272,19 +268,19 @@ class _Column:
     def _values(self, column: Any, count: int, where: str) -> npt.NDArray[np.float32]:
         try:
             parts = [np.asarray(_flat(chunk), dtype=np.float32) for chunk in column.chunks]
-            widths = {len(value) for value in column}
+            dims = {len(value) for value in column}
         except (TypeError, ValueError, AttributeError) as error:
             raise DistilvlError(
                 f"{where}: the column {self._name!r} does not hold lists of numbers, but {column.type}.",
                 f"Name another one: ?{self._what}=COLUMN.",
             ) from error
-        widths |= set() if self._dim is None else {self._dim}
-        if len(widths) > 1 or 0 in widths:
+        dims |= set() if self._dim is None else {self._dim}
+        if len(dims) > 1 or 0 in dims:
             raise DistilvlError(
-                f"{where}: the column {self._name!r} holds rows of dimensions {', '.join(map(str, sorted(widths)))}.",
+                f"{where}: the column {self._name!r} holds rows of dimensions {', '.join(map(str, sorted(dims)))}.",
                 "All embeddings of a teacher have one dimension.",
             )
-        self._dim = widths.pop()
+        self._dim = dims.pop()
         return np.concatenate(parts).reshape(count, self._dim)
 
 

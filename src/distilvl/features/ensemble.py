@@ -113,8 +113,8 @@ class EnsembleStore(FeatureStore):
         """Raises `DistilvlError`: an ensemble is only read."""
         raise DistilvlError(f"{self.path} is an ensemble of several stores.", "Write to one of them.")
 
-    def _rows(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
-        parts = [_normalised(member._rows(modality, keys, names)) for member in self._members]
+    def _embeddings(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
+        parts = [_normalised(member._embeddings(modality, keys, names)) for member in self._members]
         joined = np.sum(parts, axis=0) if self._kind == "mean" else np.concatenate(parts, axis=1)
         lengths = np.linalg.norm(joined, axis=1)
         # Embeddings that cancel out leave rounding errors, which are no direction.
@@ -125,12 +125,12 @@ class EnsembleStore(FeatureStore):
                 f"{self.path}: the stores' embeddings of the {modality} {name!r} cancel out.",
                 "Use concat: instead of mean:.",
             )
-        rows: npt.NDArray[np.float16] = (joined / lengths[:, None]).astype(np.float16)
-        return rows
+        embeddings: npt.NDArray[np.float16] = (joined / lengths[:, None]).astype(np.float16)
+        return embeddings
 
 
-def _normalised(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    wide = rows.astype(np.float64)
+def _normalised(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    wide = embeddings.astype(np.float64)
     normalised: npt.NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
     return normalised
 

@@ -1,4 +1,4 @@
-"""Shards: `.npy` files of (key, embedding) rows whose names hold their checksums; what they take; where a key lies."""
+"""Shards: `.npy` files of keys and embeddings whose names hold their checksums; what they take; where a key lies."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def _places_of(shard: int, rows: int) -> Places:
     return np.stack([np.full(rows, shard), np.arange(rows)], axis=1).astype(np.int32)
 
 
-def storable_rows(
+def storable_embeddings(
     features: npt.NDArray[Any],
     count: int,
     manifest: Manifest,
     owner: str,
     names: Sequence[str] | None = None,
 ) -> npt.NDArray[np.float16]:
-    """Check `features` and make them float16 rows, L2-normalised when the manifest says so.
+    """Check `features` and make them float16, L2-normalised when the manifest says so.
 
     Args:
         features: the embeddings that a teacher returned; should have shape (count, D).
@@ -127,17 +127,17 @@ def storable_rows(
     scaled = wide / np.where(good[:, None], lengths, 1) if manifest.normalized else wide
     # An embedding of tiny or huge numbers is fine until it is rounded to float16; then the check below finds it.
     with np.errstate(over="ignore"):
-        rows = scaled.astype(np.float16)
-    good &= np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+        embeddings = scaled.astype(np.float16)
+    good &= np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
     if not good.all():
         first = int(np.argmin(good))
         item = repr(names[first]) if names is not None else f"row {first}"
-        what = "all zero" if np.isfinite(rows[first]).all() else "not finite"
+        what = "all zero" if np.isfinite(embeddings[first]).all() else "not finite"
         raise DistilvlError(
-            f"{owner} was given features that are {what} for {item} ({int((~good).sum())} of {count} rows).",
+            f"{owner} was given features that are {what} for {item} ({int((~good).sum())} of {count} embeddings).",
             "Check that item and the teacher: such features cannot be learned from.",
         )
-    return rows
+    return embeddings
 
 
 Modality = Literal["image", "text"]
@@ -170,11 +170,11 @@ class Shard:
         modality: str,
         index: int,
         keys: npt.NDArray[np.bytes_],
-        rows: npt.NDArray[np.float16],
+        embeddings: npt.NDArray[np.float16],
     ) -> Shard:
-        """Store `keys`, shape (n,), and `rows`, shape (n, D), in one atomic step."""
-        table = np.empty(len(keys), dtype=_row_type(rows.shape[1]))
-        table["key"], table["feature"] = keys.view(f"V{KEY_BYTES}"), rows
+        """Store `keys`, shape (n,), and `embeddings`, shape (n, D), in one atomic step."""
+        table = np.empty(len(keys), dtype=_row_type(embeddings.shape[1]))
+        table["key"], table["feature"] = keys.view(f"V{KEY_BYTES}"), embeddings
         buffer = io.BytesIO()
         np.save(buffer, table, allow_pickle=False)
         data = buffer.getvalue()
@@ -184,7 +184,7 @@ class Shard:
         return cls(path, modality, index, checksum)
 
     def open(self, dim: int) -> npt.NDArray[np.void]:
-        """The rows, memory-mapped: a structured array, shape (n,), fields `key` and `feature` (dim,).
+        """The embeddings, memory-mapped: a structured array, shape (n,), fields `key` and `feature` (dim,).
 
         Raises:
             DistilvlError: the file cannot be read, is cut short, or holds something else.

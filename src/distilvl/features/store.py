@@ -1,4 +1,4 @@
-"""The feature store: a teacher's embeddings, looked up by content, kept for good."""
+"""The feature store: a teacher's embeddings, looked up by content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distilvl.data.crops import Crops
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
-from distilvl.features.shards import KeyIndex, Modality, Places, Shard, storable_rows
+from distilvl.features.shards import KeyIndex, Modality, Places, Shard, storable_embeddings
 from distilvl.io.files import PARTIAL_PREFIX, make_folder, remove_partials, storage_error
 from distilvl.io.hashes import Keys, pack_keys, unpack_keys
 from distilvl.io.leases import LEASE_PREFIX, Leases
@@ -122,24 +122,24 @@ class FeatureStore:
             if shard.path not in known:
                 self._take_in(shard, shard.keys(self.manifest.dim))
 
-    def add_crops(self, views: Crops) -> None:
+    def add_crops(self, crops: Crops) -> None:
         """Say in the manifest how crops are drawn; `DistilvlError` when the store holds some drawn otherwise."""
         known = self.manifest.views
-        joined = views if known is None else known.joined(views, f"the store {self.path}")
+        joined = crops if known is None else known.joined(crops, f"the store {self.path}")
         if joined != known:
             self.manifest = replace(self.manifest, views=joined)
             self.manifest.save(self.path)
 
     def require_crops(self, count: int) -> Crops:
         """How its first `count` crops of an image are drawn; `DistilvlError` when it holds fewer."""
-        views = self.manifest.views
-        held = 1 if views is None else views.count
-        if views is None or held < count:
+        crops = self.manifest.views
+        held = 1 if crops is None else crops.count
+        if crops is None or held < count:
             raise DistilvlError(
                 f"the store {self.path} holds {held} of {count} crops of an image (`--views`).",
-                f"Ask for more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
+                f"Extract more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
             )
-        return replace(views, count=count)
+        return replace(crops, count=count)
 
     @property
     def members(self) -> list[FeatureStore]:
@@ -166,11 +166,11 @@ class FeatureStore:
         Raises:
             DistilvlError: one of them is not in the store.
         """
-        return self._rows("image", pack_keys(keys), names)
+        return self._embeddings("image", pack_keys(keys), names)
 
     def texts(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
         """Text embeddings in the order of `keys` (from `text_key`): shape (n, D). Otherwise as `images`."""
-        return self._rows("text", pack_keys(keys), names)
+        return self._embeddings("text", pack_keys(keys), names)
 
     def keys(self, modality: Modality) -> npt.NDArray[np.bytes_]:
         """Keys of all items held, distinct and sorted: shape (n,), dtype `S16`."""
@@ -202,11 +202,11 @@ class FeatureStore:
             DistilvlError: another dimension than the store's, an embedding that is not finite or all zero, or a full
                 disk (then nothing of this call is kept).
         """
-        rows = storable_rows(np.asarray(features), len(keys), self.manifest, f"the store {self.path}")
-        self.add_stored(modality, keys, rows, number)
+        embeddings = storable_embeddings(np.asarray(features), len(keys), self.manifest, f"the store {self.path}")
+        self.add_stored(modality, keys, embeddings, number)
 
     def add_stored(
-        self, modality: Modality, keys: Sequence[bytes], rows: npt.NDArray[np.float16], number: int | None = None
+        self, modality: Modality, keys: Sequence[bytes], embeddings: npt.NDArray[np.float16], number: int | None = None
     ) -> None:
         """As `add`, for embeddings that come from another store of the same teacher and are kept bit for bit."""
         packed = pack_keys(keys)
@@ -219,7 +219,7 @@ class FeatureStore:
             # The first free one: after a broken shard was deleted the same items get the same file name again.
             taken = {shard.index for shard in self._shards[modality]}
             number = next(number for number in count() if number not in taken)
-        self._take_in(Shard.write(self.path, modality, number, packed[fresh], rows[fresh]), packed[fresh])
+        self._take_in(Shard.write(self.path, modality, number, packed[fresh], embeddings[fresh]), packed[fresh])
 
     def shards(self, modality: Modality) -> list[Shard]:
         """The shards of `modality`, as they are known now."""
@@ -254,14 +254,14 @@ class FeatureStore:
             )
         return places
 
-    def _rows(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
+    def _embeddings(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
         places = self._places(modality, keys, names)
-        rows = np.empty((len(keys), self.manifest.dim), dtype=np.float16)
+        embeddings = np.empty((len(keys), self.manifest.dim), dtype=np.float16)
         order = np.argsort(places[:, 0], kind="stable")
         numbers, first = np.unique(places[order, 0], return_index=True)
         for number, here in zip(numbers, np.split(order, first)[1:], strict=True):
-            rows[here] = self._mapped_shard(self._shards[modality][number])["feature"][places[here, 1]]
-        return rows
+            embeddings[here] = self._mapped_shard(self._shards[modality][number])["feature"][places[here, 1]]
+        return embeddings
 
     def _mapped_shard(self, shard: Shard) -> npt.NDArray[np.void]:
         """The shard's memory map, from the most recently used ones."""

@@ -49,7 +49,7 @@ class Pending:
         write_atomically(self._store.path / name, data)
 
     def load(self) -> dict[bytes, Embeddings]:
-        """All that is kept: key -> embedding, shape (D,). A damaged file counts as not there: its items come again."""
+        """All that is stored: key -> embedding, shape (D,). A damaged file counts as missing: its items come again."""
         found: dict[bytes, Embeddings] = {}
         for path in self._files():
             for key, embedding in self._table(path):

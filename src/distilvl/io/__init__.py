@@ -1,1 +1,1 @@
-"""What every room uses and what knows none of them: files, leases, content hashes, prefetching, progress, Markdown."""
+"""What every package uses: files, leases, content hashes, prefetching, progress, Markdown."""

@@ -17,7 +17,7 @@ from distilvl.errors import DistilvlError
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import checked, who
 
-Rows = npt.NDArray[np.float32]
+Embeddings = npt.NDArray[np.float32]
 
 # A hash of weights or a commit, with a dtype perhaps, says which model it is, whatever its folder is called.
 _CONTENT_HASH = re.compile(r"[0-9a-f]{16,}(-[a-z0-9]+)?")
@@ -49,7 +49,7 @@ class Encoder:
         one_call_at_a_time: for models that cannot be called from several threads at once, as most cannot.
 
     Attributes:
-        widths: the dimensions in which its embeddings may be used: the model's own, and those that a Matryoshka model
+        dims: the dimensions in which its embeddings may be used: the model's own, and those that a Matryoshka model
             was trained for and names in an attribute `matryoshka_widths`. Cut to any other they are worth nothing.
     """
 
@@ -57,7 +57,7 @@ class Encoder:
         self._model = checked(model)
         self._turn: AbstractContextManager[Any] = threading.Lock() if one_call_at_a_time else nullcontext()
         self.name, self.revision, self.dim = self._model.name, self._model.revision, self._model.dim
-        self.widths = frozenset({self.dim, *getattr(model, "matryoshka_widths", ())})
+        self.dims = frozenset({self.dim, *getattr(model, "matryoshka_widths", ())})
         self.spec = spec
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Encoder:
         """What an index keeps of it."""
         return ModelInfo(self.spec, self.name, self.revision, self.dim)
 
-    def encode_images(self, images: Sequence[Image.Image]) -> Rows:
+    def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """RGB images to L2-normalised embeddings, shape (n, D).
 
         Raises:
@@ -78,12 +78,12 @@ class Encoder:
         with self._turn:
             return self._normalised(self._model.encode_images(images), "image")
 
-    def encode_texts(self, texts: Sequence[str]) -> Rows:
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Texts to L2-normalised embeddings, shape (n, D); raises as `encode_images`."""
         with self._turn:
             return self._normalised(self._model.encode_texts(texts), "text")
 
-    def _normalised(self, embeddings: npt.NDArray[Any], kind: str) -> Rows:
+    def _normalised(self, embeddings: npt.NDArray[Any], kind: str) -> Embeddings:
         with np.errstate(over="ignore"):
             wide = np.asarray(embeddings, dtype=np.float32)
             norms = np.linalg.norm(wide, axis=1, keepdims=True)

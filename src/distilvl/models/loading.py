@@ -64,7 +64,7 @@ def load_model(source: object, *, stored: bool = False) -> Teacher:
     Args:
         source: one of
             a run folder (its finished student), a student's folder, a folder that `distilvl export` wrote (needs no
-            PyTorch; `FOLDER?precision=fp32` chooses a precision);
+            PyTorch; `FOLDER?precision=fp32` chooses a dtype);
             the folder or hub id of a dual encoder of transformers or of a SentenceTransformer of images and text;
             `beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`; `open_clip:MODEL/WEIGHTS`;
             `openai+https://...`, a model behind an API;

@@ -14,7 +14,7 @@ balancers in `balancers/`. `loss.py` is what all losses are built on, `multiscal
 `registry.py` finds losses and balancers by name, those of other packages too (docs/losses.md).
 
 Shapes everywhere: N pairs in a batch, embedding dimension D; `z` student embeddings, `u` teacher features, (N, D) and
-L2-normalised; `ids` (N,) int64 says which image a row belongs to (>= 0).
+L2-normalised; `ids` (N,) int64 says which image an embedding belongs to (>= 0).
 """
 
 from __future__ import annotations

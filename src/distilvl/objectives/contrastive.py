@@ -30,7 +30,7 @@ class ContrastiveDistillation(Loss):
 
     Args:
         temperature: tau > 0, fixed unless it is a `LearnedTemperature`.
-        mask_false_negatives: leave queue entries of the row's own image out of the sum over k. The published
+        mask_false_negatives: leave queue entries of the own image out of the sum over k. The published
             code keeps them, and so pushes a caption's student away from other captions of its image.
 
     >>> import torch
@@ -54,7 +54,7 @@ class ContrastiveDistillation(Loss):
         return cls(settings.temperature, settings.mask_false_negatives)
 
     def forward(self, batch: Batch) -> Tensor:
-        """L_CD >= 0; exactly 0 when no queue entry is a negative of any row."""
+        """L_CD >= 0; exactly 0 when no queue entry is a negative of any embedding."""
         images = self.of_tensors(batch.z_image, batch.u_image, batch.image_queue, batch.ids)
         return images + self.of_tensors(batch.z_text, batch.u_text, batch.text_queue, batch.ids_of_texts)
 
@@ -64,7 +64,7 @@ class ContrastiveDistillation(Loss):
         Args:
             z, u: student embeddings and their teacher features (N, D).
             queue: teacher features (K, D) with image ids (K,); empty slots are never negatives.
-            ids: image of each row, (N,).
+            ids: image of each embedding, (N,).
         """
         positive = (z * u).sum(dim=1, keepdim=True)
         negative = z @ queue.features.to(z).T

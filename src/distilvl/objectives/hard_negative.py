@@ -34,7 +34,7 @@ class HardNegativeDistillation(Loss):
         negatives: "hardest" (the paper) takes the largest hinge of a row or column, "all" (the published
             code's default) their sum.
         reduction: "sum" over the batch (the published code) or "mean", the same divided by N.
-        mask_false_negatives: negatives are rows of other images; without it, all other rows, as published.
+        mask_false_negatives: negatives are items of other images; without it, all others, as published.
 
     >>> import torch
     >>> from distilvl.objectives import HardNegativeDistillation

@@ -19,7 +19,7 @@ class InfoNCE(Loss):
 
         L = 1/2 (mean_i -log softmax_j(z^v_i.z^t_j / tau)_i + mean_i -log softmax_j(z^t_i.z^v_j / tau)_i)
 
-    where j runs over row i itself and the rows of other images.
+    where j runs over item i itself and those of other images.
 
     Args:
         temperature: tau > 0, fixed unless it is a `LearnedTemperature`.

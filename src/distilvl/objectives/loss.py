@@ -26,7 +26,7 @@ class Batch:
     Attributes:
         z_image, z_text: student embeddings z^v, z^t, (N, D).
         u_image, u_text: teacher features u^v, u^t, (N, D); (0, D) in a run without a teacher.
-        ids: g(i), which image row i belongs to, (N,) int64 >= 0. Rows of one image are never each other's negatives.
+        ids: g(i), which image item i belongs to, (N,) int64 >= 0. Items of one image are never each other's negatives.
         text_ids: None where row i of both modalities is a pair. Otherwise the images of the M texts, (M,); `z_text`
             and `u_text` are (M, D) then.
         image_queue, text_queue: q^v and q^t, teacher features of earlier steps; empty unless a chosen loss reads them.
@@ -165,7 +165,7 @@ def cross_entropy_of_pairs(logits: Tensor) -> Tensor:
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """mean_i KL(softmax(teacher_i) || softmax(student_i)) of logits (N, M), 0-d and >= 0.
 
-    Rows of the anchor's own image stay among the candidates: a soft target gives them the probability that the teacher
+    Items of the anchor's own image stay among the candidates: a soft target gives them the probability that the teacher
     sees in them, so they are nobody's negatives by decree.
     """
     student, teacher = F.log_softmax(student_logits, dim=1), F.log_softmax(teacher_logits, dim=1)

@@ -117,7 +117,7 @@ class MultiscaleObjective(nn.Module):
         Args:
             z_image, z_text: student embeddings (N, D).
             u_image, u_text: teacher features (N, D); may be None where no loss needs a teacher.
-            ids: image of each row, (N,) int64.
+            ids: image of each embedding, (N,) int64.
             text_ids: when images and texts are no pairs: the images of the M texts, (M,).
 
         Raises:
@@ -145,8 +145,8 @@ class MultiscaleObjective(nn.Module):
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
         """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.
 
-        After a step, the batch's, so that no row is its own negative. Before the first step, stored ones: that avoids
-        the empty queue with which CD is 0 and its scale s_m explodes.
+        After a step, the batch's, so that none is its own negative. Before the first step, stored ones: that avoids the
+        empty queue with which CD is 0 and its scale s_m explodes.
         """
         self.image_queue.enqueue(image_features, image_ids)
         self.text_queue.enqueue(text_features, text_ids)

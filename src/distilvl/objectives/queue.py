@@ -16,7 +16,7 @@ EMPTY = -1
 
 
 NO_IMAGE = 2**62
-"""The image id of a feature that belongs to no image at all, such as a random vector: a negative of every row."""
+"""The image id of a feature that belongs to no image at all, such as a random vector: a negative of every embedding."""
 
 
 QueueStart = Literal["stored", "empty", "random"]

@@ -116,10 +116,8 @@ def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Upper 8 bits of 16-bit grey; `convert` cuts all values above 255 off.
-
-    Mode I says nothing of its range; what has no value above 255 was made of 8 bits, but in a PGM, which says more.
-    """
+    """Upper 8 bits of 16-bit grey; `convert` cuts all values above 255 off."""
+    # Mode I says nothing of its range; what has no value above 255 was made of 8 bits, but in a PGM, which says more.
     values = np.asarray(image)
     least, most = (values.min(), values.max()) if values.size else (0, 0)
     if least < 0 or most > 0xFFFF:

@@ -274,10 +274,8 @@ def _require_within(pixels: int | None, name: str, most: int) -> None:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the picture stand as its EXIF orientation wants it; nothing where its EXIF is damaged.
-
-    `ImageOps.exif_transpose` also writes the EXIF anew, and fails where any other field of it is damaged.
-    """
+    """What makes the picture stand as its EXIF orientation wants it; nothing where its EXIF is damaged."""
+    # `ImageOps.exif_transpose` also writes the EXIF anew, and fails where any other field of it is damaged.
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGED:

@@ -167,10 +167,9 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
 def _for_page(figure: Figure, name: str, title: str, text: str, tips: Sequence[str] = ()) -> Markup:
-    """The figure with classes in place of styles, which the page's policy forbids; the style sheet does the rest.
+    """The figure with classes in place of styles, which the page's policy forbids; marks have `tips`, in order.
 
     An artist whose gid begins with a dot (`.c0 curve`), or that has a label, is a group of those classes.
-    Marks have `tips`, in the order in which they were drawn.
     """
     import matplotlib
 

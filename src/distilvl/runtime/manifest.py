@@ -185,7 +185,7 @@ def _parsed(fields: dict[str, Any]) -> Manifest:
         for name, one in fields["precisions"].items()
     }
     if not precisions:
-        raise ValueError("it names no precision")
+        raise ValueError("it names no dtype")
     return Manifest(
         name=_text(fields["name"]),
         revision=_text(fields["revision"]),

@@ -62,14 +62,14 @@ class Runtime:
                 with it; a process that does other work at the same time, such as a server, is slower.
 
         Raises:
-            DistilvlError: not an exported student, a precision that it lacks, a file that is missing or damaged.
+            DistilvlError: not an exported student, a dtype that it lacks, a file that is missing or damaged.
         """
         if threads is not None and threads < 1:
             raise DistilvlError(f"{threads} threads cannot encode anything.", "Give 1 or more.")
         manifest = read_manifest(folder)
         chosen = manifest.smallest() if precision is None else precision
         if chosen not in manifest.precisions:
-            raise DistilvlError(f"{folder} has no precision {chosen!r}.", f"It has: {', '.join(manifest.precisions)}.")
+            raise DistilvlError(f"{folder} has no dtype {chosen!r}.", f"It has: {', '.join(manifest.precisions)}.")
         return cls(Path(folder), manifest, chosen, threads, busy_wait)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Features:

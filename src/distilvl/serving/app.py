@@ -121,7 +121,7 @@ async def _within(seconds: float, work: Awaitable[T]) -> T:
     try:
         return await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError as error:
-        raise RequestError(504, f"No answer within {seconds:g} s.", code="timeout") from error
+        raise RequestError(504, f"No result within {seconds:g} s.", code="timeout") from error
 
 
 def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -> None:
@@ -132,7 +132,7 @@ def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -
         "created": 0,
         "owned_by": "distilvl",
         "revision": model.revision,
-        "dimensions": sorted(model.widths),
+        "dimensions": sorted(model.dims),
     }
 
     def check_name(name: str) -> None:
@@ -145,8 +145,8 @@ def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -
         """Embeddings of texts and pictures."""
         check_name(request.model)
         dim = request.dimensions if request.dimensions is not None else model.dim
-        if dim not in model.widths:
-            message = f"dimensions is {dim}; this model has {' or '.join(map(str, sorted(model.widths)))}."
+        if dim not in model.dims:
+            message = f"dimensions is {dim}; this model has {' or '.join(map(str, sorted(model.dims)))}."
             raise RequestError(422, message, code="invalid_value", param="dimensions")
         items = read_items(request, settings.max_items)
         found = await _within(settings.request_timeout, model.encode(items))

@@ -34,10 +34,9 @@ def server_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
 
 
 class _Connection(H11Protocol):
-    """A connection that is closed when a request's header is not complete `header_seconds` after it began.
+    """A connection that is closed when a request's header is not complete `header_seconds` after it began."""
 
-    uvicorn has no option for this: its `timeout_keep_alive` begins after a response only.
-    """
+    # uvicorn has no option for this: its `timeout_keep_alive` begins after a response only.
 
     header_seconds = 30.0
     _deadline: asyncio.TimerHandle | None = None

@@ -40,7 +40,7 @@ class ServedModel:
     """An encoder behind a batcher, for the event loop; `name` is what clients call it."""
 
     def __init__(self, encoder: Encoder, name: str, settings: ServeSettings, metrics: Metrics) -> None:
-        self.name, self.dim, self.revision, self.widths = name, encoder.dim, encoder.revision, encoder.widths
+        self.name, self.dim, self.revision, self.dims = name, encoder.dim, encoder.revision, encoder.dims
         self._max_pixels = settings.max_pixels
 
         def observe(modality: Modality, items: int, seconds: float) -> None:

@@ -45,7 +45,7 @@ HEAD_GAIN = 1.414  # of the Xavier-normal start of FC_m, as in the authors' code
 
 def build_student(
     student: StudentConfig | str | Path,
-    width: int,
+    dim: int,
     captions: Collection[str] = (),
     *,
     overrides: Sequence[str] = (),
@@ -56,7 +56,7 @@ def build_student(
     Args:
         student: a preset (`paper`, `small`, `tiny`, `demo`), a YAML file, the folder of a finished student to go on
             with, or a config.
-        width: D, the embedding dimension.
+        dim: D, the embedding dimension.
         captions: from which a new text tower (`demo`'s) learns its vocabulary.
         overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
         device: where the weights are put.
@@ -67,35 +67,35 @@ def build_student(
         NotAListError: one text as captions or overrides.
     """
     if isinstance(student, StudentConfig):
-        return _built(student, width, captions, device)
+        return _built(student, dim, captions, device)
     prefixed = [f"student.{item}" for item in list_of_texts(overrides)]
     config = load_config("paper", student=str(student), overrides=prefixed).student
-    model = _built(config, width, list_of_texts(captions), device)
+    model = _built(config, dim, list_of_texts(captions), device)
     encoder = DualEncoder(model)
     try_student(encoder, reload=config.folder is None)
     try_gradients(encoder)
     return model
 
 
-def _built(config: StudentConfig, width: int, captions: Collection[str], device: str) -> SentenceTransformer:
+def _built(config: StudentConfig, dim: int, captions: Collection[str], device: str) -> SentenceTransformer:
     if config.folder is not None:
         student = load_student(config.folder, device=device)
         have = student.get_embedding_dimension()
-        if have != width:
+        if have != dim:
             raise DistilvlError(
-                f"student {config.folder} has dimension {have}, the teacher has {width}.",
+                f"student {config.folder} has dimension {have}, the teacher has {dim}.",
                 "Start from a student of the same dimension, or build a new one with a preset.",
             )
         return student
     with quiet_transformers():
-        text = _text_route(config.text, width, captions)
-        image = _image_route(config.image, width)
+        text = _text_route(config.text, dim, captions)
+        image = _image_route(config.image, dim)
     router = Router({"text": text, "image": image}, default_route="text")
     last = [Normalize()] if config.normalize else []
     return SentenceTransformer(modules=[router, *last], device=device)
 
 
-def _image_route(config: ImageTowerConfig, width: int) -> list[Any]:
+def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
     pooler = config.pooling == "pooler"
     if config.model is not None:
         model = pretrained_model(config.model, config.layers, pooler=pooler, modality="image")
@@ -104,10 +104,10 @@ def _image_route(config: ImageTowerConfig, width: int) -> list[Any]:
     processor = image_processor(config.model, config.size, model)
     if config.size is not None:
         model = fit_positions(model, config.size)
-    return _route(model, processor, "image", config.pooling, width)
+    return _route(model, processor, "image", config.pooling, dim)
 
 
-def _text_route(config: TextTowerConfig, width: int, captions: Collection[str]) -> list[Any]:
+def _text_route(config: TextTowerConfig, dim: int, captions: Collection[str]) -> list[Any]:
     pooler = config.pooling == "pooler"
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)
@@ -116,29 +116,29 @@ def _text_route(config: TextTowerConfig, width: int, captions: Collection[str]) 
         tokenizer = learn_tokenizer(captions, config.vocabulary, config.max_length)
         fields = {**(config.config or {}), "vocab_size": len(tokenizer)}
         model = new_model(fields if config.config else None, pooler=pooler, modality="text")
-    route = _route(model, tokenizer, "text", config.pooling, width)
+    route = _route(model, tokenizer, "text", config.pooling, dim)
     # The library lowers it in silence where the tower has fewer positions; `distilvl.students.trial` says so instead.
     route[0].tokenizer.model_max_length = config.max_length
     return route
 
 
-def _route(model: Any, processor: Any, modality: str, pooling: str, width: int) -> list[Any]:
+def _route(model: Any, processor: Any, modality: str, pooling: str, dim: int) -> list[Any]:
     """Tower, pooling (the tower's own for `pooler`) and head."""
     own = pooling == "pooler"
     output, feature = ("pooler_output", "sentence_embedding") if own else ("last_hidden_state", "token_embeddings")
     tower = _as_module(model, processor, modality, output, feature)
     shape = _output_shape(tower, modality, pooling, output)
     if own and len(shape) == 2:
-        return [tower, _head(shape[1], width)]
+        return [tower, _head(shape[1], dim)]
     if own:
         # ResNet and its kind put out what they pooled as a map of one position: its mean is that position.
         tower.module_output_name, pooling = "token_embeddings", "mean"
     hidden = shape[1] if len(shape) == 4 else shape[2]
-    return [tower, Pooling(hidden, pooling), _head(hidden, width)]
+    return [tower, Pooling(hidden, pooling), _head(hidden, dim)]
 
 
 def _output_shape(tower: Transformer, modality: str, pooling: str, output: str) -> tuple[int, ...]:
-    """(1, width), (1, positions, width) or (1, width, height, width), by trying: some configs name another width."""
+    """(1, C), (1, positions, C) or (1, C, height, width), by trying: some configs name another C."""
     item = Image.new("RGB", (8, 8)) if modality == "image" else "a"
     kind = tower.model.config.model_type
     try:
@@ -194,8 +194,8 @@ def _as_module(model: Any, processor: Any, modality: str, output: str, feature: 
         return module
 
 
-def _head(hidden: int, width: int) -> Dense:
-    head = Dense(hidden, width, activation_function=None)
+def _head(hidden: int, dim: int) -> Dense:
+    head = Dense(hidden, dim, activation_function=None)
     nn.init.xavier_normal_(head.linear.weight, gain=HEAD_GAIN)
     nn.init.zeros_(head.linear.bias)
     return head

@@ -38,12 +38,12 @@ def run_of(path: str | Path) -> Path | None:
     return next((folder for folder in (path, path.parent) if (folder / _CONFIG).is_file()), None)
 
 
-def save_widths(widths: Sequence[int], student: Path) -> None:
-    """Keep in the student's folder at which first dimensions of its embeddings every loss was taken too."""
-    (student / _WIDTHS).write_text(json.dumps({"widths": list(widths)}) + "\n", encoding="utf-8")
+def save_dims(dims: Sequence[int], student: Path) -> None:
+    """Write in the student's folder to which dimensions a Matryoshka student may be cut."""
+    (student / _WIDTHS).write_text(json.dumps({"widths": list(dims)}) + "\n", encoding="utf-8")
 
 
-def load_widths(student: Path) -> tuple[int, ...]:
+def load_dims(student: Path) -> tuple[int, ...]:
     """The dimensions that a Matryoshka student may be cut to; empty where it was trained at its full one alone.
 
     Raises:
@@ -53,9 +53,9 @@ def load_widths(student: Path) -> tuple[int, ...]:
     if not path.is_file():
         return ()
     try:
-        widths = json.loads(path.read_text(encoding="utf-8"))["widths"]
-        if not (isinstance(widths, list) and all(type(width) is int and width > 0 for width in widths)):
+        dims = json.loads(path.read_text(encoding="utf-8"))["widths"]
+        if not (isinstance(dims, list) and all(type(dim) is int and dim > 0 for dim in dims)):
             raise ValueError("it holds no list of widths")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
-    return tuple(widths)
+    return tuple(dims)

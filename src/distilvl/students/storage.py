@@ -66,7 +66,7 @@ def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
 
 
 def save_basis(basis: Tensor, student: Path) -> None:
-    """Keep R in the student's folder: `u R` is what the student's rows are to be compared with."""
+    """Keep R in the student's folder: `u R` is what the student's embeddings are compared with."""
     save_file({"basis": basis.contiguous()}, student / BASIS_NAME)
     give_usual_modes(student / BASIS_NAME)
 

@@ -81,7 +81,7 @@ def _try_images(encoder: DualEncoder, pictures: Sequence[Image.Image]) -> Tensor
             "Set student.image.size, or choose another tower.",
         )
     pixels = torch.from_numpy(encoder.resize(pictures))
-    rows = _twice(encoder, "image", (pixels,))
+    embeddings = _twice(encoder, "image", (pixels,))
     expected = torch.as_tensor(tower.preprocess(list(pictures))["pixel_values"]).float()
     # Training rounds to whole numbers after resizing.
     if not torch.allclose((pixels - encoder.mean) / encoder.std, expected, atol=0.1):
@@ -91,26 +91,26 @@ def _try_images(encoder: DualEncoder, pictures: Sequence[Image.Image]) -> Tensor
             f"its {name} does more to pixels than resizing, cropping and one scale and shift a channel",
             "Correct its preprocessor_config.json, or choose another tower.",
         )
-    return rows
+    return embeddings
 
 
 def _try_texts(encoder: DualEncoder) -> Tensor:
     _try_longest(encoder)
     ids, mask = encoder.pad(encoder.tokenize(_TEXTS))
-    rows = _twice(encoder, "text", (ids, mask))
+    embeddings = _twice(encoder, "text", (ids, mask))
     given = route(encoder.student, "text")[0].preprocess(list(_TEXTS))
     if given["input_ids"].tolist() != ids.tolist() or given["attention_mask"].tolist() != mask.tolist():
         reason = "its tokenizer pads in front, or gives other tokens once it is saved and loaded"
         raise _refused(encoder, "text", reason, "Choose another tower, or correct its tokenizer_config.json.")
     means = any(getattr(module, "pooling_mode", None) == "mean" for module in route(encoder.student, "text"))
     pooling = "Choose another tower." if means else "Set student.text.pooling to mean."
-    if not _alike(rows[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
+    if not _alike(embeddings[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
         raise _refused(encoder, "text", "what it makes of a text depends on the longer texts beside it", pooling)
     other = ids.clone()
     other[1, -2] = ids[0, 1]  # the last word is another one
-    if not torch.equal(other, ids) and torch.equal(encoder.encode_texts(other, mask)[1], rows[1]):
+    if not torch.equal(other, ids) and torch.equal(encoder.encode_texts(other, mask)[1], embeddings[1]):
         raise _refused(encoder, "text", "what it makes of a text does not depend on its last word", pooling)
-    return rows
+    return embeddings
 
 
 def _try_longest(encoder: DualEncoder) -> None:
@@ -157,8 +157,8 @@ def _try_reload(encoder: DualEncoder, pictures: Sequence[Image.Image], expected:
                 f"this student cannot be loaded again once it is saved: {reason}", "Choose other towers."
             ) from error
         for modality, items in (("image", list(pictures)), ("text", list(_TEXTS))):
-            rows = loaded.encode(items, convert_to_tensor=True, show_progress_bar=False)
-            if not _alike(expected[modality], rows):
+            embeddings = loaded.encode(items, convert_to_tensor=True, show_progress_bar=False)
+            if not _alike(expected[modality], embeddings):
                 reason = "saved and loaded again it makes something else of the same items"
                 raise _refused(encoder, modality, reason, "Choose another tower.")
 
@@ -170,9 +170,11 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
     if not weights:
         raise _refused(encoder, modality, "none of its weights learns", remedy)
     try:
-        rows = _encode(encoder, modality, _inputs(encoder, modality))
-        # Any loss would do that a row's length alone does not decide.
-        loss = (rows.float() * torch.arange(rows.numel(), device=rows.device).view(rows.shape).cos()).sum()
+        embeddings = _encode(encoder, modality, _inputs(encoder, modality))
+        # Any loss would do that an embedding's length alone does not decide.
+        loss = (
+            embeddings.float() * torch.arange(embeddings.numel(), device=embeddings.device).view(embeddings.shape).cos()
+        ).sum()
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     except Exception as error:  # anything that a model raises in training only
         raise _refused(encoder, modality, f"it cannot be trained: {first_line(error)}", remedy) from error
@@ -205,23 +207,23 @@ def _inputs(encoder: DualEncoder, modality: str) -> tuple[Tensor, ...]:
 def _twice(encoder: DualEncoder, modality: str, inputs: tuple[Tensor, ...]) -> Tensor:
     """The features of a batch, which must be the same the second time."""
     try:
-        rows, again = (_encode(encoder, modality, inputs) for _ in range(2))
+        embeddings, again = (_encode(encoder, modality, inputs) for _ in range(2))
     except Exception as error:  # anything that a model raises
         raise _refused(encoder, modality, f"it does not run: {first_line(error)}", "Choose another tower.") from error
-    if not rows.isfinite().all():
+    if not embeddings.isfinite().all():
         raise _refused(encoder, modality, "its features are not finite", "Its weights are damaged: copy it again.")
-    if not torch.equal(rows, again):
+    if not torch.equal(embeddings, again):
         reason = "it makes something else of the same batch each time, as with random masks"
         raise _refused(encoder, modality, reason, "Choose another tower.")
-    return rows
+    return embeddings
 
 
 def _encode(encoder: DualEncoder, modality: str, inputs: tuple[Tensor, ...]) -> Tensor:
     return encoder.encode_images(*inputs) if modality == "image" else encoder.encode_texts(*inputs)
 
 
-def _alike(expected: Tensor, rows: Tensor) -> bool:
-    return torch.allclose(expected, rows, rtol=_ALIKE, atol=_ALIKE * float(expected.abs().max()))
+def _alike(expected: Tensor, embeddings: Tensor) -> bool:
+    return torch.allclose(expected, embeddings, rtol=_ALIKE, atol=_ALIKE * float(expected.abs().max()))
 
 
 def _pictures() -> list[Image.Image]:

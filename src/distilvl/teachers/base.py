@@ -68,11 +68,11 @@ class UnansweredError(DistilvlError):
         reason: what went wrong, as part of a sentence.
         remedy: what the user can do about it.
         refused: the teacher was reached and does not take these items, so that they may be left out as bad ones;
-            False where it could not answer at all.
+            False where it could not encode at all.
     """
 
     def __init__(self, positions: Sequence[int], reason: str, remedy: str, *, refused: bool = False) -> None:
-        super().__init__(f"{len(positions)} items were not answered: {reason}.", remedy)
+        super().__init__(f"{len(positions)} items were not encoded: {reason}.", remedy)
         self.positions, self.reason, self.remedy, self.refused = list(positions), reason, remedy, refused
 
 

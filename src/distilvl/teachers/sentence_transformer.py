@@ -15,7 +15,7 @@ from sentence_transformers.base.modality import infer_modality
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.students.folder import load_widths
+from distilvl.students.folder import load_dims
 from distilvl.students.storage import count_parameters, is_student
 from distilvl.teachers.base import ACCEPTED_TEACHERS, source_name, source_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, weights_hash
@@ -51,7 +51,7 @@ class SentenceTransformerTeacher:
                 "Name a model of images and text, such as a CLIP or SigLIP model.",
             )
         if isinstance(source, str):
-            self.name, self.matryoshka_widths = source_name(source), load_widths(Path(source))
+            self.name, self.matryoshka_widths = source_name(source), load_dims(Path(source))
             self.revision = options.revision(source_revision(source), default=None)
         else:
             self.name, self.matryoshka_widths = "sentence-transformer", ()

@@ -18,7 +18,7 @@ from distilvl.training.run_folder import Line
 
 @contextmanager
 def training_view(total: int, done: int, epochs: int, console: Console | None = None) -> Iterator[RunView]:
-    """A view of a run of `total` steps and `epochs` epochs, `done` steps of which lie behind it.
+    """Live curves of a run of `total` steps and `epochs` epochs, `done` steps of which lie behind it.
 
     While it stands on a terminal, what is printed or logged to stderr or stdout appears above it.
     """

@@ -1,6 +1,6 @@
-"""One run in several processes, a device each: who encodes which rows, and what all of them must have in common.
+"""One run in several processes, a device each: who encodes which items, and what all of them must have in common.
 
-Every process draws the same batches and encodes its share of the rows. The embeddings are gathered, so that each holds
+Every process draws the same batches and encodes its share of the items. The embeddings are gathered, so that each holds
 those of the whole batch, and from there on all compute the same: losses, balancer, queues and the gradients of the
 embeddings. `gradcache` has the way back into the student.
 """
@@ -31,7 +31,7 @@ Precision = Literal["bf16-mixed", "32-true"]
 Result = TypeVar("Result")
 
 LONGEST_WAIT = timedelta(days=7)
-"""How long processes wait for each other: a teacher may answer for days. A process that ends ends the others at once,
+"""How long processes wait for each other: extraction may take days. A process that ends ends the others at once,
 through the launcher."""
 
 
@@ -45,7 +45,7 @@ _KEEP_BUFFERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a batch one of several processes encodes: its number from 0, and how many there are."""
+    """Which items of a batch one of several processes encodes: its number from 0, and how many there are."""
 
     rank: int = 0
     processes: int = 1
@@ -125,7 +125,7 @@ def share_of(fabric: Fabric) -> Share:
 
 
 def gather_rows(fabric: Fabric, own: Tensor, total: int) -> Tensor:
-    """All `total` rows of a batch (total, D), in order and without a graph, from the rows of each process's `Share`."""
+    """All embeddings of a batch (total, D), in order and without a graph, from those of each process's `Share`."""
     share = share_of(fabric)
     if share.processes == 1:
         return own

@@ -1,9 +1,9 @@
 """A batch through the student and back: in one go or in chunks, in one process or in several, with the same result.
 
-The losses compare all rows of a batch: negatives, the teacher's ranking, the queue. So a batch cannot be cut into
+The losses compare all items of a batch: negatives, the teacher's ranking, the queue. So a batch cannot be cut into
 smaller batches. What can be cut is the encoding (GradCache: Gao, Zhang, Han, Callan, RepL4NLP 2021):
 
-1. encode the rows, chunk by chunk, without a graph;
+1. encode the items, chunk by chunk, without a graph;
 2. compute the losses of the whole batch and their gradients G with respect to the embeddings z;
 3. encode each chunk again, with a graph, and let its rows of G flow into the weights.
 
@@ -26,7 +26,7 @@ RandomState = list[Tensor]
 
 @dataclass
 class _Chunk:
-    """Rows to encode; with their embeddings if they are encoded once, or else with what it takes to do it again."""
+    """Items to encode; with their embeddings if they are encoded once, or else with what it takes to do it again."""
 
     images: Tensor
     texts: Tensor
@@ -67,7 +67,7 @@ class ChunkedEncoder:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`, a function of what `encode` returned, to `.grad` of all that it depends on.
 
-        In N processes each computes the same G of all rows, and sends its own rows into the student. The sum over
+        In N processes each computes the same G of all items, and sends its own items into the student. The sum over
         processes is wanted, while DDP takes the mean: hence the factor N. A loss's own weights (a temperature) get
         their whole gradient in every process and are not reduced.
         """

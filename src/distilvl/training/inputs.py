@@ -109,10 +109,10 @@ class Inputs:
                 "Pass --teacher or --features, or --recipe contrastive to train without one.",
             )
 
-    def extract(self, teacher: str, items: Items, out: Path, views: Crops | None, source: str) -> FeatureStore:
+    def extract(self, teacher: str, items: Items, out: Path, crops: Crops | None, source: str) -> FeatureStore:
         """A store with the teacher's features of `items`, in `out` unless `teacher` names a finished store."""
         given = self._teachers.get(teacher, teacher)
-        return extract_features(given, items, out, skip_bad=self.skip_bad, crops=views, source=source).store
+        return extract_features(given, items, out, skip_bad=self.skip_bad, crops=crops, source=source).store
 
 
 def _require_named(source: str, argument: str) -> None:
@@ -184,19 +184,19 @@ def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, 
         return None
     if not first:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else named.teacher)
-    views = Crops(count=config.training.crops) if config.training.crops > 1 else None
+    crops = Crops(count=config.training.crops) if config.training.crops > 1 else None
     learnt, scored = str(named.data), str(named.scored_data)
     if splits.extra is not None:
         extra = _items(splits.extra, str(named.extra_data), inputs)
-        inputs.extract(named.teacher, extra, out, views, str(named.extra_data))
+        inputs.extract(named.teacher, extra, out, crops, str(named.extra_data))
     train, val = _items(splits.train, learnt, inputs), splits.val
-    together = train is splits.train and named.val_data is None and views is None
+    together = train is splits.train and named.val_data is None and crops is None
     if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
         left_out = train.left_out | val.left_out
         both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records, left_out)
         return inputs.extract(named.teacher, both, out, None, learnt)
     # Ids of two datasets may be the same, and scoring needs no crops, so features of each are extracted by itself.
-    inputs.extract(named.teacher, train, out, views, source_name(learnt, ["train"]))
+    inputs.extract(named.teacher, train, out, crops, source_name(learnt, ["train"]))
     return inputs.extract(named.teacher, val, out, None, source_name(scored, ["val"]))
 
 

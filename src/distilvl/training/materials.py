@@ -53,7 +53,7 @@ class StoredFeatures:
         return len(self.stored)
 
     def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
-        """These rows, float32 with the precision of fp16, in which they are stored."""
+        """These rows, float32, stored as fp16."""
         return self.on(torch.device("cpu"), rows)
 
     def on(self, device: torch.device, rows: npt.NDArray[np.int64] | slice) -> Tensor:
@@ -89,7 +89,7 @@ def read_features(
     normalized: bool,
     names: Sequence[str] | None = None,
 ) -> npt.NDArray[np.float16]:
-    """u of the items with these n keys, (n, D); if `normalized`, L2-normalised even where the store kept lengths."""
+    """u of the items with these n keys, (n, D); if `normalized`, L2-normalised even where the store has lengths."""
     rows = store.images(keys, names) if modality == "image" else store.texts(keys, names)
     if normalized and not store.manifest.normalized:
         rows = F.normalize(torch.from_numpy(rows).float(), dim=1).half().numpy()
@@ -102,20 +102,20 @@ def lookup_teacher(
     image_keys: list[bytes],
     *,
     normalized: bool = True,
-    views: Crops | None = None,
+    crops: Crops | None = None,
     folder: Path | None = None,
 ) -> TeacherFeatures:
     """The stored features of every image and caption of `dataset`.
 
-    With `views`, of these crops of each image, the whole one first. They lie in a file without a name in `folder`, or
-    in memory. If `normalized`, the features of a store that kept their lengths are L2-normalised (eq. 1-2).
+    With `crops`, of these of each image, the whole one first. They lie in a file without a name in `folder`, or
+    in memory. If `normalized`, the features of a store that has their lengths are L2-normalised (eq. 1-2).
 
     Raises `DistilvlError` for an item that the store lacks, features that cannot be read, or a `folder` without space.
     """
     captions, names = dataset.captions, [entry.image.name for entry in dataset]
-    if views is not None:
-        image_keys = views.keys(image_keys)
-        names = [name for name in names for _ in range(views.count)]
+    if crops is not None:
+        image_keys = crops.keys(image_keys)
+        names = [name for name in names for _ in range(crops.count)]
     starts = range(0, len(captions), _BLOCK)
     text_keys = np.concatenate([pack_keys([text_key(one) for one in captions[at : at + _BLOCK]]) for at in starts])
 
@@ -166,7 +166,7 @@ class Materials:
         caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
         teacher: features of the same items, when known.
         left_out: images that could not be decoded; `dataset.left_out` is what its reader left out.
-        views: K, 1 where there are only whole images.
+        crops: K, 1 where there are only whole images.
         keys: content hash of each of the n images.
     """
 
@@ -178,13 +178,13 @@ class Materials:
     caption_image: npt.NDArray[np.int64]
     teacher: TeacherFeatures | None
     left_out: LeftOut
-    views: int = 1
+    crops: int = 1
     keys: Sequence[bytes] = ()
 
     @property
     def count(self) -> int:
         """n."""
-        return len(self.pixels) // self.views
+        return len(self.pixels) // self.crops
 
     @property
     def pictures(self) -> npt.NDArray[np.int64]:
@@ -246,7 +246,7 @@ class SharedInputs(Inputs):
         encoder: DualEncoder,
         store: FeatureStore | None,
         fabric: Fabric,
-        views: Crops | None = None,
+        crops: Crops | None = None,
         reduced_jpeg: bool = False,
         scored: bool = False,
     ) -> Materials:
@@ -255,7 +255,7 @@ class SharedInputs(Inputs):
         Args:
             source, split: the dataset and its split.
             encoder, store, fabric: the student, the teacher's features, and where frozen towers compute.
-            views: which crops of each image to have, beside the whole one.
+            crops: which ones of each image to have, beside the whole one.
             reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
             scored: the student is scored on it, so frozen towers, too, compute in full precision.
 
@@ -264,10 +264,10 @@ class SharedInputs(Inputs):
             DistilvlError: an empty split, or an item whose features the store lacks.
         """
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
-        key = (source, split, encoder.preprocessing, views, at_least)
+        key = (source, split, encoder.preprocessing, crops, at_least)
         if key not in self._pixels:
             items = self.split(source, split)
-            how: dict[str, Any] = {"skip_bad": self.skip_bad, "views": views, "at_least": at_least}
+            how: dict[str, Any] = {"skip_bad": self.skip_bad, "crops": crops, "at_least": at_least}
             if self.pixel_cache is None:
                 self._pixels[key] = decode_pixels(items, encoder.resize, **how)
             else:
@@ -276,15 +276,15 @@ class SharedInputs(Inputs):
         data = cache.dataset
         teacher = None
         if store is not None:
-            of = (source, split, str(store.path), encoder.normalized, views)
+            of = (source, split, str(store.path), encoder.normalized, crops)
             if of not in self._features:
                 self._features[of] = lookup_teacher(
-                    store, data, cache.keys, normalized=encoder.normalized, views=views, folder=self.pixel_cache
+                    store, data, cache.keys, normalized=encoder.normalized, crops=crops, folder=self.pixel_cache
                 )
             teacher = self._features[of]
         tokens = encoder.tokenize_all(data.captions)
         owners = data.caption_image if isinstance(data, PairDataset) else range(len(data.texts))
-        pool = partial(self._pool, (source, split, views, at_least), encoder, fabric, scored)
+        pool = partial(self._pool, (source, split, crops, at_least), encoder, fabric, scored)
         encode_images = partial(encode_images_of, fabric, encoder.pool_images, cache.pixels, full=scored)
         encode_texts = partial(encode_texts_of, fabric, encoder, encoder.pool_texts, tokens, full=scored)
         return Materials(
@@ -296,7 +296,7 @@ class SharedInputs(Inputs):
             caption_image=np.array(owners, dtype=np.int64),
             teacher=teacher,
             left_out=cache.left_out,
-            views=1 if views is None else views.count,
+            crops=1 if crops is None else crops.count,
             keys=cache.keys,
         )
 

@@ -119,10 +119,10 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
                 "training.head_init=ridge fits the heads to a teacher, and none is named.",
                 "Pass --teacher or --features, or set training.head_init=random.",
             )
-        have, width = inputs.u_image.shape[1], encoder.head("image").out_features
-        if have != width:
+        have, dim = inputs.u_image.shape[1], encoder.head("image").out_features
+        if have != dim:
             raise DistilvlError(
-                f"training.head_init=ridge fits heads of width {width} to a teacher of width {have}.",
+                f"training.head_init=ridge fits heads of dimension {dim} to a teacher of dimension {have}.",
                 "Leave student.dim unset, or set training.head_init=random.",
             )
         pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
@@ -158,7 +158,7 @@ def ridge_regression(rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """W (D, p) and b (D,) that minimise mean |x W^T + b - u|^2 + l |W|^2, in float64, for x (n, p) and u (n, D).
 
     l is the one of a few multiples of the rows' mean variance whose predictions have the largest mean cosine with the
-    targets on every fourth row, when fitted on the others; the answer is then fitted on all.
+    targets on every fourth row, when fitted on the others; the map is then fitted on all.
     """
     x, u = rows.double(), targets.double()
     held_out = torch.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1

@@ -74,7 +74,7 @@ def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materi
     texts = random.permutation(len(train.tokens))[:size]
     objective.fill(
         train.teacher.images[images],
-        torch.from_numpy(train.pictures[images // train.views]),
+        torch.from_numpy(train.pictures[images // train.crops]),
         train.teacher.texts[texts],
         torch.from_numpy(train.text_pictures[texts]),
     )
@@ -92,8 +92,8 @@ def _fill_from_stream(objective: MultiscaleObjective, start: QueueStart, train: 
 
 
 def _fill_at_random(objective: MultiscaleObjective, random: np.random.Generator) -> None:
-    size, width = objective.image_queue.features.shape
-    rows = torch.from_numpy(random.standard_normal((2, size, width), dtype=np.float32))
+    size, dim = objective.image_queue.features.shape
+    rows = torch.from_numpy(random.standard_normal((2, size, dim), dtype=np.float32))
     nobody = torch.full((size,), NO_IMAGE)
     objective.fill(F.normalize(rows[0], dim=1), nobody, F.normalize(rows[1], dim=1), nobody)
 
@@ -107,8 +107,8 @@ class Setup:
         store: the teacher features, where there is a teacher.
         train, extra: the training split in memory, or its stream; what is learnt beside it, likewise, if anything.
         val: the validation split.
-        basis: axes that the teacher features were turned to (D, D), for a student of several widths or one that goes
-            on from such a student.
+        basis: axes that the teacher features were turned to (D, D), for a Matryoshka student or one that goes on from
+            such a student.
     """
 
     trainer: Trainer
@@ -150,12 +150,12 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     dim = _shared_dim(config, store)
     encoder = ready_student(config, dim, splits.captions, fabric)
 
-    views, reduced = _views(config, store), config.training.reduced_jpeg
+    crops, reduced = _crops(config, store), config.training.reduced_jpeg
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
         if isinstance(split, ShardSplit):
-            return StreamSource(split, encoder, config.training, store, fabric, views)
-        return shared.materials(str(data), "train", encoder, store, fabric, views, reduced_jpeg=reduced)
+            return StreamSource(split, encoder, config.training, store, fabric, crops)
+        return shared.materials(str(data), "train", encoder, store, fabric, crops, reduced_jpeg=reduced)
 
     train = ready(config.inputs.data, splits.train)
     extra = None if splits.extra is None else ready(config.inputs.extra_data, splits.extra)
@@ -190,7 +190,7 @@ def _source(
     return kind(train, encoder, config.training, fabric.device, share_of(fabric))
 
 
-def _views(config: Config, store: FeatureStore | None) -> Crops | None:
+def _crops(config: Config, store: FeatureStore | None) -> Crops | None:
     """Which crops of the training images the student sees: those whose teacher features are stored."""
     if config.training.crops == 1:
         return None
@@ -219,6 +219,6 @@ def _shared_dim(config: Config, store: FeatureStore | None) -> int:
     if store is not None and config.objective.needs_teacher and dim != store.manifest.dim:
         raise DistilvlError(
             f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
-            "Leave student.dim unset, or use a teacher of that width.",
+            "Leave student.dim unset, or use a teacher of that dimension.",
         )
     return dim

@@ -74,7 +74,7 @@ class BatchSource(Protocol):
 
 # Second parts of seeds, after the run's. The order of an epoch's images comes from the seed and the epoch alone. With
 # one seed for both sides, equally many images and texts would get the same permutation, and so be made pairs.
-_TEXTS, _VIEWS = 1, 2
+_TEXTS, _CROPS = 1, 2
 
 
 class _MemorySource(BatchSource):
@@ -96,16 +96,16 @@ class _MemorySource(BatchSource):
         """What is made once, before the first epoch; `DistilvlError` where `config` asks for what cannot be."""
         raise NotImplementedError
 
-    def _drawn_views(self, epoch: int) -> Rows | None:
+    def _drawn_crops(self, epoch: int) -> Rows | None:
         """Which crop stands for each image in this epoch, (n,); nothing where there are only whole images."""
-        if self.train.views == 1:
+        if self.train.crops == 1:
             return None
-        return np.random.default_rng((self.seed, _VIEWS, epoch)).integers(0, self.train.views, self.train.count)
+        return np.random.default_rng((self.seed, _CROPS, epoch)).integers(0, self.train.crops, self.train.count)
 
-    def _inputs(self, images: Rows, views: Rows | None, texts: Rows, image_of: Tensor | None) -> StepInputs:
-        """The share of these B images, in the crops `views` (B,) or whole, and N texts; teacher features of all."""
+    def _inputs(self, images: Rows, crops: Rows | None, texts: Rows, image_of: Tensor | None) -> StepInputs:
+        """The share of these B images, in these `crops` (B,) or whole, and N texts; teacher features of all."""
         train, device = self.train, self.device
-        rows = images * train.views if views is None else images * train.views + views
+        rows = images * train.crops if crops is None else images * train.crops + crops
         ids = torch.from_numpy(self.pictures[images]).to(device)
         own, mask = texts[self.share.rows(len(texts))], None
         if train.pooled_texts is None:
@@ -138,14 +138,14 @@ class PairSource(_MemorySource):
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
-        views = self._drawn_views(number)
+        crops = self._drawn_crops(number)
         for batch in self.sampler.epoch(number, skip=skip):
-            yield self.gather(batch if views is None else replace(batch, views=views[batch.images]))
+            yield self.gather(batch if crops is None else replace(batch, crops=crops[batch.images]))
 
     def gather(self, batch: Batch) -> StepInputs:
         """The batch on the device."""
         image_of = torch.from_numpy(batch.image_of).to(self.device)
-        return self._inputs(batch.images, batch.views, batch.captions, image_of)
+        return self._inputs(batch.images, batch.crops, batch.captions, image_of)
 
 
 class UnpairedSource(_MemorySource):
@@ -181,12 +181,12 @@ class UnpairedSource(_MemorySource):
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
         images = np.random.default_rng((self.seed, number)).permutation(self.train.count)
-        views = self._drawn_views(number)
+        crops = self._drawn_crops(number)
         texts = self._texts(number)
         for step in range(skip, self.batches_per_epoch):
             rows = images[step * self.images_a_step :][: self.images_a_step]
             text_rows = texts[step * self.texts_a_step :][: self.texts_a_step]
-            yield self._inputs(rows, None if views is None else views[rows], text_rows, None)
+            yield self._inputs(rows, None if crops is None else crops[rows], text_rows, None)
 
     def _texts(self, number: int) -> Rows:
         """The text rows of epoch `number`, a stretch of the stream."""

@@ -53,7 +53,7 @@ class StreamSource(BatchSource):
         split: of a WebDataset.
         encoder: the student that will read the batches: its preprocessing is used, and its frozen towers encode.
         config, store, fabric: batch size, captions an image and seed; teacher features, if any; device and precision.
-        views: crops of which the student sees one of each image, drawn anew each epoch; none for whole images.
+        crops: boxes of which the student sees one of each image, drawn anew each epoch; none for whole images.
         workers: how many processes at most decode, 0 for this one; a number that the cores suggest if not given. It
             makes no difference to the batches.
 
@@ -68,7 +68,7 @@ class StreamSource(BatchSource):
         config: TrainingConfig,
         store: FeatureStore | None,
         fabric: Fabric,
-        views: Crops | None = None,
+        crops: Crops | None = None,
         *,
         workers: int | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class StreamSource(BatchSource):
         self._share = share = share_of(fabric)
         self._order = EpochOrder(split, config.batch_size, config.seed, node=share.rank, nodes=share.processes)
         at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
-        self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, views, at_least)
+        self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, crops, at_least)
         self._basis: Tensor | None = None
         self._bad = LeftOutOnce()
 

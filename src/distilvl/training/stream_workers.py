@@ -104,7 +104,7 @@ class BatchDecoder:
         encoder, seed: the student, whose `resize` and `tokenize` are used, and the run's seed.
         captions_a_step: different captions of each image that are drawn, or all that it has if those are fewer.
         skip_bad: leave bad records out instead of raising.
-        views: crops of which one is drawn for each image; none for whole images.
+        crops: of which one is drawn for each image; none for whole images.
         at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
     """
 
@@ -112,7 +112,7 @@ class BatchDecoder:
     seed: int
     captions_a_step: int
     skip_bad: bool
-    views: Crops | None = None
+    crops: Crops | None = None
     at_least: int | None = None
 
     def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
@@ -120,7 +120,7 @@ class BatchDecoder:
         draws = np.random.default_rng((self.seed, epoch, _DRAWS, batch)).random((len(samples), 2)).tolist()
         pixels, keys, seen, names, captions, skipped = [], [], [], [], [], []
         waiting: list[Image.Image] = []
-        for sample, (draw, view) in zip(samples, draws, strict=True):
+        for sample, (draw, crop) in zip(samples, draws, strict=True):
             assert sample.image.data is not None  # the stream read it
             try:
                 found = captions_of(sample)
@@ -132,7 +132,7 @@ class BatchDecoder:
                 skipped.append(BadRecord(reason, sample.where, str(error)))
                 continue
             key = image_key(sample.image.data)
-            chosen = WHOLE if self.views is None else self.views.crop(key, int(view * self.views.count))
+            chosen = WHOLE if self.crops is None else self.crops.crop(key, int(crop * self.crops.count))
             waiting.append(chosen.of(image))
             keys.append(key)
             seen.append(chosen.key(key))

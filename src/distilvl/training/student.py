@@ -1,4 +1,4 @@
-"""The student of a run: built, tried, ready for what the configuration asks of it; and many items encoded with it."""
+"""The student of a run: built, tried and set up as configured; and many items encoded with it."""
 
 from __future__ import annotations
 
@@ -68,10 +68,7 @@ def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> 
 
 
 def _checkpoint_activations(encoder: DualEncoder) -> None:
-    """Have the towers that learn keep the input of each block only, and compute the rest again in the backward pass.
-
-    Gradients are the same, dropout included.
-    """
+    """Have the towers that learn keep each block's input only, and compute the rest again; gradients are the same."""
     for modality, tower in _learning_towers(encoder):
         if not tower.supports_gradient_checkpointing:
             raise DistilvlError(

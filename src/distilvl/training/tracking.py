@@ -216,10 +216,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """One run of W&B for each run folder, continued by its id.
-
-    Only the configuration and the curves are sent: neither what the process prints, nor its command line.
-    """
+    """A W&B run a run folder, continued by its id; configuration and curves are sent, no output or command line."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
         import wandb

@@ -26,7 +26,7 @@ from distilvl.io.files import make_folder, remove_partials, write_atomically
 from distilvl.io.leases import only_writer
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
-from distilvl.students.folder import save_widths
+from distilvl.students.folder import save_dims
 from distilvl.students.storage import save_basis
 from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
@@ -207,7 +207,7 @@ def _run(
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
         if config.objective.dims:
-            save_widths(config.objective.dims, folder.student)
+            save_dims(config.objective.dims, folder.student)
         result = {
             **_scores(progress.best_score, setup.val),
             "best_epoch": progress.best_epoch + 1,

@@ -14,7 +14,7 @@ Quadruple = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @pytest.fixture(scope="session")
 def features(unit_rows) -> Callable[..., Quadruple]:
-    """z_image, z_text, u_image, u_text: float64 unit rows (n, dim)."""
+    """z_image, z_text, u_image, u_text: float64, L2-normalised (n, dim)."""
 
     def make(n: int = 5, dim: int = 4, seed: int = 0) -> Quadruple:
         return tuple(unit_rows(n, dim, 10 * seed + k) for k in range(1, 5))
@@ -24,7 +24,7 @@ def features(unit_rows) -> Callable[..., Quadruple]:
 
 @pytest.fixture(scope="session")
 def wave_rows() -> Callable[[int, int, float], Tensor]:
-    """Unit rows of sin(phase + 1.7 i + 2.3 j + 0.9 i j): the same on every machine and in every release of torch."""
+    """L2-normalised rows of sin(phase + 1.7 i + 2.3 j + 0.9 i j): the same on every machine, with every torch."""
 
     def make(n: int, dim: int, phase: float) -> Tensor:
         i = torch.arange(n, dtype=torch.float64)[:, None]

@@ -147,7 +147,7 @@ def test_bad_items_may_come_first(server, photos: PairDataset, tmp_path: Path, c
         ("nan", r"not finite", 3),
         ("429", "status 429.*slow down.*Run the same command again", 4),
         ("500", "status 500, 'oops'", 4),
-        ("silence", r"no answer within 0\.2 s", 4),
+        ("silence", r"no reply within 0\.2 s", 4),
     ],
 )
 def test_trouble_that_stays_is_named(server, fault: str, words: str, tries: int, request):
@@ -172,7 +172,7 @@ def test_no_server_is_found_out_soon(server):
 def test_wrong_address(server):
     teacher = HttpTeacher.from_spec(spec(server.url, "openai"))
     server.answer = lambda handler, body: handler.send_error(404, "no such model")
-    with pytest.raises(DistilvlError, match=r"does not answer questions for 'demo' \(status 404.*model's name"):
+    with pytest.raises(DistilvlError, match=r"takes no requests for 'demo' \(status 404.*model's name"):
         teacher.encode_texts(["a red box"])
 
 

@@ -224,11 +224,7 @@ def negative_caption(scene: Scene, key: str, style: int) -> str:
 
 
 def _is_clean(scene: Scene, altered: Scene) -> bool:
-    """At most one pair of objects stands differently to each other.
-
-    Two objects that change places may also turn `left of` into `above` for a third one; a caption that states only
-    that would read differently and yet be true of `scene`.
-    """
+    """At most one pair of objects stands differently to each other: captions of others could be true of `scene`."""
     pairs = zip(combinations(scene.objects, 2), combinations(altered.objects, 2), strict=True)
     return sum(relation(*before) != relation(*after) for before, after in pairs) <= 1
 

@@ -70,7 +70,7 @@ class Balancer(ABC):
         """Decide from this step's losses, and remember in `state` what the next step needs."""
 
     def end_epoch(self) -> None:  # noqa: B027 (a hook that most balancers leave empty)
-        """Told after each pass over the data; only balancers that work on epochs care."""
+        """Told after each epoch; only balancers that work on epochs care."""
 
     def __call__(self, losses: Mapping[str, Tensor], shared: Sequence[Tensor] = ()) -> dict[str, Tensor]:
         """The multiplier of each loss, a 0-d tensor on the loss's device.

@@ -21,7 +21,7 @@ from distilvl.objectives.loss import (
 
 
 class ClipKdFeature(Loss):
-    """FD: how far each student row is from its teacher row.
+    """FD: how far each student embedding is from its teacher feature.
 
         L = mean_i ||z^v_i - u^v_i||^2 + mean_i ||z^t_i - u^t_i||^2
 
@@ -49,7 +49,7 @@ class ClipKdRelation(Loss):
                 + mean_i KL( softmax_j(u^t_i.u^v_j / tau) || softmax_j(z^t_i.z^v_j / tau) ) )
 
     Published weight 1. CLIP-KD scales teacher and student by their own learned logit scales; cached features
-    come without one, so both use tau. Rows of one image need no mask: see `kl_divergence`.
+    come without one, so both use tau. Items of one image need no mask: see `kl_divergence`.
 
     Args:
         temperature: tau > 0, of teacher and student.
@@ -75,12 +75,12 @@ class ClipKdRelation(Loss):
 
 
 class ClipKdInteractive(Loss):
-    """ICL: each student row finds the teacher's row of its pair's other side.
+    """ICL: each student embedding finds the teacher feature of its pair's other side.
 
         L = 1/2 (mean_i -log softmax_j(z^v_i.u^t_j / tau)_i + mean_i -log softmax_j(z^t_i.u^v_j / tau)_i)
 
-    Published weight 1. The labels are hard, so the teacher cannot speak for another row of the anchor's image:
-    j runs over row i itself and the rows of other images, as in `InfoNCE`. CLIP-KD learns the factor 1 / tau;
+    Published weight 1. The labels are hard, so the teacher cannot speak for another item of the anchor's image:
+    j runs over item i itself and those of other images, as in `InfoNCE`. CLIP-KD learns the factor 1 / tau;
     its code starts it at log(1 / 0.07) = 2.7 and multiplies by that, without the exponential.
 
     Args:

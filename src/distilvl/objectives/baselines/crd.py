@@ -19,9 +19,9 @@ class CRDSettings(Settings):
 
 
 class ContrastiveRepresentationDistillation(Loss):
-    """Noise-contrastive estimation: tell a student row's own teacher row from other teacher rows, one by one.
+    """Noise-contrastive estimation: tell a student embedding's own teacher feature from others, one by one.
 
-    With s_ik = z_i.t_k / tau for teacher rows t, N negatives and M rows in the data:
+    With s_ik = z_i.t_k / tau for teacher features t, N negatives and M items in the data:
 
         h(z, t) = e^s / (e^s + N/M)                               the paper
         h(z, t) = (e^s / Z) / (e^s / Z + N/M), Z = M mean(e^s)    the authors' code
@@ -29,18 +29,18 @@ class ContrastiveRepresentationDistillation(Loss):
 
     and the two modalities are summed. What differs here, and why:
 
-    - The negatives are the queue's teacher rows instead of a draw from a memory bank of the whole data; those
-      of the row's own image are left out, as the authors leave out the row's class, so N is counted by row.
-    - Z. Bare unit rows need it: without it every negative at cosine 0 costs log(1 + M/N), a constant force that
-      drives the student out of the teacher's cone. The authors measure Z in the first batch and keep it, on
-      projections that are trained to suit it. Here the teacher's space is given, so the level that a student
-      has to reach is known: Z/M is the mean of e^{u_i.q_k / tau} over the negatives of the batch. It is a
-      constant but for sampling, has no gradient and needs no state. M cancels out:
+    - The negatives are the queue's teacher features instead of a draw from a memory bank of the whole data; those
+      of the own image are left out, as the authors leave out the own class, so N is counted by embedding.
+    - Z. Bare L2-normalised embeddings need it: without it every negative at cosine 0 costs log(1 + M/N), a
+      constant force that drives the student out of the teacher's cone. The authors measure Z in the first batch
+      and keep it, on projections that are trained to suit it. Here the teacher's space is given, so the level that
+      a student has to reach is known: Z/M is the mean of e^{u_i.q_k / tau} over the negatives of the batch. It is
+      a constant but for sampling, has no gradient and needs no state. M cancels out:
       h = sigmoid(s - log(Z/M) - log N).
-    - Only student rows are anchors. The authors' second half, with teacher rows as anchors against student
-      rows, trains the teacher's projection, of which there is none.
+    - Only student embeddings are anchors. The authors' second half, with teacher features as anchors against
+      student embeddings, trains the teacher's projection, of which there is none.
 
-    At z == u the negatives of a row have h of about 1/N each, so their sum stays about 1 for any N.
+    At z == u the negatives of an embedding have h of about 1/N each, so their sum stays about 1 for any N.
 
     Args:
         temperature: tau > 0.
@@ -71,7 +71,7 @@ class ContrastiveRepresentationDistillation(Loss):
         Args:
             z, u: student embeddings and their teacher features (N, D).
             queue: teacher features (K, D) with image ids (K,); empty slots are never negatives.
-            ids: image of each row, (N,).
+            ids: image of each embedding, (N,).
         """
         keys, queue_ids = queue.features.to(z), queue.ids.to(ids.device)
         negative = ~same_image(ids, queue_ids) & (queue_ids != EMPTY)

@@ -20,9 +20,9 @@ class DCDSettings(Settings):
 
 
 class DynamicContrastiveDistillation(Loss):
-    """The teacher chooses the hard negatives, and says how much a row shall learn from it and how much alone.
+    """The teacher chooses the hard negatives, and says how much an item shall learn from it and how much alone.
 
-    For the direction image to text, C_i holds row i itself and the K rows of other images whose texts the
+    For the direction image to text, C_i holds item i itself and the K items of other images whose texts the
     teacher scores highest, that is, the largest u^v_i.u^t_j. Over C_i, with logits divided by tau:
 
         t_i = softmax_j(u^v_i.u^t_j), s_i = softmax_j(z^v_i.z^t_j),  j in C_i
@@ -30,23 +30,23 @@ class DynamicContrastiveDistillation(Loss):
         c_i = softmax_i( (1 - d_i)^2 )                     confidence
         L   = alpha sum_i c_i KL(t_i || s_i) + (1 - alpha) sum_i d_i (-log s_ii)
 
-    and L_DCD is the mean over both directions. Rows that the teacher finds easy are learned from its scores,
-    rows that it is unsure of from the pairs. Weights and choice follow the authors' code; what differs:
+    and L_DCD is the mean over both directions. Items that the teacher finds easy are learned from its scores,
+    those that it is unsure of from the pairs. Weights and choice follow the authors' code; what differs:
 
     - Their teacher and student are cross-encoders that score one image with a set of drawn texts. Here a score
-      is a cosine, the candidates are the rows of the batch, and texts are anchors as well as images.
+      is a cosine, the candidates are the items of the batch, and texts are anchors as well as images.
     - They compare scores by squared error and learn from the pairs by binary cross-entropy, which suits the
       free logits of a head. Cosines / tau of a dual encoder have an arbitrary common offset, so both terms use
       the softmax over C_i, in which an offset has no effect.
     - Their code multiplies c with a mean that was already taken over the batch, where it sums to 1 and has no
-      effect. Here it weights rows, as the paper describes it; being a softmax of numbers close to 1, it stays
+      effect. Here it weights items, as the paper describes it; being a softmax of numbers close to 1, it stays
       close to 1/N.
 
-    Rows of the anchor's own image are never among the K: it is a choice of negatives.
+    Items of the anchor's own image are never among the K: it is a choice of negatives.
 
     Args:
         temperature: tau > 0.
-        hard_negatives: K >= 1, 7 in the authors' code; a row with fewer negatives takes what there is.
+        hard_negatives: K >= 1, 7 in the authors' code; an item with fewer negatives takes what there is.
         alpha: share of the distillation term in [0, 1], 0.2 in the authors' code.
 
     >>> import torch
@@ -65,7 +65,7 @@ class DynamicContrastiveDistillation(Loss):
         self.alpha = alpha
 
     def forward(self, batch: Batch) -> Tensor:
-        """L >= 0; with alpha = 1 it is 0 at z == u. A row without any negative adds exactly 0."""
+        """L >= 0; with alpha = 1 it is 0 at z == u. An item without any negative adds exactly 0."""
         z_image, z_text, u_image, u_text = batch.embeddings
         student, teacher = z_image @ z_text.T / self.temperature, u_image @ u_text.T / self.temperature
         negative = in_batch_negatives(batch.ids)
@@ -74,7 +74,7 @@ class DynamicContrastiveDistillation(Loss):
     def _direction(self, student: Tensor, teacher: Tensor, negative: Tensor) -> Tensor:
         """L of one direction from logits (N, N)."""
         hardest = teacher.masked_fill(~negative, -torch.inf).topk(min(self.hard_negatives, len(teacher)), dim=1)
-        missing = F.pad(hardest.values == -torch.inf, (1, 0))  # the own row comes first and is never missing
+        missing = F.pad(hardest.values == -torch.inf, (1, 0))  # the own item comes first and is never missing
         log_t = _log_softmax(teacher, hardest.indices, missing)
         log_s = _log_softmax(student, hardest.indices, missing)
         divergence = (log_t.exp() * (log_t - log_s)).sum(dim=1)

@@ -17,8 +17,8 @@ class FlowDistillation(Loss):
         G(A, B) = 1/N A^T B            (D, D)
         L       = || G(z^v, z^t) - G(u^v, u^t) ||_F^2
 
-    The *sum* over the D x D entries, as published. With unit rows ||G||_F <= 1, so L is in [0, 4] for any D; the
-    mean over entries would be smaller by D^2, 6e5 at D = 768.
+    The *sum* over the D x D entries, as published. With L2-normalised embeddings ||G||_F <= 1, so L is in
+    [0, 4] for any D; the mean over entries would be smaller by D^2, 6e5 at D = 768.
 
     The sum runs over own pairs only, without negatives, so nothing of the same image is to be masked.
 

@@ -16,7 +16,7 @@ class SoftTargetDistillation(Loss):
         L = mean_i KL( softmax_j(u^v_i.u^t_j / tau) || softmax_j(z^v_i.u^t_j / tau) )
           + mean_i KL( softmax_j(u^t_i.u^v_j / tau) || softmax_j(z^t_i.u^v_j / tau) )
 
-    Only the row that is classified is the student's; the classes are the teacher's in both distributions, as a
+    Only what is classified is the student's; the classes are the teacher's in both distributions, as a
     classifier's labels are the same for teacher and student.
 
     Without Hinton's factor T^2, which keeps soft and hard gradients in proportion when both are taken of the
@@ -24,7 +24,7 @@ class SoftTargetDistillation(Loss):
     task's loss, by which its cosines become logits: at the same tau, T = tau / tau_task is 1 and so is T^2.
     tau^2 itself would be wrong (0.0025), since no loss is taken of bare cosines.
 
-    Rows of one image need no mask: see `kl_divergence`.
+    Embeddings of one image need no mask: see `kl_divergence`.
 
     Args:
         temperature: tau > 0, of teacher and student.

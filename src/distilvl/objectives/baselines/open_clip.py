@@ -26,7 +26,7 @@ class OpenClipDistillation(Loss):
     each model's learned logit scale for 1 / tau. With tau_s == tau_t its gradient is that of `ClipKdRelation`;
     its value is larger by the teacher's entropy, which is its minimum.
 
-    Rows of one image need no mask: see `kl_divergence`.
+    Embeddings of one image need no mask: see `kl_divergence`.
 
     Args:
         temperature_student: tau_s > 0.

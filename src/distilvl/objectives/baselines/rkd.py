@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from distilvl.objectives.loss import Batch, Loss
 
 COINCIDENT = 1e-6
-"""Rows this close count as one point: the floor of the authors' code, and about what float32 resolves."""
+"""Embeddings this close count as one point: the floor of the authors' code, and about what float32 resolves."""
 
 
 class RelationalDistance(Loss):
@@ -19,11 +19,11 @@ class RelationalDistance(Loss):
         L         = mean_ij huber(psi(z)_ij - psi(u)_ij),   huber(d) = d^2 / 2 if |d| < 1, else |d| - 1/2
 
     for images plus for texts. The mean is over all N^2 entries, the diagonal's zeros included, as in the
-    authors' code, to which the published weights belong. Rows at distance 0 are compared like any others and
+    authors' code, to which the published weights belong. Embeddings at distance 0 are compared like any others and
     receive no gradient from each other.
 
-    A relation and not a negative: two rows of one image are asked for the teacher's distance, so there is
-    nothing to mask.
+    A relation and not a negative: two embeddings of one image should have the teacher's distance, so there
+    is nothing to mask.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import RelationalDistance
@@ -50,8 +50,8 @@ class RelationalAngle(Loss):
         L          = mean_ijk huber(psi(z)_ijk - psi(u)_ijk)
 
     for images plus for texts. The mean is over all N^3 entries, those with i = j or k = j being 0 as in the
-    authors' code; e_ij is 0, without a gradient, where two rows coincide and no direction exists. Takes
-    N x N x D + N^3 numbers of memory: meant for batches of some hundred rows at most.
+    authors' code; e_ij is 0, without a gradient, where two embeddings coincide and no direction exists. Takes
+    N x N x D + N^3 numbers of memory: meant for batches of some hundred items at most.
 
     No mask, for the reason given at `RelationalDistance`.
 
@@ -70,8 +70,8 @@ class RelationalAngle(Loss):
 
 
 def _relative_distances(x: Tensor) -> Tensor:
-    """||x_i - x_j|| / mu (N, N), all 0 where every row is the same."""
-    # By differences: the expanded square loses the distances of near rows, and its root has no gradient at 0.
+    """||x_i - x_j|| / mu (N, N), all 0 where all embeddings are the same."""
+    # By differences: the expanded square loses the distances of near points, and its root has no gradient at 0.
     distances: Tensor = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     pairs = max(len(x) * (len(x) - 1), 1)
     return distances / (distances.sum() / pairs).clamp(min=COINCIDENT)

@@ -132,10 +132,7 @@ class _PatchEmbedding(nn.Module):
 
 
 class _Table(nn.Embedding):
-    """An embedding that starts at zero: weights come from a checkpoint.
-
-    Random ones would be made in vain; on the meta device they also cost PyTorch seconds of imports.
-    """
+    """An embedding that starts at zero, as weights come from a checkpoint; random ones cost seconds of imports."""
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)

@@ -20,15 +20,15 @@ from distilvl.teachers.http.client import Client, RateLimiter, RefusedError, Sto
 from distilvl.teachers.http.dialects import DIALECTS, BadReplyError, Dialect, Embedding, Modality
 from distilvl.teachers.http.settings import HttpSettings, estimate_line
 
-# How often an answer may be unusable before its items are given up: each one may cost money.
+# How often a reply may be unusable before its items are given up: each one may cost money.
 BAD_REPLIES = 3
-# How often a server that never answered is tried before we conclude that it is not there.
+# How often a server that never replied is tried before we conclude that it is not there.
 FIRST_TRIES = 3
 # How many items a server that has taken none may refuse before we conclude that it takes none: a few bad ones may come
-# first. As many as are under way at once cost nothing more, and others of them may be answered yet.
+# first. As many as are under way at once cost nothing more, and others of them may be taken yet.
 FIRST_REFUSALS = 3
 _LONGEST_BACKOFF_S = 60.0
-_AGAIN = "Run the same command again: what has arrived is stored, and only the rest is asked."
+_AGAIN = "Run the same command again: what has arrived is stored, and only the rest is encoded."
 
 
 class _Call:
@@ -40,8 +40,8 @@ class _Call:
         stop: shared with `client`; set here when there is no point in going on.
         modality: of all items.
         write: item's position -> what the request holds for it (the text, or the image's data URI).
-        arrived: told of every good answer at once, from the thread that got it.
-        proven: whether this server has answered before.
+        arrived: told of every good reply at once, from the thread that got it.
+        proven: whether this server has replied before.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class _Call:
         """Encode items 0 to `count` - 1.
 
         Raises:
-            UnansweredError: items that are refused, or for which there was no usable answer in all tries.
+            UnansweredError: items that are refused, or for which there was no usable reply in all tries.
             DistilvlError: no request to this server can succeed.
         """
         most = self._settings.dialect.request(self._modality).most
@@ -116,7 +116,7 @@ class _Call:
             except BadReplyError as error:
                 bad += 1
                 if bad == BAD_REPLIES:
-                    reason = f"the server's answer cannot be used, {bad} times in a row: {error}"
+                    reason = f"the server's reply cannot be used, {bad} times in a row: {error}"
                     raise UnansweredError(positions, reason, "Check dim=, model= and the dialect.") from error
                 self._stop.wait(self._settings.backoff)
                 continue
@@ -204,7 +204,7 @@ class HttpTeacher:
         """Encode `images`; `arrived` gets positions and embeddings, from several threads.
 
         Raises:
-            UnansweredError: images that the server refuses, or that got no usable answer in all tries.
+            UnansweredError: images that the server refuses, or that got no usable reply in all tries.
             DistilvlError: no request to this server can succeed.
         """
         images = list_of_images(images)
@@ -224,13 +224,13 @@ class HttpTeacher:
         with Client(self.settings, self._key, self._limiter, stop) as client:
             _Call(self.settings, client, stop, modality, write, arrived, self._proven).encode(count)
 
-    def _gather(self, count: int, ask: Callable[[Arrived], None]) -> npt.NDArray[np.float32]:
+    def _gather(self, count: int, encode: Callable[[Arrived], None]) -> npt.NDArray[np.float32]:
         embeddings = np.zeros((count, self.dim), dtype=np.float32)
 
         def arrived(positions: Sequence[int], found: npt.NDArray[np.float32]) -> None:
             embeddings[list(positions)] = found
 
-        ask(arrived)
+        encode(arrived)
         return embeddings
 
     def _data_uri(self, image: Image.Image) -> str:

@@ -124,7 +124,7 @@ class Client:
         except httpx.ConnectError as error:
             raise TransientError(f"no connection ({self._line(str(error))})", unreachable=True) from error
         except httpx.TimeoutException as error:
-            raise TransientError(f"no answer within {self._settings.timeout:g} s") from error
+            raise TransientError(f"no reply within {self._settings.timeout:g} s") from error
         except httpx.HTTPError as error:
             raise TransientError(self._line(str(error)) or type(error).__name__) from error
         if response.status_code != 200:
@@ -153,7 +153,7 @@ class Client:
             wants = f"refuses the key in {name}" if self._key is not None else f"wants a key, and {name} is not set"
             return DistilvlError(f"the server {url} {wants} ({reason}).", f"Put the API's key into {name}.")
         return DistilvlError(
-            f"the server {url} does not answer questions for {self._settings.model!r} ({reason}).",
+            f"the server {url} takes no requests for {self._settings.model!r} ({reason}).",
             "Check the address, the dialect and the model's name.",
         )
 

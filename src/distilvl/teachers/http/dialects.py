@@ -45,9 +45,9 @@ class Dialect:
         name: before the `+` in the spec.
         text, image: how items of each modality are written.
         key_env: environment variable that holds the key, unless the spec names another.
-        found_at: path to the list of answers in the reply.
-        vector: field of an answer that holds the embedding; None when the answer is the embedding itself.
-        index: field of an answer that holds its item's position; None when answers come in order.
+        found_at: path to the list of results in the reply.
+        vector: field of a result that holds the embedding; None when the result is the embedding itself.
+        index: field of a result that holds its item's position; None when results come in order.
         dimensions: field of the body that asks for shorter embeddings; None when there is none.
         key_header: header that carries the key.
         key_format: its value.
@@ -154,14 +154,14 @@ def usable_embeddings(reply: Any, count: int, dim: int, dialect: Dialect) -> dic
         dialect: where to find things.
 
     Raises:
-        BadReplyError: no good embedding at all, or answers that cannot be matched with their items.
+        BadReplyError: no good embedding at all, or results that cannot be matched with their items.
     """
-    answers = _answers(reply, dialect)
-    positions = _positions(answers, count, dialect)
+    results = _results(reply, dialect)
+    positions = _positions(results, count, dialect)
     found: dict[int, Embedding] = {}
     reason = "it holds no embeddings"
-    for position, answer in zip(positions, answers, strict=True):
-        vector = answer.get(dialect.vector) if dialect.vector is not None else answer
+    for position, result in zip(positions, results, strict=True):
+        vector = result.get(dialect.vector) if dialect.vector is not None else result
         embedding, fault = _embedding(vector, dim)
         if embedding is None:
             reason = fault
@@ -172,23 +172,23 @@ def usable_embeddings(reply: Any, count: int, dim: int, dialect: Dialect) -> dic
     return found
 
 
-def _answers(reply: Any, dialect: Dialect) -> list[Any]:
+def _results(reply: Any, dialect: Dialect) -> list[Any]:
     for step in dialect.found_at:
         reply = reply.get(step) if isinstance(reply, Mapping) else None
     if not isinstance(reply, list):
         raise BadReplyError(f"it has no list of embeddings at {'.'.join(dialect.found_at)!r}")
-    if dialect.vector is not None and not all(isinstance(answer, Mapping) for answer in reply):
+    if dialect.vector is not None and not all(isinstance(result, Mapping) for result in reply):
         raise BadReplyError(f"its embeddings lack {dialect.vector!r}")
     return reply
 
 
-def _positions(answers: list[Any], count: int, dialect: Dialect) -> list[int]:
-    """Which item each answer belongs to: by its index, or by order where all items are there."""
-    indices = [answer.get(dialect.index) for answer in answers] if dialect.index is not None else []
+def _positions(results: list[Any], count: int, dialect: Dialect) -> list[int]:
+    """Which item each result belongs to: by its index, or by order where all items are there."""
+    indices = [result.get(dialect.index) for result in results] if dialect.index is not None else []
     if not indices or all(index is None for index in indices):
-        if len(answers) != count:
+        if len(results) != count:
             raise BadReplyError(
-                f"it holds {len(answers)} embeddings for {count} items, and does not say whose they are"
+                f"it holds {len(results)} embeddings for {count} items, and does not say whose they are"
             )
         return list(range(count))
     if any(type(index) is not int or not 0 <= index < count for index in indices):

@@ -15,7 +15,7 @@ from distilvl.io.specs import COUNT, Reader, choice, number, parse_spec, word
 from distilvl.teachers.http.dialects import DIALECTS, Dialect
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+(https?://[^?#]+)")
-_FORM = "Write DIALECT+https://host/v1?model=NAME&dim=WIDTH with a dialect of " + ", ".join(DIALECTS) + "."
+_FORM = "Write DIALECT+https://host/v1?model=NAME&dim=D with a dialect of " + ", ".join(DIALECTS) + "."
 _ABOVE_ZERO = sys.float_info.min
 _SECRETS = ("key", "api_key", "apikey", "token", "secret", "password")
 
@@ -29,7 +29,7 @@ class HttpSettings:
         url: its address, without a slash at the end.
         model: name of the model, as the API knows it.
         dim: D, the embedding dimension.
-        shorten: ask the API for embeddings of `dim` numbers (models that can shorten theirs).
+        shorten: request embeddings of `dim` numbers (models that can shorten theirs).
         revision: what tells this version of the model from another one.
         batch: items a request, at most; the dialect's own limit if not given.
         concurrency: requests at a time.
