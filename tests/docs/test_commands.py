@@ -122,7 +122,14 @@ def test_what_messages_and_docstrings_name_exists() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["distilvl evaluate", "distilvl eval RUN --wide 64", "--skip-bed", "training.epoch=6", "student.image.sizes"],
+    [
+        "distilvl evaluate",
+        "distilvl --versions",
+        "distilvl eval RUN --wide 64",
+        "--skip-bed",
+        "training.epoch=6",
+        "student.image.sizes",
+    ],
 )
 def test_stale_names_are_found(code: str) -> None:
     assert is_stale(code)
@@ -131,6 +138,7 @@ def test_stale_names_are_found(code: str) -> None:
             is_stale,
             (
                 "distilvl eval RUN --dim 64",
+                "distilvl --version",
                 "distilvl eval RUN --width 64",
                 "--skip-bad",
                 "training.epochs=6",
@@ -145,7 +153,7 @@ def is_stale(code: str) -> bool:
     words = code.split()
     flags = [word for word in words if re.fullmatch(r"--[a-z-]+", word)]
     if words[0] == "distilvl" and len(words) > 1 and words[1].islower():
-        command = DISTILVL.commands.get(words[1])
+        command = DISTILVL if words[1] in flags else DISTILVL.commands.get(words[1])
         if command is None or not options(command).issuperset({*flags} - {"--help"}):
             return True
     elif words[0] in flags and words[0] not in every_option():
