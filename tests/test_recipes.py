@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -301,3 +304,13 @@ def test_both_names_of_one_key_are_refused(tmp_path: Path, old: str, new: str) -
     mine.write_text(f"{section}: {{{key}: 2, {new.split('.')[1]}: 2}}\n", encoding="utf-8")
     with pytest.raises(DistilvlError, match=f"both {old} and {new}, two names of one setting"):
         load_config(str(mine))
+
+
+@pytest.mark.parametrize("recipe", list_recipes())
+def test_a_config_is_sent_to_another_process(recipe: str) -> None:
+    config = load_config(recipe, overrides=["balancer={name: gradnorm, alpha: 0.5}"])
+    code = f"import pickle; print(pickle.loads({pickle.dumps(config)!r}).model_dump_json())"
+    if recipe in ("default", "crd"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == config.model_dump_json()
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301  # bytes of our own

@@ -63,6 +63,11 @@ class Variants(Settings):
             return cls.variant(section).model_validate(section)
         return handler(section)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class of a variant is made when it is needed, so another process has to make it, too.
+        root = next(kind for kind in type(self).__mro__ if Variants in kind.__bases__)
+        return root.model_validate, (self.model_dump(),)  # type: ignore[attr-defined]
+
 
 @cache
 def _with_fields(cls: type[BaseModel], sections: tuple[tuple[str, type[Settings]], ...]) -> type[BaseModel]:
