@@ -55,6 +55,8 @@ def test_overrides_keep_numbers(tau: float, epochs: int) -> None:
         ("training.epochs=many", "training.epochs"),
         ("training.epochs=0", "greater than or equal to 1"),
         ("balancer.tau", "not key=value"),
+        ("balancer.name=null", "balancer.name in paper: Input should be a valid string"),
+        ("student.width.x=3", "student.dim in paper: Input should be a valid integer"),
         ("objective.losses=[cd, cd]", "named twice"),
     ],
 )
@@ -85,7 +87,7 @@ def test_bad_overrides_name_the_key_and_the_remedy(override: str, expected: str)
         ("paper", ["objective.losses=[fd]", "objective.cd.queue=0"], "objective.losses are fd"),
         ("crd", ["objective.cd.temperature=1"], "objective.losses are infonce, crd. To use it, add cd to"),
         ("paper", ["objective.losses=[fd]", "objective.learn_temperatures=true"], "a temperature that learns"),
-        ("clip-kd", ["objective.losses=[infonce]"], "none of the losses infonce"),
+        ("clip-kd", ["objective.losses=[infonce]"], "none of the losses infonce. Correct one of the two."),
         ("paper", ["objective.losses=[cd]", "objective.cd.queue=0"], "set queue to 1 or more"),
         ("paper", ["training.seed=-1"], "training.seed"),
         ("paper", ["training.seed=4294967296"], "training.seed"),

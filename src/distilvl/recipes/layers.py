@@ -77,7 +77,9 @@ def read_overrides(overrides: Sequence[str]) -> list[Override]:
         dotted, equals, raw = (part.strip() for part in item.partition("="))
         if not equals or not dotted:
             raise DistilvlError(f"--set {item!r} is not key=value.", "Write it like --set balancer.tau=0.5")
-        path = tuple(RENAMED.get(dotted, (dotted,))[0].split("."))
+        path = tuple(dotted.split("."))
+        key = ".".join(path[:2])
+        path = (*RENAMED.get(key, (key,))[0].split("."), *path[2:])
         if seen.setdefault(path, dotted) != dotted:
             raise _twice(seen[path], dotted, "--set")
         tree: Tree = {}

@@ -15,8 +15,8 @@ from sentence_transformers.base.modality import infer_modality
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.students.folder import load_widths
-from distilvl.students.storage import count_parameters, is_student
+from distilvl.students.folder import has_student_routes, load_widths
+from distilvl.students.storage import count_parameters, is_student, load_student
 from distilvl.teachers.base import ACCEPTED_TEACHERS, source_name, source_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, weights_hash
 
@@ -99,6 +99,9 @@ def as_text(text: str) -> str:
 
 
 def _load(source: str, device: str | None) -> SentenceTransformer:
+    if has_student_routes(Path(source)):
+        # Safetensors alone, nothing asked of the hub, no bars, and pictures of any mode.
+        return load_student(source, device=device)
     try:
         return SentenceTransformer(source, device=device)
     # Loading runs through several libraries, each with errors of its own; the cause stays attached.
