@@ -292,6 +292,7 @@ def test_old_names_of_keys_are_taken_and_told(tmp_path: Path, caplog: pytest.Log
     assert load_config("paper", overrides=["training.head_start=regression"]).training.head_init == "ridge"
     told = [record.getMessage() for record in caplog.records]
     assert f"training.accumulate in {mine} is called training.gradcache_chunks now; write gradcache_chunks: 4" in told
+    assert len(told) == len(set(told))
 
 
 @pytest.mark.parametrize(("old", "new"), [(old, new) for old, (new, _) in RENAMED.items()])

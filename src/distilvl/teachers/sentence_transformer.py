@@ -20,6 +20,8 @@ from distilvl.students.storage import count_parameters, is_student, load_student
 from distilvl.teachers.base import ACCEPTED_TEACHERS, source_name, source_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, weights_hash
 
+_CONFIGS = ("modules.json", "config.json", "adapter_config.json")
+
 
 class SentenceTransformerTeacher:
     """A SentenceTransformer; the model does its own preprocessing.
@@ -102,6 +104,11 @@ def _load(source: str, device: str | None) -> SentenceTransformer:
     if has_student_routes(Path(source)):
         # Safetensors alone, nothing asked of the hub, no bars, and pictures of any mode.
         return load_student(source, device=device)
+    if Path(source).is_dir() and not any(Path(source, name).is_file() for name in _CONFIGS):
+        raise DistilvlError(
+            f"the folder {source} is not a SentenceTransformer: it has neither modules.json nor config.json.",
+            "Give a run, a student's folder, or a folder that SentenceTransformer.save_pretrained wrote.",
+        )
     try:
         return SentenceTransformer(source, device=device)
     # Loading runs through several libraries, each with errors of its own; the cause stays attached.
