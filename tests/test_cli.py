@@ -229,7 +229,18 @@ def test_help_of_every_command_has_an_example() -> None:
         assert f"Example: distilvl {command}" in " ".join(result.output.split())
 
 
-def test_importing_the_package_does_not_load_torch() -> None:
-    code = "import sys, distilvl, distilvl.cli; print('torch' in sys.modules, 'transformers' in sys.modules)"
+def test_the_help_waits_for_none_of_the_libraries_that_commands_need() -> None:
+    names = ["torch", "transformers", "numpy", "PIL", "pydantic", "yaml", "distilvl.search"]
+    code = f"import sys, distilvl, distilvl.cli; print(*[name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert done.stdout.split() == []
+
+
+def test_the_help_tells_the_limit_on_pixels() -> None:
+    from typer.testing import CliRunner
+
+    from distilvl.cli import app
+    from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE
+
+    told = " ".join(CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert f"${MAX_PIXELS_VARIABLE}, or {DEFAULT_MAX_PIXELS:,}." in told

@@ -58,6 +58,8 @@ def test_overrides_keep_numbers(tau: float, epochs: int) -> None:
         ("training.epochs=many", "training.epochs"),
         ("training.epochs=0", "greater than or equal to 1"),
         ("balancer.tau", "not key=value"),
+        ("balancer.name=null", "balancer.name in paper: Input should be a valid string"),
+        ("student.width.x=3", "student.dim in paper: Input should be a valid integer"),
         ("objective.losses=[cd, cd]", "named twice"),
     ],
 )
@@ -88,7 +90,7 @@ def test_bad_overrides_name_the_key_and_the_remedy(override: str, expected: str)
         ("paper", ["objective.losses=[fd]", "objective.cd.queue=0"], "objective.losses are fd"),
         ("crd", ["objective.cd.temperature=1"], "objective.losses are infonce, crd. To use it, add cd to"),
         ("paper", ["objective.losses=[fd]", "objective.learn_temperatures=true"], "a temperature that learns"),
-        ("clip-kd", ["objective.losses=[infonce]"], "none of the losses infonce"),
+        ("clip-kd", ["objective.losses=[infonce]"], "none of the losses infonce. Correct one of the two."),
         ("paper", ["objective.losses=[cd]", "objective.cd.queue=0"], "set queue to 1 or more"),
         ("paper", ["training.seed=-1"], "training.seed"),
         ("paper", ["training.seed=4294967296"], "training.seed"),
@@ -293,6 +295,7 @@ def test_old_names_of_keys_are_taken_and_told(tmp_path: Path, caplog: pytest.Log
     assert load_config("paper", overrides=["training.head_start=regression"]).training.head_init == "ridge"
     told = [record.getMessage() for record in caplog.records]
     assert f"training.accumulate in {mine} is called training.gradcache_chunks now; write gradcache_chunks: 4" in told
+    assert len(told) == len(set(told))
 
 
 @pytest.mark.parametrize(("old", "new"), [(old, new) for old, (new, _) in RENAMED.items()])

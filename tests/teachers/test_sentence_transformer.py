@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,28 @@ def test_revision_follows_the_weights(model: Path, tmp_path: Path):
     assert load_teacher(str(tmp_path / "tiny-clip")).revision != first
 
 
+def test_a_students_folder_is_loaded_as_a_student(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    asked: dict[str, object] = {}
+    init = SentenceTransformer.__init__
+
+    def spied(self: SentenceTransformer, *args: object, **kwargs: object) -> None:
+        asked.update(kwargs)
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(SentenceTransformer, "__init__", spied)
+    assert load_teacher(str(model)).dim == 16
+    assert asked["local_files_only"] is True
+    assert "Loading weights" not in capfd.readouterr().err
+    pickled = shutil.copytree(model, tmp_path / "pickled")
+    for weights in pickled.rglob("model.safetensors"):
+        torch.save({}, weights.with_name("pytorch_model.bin"))
+        weights.unlink()
+    with pytest.raises(DistilvlError, match="is not a student folder"):
+        load_teacher(str(pickled))
+
+
 def test_text_only_model_is_refused(text_tower: Path, tmp_path: Path):
     modules = [Transformer(str(text_tower)), Pooling(16)]
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(tmp_path / "texts"))
@@ -90,6 +113,6 @@ def test_text_only_model_is_refused(text_tower: Path, tmp_path: Path):
 
 
 def test_folder_of_something_else(tmp_path: Path):
-    with pytest.raises(DistilvlError, match="is not a SentenceTransformer") as caught:
+    with pytest.raises(DistilvlError, match=r"is not a SentenceTransformer: it has neither .* Give a run") as caught:
         load_teacher(str(tmp_path))
     assert "\n" not in str(caught.value)

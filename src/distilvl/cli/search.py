@@ -9,7 +9,7 @@ import tempfile
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from markupsafe import Markup
@@ -17,8 +17,10 @@ from markupsafe import Markup
 from distilvl._version import __version__
 from distilvl.cli.shared import AsJson, MaxPixels, allow_pixels, app, clean_stdout, print_json
 from distilvl.errors import OptionError, require
-from distilvl.search.index import Index
-from distilvl.search.table import Hit
+
+if TYPE_CHECKING:
+    from distilvl.search.index import Index
+    from distilvl.search.table import Hit
 
 _COPIES_SHOWN = 100
 

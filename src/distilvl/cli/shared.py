@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distilvl._version import __version__
-from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, set_max_pixels
 
 if TYPE_CHECKING:
     from distilvl.data.left_out import LeftOut
@@ -59,7 +58,8 @@ MaxPixels = Annotated[
     typer.Option(
         "--max-pixels",
         min=1,
-        help=f"Pixels that an image may have; ${MAX_PIXELS_VARIABLE}, or {DEFAULT_MAX_PIXELS:,}.",
+        # In figures: `distilvl.pictures` brings NumPy and Pillow, which `--help` should not wait for.
+        help="Pixels that an image may have; $DISTILVL_MAX_PIXELS, or 200,000,000.",
         show_default=False,
     ),
 ]
@@ -69,6 +69,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def allow_pixels(limit: int | None) -> None:
     """`--max-pixels`, where it is given, for this process and those that it starts."""
     if limit is not None:
+        from distilvl.pictures.limits import set_max_pixels
+
         set_max_pixels(limit)
 
 

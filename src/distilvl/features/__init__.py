@@ -17,3 +17,11 @@ __all__ = [
     "store_info",
     "text_key",
 ]
+
+_MOVED = ("ExtractReport", "estimate_features", "extract_features")
+
+
+def __getattr__(name: str) -> object:
+    if name in _MOVED:
+        raise ImportError(f"{name} is in distilvl.extraction now; distilvl.extract_features is the usual name.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -153,7 +153,8 @@ class BalancerConfig(Variants):
     @classmethod
     def variant(cls, section: Mapping[str, Any]) -> type[BaseModel]:
         """This with the settings of the balancer that `section` names."""
-        return _joined(cls, BALANCERS[str(section.get("name", "paper"))].settings)
+        name = section.get("name", "paper")
+        return _joined(cls, BALANCERS[name].settings if isinstance(name, str) else Settings)
 
     @classmethod
     def choices(cls) -> dict[str, type[BaseModel]]:

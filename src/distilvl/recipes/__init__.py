@@ -147,6 +147,8 @@ def _validate(tree: Tree, source: str) -> Config:
 def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
     location = [str(part) for part in problem["loc"]]
     dotted = ".".join(location)
+    if not location:  # of two sections that do not go together; the input would be the whole tree
+        return f"{source}: {problem['ctx']['error']}.", "Correct one of the two."
     if problem["type"] != "extra_forbidden":
         return f"{dotted} in {source}: {problem['msg']}, got {problem['input']!r}.", "Correct the value."
     section, *path = location

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -44,8 +45,14 @@ def renamed(tree: Tree, source: str) -> Tree:
             value = held.pop(old_key)
             held[new_key] = values.get(value, value) if isinstance(value, str) else value
             if not quiet:
-                logger.warning("%s in %s is called %s now; write %s: %s", old, source, new, new_key, held[new_key])
+                _tell_once(f"{old} in {source} is called {new} now; write {new_key}: {held[new_key]}")
     return tree
+
+
+@cache
+def _tell_once(notice: str) -> None:
+    """Once a process: all cells of a table read the same overrides."""
+    logger.warning(notice)
 
 
 def _twice(one: str, other: str, source: str) -> DistilvlError:
@@ -77,7 +84,9 @@ def read_overrides(overrides: Sequence[str]) -> list[Override]:
         dotted, equals, raw = (part.strip() for part in item.partition("="))
         if not equals or not dotted:
             raise DistilvlError(f"--set {item!r} is not key=value.", "Write it like --set balancer.tau=0.5")
-        path = tuple(RENAMED.get(dotted, (dotted,))[0].split("."))
+        path = tuple(dotted.split("."))
+        key = ".".join(path[:2])
+        path = (*RENAMED.get(key, (key,))[0].split("."), *path[2:])
         if seen.setdefault(path, dotted) != dotted:
             raise _twice(seen[path], dotted, "--set")
         tree: Tree = {}

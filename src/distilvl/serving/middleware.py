@@ -196,7 +196,9 @@ class AccessMiddleware:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             if self._hosts is not None and _hostname(headers.get("host", "")) not in self._hosts:
-                message = "This server answers by a name of this machine only. Give it a key to call it by another."
+                message = (
+                    "This server answers by a name of this machine only. Give it a key to call it by another name."
+                )
                 raise RequestError(403, message, code="wrong_host")
             if scope["path"] not in _WITHOUT_KEY and not scope["path"].startswith(f"{PAGE}/"):
                 self._check_key(headers)

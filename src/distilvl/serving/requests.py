@@ -241,7 +241,7 @@ def _from_string(entry: str, modality: Modality | None, param: str) -> Item:
             wrong = "has a picture in a spelling that is not read, or looks like encoded data"
             if found is Likeness.PLACE:
                 wrong = "is the address or the path of a picture, and the server fetches and opens none"
-            remedy = 'Send the picture alone as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
+            remedy = 'Send the picture itself as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
             raise RequestError(422, f"{param} {wrong}. {remedy}", code="invalid_image", param=param)
         modality = "image" if found is Likeness.PICTURE else "text"
     return Item(modality, entry if modality == "image" else checked_text(entry, param), param)

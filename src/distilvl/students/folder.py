@@ -8,12 +8,21 @@ from pathlib import Path
 
 from distilvl.errors import DistilvlError
 
-_CONFIG, _MODULES, _WIDTHS = "config.yaml", "modules.json", "matryoshka.json"
+_CONFIG, _MODULES, _ROUTES, _WIDTHS = "config.yaml", "modules.json", "router_config.json", "matryoshka.json"
 
 
 def is_sentence_transformer(folder: Path) -> bool:
     """Whether `folder` holds a SentenceTransformer, as every student is."""
     return (folder / _MODULES).is_file()
+
+
+def has_student_routes(folder: Path) -> bool:
+    """Whether `folder` holds a SentenceTransformer of a student's shape: a text and an image route."""
+    try:
+        routes = json.loads((folder / _ROUTES).read_text(encoding="utf-8"))["structure"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return is_sentence_transformer(folder) and isinstance(routes, dict) and set(routes) == {"text", "image"}
 
 
 def student_folder(path: str | Path) -> Path:

@@ -15,10 +15,12 @@ from sentence_transformers.base.modality import infer_modality
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.students.folder import load_dims
-from distilvl.students.storage import count_parameters, is_student
+from distilvl.students.folder import has_student_routes, load_dims
+from distilvl.students.storage import count_parameters, is_student, load_student
 from distilvl.teachers.base import ACCEPTED_TEACHERS, source_name, source_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, weights_hash
+
+_CONFIGS = ("modules.json", "config.json", "adapter_config.json")
 
 
 class SentenceTransformerTeacher:
@@ -99,6 +101,14 @@ def as_text(text: str) -> str:
 
 
 def _load(source: str, device: str | None) -> SentenceTransformer:
+    if has_student_routes(Path(source)):
+        # Safetensors alone, nothing asked of the hub, no bars, and pictures of any mode.
+        return load_student(source, device=device)
+    if Path(source).is_dir() and not any(Path(source, name).is_file() for name in _CONFIGS):
+        raise DistilvlError(
+            f"the folder {source} is not a SentenceTransformer: it has neither modules.json nor config.json.",
+            "Give a run, a student's folder, or a folder that SentenceTransformer.save_pretrained wrote.",
+        )
     try:
         return SentenceTransformer(source, device=device)
     # Loading runs through several libraries, each with errors of its own; the cause stays attached.
