@@ -113,6 +113,6 @@ def test_text_only_model_is_refused(text_tower: Path, tmp_path: Path):
 
 
 def test_folder_of_something_else(tmp_path: Path):
-    with pytest.raises(DistilvlError, match=r"not another SentenceTransformer: it has neither .* Give a run") as caught:
+    with pytest.raises(DistilvlError, match=r"is not a SentenceTransformer: it has neither .* Give a run") as caught:
         load_teacher(str(tmp_path))
     assert "\n" not in str(caught.value)

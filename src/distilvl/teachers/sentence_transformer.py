@@ -106,7 +106,8 @@ def _load(source: str, device: str | None) -> SentenceTransformer:
         return load_student(source, device=device)
     if Path(source).is_dir() and not any(Path(source, name).is_file() for name in _CONFIGS):
         raise DistilvlError(
-            f"the folder {source} is not a student folder, and not another SentenceTransformer: it has neither modules.json nor config.json.",
+            f"{source} is not a student folder and is not a SentenceTransformer: it has neither modules.json nor "
+            "config.json.",
             "Give a run, a student's folder, or a folder that SentenceTransformer.save_pretrained wrote.",
         )
     try:
