@@ -147,7 +147,7 @@ def test_nothing_in_a_cache_is_run(dataset: PairDataset, tmp_path: Path) -> None
     rows, about = next(cache.glob("*.npy")), next(cache.glob("*.json"))
     np.save(rows, np.array([{"pickled": 1}], dtype=object), allow_pickle=True)
     described = json.loads(about.read_text())
-    about.write_text(json.dumps(described | {"sha256": pixel_cache._checksum(rows)}))
+    about.write_text(json.dumps(described | {"sha256": pixel_cache.file_hash(rows)}))
     _same(cached_pixels(dataset, resize, "p", cache), decode_pixels(dataset, resize))
 
 

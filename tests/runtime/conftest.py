@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from distilvl.runtime.manifest import file_hash
+from distilvl.io.hashes import file_hash
 
 WORDS = {"[PAD]": 0, "[UNK]": 1, "dog": 2, "cat": 3, "red": 4}
 WIDTH = 4

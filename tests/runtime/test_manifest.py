@@ -114,7 +114,7 @@ def test_other_versions_and_other_folders(folder: Path, change: Change, tmp_path
 
 
 def test_a_graph_that_is_none_is_named(folder: Path, change: Change) -> None:
-    from distilvl.runtime.manifest import file_hash
+    from distilvl.io.hashes import file_hash
 
     path = folder / "text.fp32.onnx"
     path.write_bytes(b"not a graph")

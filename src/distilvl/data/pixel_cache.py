@@ -25,7 +25,7 @@ from distilvl.data.pixels import Decoding, PixelCache, Pixels, Resize, crops_of_
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.files import make_folder, new_file, remove_partials, write_atomically
-from distilvl.io.hashes import KEY_BYTES, image_key
+from distilvl.io.hashes import KEY_BYTES, file_hash, image_key
 from distilvl.io.leases import only_writer
 from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
@@ -115,21 +115,13 @@ def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
         # Caches that were made before reasons were kept have none.
         reasons = about.get("reasons", {})
         bad = {int(row): str(reasons.get(str(row), NOT_DECODED)) for row in about["bad"]}
-        if _checksum(path) != about["sha256"]:
+        if file_hash(path) != about["sha256"]:
             raise ValueError("its checksum differs")
         # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
         return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False)), bad
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         _logger.warning("the pixel cache %s is damaged (%s) and is made again", path, error)
         return None
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _make(
@@ -156,7 +148,7 @@ def _make(
             "views": None if crops is None else asdict(crops),
             "bad": bad,
             "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
-            "sha256": _checksum(partial),
+            "sha256": file_hash(partial),
         }
     write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode(), _REMEDY)
     found = _open(path)

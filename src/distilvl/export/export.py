@@ -26,10 +26,11 @@ from distilvl.export.graphs import export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
 from distilvl.io.files import new_folder
+from distilvl.io.hashes import file_hash
 from distilvl.models import load_model
 from distilvl.pictures import decode_image
 from distilvl.runtime import Runtime
-from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, file_hash, is_export
+from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, is_export
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.folder import load_dims, run_of, student_folder
 from distilvl.teachers.base import folder_hash

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -55,3 +56,12 @@ def numbered(keys: Sequence[Hashable]) -> npt.NDArray[np.int64]:
     """A number for each key, equal for equal keys, from 0 in order of first appearance: (n,)."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; `OSError` where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.errors import DistilvlError
+from distilvl.io.hashes import file_hash
 from distilvl.runtime.inputs import Step, check_steps
 
 MANIFEST_NAME = "manifest.json"
@@ -144,15 +144,6 @@ def check_file(folder: Path, name: str, expected: File) -> Path:
     except OSError as error:
         raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", _REMEDY) from error
     return path
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_object(folder: Path) -> dict[str, Any]:
