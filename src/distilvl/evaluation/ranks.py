@@ -16,6 +16,8 @@ from distilvl.evaluation.ground_truth import Groups, RightAnswers
 Similarity = npt.NDArray[Any]
 """Cosines of some images with all texts: float32 from a fast product, or float64, which are exact."""
 
+Flags = npt.NDArray[np.bool_]
+
 Counts = tuple[Integers, npt.NDArray[np.uint8]]
 """How many wrong texts are ahead for each image of a tile, and how many wrong images of the tile for each text."""
 
@@ -29,8 +31,8 @@ finer than the rounding of float32 features, different vectors practically never
 BLOCK = 2**24
 """Similarities held at a time (64 MiB), so that memory does not grow with n x m."""
 
-TILE = 2**18
-"""Similarities compared at a time (1 MiB), which stay in a core's cache while they are read several times."""
+TILE = 2**19
+"""Similarities compared at a time (2 MiB), which stay in a core's cache while they are read several times."""
 
 CLOSE_SHARE = 1 / 32
 """Above this share of close calls it is cheaper to compute a whole block in double precision than call by call."""
@@ -64,63 +66,95 @@ def retrieval_ranks(
         found = cosines(images, texts, rows + block.start, right)
         np.maximum.at(best_of_images, rows + block.start, found)
         np.maximum.at(best_of_texts, right, found)
-    gallery = _Gallery(images, texts, answers, best_of_images - TIE_TOLERANCE, best_of_texts - TIE_TOLERANCE)
+    error = single_error(images.dim)
+    of_images = _Threshold.around(best_of_images[:, None] - TIE_TOLERANCE, error)
+    gallery = _Gallery(images, texts, of_images, _Threshold.around(best_of_texts - TIE_TOLERANCE, error))
 
     image_ranks, text_ranks = np.ones(len(images), dtype=np.int64), np.ones(len(texts), dtype=np.int64)
     buffer = np.empty((blocks[0].stop, len(texts)), dtype=np.float32)
     with ThreadPoolExecutor(threads()) as pool:
         for block in blocks:
             tiles = _slices(block.start, block.stop, min(255, max(1, TILE // len(texts))))  # a byte counts up to 255
+            right = answers.pairs(block)
             similarity = np.matmul(images.unit[block], texts.unit.T, out=buffer[: block.stop - block.start])
+            similarity[right] = -np.inf  # right answers are not ahead of anything
             counts = gallery.count_all(tiles, similarity, pool)
             if not counts:
-                counts = gallery.count_all(tiles, images.exact(block) @ texts.exact().T, pool)
-            for tile, (of_images, of_texts) in zip(tiles, counts, strict=True):
-                image_ranks[tile] += of_images
-                text_ranks += of_texts
+                exact = images.exact(block) @ texts.exact().T
+                exact[right] = -np.inf
+                counts = gallery.count_all(tiles, exact, pool)
+            for tile, (before_images, before_texts) in zip(tiles, counts, strict=True):
+                image_ranks[tile] += before_images
+                text_ranks += before_texts
     return image_ranks, text_ranks
 
 
 @dataclass(frozen=True, eq=False)
+class _Threshold:
+    """The similarity from which on a wrong item is ahead, and where a float32 product is sure of it, and sure not."""
+
+    exact: Floats
+    above: Similarity
+    below: Similarity
+
+    @classmethod
+    def around(cls, exact: Floats, error: float) -> _Threshold:
+        return cls(exact, (exact + error).astype(np.float32), (exact - error).astype(np.float32))
+
+    def __getitem__(self, rows: slice) -> _Threshold:
+        return _Threshold(self.exact[rows], self.above[rows], self.below[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class _Gallery:
-    """The inputs, and the similarity from which on a wrong item is ahead: for images (n,), for texts (m,)."""
+    """The inputs, and the thresholds of images (n, 1) and of texts (m,)."""
 
     images: Embeddings
     texts: Embeddings
-    answers: RightAnswers
-    image_threshold: Floats
-    text_threshold: Floats
+    image_threshold: _Threshold
+    text_threshold: _Threshold
 
     def count_all(self, tiles: list[slice], similarity: Similarity, pool: ThreadPoolExecutor) -> list[Counts]:
         """The counts of each tile of a block's similarities, (k, m); empty where too many calls are close."""
         parts = np.split(similarity, [tile.stop - tiles[0].start for tile in tiles[:-1]])
-        counts = [found for found in pool.map(self._count, tiles, parts) if found is not None]
+        todo, share = list(zip(tiles, parts, strict=True)), -(-len(tiles) // threads())
+        found = pool.map(self._count, [todo[start : start + share] for start in range(0, len(todo), share)])
+        counts = [count for of_thread in found for count in of_thread]
         return counts if len(counts) == len(tiles) else []
 
-    def _count(self, tile: slice, similarity: Similarity) -> Counts | None:
-        similarity[self.answers.pairs(tile)] = -np.inf  # right answers are not ahead of anything
-        texts = self._ahead(similarity, tile.start, self.image_threshold[tile, None])
-        images = self._ahead(similarity, tile.start, self.text_threshold)
-        if texts is None or images is None:
-            return None
-        # Sums of booleans are ten times slower than counts along a row, and than sums of bytes down the columns.
-        return np.array([np.count_nonzero(row) for row in texts]), images.view(np.uint8).sum(0, np.uint8)
+    def _count(self, tiles: list[tuple[slice, Similarity]]) -> list[Counts]:
+        """The counts of some tiles, up to the first with too many close calls; all in the memory of one."""
+        counts = []
+        ahead, near = (np.empty(tiles[0][1].shape, dtype=np.bool_) for _ in range(2))
+        for tile, similarity in tiles:
+            scratch = ahead[: len(similarity)], near[: len(similarity)]
+            if not self._compare(similarity, tile.start, self.image_threshold[tile], *scratch):
+                break
+            # Sums of booleans are ten times slower than counts along a row, and than sums of bytes down the columns.
+            of_images = np.array([np.count_nonzero(row) for row in scratch[0]])
+            if not self._compare(similarity, tile.start, self.text_threshold, *scratch):
+                break
+            counts.append((of_images, scratch[0].view(np.uint8).sum(0, np.uint8)))
+        return counts
 
-    def _ahead(self, similarity: Similarity, first: int, threshold: Floats) -> npt.NDArray[np.bool_] | None:
-        """Which similarities of images from row `first` on reach their threshold; none if many calls are close."""
+    def _compare(self, similarity: Similarity, first: int, threshold: _Threshold, ahead: Flags, near: Flags) -> bool:
+        """Tell in `ahead` which similarities of images from row `first` on reach `threshold`; false if many are close.
+
+        `near` is overwritten. Both are (k, m) as the similarities: new memory for each tile takes longer than the work.
+        """
         if similarity.dtype == np.float64:
-            return similarity >= threshold
-        error = single_error(self.images.dim)
-        ahead = similarity >= (threshold + error).astype(np.float32)
-        near = similarity >= (threshold - error).astype(np.float32)
+            np.greater_equal(similarity, threshold.exact, out=ahead)
+            return True
+        np.greater_equal(similarity, threshold.above, out=ahead)
+        np.greater_equal(similarity, threshold.below, out=near)
         close = np.count_nonzero(near) - np.count_nonzero(ahead)
         if close > max(64, CLOSE_SHARE * near.size):
-            return None
+            return False
         if close:
-            rows, texts = np.nonzero(near != ahead)
+            rows, texts = np.nonzero(np.not_equal(near, ahead, out=near))
             exact = cosines(self.images, self.texts, rows + first, texts)
-            ahead[rows, texts] = exact >= np.broadcast_to(threshold, near.shape)[rows, texts]
-        return ahead
+            ahead[rows, texts] = exact >= np.broadcast_to(threshold.exact, near.shape)[rows, texts]
+        return True
 
 
 def single_error(dim: int) -> float:
