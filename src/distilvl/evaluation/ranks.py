@@ -75,13 +75,13 @@ def retrieval_ranks(
     with ThreadPoolExecutor(threads()) as pool:
         for block in blocks:
             tiles = _slices(block.start, block.stop, min(255, max(1, TILE // len(texts))))  # a byte counts up to 255
-            right = answers.pairs(block)
+            pairs = answers.pairs(block)
             similarity = np.matmul(images.unit[block], texts.unit.T, out=buffer[: block.stop - block.start])
-            similarity[right] = -np.inf  # right answers are not ahead of anything
+            similarity[pairs] = -np.inf  # right answers are not ahead of anything
             counts = gallery.count_all(tiles, similarity, pool)
             if not counts:
                 exact = images.exact(block) @ texts.exact().T
-                exact[right] = -np.inf
+                exact[pairs] = -np.inf
                 counts = gallery.count_all(tiles, exact, pool)
             for tile, (before_images, before_texts) in zip(tiles, counts, strict=True):
                 image_ranks[tile] += before_images
