@@ -28,12 +28,7 @@ from distilvl.io.hashes import image_key, text_key
 from distilvl.io.progress import progress
 
 _SHARD_ROWS = 4096
-IMAGE_FILE, TEXT_FILE, IDS_FILE, TEACHER_FILE = (
-    "image_features.npy",
-    "text_features.npy",
-    "ids.json",
-    "teacher.json",
-)
+IMAGE_FILE, TEXT_FILE, IDS_FILE, TEACHER_FILE = ("image_features.npy", "text_features.npy", "ids.json", "teacher.json")
 _LAYOUT = (
     f"A folder of arrays holds {IMAGE_FILE} (n, D), {TEXT_FILE} (m, D) and {IDS_FILE} "
     '({"image": [n ids], "text": [m ids]}).'
@@ -231,11 +226,7 @@ def _require_ids(have: dict[str, int], wanted: Sequence[str], what: str, source:
 
 
 def _fill(
-    store: FeatureStore,
-    modality: Modality,
-    rows: dict[bytes, int],
-    features: npt.NDArray[Any],
-    ids: list[str],
+    store: FeatureStore, modality: Modality, rows: dict[bytes, int], features: npt.NDArray[Any], ids: list[str]
 ) -> None:
     """Store what is missing, a shard at a time."""
     lacking = len(store.missing(modality, list(rows)))

@@ -220,8 +220,7 @@ def _decoded(source: ImageSource, key: bytes) -> Image.Image:
     whole = source.image_key if isinstance(source, CroppedImage) else key
     if image_key(data) != whole:
         raise DistilvlError(
-            f"image {source.name} changed while it was being read.",
-            "Run the command again when it is at rest.",
+            f"image {source.name} changed while it was being read.", "Run the command again when it is at rest."
         )
     image = decode_image(data, source.name)
     return source.crop.of(image) if isinstance(source, CroppedImage) else image

@@ -143,8 +143,7 @@ class Manifest:
             )
         if self.dim != other.dim:
             raise DistilvlError(
-                f"the store {folder} has dimension {self.dim}, but teacher {other.teacher!r} has {other.dim}.",
-                remedy,
+                f"the store {folder} has dimension {self.dim}, but teacher {other.teacher!r} has {other.dim}.", remedy
             )
         if (self.normalized, self.preprocessing) != (other.normalized, other.preprocessing):
             raise DistilvlError(

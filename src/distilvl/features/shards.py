@@ -89,11 +89,7 @@ def _places_of(shard: int, rows: int) -> Places:
 
 
 def storable_embeddings(
-    features: npt.NDArray[Any],
-    count: int,
-    manifest: Manifest,
-    owner: str,
-    names: Sequence[str] | None = None,
+    features: npt.NDArray[Any], count: int, manifest: Manifest, owner: str, names: Sequence[str] | None = None
 ) -> npt.NDArray[np.float16]:
     """Check `features` and make them float16, L2-normalised when the manifest says so.
 
@@ -165,12 +161,7 @@ class Shard:
 
     @classmethod
     def write(
-        cls,
-        folder: Path,
-        modality: str,
-        index: int,
-        keys: npt.NDArray[np.bytes_],
-        embeddings: npt.NDArray[np.float16],
+        cls, folder: Path, modality: str, index: int, keys: npt.NDArray[np.bytes_], embeddings: npt.NDArray[np.float16]
     ) -> Shard:
         """Store `keys`, shape (n,), and `embeddings`, shape (n, D), in one atomic step."""
         table = np.empty(len(keys), dtype=_row_type(embeddings.shape[1]))

@@ -68,9 +68,7 @@ class Prefetcher(Generic[Item, Result]):
         cost = self._cost(result)
         with self._changed:
             # The one that the caller waits for always goes through: those behind it may hold the whole budget.
-            self._changed.wait_for(
-                lambda: self._closed or self._used + cost <= self._budget or number <= self._next,
-            )
+            self._changed.wait_for(lambda: self._closed or self._used + cost <= self._budget or number <= self._next)
             self._used += cost
         return result
 
