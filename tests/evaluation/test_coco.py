@@ -8,7 +8,6 @@ import pytest
 
 from distilvl.data.records import PairDataset, Record
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.embeddings import checked_embeddings
 from distilvl.evaluation.protocols import CocoTruth, coco_ids, score_coco
 
 IMAGES = {391895: [0, 10], 60623: [10, 0], 483108: [8, 6]}
@@ -34,9 +33,16 @@ def package(monkeypatch):
 
 
 def features(image_ids, caption_ids):
-    images = checked_embeddings(np.array([IMAGES.get(i, [1, 1]) for i in image_ids], float), "images")
-    texts = checked_embeddings(np.array([CAPTIONS.get(c, (0, [3, 3]))[1] for c in caption_ids], float), "texts")
-    return images, texts, np.array(image_ids), np.array(caption_ids)
+    """Features of these items, and a dataset of them; its last image has all captions but one an image."""
+    images = np.array([IMAGES.get(i, [1, 1]) for i in image_ids], float)
+    texts = np.array([CAPTIONS.get(c, (0, [3, 3]))[1] for c in caption_ids], float)
+    shares = [[name] for name in map(str, caption_ids)]
+    shares[len(image_ids) - 1 :] = [[str(name) for name in caption_ids[len(image_ids) - 1 :]]]
+    records = [
+        Record(f"{number}.jpg", Named(), ("a",) * len(own), "test", tuple(own))
+        for number, own in zip(image_ids, shares, strict=True)
+    ]
+    return images, texts, PairDataset("coco", tuple(records))
 
 
 def test_cxc_by_hand(package):

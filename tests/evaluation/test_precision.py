@@ -14,12 +14,12 @@ def test_r_precision_and_map_at_r_by_hand():
     precision = found.precision()
     assert precision.r_precision == pytest.approx(100 * (2 / 3 + 0 + 1 / 2) / 3)
     assert precision.map_at_r == pytest.approx(100 * ((1 / 1 + 2 / 3) / 3 + 0 + (1 / 2) / 2) / 3)
-    assert [found.recall_at(k) for k in (1, 2)] == pytest.approx([100 / 3, 100])
+    assert (found.recalls().r1, found.recalls().r5) == pytest.approx((100 / 3, 100))
 
 
 def test_a_query_without_right_answers_in_the_gallery_counts_as_missed():
     found = PositiveRanks([np.array([], dtype=np.int64), np.array([1])], np.array([4, 1]))
-    assert found.recall_at(10) == found.precision().map_at_r == 50
+    assert found.recalls().r10 == found.precision().map_at_r == 50
 
 
 def test_ranks_of_all_right_answers_by_hand():

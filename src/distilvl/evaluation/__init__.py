@@ -19,21 +19,6 @@ from distilvl.evaluation.score import (
 from distilvl.evaluation.zero_shot import ZeroShot, zero_shot
 
 __all__ = [
-    "PROTOCOLS",
-    "Agreement",
-    "Comparison",
-    "Groups",
-    "Ranks",
-    "Recalls",
-    "Score",
-    "ZeroShot",
-    "agreement",
-    "compare",
-    "format_score",
-    "hard_negative_accuracy",
-    "intervals",
-    "rank_gallery",
-    "score",
-    "score_ranks",
-    "zero_shot",
-]
+    "PROTOCOLS", "Agreement", "Comparison", "Groups", "Ranks", "Recalls", "Score", "ZeroShot", "agreement", "compare",
+    "format_score", "hard_negative_accuracy", "intervals", "rank_gallery", "score", "score_ranks", "zero_shot",
+]  # fmt: skip

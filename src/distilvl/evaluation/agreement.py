@@ -26,9 +26,8 @@ class Agreement:
             (of all items, where there are fewer than 10), 0 to 1.
         rank_correlation: both directions: Spearman's coefficient between the student's and the teacher's similarities
             of a query to all items, mean over at most `RANKED_QUERIES` evenly spaced queries, -1 to 1.
-        cka: linear CKA (Kornblith et al., ICML 2019) of image and of text features, 0 to 1, whatever the dimensions.
-        cosine: mean cosine of the student's and the teacher's feature of an image, and of a text; none where the
-            dimensions differ.
+        cka: linear CKA (Kornblith et al., ICML 2019) of image and of text features, 0 to 1.
+        cosine: mean cosine of the two features of an image, and of a text; none where the dimensions differ.
         modality_gap: of the student, of the teacher: distance between the mean unit image feature and the mean unit
             text feature (Liang et al., NeurIPS 2022), 0 to 2.
     """
@@ -42,29 +41,23 @@ class Agreement:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, the two values of each by name."""
         ways, kinds = ("image_to_text", "text_to_image"), ("image", "text")
-        out = {
-            "overlap_at_10": dict(zip(ways, self.overlap, strict=True)),
-            "rank_correlation": dict(zip(ways, self.rank_correlation, strict=True)),
-            "cka": dict(zip(kinds, self.cka, strict=True)),
-            "modality_gap": dict(zip(("student", "teacher"), self.modality_gap, strict=True)),
-        }
+        out = {"overlap_at_10": dict(zip(ways, self.overlap, strict=True))}
+        out["rank_correlation"] = dict(zip(ways, self.rank_correlation, strict=True))
+        out["cka"] = dict(zip(kinds, self.cka, strict=True))
+        out["modality_gap"] = dict(zip(("student", "teacher"), self.modality_gap, strict=True))
         return out if self.cosine is None else {**out, "cosine": dict(zip(kinds, self.cosine, strict=True))}
 
 
 def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.ArrayLike, npt.ArrayLike]) -> Agreement:
-    """Compare two models.
-
-    Args:
-        student, teacher: image features (n, D) and text features (m, D); D may differ between the models. At least
-            two images and two texts.
+    """Compare two models by their image features (n, D) and text features (m, D), n and m at least 2; D may differ.
 
     Raises:
         DistilvlError: features that `score` refuses, or other numbers of items.
     """
-    s_image, u_image = (checked_embeddings(model[0], what) for model, what in
-                        ((student, "image features"), (teacher, "teacher image features")))  # fmt: skip
-    s_text, u_text = (checked_embeddings(model[1], what) for model, what in
-                      ((student, "text features"), (teacher, "teacher text features")))  # fmt: skip
+    s_image, s_text = (checked_embeddings(student[k], f"{what} features") for k, what in enumerate(("image", "text")))
+    u_image, u_text = (
+        checked_embeddings(teacher[k], f"teacher {what} features") for k, what in enumerate(("image", "text"))
+    )
     if len(s_image) != len(u_image) or len(s_text) != len(u_text) or min(len(s_image), len(s_text)) < 2:
         raise DistilvlError(
             f"student features of {len(s_image)} images and {len(s_text)} texts cannot be compared with teacher "
@@ -87,8 +80,7 @@ def linear_cka(x: Embeddings, y: Embeddings) -> float:
     a, b = x.exact(), y.exact()
     a -= a.mean(axis=0)
     b -= b.mean(axis=0)
-    both = np.linalg.norm(b.T @ a) ** 2
-    return float(both / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
+    return float(np.linalg.norm(b.T @ a) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
 
 
 def modality_gap(images: Embeddings, texts: Embeddings) -> float:

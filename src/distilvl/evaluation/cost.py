@@ -29,17 +29,11 @@ _WARM_UP = 3
 
 @dataclass(frozen=True, slots=True)
 class SideCost:
-    """Cost of one modality.
+    """Cost of one modality."""
 
-    Attributes:
-        flops: of one item; none when PyTorch saw no operation it can count.
-        ms_one: milliseconds an item at batch 1.
-        ms_batch: milliseconds an item at batch 64.
-    """
-
-    flops: int | None
-    ms_one: float
-    ms_batch: float
+    flops: int | None  # of one item; none when PyTorch saw no operation it can count
+    ms_one: float  # milliseconds an item at batch 1
+    ms_batch: float  # milliseconds an item at batch 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +48,24 @@ class Cost:
 def measure_cost(
     encoder: ImageTextEncoder, images: Sequence[Image.Image], captions: Sequence[str], *, repeats: int = 5
 ) -> Cost:
-    """Parameters, FLOPs and time of `encoder`, end to end.
+    """Parameters, FLOPs (of the first item) and median time of `encoder`; a student's in a `StudentEncoder`.
 
-    Args:
-        encoder: a teacher, or a student in a `StudentEncoder`.
-        images: decoded RGB images; fewer than 64 are repeated to fill a batch. FLOPs are of the first.
-        captions: likewise.
-        repeats: timed calls for each figure, after one that is not timed.
+    Each figure is of `repeats` calls, after one that is not timed. The images are decoded, RGB; fewer than 64 items are
+    repeated to fill a batch.
 
     Raises:
         DistilvlError: no image, no caption, or no repeat.
     """
     if not images or not captions or repeats < 1:
         raise DistilvlError("a cost needs at least one image, one caption and one repeat.", "Give more.")
-    return Cost(
-        parameters=getattr(encoder, "num_parameters", None),
-        image=_side(encoder.encode_images, images, repeats),
-        text=_side(encoder.encode_texts, captions, repeats),
-    )
+    image, text = _side(encoder.encode_images, images, repeats), _side(encoder.encode_texts, captions, repeats)
+    return Cost(getattr(encoder, "num_parameters", None), image, text)
 
 
 def milliseconds(
     encoders: Mapping[str, ImageTextEncoder], pictures: Sequence[Image.Image], captions: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
-    """Median time of one picture and of one caption, from the decoded picture or the string to the feature.
-
-    The encoders take turns, so that what else the machine does troubles all of them alike.
-    """
+    """Median time of one picture and of one caption; the encoders take turns, so that other load hits all alike."""
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in encoders}
     for k in range(_WARM_UP + REPEATS):
         for name, encoder in encoders.items():
@@ -109,22 +94,14 @@ class StudentEncoder:
         return self._encode([as_text(text) for text in list_of_texts(texts)])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
-        rows = self._student.encode(items, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)
-        return np.asarray(rows)
+        return np.asarray(self._student.encode(items, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False))
 
 
 def _side(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], items: Sequence[Any], repeats: int) -> SideCost:
     singles = [[items[k % len(items)]] for k in range(repeats + 1)]
     full = [items[k % len(items)] for k in range(BATCH)]
-    return SideCost(
-        flops=_flops(encode, items[0]),
-        ms_one=median_ms(encode, singles),
-        ms_batch=median_ms(encode, [full] * (repeats + 1)) / BATCH,
-    )
-
-
-def _flops(encode: Callable[[Sequence[Any]], npt.NDArray[Any]], item: Any) -> int | None:
     # The counter does not know the fused attention of CPUs; the plain one is made of products that it does know.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        encode([item])
-    return counter.get_total_flops() or None
+        encode([items[0]])
+    flops = counter.get_total_flops() or None
+    return SideCost(flops, median_ms(encode, singles), median_ms(encode, [full] * (repeats + 1)) / BATCH)

@@ -13,26 +13,19 @@ from distilvl.errors import DistilvlError
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+# L2-normalised vectors that differ by less in every coordinate are one vector, up to float32 rounding.
 CONSTANT_SPREAD = 1e-6
-"""L2-normalised vectors that differ by less in every coordinate are one vector, up to float32 rounding."""
-
+# Squared lengths for which neither the coordinates nor one over the length leave float32's range.
 _SQUARES = (1e-30, 1e30)
-"""Squared lengths for which neither the coordinates nor one over the length leave float32's range."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Checked features of n items.
+    """Checked features of n items."""
 
-    Attributes:
-        raw: (n, D), as given, float16, float32 or float64.
-        lengths: L2 norm of each row of `raw`, (n,).
-        unit: `raw`, L2-normalised, (n, D) float32, each coordinate within 2^-22 of its size of the exact one.
-    """
-
-    raw: npt.NDArray[Any]
-    lengths: Floats
-    unit: npt.NDArray[np.float32]
+    raw: npt.NDArray[Any]  # (n, D), as given, float16, float32 or float64
+    lengths: Floats  # L2 norm of each row of `raw`, (n,)
+    unit: npt.NDArray[np.float32]  # L2-normalised, each coordinate within 2^-22 of its size of the exact one
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -60,7 +53,7 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
         DistilvlError: another shape or type, NaN or infinity, a zero vector, or all the same if they have to be
             `different`; it calls them `what`.
     """
-    raw = np.asarray(features)
+    raw: npt.NDArray[Any] = np.asarray(features)
     if raw.ndim != 2 or 0 in raw.shape:
         raise DistilvlError(f"{what} have shape {raw.shape}.", "Give one row an item: shape (items, D).")
     if not (np.issubdtype(raw.dtype, np.floating) or np.issubdtype(raw.dtype, np.integer)):
@@ -69,7 +62,12 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
         raw = raw.astype(np.float64)
     squares = _squares(raw)
     if not ((squares > _SQUARES[0]) & (squares < _SQUARES[1])).all():  # false for NaN, too
-        raw = _rescaled(raw, what)
+        # Rows divided by their largest coordinate, so that squares neither overflow nor vanish.
+        largest: Floats = np.abs(raw.astype(np.float64)).max(axis=1)
+        remedy = "Training may have diverged, or a float16 overflowed."
+        refuse_any(~np.isfinite(largest), f"{what} hold NaN or infinity", remedy)
+        refuse_any(largest == 0, f"{what} hold a vector of zeros", "A zero vector has no direction; re-extract it.")
+        raw = raw / largest[:, None]
         squares = _squares(raw)
     lengths = np.sqrt(squares)
     unit = np.multiply(raw, (1 / lengths)[:, None].astype(np.float32), dtype=np.float32, casting="same_kind")
@@ -83,13 +81,16 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
     return Embeddings(raw, lengths, unit)
 
 
-def checked_owner(text_image: npt.ArrayLike, images: Embeddings, texts: Embeddings) -> Integers:
-    """`text_image` as integers; `DistilvlError` unless each points at an image and each image has a text."""
+def checked_gallery(
+    image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike
+) -> tuple[Embeddings, Embeddings, Integers]:
+    """The arguments of `score`, checked: each integer must point at an image, and each image have a text."""
+    images = checked_embeddings(image_features, "image features")
+    texts = checked_embeddings(text_features, "text features")
     owner = np.asarray(text_image)
     if images.dim != texts.dim:
-        raise DistilvlError(
-            f"image features have dimension {images.dim}, text features {texts.dim}.", "Take both from the same model."
-        )
+        dims = f"image features have dimension {images.dim}, text features {texts.dim}."
+        raise DistilvlError(dims, "Take both from the same model.")
     if owner.shape != (len(texts),) or not np.issubdtype(owner.dtype, np.integer):
         raise DistilvlError(
             f"text_image has shape {owner.shape} and type {owner.dtype} for {len(texts)} texts.",
@@ -100,7 +101,7 @@ def checked_owner(text_image: npt.ArrayLike, images: Embeddings, texts: Embeddin
     owner = owner.astype(np.int64)
     missing = np.bincount(owner, minlength=len(images)) == 0
     refuse_any(missing, "an image has no texts", "Leave it out of the gallery, or give it a caption.")
-    return owner
+    return images, texts, owner
 
 
 def refuse_any(bad: npt.NDArray[np.bool_], what: str, remedy: str) -> None:
@@ -116,8 +117,8 @@ def cosines(left: Embeddings, right: Embeddings, left_rows: Integers, right_rows
         part = slice(start, start + 128)
         pair = left.raw[left_rows[part]], right.raw[right_rows[part]]
         np.einsum("pd,pd->p", *pair, dtype=np.float64, casting="same_kind", out=out[part])
-    cosine: Floats = out / (left.lengths[left_rows] * right.lengths[right_rows])
-    return cosine
+    out /= left.lengths[left_rows] * right.lengths[right_rows]
+    return out
 
 
 def _squares(raw: npt.NDArray[Any]) -> Floats:
@@ -125,13 +126,3 @@ def _squares(raw: npt.NDArray[Any]) -> Floats:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares: Floats = np.einsum("nd,nd->n", raw, raw, dtype=np.float64)
     return squares
-
-
-def _rescaled(raw: npt.NDArray[Any], what: str) -> Floats:
-    """Rows divided by their largest coordinate, so that squares neither overflow nor vanish."""
-    largest: Floats = np.abs(raw.astype(np.float64)).max(axis=1)
-    remedy = "Training may have diverged, or a float16 overflowed."
-    refuse_any(~np.isfinite(largest), f"{what} hold NaN or infinity", remedy)
-    refuse_any(largest == 0, f"{what} hold a vector of zeros", "A zero vector has no direction; re-extract it.")
-    scaled: Floats = raw / largest[:, None]
-    return scaled

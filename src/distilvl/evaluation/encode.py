@@ -32,6 +32,10 @@ from distilvl.teachers.outputs import embeddings_of
 from distilvl.teachers.sentence_transformer import SentenceTransformerTeacher, as_text
 
 _BATCH = 64
+_logger = logging.getLogger("distilvl")
+
+Taught = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""A teacher's image and text features of a dataset, in its order."""
 
 
 @runtime_checkable
@@ -51,21 +55,13 @@ Model: TypeAlias = SentenceTransformer | ImageTextEncoder
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """A dataset's features.
+    """A dataset's features."""
 
-    Attributes:
-        dataset: the records that could be decoded.
-        image_keys: content hash of each of the n images.
-        images: (n, D) float32.
-        texts: (m, D) float32, captions in the dataset's order.
-        bad: images that could not be read or decoded.
-    """
-
-    dataset: PairDataset
-    image_keys: list[bytes]
-    images: npt.NDArray[Any]
-    texts: npt.NDArray[Any]
-    bad: LeftOut
+    dataset: PairDataset  # the records that could be decoded
+    image_keys: list[bytes]  # content hash of each of the n images
+    images: npt.NDArray[Any]  # (n, D) float32
+    texts: npt.NDArray[Any]  # (m, D) float32, captions in the dataset's order
+    bad: LeftOut  # images that could not be read or decoded
 
     @property
     def left_out(self) -> LeftOut:
@@ -91,12 +87,7 @@ class EncodedDataset:
 
 
 def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:
-    """Encode all images and captions of `dataset`.
-
-    Raises:
-        BadImageError: an undecodable image, unless `skip_bad`.
-        DistilvlError: a teacher that fails, or gives no embeddings of its dimension; see `encode`.
-    """
+    """All of `dataset`; raises as `teachers.checks.encode`, and `BadImageError` for a bad image unless `skip_bad`."""
     model, blocks = _named(model), []
     decoding = Decoding(dataset, skip_bad, "encoding images")
     for block in decoding.blocks():
@@ -107,15 +98,10 @@ def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False
 
 
 def encode_texts(model: Model, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(m, D) float32; a text that occurs several times is encoded once.
-
-    Raises:
-        NotAListError: one text instead of a list.
-        DistilvlError: a teacher that fails, or gives no embeddings of its dimension; see `encode`.
-    """
+    """(m, D) float32; each different text is encoded once. Raises as `encode_dataset`, and `NotAListError`."""
     texts, model = list_of_texts(texts), _named(model)
-    unique = list(dict.fromkeys(texts))
-    row = {text: k for k, text in enumerate(unique)}
+    row = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+    unique = list(row)
     size = len(unique) if _student(model) is not None else _BATCH  # a SentenceTransformer batches by length itself
     parts = [unique[k : k + size] for k in range(0, len(unique), size)]
     features = np.concatenate([_encode(model, "text", part, part) for part in parts])
@@ -160,8 +146,7 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
     """A dataset's features as a store holds them; images are read for their content hash, but not decoded.
 
     Raises:
-        DistilvlError: the store lacks an item.
-        BadImageError: an unreadable image, unless `skip_bad`.
+        DistilvlError: the store lacks an item, or an image cannot be read (unless `skip_bad`).
     """
     records, keys, bad = [], [], LeftOut()
     for record in dataset:
@@ -179,31 +164,26 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
     return EncodedDataset(read, keys, images.astype(np.float32), texts.astype(np.float32), bad)
 
 
-logger = logging.getLogger("distilvl")
-
-Taught = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-"""A teacher's image and text features of a dataset, in its order."""
-
-
 def teacher_features(encoded: EncodedDataset, run: Path | None, features: str | Path | None = None) -> Taught | None:
     """The teacher's features of the same items, in the student's basis; none where no store is known or lacks one.
 
-    Args:
-        encoded: the items.
-        run: the student's run folder, if it is in one; its own store is the default.
-        features: a store, which then must hold all items.
+    The store is `features`, which must hold all items, or else that of `run`, the student's run folder.
 
     Raises:
         DistilvlError: a store that cannot be opened, or one that was named and lacks an item.
     """
-    store_path = Path(features) if features is not None else _store_of_run(run)
+    store_path = features
+    if features is None and run is not None:
+        inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
+        of_run = Path(inputs["features"]) if inputs.get("features") else run / "features"
+        store_path = of_run if is_there(of_run) else None
     if store_path is None:
         return None
     store = FeatureStore.open(store_path)
     captions = encoded.dataset.captions
     text_keys = [text_key(caption) for caption in captions]
     if features is None and (store.missing("image", encoded.image_keys) or store.missing("text", text_keys)):
-        logger.info("the run's store %s lacks features of this split: no teacher score", store_path)
+        _logger.info("the run's store %s lacks features of this split: no teacher score", store_path)
         return None
     names = [record.image.name for record in encoded.dataset]
     found = store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
@@ -219,11 +199,3 @@ def agreement_with_teacher(encoded: EncodedDataset, taught: Taught | None) -> Ag
     if min(len(images), len(texts)) < 2:
         return None
     return agreement((encoded.images[images], encoded.texts[texts]), (taught[0][images], taught[1][texts]))
-
-
-def _store_of_run(run: Path | None) -> Path | None:
-    if run is None:
-        return None
-    inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
-    path = Path(inputs["features"]) if inputs.get("features") else run / "features"
-    return path if is_there(path) else None

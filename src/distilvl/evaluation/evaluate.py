@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
-from distilvl.evaluation.embeddings import checked_embeddings
 from distilvl.evaluation.encode import (
     EncodedDataset,
     ImageTextEncoder,
@@ -41,7 +40,6 @@ from distilvl.evaluation.protocols import (
     Protocol,
     Retrieval,
     TruthScore,
-    coco_ids,
     find_protocol,
     retrieve,
     score_coco,
@@ -61,42 +59,23 @@ WAYS = ("image_to_text", "text_to_image")
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What `eval` reports.
+    """What `eval` reports."""
 
-    Attributes:
-        student: the model's score.
-        teacher: the score of the teacher's stored features of the same items, when known.
-        hard_negatives: percent of hard negatives told apart, when the dataset has any.
-        skipped: images left out because they are bad.
-        precision: R-Precision and mAP@R of the model, image->text and text->image.
-        intervals: 95 % bootstrap intervals of the model's recalls and RSUM, by the names in `intervals.MEASURES`; none
-            for a single image.
-        agreement: of model and teacher, when the teacher's features are known.
-        protocol: name of the protocol, if one was asked for.
-        truth: what counted as right in all of this.
-        ground_truth: scores on CxC or ECCV Caption, if asked for.
-        comparison: of this model (A) with another one (B), if asked for.
-        other: the other model's score.
-        left_out: all that was left out of the data, by reason; more than `skipped` where its reader left items out.
-        note: a warning where the gallery is small.
-        same_negatives: hard negatives that equal a right caption word by word, and are left out of `hard_negatives`.
-    """
-
-    student: Score
-    teacher: Score | None
-    hard_negatives: float | None
-    skipped: int
-    precision: tuple[Precision, Precision] | None = None
-    intervals: Mapping[str, Interval] | None = None
-    agreement: Agreement | None = None
-    protocol: str | None = None
-    truth: GroundTruth | None = None
-    ground_truth: TruthScore | None = None
-    comparison: Comparison | None = None
-    other: Score | None = None
-    left_out: LeftOut = field(default_factory=LeftOut)
-    note: str | None = None
-    same_negatives: int = 0
+    student: Score  # the model's
+    teacher: Score | None  # of the teacher's stored features of the same items, when known
+    hard_negatives: float | None  # percent of hard negatives told apart, when the dataset has any
+    skipped: int  # images left out because they are bad
+    precision: tuple[Precision, Precision] | None = None  # of the model, image->text and text->image
+    intervals: Mapping[str, Interval] | None = None  # as of `intervals.intervals`; none for a single image
+    agreement: Agreement | None = None  # of model and teacher, when the teacher's features are known
+    protocol: str | None = None  # its name, if one was asked for
+    truth: GroundTruth | None = None  # what counted as right in all of this
+    ground_truth: TruthScore | None = None  # on CxC or ECCV Caption, if asked for
+    comparison: Comparison | None = None  # of this model (A) with another one (B), if asked for
+    other: Score | None = None  # the other model's
+    left_out: LeftOut = field(default_factory=LeftOut)  # of the data; with what its reader left out, unlike `skipped`
+    note: str | None = None  # a warning where the gallery is small
+    same_negatives: int = 0  # hard negatives that equal a right caption word by word, not in `hard_negatives`
 
     @property
     def retention(self) -> float | None:
@@ -105,17 +84,16 @@ class Evaluation:
 
     def __repr__(self) -> str:
         kept = "" if self.retention is None else f"; {100 * self.retention:.1f} % of its teacher's RSUM"
-        return (
-            f"Evaluation({format_score(self.student)}; {self.student.images} images, {self.student.texts} texts"
-            f"{'' if self.truth is None else f', ground truth {self.truth.name}'}{kept})"
-        )
+        truth = "" if self.truth is None else f", ground truth {self.truth.name}"
+        sizes = f"{self.student.images} images, {self.student.texts} texts"
+        return f"Evaluation({format_score(self.student)}; {sizes}{truth}{kept})"
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `eval --json` prints; what is not known has no key."""
         comparison = None
-        if self.comparison is not None and self.other is not None:
-            comparison = {"other": self.other.as_dict(), "difference": self.comparison.difference,
-                          "interval": list(self.comparison.interval), "p_value": self.comparison.p_value}  # fmt: skip
+        if (found := self.comparison) is not None and self.other is not None:
+            comparison = {"other": self.other.as_dict(), "difference": found.difference,
+                          "interval": list(found.interval), "p_value": found.p_value}  # fmt: skip
         known: dict[str, Any] = {
             "images": self.student.images,
             "texts": self.student.texts,
@@ -123,7 +101,7 @@ class Evaluation:
             **({} if self.truth is None else self.truth.as_dict()),
             "note": self.note,
             "median_rank": _by_way(self.student.median_rank),
-            "precision": None if self.precision is None else _by_way([asdict(one) for one in self.precision]),
+            "precision": _by_way(None if self.precision is None else [asdict(one) for one in self.precision]),
             "intervals": None if self.intervals is None else _nested(self.intervals),
             "teacher": None if self.teacher is None else self.teacher.as_dict(),
             "retention": self.retention,
@@ -135,11 +113,9 @@ class Evaluation:
             "skipped_images": self.skipped or None,
             "left_out": self.left_out.as_dict(),
         }
-        if self.teacher is None:
-            del known["retention"]
-        # A retention of none says that the teacher's RSUM is 0.
-        known = {name: value for name, value in known.items() if value is not None or name == "retention"}
-        return self.student.as_dict() | known
+        # With a teacher, a retention of none says that its RSUM is 0.
+        kept = None if self.teacher is None else "retention"
+        return self.student.as_dict() | {k: value for k, value in known.items() if value is not None or k == kept}
 
 
 def _by_way(values: Sequence[Any] | None) -> dict[str, Any] | None:
@@ -168,9 +144,8 @@ def evaluate(
     """Image-text retrieval of `model` on one split of `data`.
 
     Args:
-        model: a run folder, a student folder, an exported one, any other SentenceTransformer of images and text, a
-            feature store, what `load_model` takes, or one of these already loaded: a SentenceTransformer, a store, or
-            anything with `encode_images` and `encode_texts`.
+        model: a run, student or exported folder, a feature store, anything else that `load_model` takes, or one of
+            these already loaded: a SentenceTransformer, a store, or anything with `encode_images` and `encode_texts`.
         data: a dataset, or what `load_dataset` takes.
         split: whose images and captions are the gallery; `all` for all splits together.
         features: a store with the teacher's features of these items; the run's own by default, if it has them.
@@ -178,8 +153,8 @@ def evaluate(
         protocol: `flickr30k-1k`, `flickr8k-1k`, `coco-5k` or `coco-1k`; the split is checked against it.
         ground_truth: `pairs`: only an image's own captions are right, as in published results; `content`: equal
             captions and equal pictures are each other's right answers. By default `pairs` with a protocol and for
-            benchmarks, `content` for all other data. `cxc` or `eccv`, for COCO's test split, are scored beside that;
-            they need the package eccv-caption.
+            benchmarks, else `content`. `cxc` or `eccv`, for COCO's test split, are scored beside that; they need the
+            package eccv-caption.
         compare: another model to compare with on the same queries, as `model`.
         width: score the first so many dimensions of the model's embeddings, as of a Matryoshka student; all by default.
 
@@ -212,7 +187,7 @@ def evaluate(
         left_out=encoded.left_out,
         agreement=agreement_with_teacher(encoded, taught),
         truth=describe_truth(encoded.dataset, encoded.copies, truth),
-        ground_truth=None if of_coco is None else _coco(of_coco, encoded),
+        ground_truth=None if of_coco is None else score_coco(of_coco, encoded.images, encoded.texts, encoded.dataset),
     )
     return replace(result, note=few_images(dataset, split, _of_rsum(result), scored=found.score.images))
 
@@ -222,14 +197,8 @@ def evaluate_arrays(
 ) -> Evaluation:
     """The same report from features alone, without a model, a dataset or a teacher.
 
-    The ground truth is `pairs`: arrays do not tell which captions or pictures are equal.
-
-    Args:
-        image_features, text_features, text_image: as for `score`.
-        protocol: as for `evaluate`.
-
-    Raises:
-        DistilvlError: as for `score`, or the data is not the protocol's.
+    The ground truth is `pairs`: arrays do not tell which captions or pictures are equal. Takes and raises what `score`
+    does; also raises `DistilvlError` where the data is not the protocol's.
     """
     asked = None if protocol is None else find_protocol(protocol)
     result = _evaluation(retrieve(image_features, text_features, text_image, asked), protocol)
@@ -241,11 +210,8 @@ def evaluate_classes(
 ) -> ZeroShot:
     """Zero-shot classification of labelled images from the names of their classes.
 
-    Args:
-        model: as for `evaluate`, but no store: class names have to be encoded.
-        labels: a folder with a folder of images for each class, or a CSV with the columns `image` and `class`.
-        templates: prompts with `{}` in the place of the name; a class's feature is the mean over them.
-        skip_bad: leave bad images out.
+    `model` is as for `evaluate`, but no store, as class names have to be encoded; see `read_labels` and
+    `class_features` for `labels` and `templates`.
 
     Raises:
         DistilvlError: not a model, bad labels or templates, bad images, features that cannot be scored.
@@ -266,24 +232,18 @@ def evaluate_classes(
 
 def _evaluation(found: Retrieval, protocol: str | None) -> Evaluation:
     """What ranks alone tell."""
-    several = found.ranks.drawn.max() > 0
-    return Evaluation(found.score, None, None, 0, found.precision, intervals(found.ranks) if several else None,
-                      protocol=protocol)  # fmt: skip
+    sure = intervals(found.ranks) if found.ranks.drawn.max() > 0 else None
+    return Evaluation(found.score, None, None, 0, found.precision, sure, protocol=protocol)
 
 
 def _of_rsum(result: Evaluation) -> Interval | None:
     return None if result.intervals is None else result.intervals["rsum"]
 
 
-def _opened(model: Source) -> Model:
-    """What `load_model` makes of it; an object with no more than the two calls stays as it is."""
-    if isinstance(model, ImageTextEncoder) and not isinstance(model, Teacher):
-        return model
-    return load_model(model, stored=True)
-
-
 def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
-    source = _opened(model)
+    """The features, and what `load_model` makes of `model`; an object with just the two calls stays as it is."""
+    bare = isinstance(model, ImageTextEncoder) and not isinstance(model, Teacher)
+    source = cast(Model, model) if bare else load_model(model, stored=True)
     if isinstance(source, StoredModel):
         return source, read_store(source.store, gallery, skip_bad=skip_bad)
     return source, encode_dataset(source, gallery, skip_bad=skip_bad)
@@ -292,11 +252,6 @@ def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model
 def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -> Retrieval:
     groups = right_copies(encoded.copies, truth)
     return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
-
-
-def _coco(truth: CocoTruth, encoded: EncodedDataset) -> TruthScore:
-    images = checked_embeddings(encoded.images, "image features")
-    return score_coco(truth, images, checked_embeddings(encoded.texts, "text features"), *coco_ids(encoded.dataset))
 
 
 def _hard_negatives(source: Model, encoded: EncodedDataset) -> tuple[float | None, int]:
@@ -315,6 +270,5 @@ def _hard_negatives(source: Model, encoded: EncodedDataset) -> tuple[float | Non
         first += len(record.captions)
     if not triples or isinstance(source, StoredModel):  # a store cannot encode what nobody stored
         return None, same
-    rows, true_rows, wrong = (list(part) for part in zip(*triples, strict=True))
-    accuracy = hard_negative_accuracy(encoded.images[rows], encoded.texts[true_rows], encode_texts(source, wrong))
-    return accuracy, same
+    rows, own, wrong = (list(part) for part in zip(*triples, strict=True))
+    return hard_negative_accuracy(encoded.images[rows], encoded.texts[own], encode_texts(source, wrong)), same

@@ -26,18 +26,11 @@ GROUND_TRUTHS = (CONTENT, PAIRS, *OF_COCO)
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """What counted as right.
+    """What counted as right; with `pairs` copies are wrong answers. Where there are only features, none is known."""
 
-    Attributes:
-        name: `content` or `pairs`.
-        equal_pictures: images of the gallery whose picture is also another image's, byte by byte.
-        equal_captions: captions that are also another image's, word by word. With `pairs` the copies are wrong answers.
-            Neither is known where there are only features.
-    """
-
-    name: str
-    equal_pictures: int | None = None
-    equal_captions: int | None = None
+    name: str  # `content` or `pairs`
+    equal_pictures: int | None = None  # images of the gallery whose picture is also another image's, byte by byte
+    equal_captions: int | None = None  # captions that are also another image's, word by word
 
     @property
     def text(self) -> str:
@@ -51,20 +44,16 @@ class GroundTruth:
 
     def as_dict(self) -> dict[str, str | int]:
         """`{"ground_truth": "content", "equal_captions": 12, "equal_pictures": 0}`; counts where they are known."""
-        counts = {"equal_captions": self.equal_captions, "equal_pictures": self.equal_pictures}
-        return {"ground_truth": self.name, **{name: count for name, count in counts.items() if count is not None}}
+        told = {"ground_truth": self.name, "equal_captions": self.equal_captions, "equal_pictures": self.equal_pictures}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 def choose_truth(asked: str | None, protocol: str | None, dataset: PairDataset) -> str:
-    """`content` or `pairs`: what was asked for, or else `pairs` for a protocol, or else what the dataset says.
-
-    Raises:
-        DistilvlError: there is no such ground truth.
-    """
+    """`content` or `pairs`: what was asked for, or else `pairs` for a protocol, or else what the dataset says."""
     if asked is not None and asked not in GROUND_TRUTHS:
         raise DistilvlError(f"there is no ground truth {asked!r}.", f"Choose one of: {', '.join(GROUND_TRUTHS)}.")
-    if asked in (CONTENT, PAIRS):
-        return str(asked)
+    if asked is not None and asked not in OF_COCO:
+        return asked
     return PAIRS if protocol is not None else dataset.ground_truth
 
 
@@ -82,23 +71,16 @@ def require_different(dataset: PairDataset, copies: Groups) -> None:
     """`DistilvlError` where all captions, or all pictures, are one and the same, so that there is nothing to rank."""
     for what, how, numbers in (("captions", "word by word", copies.text), ("pictures", "byte by byte", copies.image)):
         if len(numbers) > 1 and not numbers.any():
-            raise DistilvlError(
-                f"all {len(numbers):,} {what} of {dataset.name} are equal {how}; nothing can be ranked.",
-                "Give a gallery with different ones.",
-            )
+            problem = f"all {len(numbers):,} {what} of {dataset.name} are equal {how}; nothing can be ranked."
+            raise DistilvlError(problem, "Give a gallery with different ones.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """Copies among n images and m texts.
+    """Copies among n images and m texts."""
 
-    Attributes:
-        image: (n,), equal numbers for equal pictures.
-        text: (m,), equal numbers for equal texts.
-    """
-
-    image: Integers
-    text: Integers
+    image: Integers  # (n,), equal numbers for equal pictures
+    text: Integers  # (m,), equal numbers for equal texts
 
     @classmethod
     def by_content(cls, image_keys: Sequence[Hashable], texts: Sequence[str]) -> Groups:
@@ -116,10 +98,9 @@ class Groups:
         for what, given, items in (("images", self.image, images), ("texts", self.text, texts)):
             numbers = np.asarray(given)
             if numbers.shape != (items,) or not np.issubdtype(numbers.dtype, np.integer):
-                raise DistilvlError(
-                    f"the groups of {items} {what} have shape {numbers.shape} and type {numbers.dtype}.",
-                    "Give one integer an item, equal for equal items.",
-                )
+                found_type = f"shape {numbers.shape} and type {numbers.dtype}"
+                remedy = "Give one integer an item, equal for equal items."
+                raise DistilvlError(f"the groups of {items} {what} have {found_type}.", remedy)
             found.append(_from_zero(numbers))
         return Groups(*found)
 
@@ -130,8 +111,7 @@ class Groups:
     @property
     def first(self) -> tuple[Integers, Integers]:
         """Rows of the first image and of the first text of each group."""
-        image, text = (np.sort(np.unique(numbers, return_index=True)[1]) for numbers in (self.image, self.text))
-        return image, text
+        return np.sort(np.unique(self.image, return_index=True)[1]), np.sort(np.unique(self.text, return_index=True)[1])
 
     def shared(self, text_image: Integers) -> tuple[int, int]:
         """How many pictures equal that of another image, and how many texts equal one of another image."""
@@ -141,10 +121,7 @@ class Groups:
         return int(pictures.sum()), int(np.count_nonzero(owners[self.text] > 1))
 
     def units(self, text_image: Integers) -> Integers:
-        """Images that have an equal picture or text in common, also through others, get one number: (n,), from 0.
-
-        Their results hang together, so resampling draws them together.
-        """
+        """Images that have an equal picture or text in common, also through others, get one number: (n,), from 0."""
         images = len(self.image)
         if self.shared(text_image) == (0, 0):
             return np.arange(images)
@@ -160,39 +137,23 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class RightAnswers:
-    """The right answers of q queries among some items, as groups of queries linked to groups of items.
+    """The right answers of q queries among some items, as groups of queries linked to groups of items."""
 
-    Attributes:
-        query_group: (q,).
-        link_first, link_group: groups of items that query group g is linked to are
-            `link_group[link_first[g] : link_first[g + 1]]`, ascending.
-        item_first, item_order: items of group h are `item_order[item_first[h] : item_first[h + 1]]`, ascending.
-    """
-
-    query_group: Integers
-    link_first: Integers
-    link_group: Integers
-    item_first: Integers
-    item_order: Integers
+    query_group: Integers  # (q,)
+    link_first: Integers  # query group g is linked to the groups `link_group[link_first[g] : link_first[g + 1]]`
+    link_group: Integers  # ascending
+    item_first: Integers  # items of group h are `item_order[item_first[h] : item_first[h + 1]]`
+    item_order: Integers  # ascending
 
     @classmethod
     def of(cls, queries: Integers, items: Integers, pair_query: Integers, pair_item: Integers) -> RightAnswers:
-        """The right answers that known pairs amount to.
-
-        Args:
-            queries, items: group of each query (q,) and of each item.
-            pair_query, pair_item: row of the query and of the item of each pair, (p,).
-        """
+        """By the groups of the q queries and of the items, and the rows of query and item of the p known pairs."""
         query_groups, item_groups = int(queries.max()) + 1, int(items.max()) + 1
         links = np.unique(queries[pair_query] * item_groups + items[pair_item])
         order = np.argsort(items, kind="stable")
-        return cls(
-            queries,
-            np.searchsorted(links // item_groups, np.arange(query_groups + 1)),
-            links % item_groups,
-            np.searchsorted(items[order], np.arange(item_groups + 1)),
-            order,
-        )
+        link_first = np.searchsorted(links // item_groups, np.arange(query_groups + 1))
+        item_first = np.searchsorted(items[order], np.arange(item_groups + 1))
+        return cls(queries, link_first, links % item_groups, item_first, order)
 
     def pairs(self, block: slice | Integers = slice(None)) -> tuple[Integers, Integers]:
         """All right pairs of some queries, query by query: row in the block, and item."""

@@ -14,38 +14,29 @@ from distilvl.evaluation.embeddings import Floats
 from distilvl.evaluation.score import Ranks
 
 MEASURES = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum")
-SAMPLES = 2000
-PERMUTATIONS = 10_000
-_CHUNK = 2**22
-"""Random numbers held at a time."""
+SAMPLES, PERMUTATIONS = 2000, 10_000
+FEW = 100  # below so many images a recall moves by more than a percent with one image
+_CHUNK = 2**22  # random numbers held at a time
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Model A against model B on the same queries.
+    """Model A against model B on the same queries."""
 
-    Attributes:
-        difference: RSUM of A minus RSUM of B.
-        interval: 95 % interval of the difference, paired bootstrap over images.
-        p_value: two-sided, of the permutation test that A and B are interchangeable.
-        images: number of images that were resampled; those that share a picture or a caption count once.
-    """
-
-    difference: float
-    interval: Interval
-    p_value: float
-    images: int
+    difference: float  # RSUM of A minus RSUM of B
+    interval: Interval  # 95 % interval of the difference, paired bootstrap over images
+    p_value: float  # two-sided, of the permutation test that A and B are interchangeable
+    images: int  # number of images that were resampled; those that share a picture or a caption count once
 
 
 def intervals(ranks: Ranks, *, samples: int = SAMPLES, seed: int = 0) -> dict[str, Interval]:
     """95 % percentile intervals of the recalls and RSUM: `{measure: (low, high)}` for each of `MEASURES`.
 
-    Images are drawn with replacement, each together with its captions, `samples` times; images that share a picture or
-    a caption (`Ranks.units`) are drawn together, as their results are no independent observations. Ranks were computed
-    once and the galleries stay as they are: the interval covers the choice of queries. It does not cover the choice of
-    the gallery's other items (recalls fall as galleries grow), nor another training run or seed.
+    Images are drawn with replacement, each together with its captions, `samples` times; those that share a picture or a
+    caption (`Ranks.units`) are drawn together. The galleries stay as they are: the interval covers the choice of
+    queries, not that of the gallery's other items (recalls fall as galleries grow), nor another training run or seed.
 
     Raises:
         DistilvlError: a single image, or all share a picture or a caption.
@@ -62,9 +53,7 @@ def compare(
     """Whether A's RSUM differs from B's, on the same images and captions.
 
     The p-value is of a paired permutation test: for each image, with its captions and what is drawn with it, the two
-    models' results are exchanged or not by a fair coin. If the models were equally good, all these outcomes would be
-    equally likely, so the test needs no assumption on how differences are distributed, unlike a t-test, and keeps its
-    level for few images, unlike a bootstrap. Its smallest p-value is 1 / (`permutations` + 1). The interval is the
+    models' results are exchanged or not by a fair coin. It is at least 1 / (`permutations` + 1). The interval is the
     paired bootstrap's, and covers what `intervals` covers.
 
     Raises:
@@ -74,17 +63,13 @@ def compare(
         raise DistilvlError("the two models were scored on different galleries.", "Score both on the same data.")
     if not np.array_equal(a.drawn, b.drawn):
         raise DistilvlError("the two models were scored on different ground truths.", "Score both on the same one.")
-    of_a, of_b = _Tables.of(a), _Tables.of(b)
-    draws = [of_a.measures(weights)[:, -1] - of_b.measures(weights)[:, -1]
-             for weights in _bootstrap(of_a.units, samples, seed)]  # fmt: skip
+    one, other = _Tables.of(a), _Tables.of(b)
+    weights = _bootstrap(one.units, samples, seed)
+    draws = [one.measures(some)[:, -1] - other.measures(some)[:, -1] for some in weights]
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
-    shares = of_a.shares() - of_b.shares()
-    difference = float(shares.sum())
-    return Comparison(difference, (float(low), float(high)), _sign_flip_p(shares, permutations, seed), of_a.units)
-
-
-FEW = 100
-"""Below so many images a recall moves by more than a percent with one image."""
+    shares = one.shares() - other.shares()
+    p_value = _sign_flip_p(shares, permutations, seed)
+    return Comparison(float(shares.sum()), (float(low), float(high)), p_value, one.units)
 
 
 def few_images(
@@ -94,14 +79,10 @@ def few_images(
     remedy: str | None = None,
     scored: int | None = None,
 ) -> str | None:
-    """What to say of a score on `split`; none where at least `FEW` images are scored.
+    """What to say of a score on `split` of `dataset`, the whole one; none where at least `FEW` images are scored.
 
-    Args:
-        dataset: the whole one.
-        split: of it.
-        interval: 95 % interval of RSUM, if known.
-        remedy: a sentence on what to do; to score all splits by default, where there are others.
-        scored: how many of the split's images are, if not all of them.
+    `interval` is that of RSUM, if known; `remedy` a sentence on what to do, by default to score all splits, where there
+    are others; and `scored`, how many of the split's images are, if not all of them.
     """
     images, total = len(dataset.split(split)), len(dataset)
     if (images if scored is None else scored) >= FEW:

@@ -6,14 +6,14 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError, require
-from distilvl.evaluation.embeddings import Embeddings, Integers, checked_embeddings, checked_owner
+from distilvl.evaluation.embeddings import Embeddings, Integers, checked_embeddings, checked_gallery
 from distilvl.evaluation.ground_truth import OF_COCO, Groups, RightAnswers
 from distilvl.evaluation.ranks import retrieval_ranks
 from distilvl.evaluation.score import (
@@ -30,36 +30,25 @@ from distilvl.evaluation.score import (
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A test set as the literature scores it.
+    """A test set as the literature scores it."""
 
-    Attributes:
-        name: what `--protocol` takes.
-        images: number of images.
-        captions: the first so many of each image count; further ones are left out.
-        folds: the images are cut into so many galleries of equal size, in their order; scores are means over them.
-        test_set: what tables of published results call it; empty where we know of no such table.
-    """
-
-    name: str
+    name: str  # what `--protocol` takes
     images: int
-    captions: int = 5
-    folds: int = 1
-    test_set: str = ""
+    captions: int = 5  # the first so many of each image count; further ones are left out
+    folds: int = 1  # the images are cut into so many galleries of equal size, in order; scores are means over them
+    test_set: str = ""  # what tables of published results call it; empty where we know of no such table
 
 
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("flickr30k-1k", 1000, test_set="Flickr30k 1K test"),
-        Protocol("flickr8k-1k", 1000),
-        Protocol("coco-5k", 5000, test_set="COCO 5K test"),
-        Protocol("coco-1k", 5000, folds=5),
-    )
-}
+_ALL = (
+    Protocol("flickr30k-1k", 1000, test_set="Flickr30k 1K test"),
+    Protocol("flickr8k-1k", 1000),
+    Protocol("coco-5k", 5000, test_set="COCO 5K test"),
+    Protocol("coco-1k", 5000, folds=5),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fold:
+class Fold(NamedTuple):
     """One gallery: rows of images and of texts, and for each of these texts the row of its image in the fold."""
 
     images: Integers
@@ -75,15 +64,12 @@ def find_protocol(name: str) -> Protocol:
 
 
 def folds(protocol: Protocol | None, text_image: npt.NDArray[np.integer], images: int) -> Iterator[Fold]:
-    """The galleries that `protocol` asks for, checked; without one, a single gallery of everything.
+    """The galleries that `protocol` asks for; without one, a single gallery of everything.
 
-    Args:
-        protocol: which, or none.
-        text_image: row of each text's image, (m,), texts of an image in their order.
-        images: number of images.
+    `text_image` is the row of each text's image, (m,), texts of an image in their order.
 
     Raises:
-        DistilvlError: another number of images, or an image with too few captions.
+        DistilvlError: another number of images than the protocol's, or an image with too few captions.
     """
     owner = np.asarray(text_image, dtype=np.int64)
     if protocol is None:
@@ -105,26 +91,19 @@ def _first_captions(protocol: Protocol, owner: Integers, images: int) -> Integer
     counts = np.bincount(owner, minlength=images)
     few = counts < protocol.captions
     if few.any():
-        raise DistilvlError(
-            f"protocol {name} has {protocol.captions} captions an image, but image row {int(np.argmax(few))} has "
-            f"{int(counts[np.argmax(few)])} ({int(few.sum())} images have too few).",
-            remedy,
-        )
+        row = int(np.argmax(few))
+        found = f"image row {row} has {int(counts[row])} ({int(few.sum())} images have too few)."
+        raise DistilvlError(f"protocol {name} has {protocol.captions} captions an image, but {found}", remedy)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(order[place < protocol.captions])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieval:
-    """Results on the galleries of a protocol.
+    """Results on the galleries of a protocol."""
 
-    Attributes:
-        ranks: of all queries, each within its gallery.
-        precision: image->text and text->image. Of a text with one right image its three measures are the same: R@1.
-    """
-
-    ranks: Ranks
-    precision: tuple[Precision, Precision]
+    ranks: Ranks  # of all queries, each within its gallery
+    precision: tuple[Precision, Precision]  # image->text, text->image; all R@1 for texts with one right image
 
     @property
     def score(self) -> Score:
@@ -139,20 +118,14 @@ def retrieve(
     protocol: Protocol | None = None,
     groups: Groups | None = None,
 ) -> Retrieval:
-    """Rank every gallery of `protocol`, or one of everything.
-
-    Args:
-        image_features, text_features, text_image, groups: as for `score`.
-        protocol: which galleries.
+    """Rank every gallery of `protocol`, or one of everything; the other arguments and the errors are those of `score`.
 
     Raises:
-        DistilvlError: as for `score`, or the data is not the protocol's.
+        DistilvlError: also, data that is not the protocol's.
     """
-    images = checked_embeddings(image_features, "image features")
-    texts = checked_embeddings(text_features, "text features")
-    owner = checked_owner(text_image, images, texts)
-    alone = Groups.alone(len(images), len(texts))
-    groups = alone if groups is None else groups.checked(len(images), len(texts))
+    images, texts, owner = checked_gallery(image_features, text_features, text_image)
+    sizes = len(images), len(texts)
+    groups = Groups.alone(*sizes) if groups is None else groups.checked(*sizes)
     units = groups.units(owner)
     parts: list[tuple[Ranks, PositiveRanks, PositiveRanks]] = []
     for fold in folds(protocol, owner, len(images)):
@@ -190,25 +163,21 @@ Truth = Mapping[int, Sequence[int]]
 class TruthScore:
     """Scores of one ground truth, percent; the gallery is all of COCO's 5,000 test images and 25,000 captions.
 
-    Attributes:
-        name: `cxc` (Parekh et al., EACL 2021) or `eccv` (Chun et al., ECCV 2022).
-        image_to_text, text_to_image: a query counts when one of its right answers is among the first K.
-        precision: image->text and text->image. ECCV Caption's own measures are mAP@R, R-Precision and R@1.
-        queries: image and text queries that this ground truth has.
+    A query counts when one of its right answers is among the first K. ECCV Caption's own measures are mAP@R,
+    R-Precision and R@1.
     """
 
-    name: str
+    name: str  # `cxc` (Parekh et al., EACL 2021) or `eccv` (Chun et al., ECCV 2022)
     image_to_text: Recalls
     text_to_image: Recalls
-    precision: tuple[Precision, Precision]
-    queries: tuple[int, int]
+    precision: tuple[Precision, Precision]  # image->text and text->image
+    queries: tuple[int, int]  # image and text queries that this ground truth has
 
     def as_dict(self) -> dict[str, Any]:
         """`{"image_to_text": {"r1", "r5", "r10", "r_precision", "map_at_r", "queries"}, "text_to_image": {...}}`."""
-        ways = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
-        return {way: asdict(recalls) | asdict(precision) | {"queries": queries}
-                for (way, recalls), precision, queries
-                in zip(ways.items(), self.precision, self.queries, strict=True)}  # fmt: skip
+        found = zip((self.image_to_text, self.text_to_image), self.precision, self.queries, strict=True)
+        i2t, t2i = (asdict(recalls) | asdict(one) | {"queries": queries} for recalls, one, queries in found)
+        return {"image_to_text": i2t, "text_to_image": t2i}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +203,7 @@ class CocoTruth:
 
 
 def coco_ids(dataset: PairDataset) -> tuple[Integers, Integers]:
-    """COCO's ids of the n images (the number that ends the file's name) and of the m captions.
-
-    Raises:
-        DistilvlError: an id that holds no such number; names it.
-    """
+    """COCO's ids of the n images (the number that ends the file's name) and of the m captions, or `DistilvlError`."""
     images = [_number(record.image_id, r"(\d+)(\.\w+)?$") for record in dataset]
     captions = [_number(caption_id, r"^(\d+)$") for record in dataset for caption_id in record.caption_ids]
     return np.array(images), np.array(captions)
@@ -247,28 +212,25 @@ def coco_ids(dataset: PairDataset) -> tuple[Integers, Integers]:
 def _number(name: str, pattern: str) -> int:
     found = re.search(pattern, name)
     if found is None:
-        raise DistilvlError(
-            f"{name!r} is no COCO id.", "CxC and ECCV Caption are for COCO in Karpathy's layout (dataset_coco.json)."
-        )
+        remedy = "CxC and ECCV Caption are for COCO in Karpathy's layout (dataset_coco.json)."
+        raise DistilvlError(f"{name!r} is no COCO id.", remedy)
     return int(found.group(1))
 
 
 def score_coco(
-    truth: CocoTruth, images: Embeddings, texts: Embeddings, image_ids: Integers, caption_ids: Integers
+    truth: CocoTruth, image_features: npt.ArrayLike, text_features: npt.ArrayLike, dataset: PairDataset
 ) -> TruthScore:
-    """Score features of COCO's test split on `truth`.
+    """Score the features (n, D) and (m, D) of `dataset`, COCO's test split, on `truth`.
 
     Captions that the package does not know (Karpathy's split has ten more than 25,000) are left out of the gallery.
     Right answers that the gallery cannot hold count in R all the same, as the package does it.
 
-    Args:
-        truth: which.
-        images, texts: n and m embeddings.
-        image_ids, caption_ids: COCO's ids of them, (n,) and (m,), from `coco_ids`.
-
     Raises:
-        DistilvlError: not the whole test split.
+        DistilvlError: not the whole test split, ids that are not COCO's, or features that cannot be scored.
     """
+    images = checked_embeddings(image_features, "image features")
+    texts = checked_embeddings(text_features, "text features")
+    image_ids, caption_ids = coco_ids(dataset)
     image_rows = _known_rows(image_ids, truth.images, "images")
     text_rows = _known_rows(caption_ids, truth.captions, "captions")
     image_of = {int(image_ids[row]): k for k, row in enumerate(image_rows)}
@@ -294,9 +256,9 @@ def _known_rows(ids: Integers, known: frozenset[int], what: str) -> Integers:
     rows = np.flatnonzero(np.isin(ids, np.array(sorted(known))))
     found = len(np.unique(ids[rows]))
     if found < len(known) or len(rows) > found:
+        twice = f", some several times ({len(rows):,} rows)" if len(rows) > found else ""
         raise DistilvlError(
-            f"the data holds {found:,} of the {len(known):,} {what} of COCO's test split"
-            f"{f', some several times ({len(rows):,} rows)' if len(rows) > found else ''}.",
+            f"the data holds {found:,} of the {len(known):,} {what} of COCO's test split{twice}.",
             "This ground truth is defined on the whole test split of Karpathy's dataset_coco.json.",
         )
     return rows

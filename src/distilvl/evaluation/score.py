@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.embeddings import Embeddings, Floats, Integers, checked_embeddings, checked_owner, cosines
+from distilvl.evaluation.embeddings import Embeddings, Floats, Integers, checked_embeddings, checked_gallery, cosines
 from distilvl.evaluation.ground_truth import Groups
 from distilvl.evaluation.ranks import BLOCK, TIE_TOLERANCE, recall_at, retrieval_ranks
 
@@ -26,13 +26,10 @@ class Recalls:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Score:
-    """Retrieval quality on a gallery.
+    """Retrieval quality on a gallery; `images` and `texts` are its size, of all galleries together of a protocol.
 
-    Attributes:
-        image_to_text, text_to_image: recalls of the two directions.
-        images, texts: size of the gallery; of all galleries together where a protocol has several.
-        median_rank: image->text and text->image, the median over queries of the rank of the best-placed right answer;
-            1 is the best. None where the ranks are not known.
+    `median_rank`: image->text and text->image, the median over queries of the rank of the best-placed right answer, 1
+    being the best; none where the ranks are not known.
     """
 
     image_to_text: Recalls
@@ -44,13 +41,12 @@ class Score:
     @property
     def rsum(self) -> float:
         """RSUM: the sum of the six recalls, 0 to 600."""
-        both = (self.image_to_text, self.text_to_image)
-        return sum(recalls.r1 + recalls.r5 + recalls.r10 for recalls in both)
+        return sum(way.r1 + way.r5 + way.r10 for way in (self.image_to_text, self.text_to_image))
 
     def as_dict(self) -> dict[str, Any]:
         """`{"image_to_text": {"r1", "r5", "r10"}, "text_to_image": {...}, "rsum"}`, for JSON."""
-        ways = {"image_to_text": asdict(self.image_to_text), "text_to_image": asdict(self.text_to_image)}
-        return {**ways, "rsum": self.rsum}
+        i2t, t2i = asdict(self.image_to_text), asdict(self.text_to_image)
+        return {"image_to_text": i2t, "text_to_image": t2i, "rsum": self.rsum}
 
     def __repr__(self) -> str:
         return f"Score({format_score(self)}; {self.images} images, {self.texts} texts)"
@@ -58,19 +54,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Ranks:
-    """What scores are made of, and what resampling draws from.
+    """What scores are made of, and what resampling draws from."""
 
-    Attributes:
-        image: for each image the rank of its best-placed right text, (n,), 1 for the first place.
-        text: for each text the rank of its best-placed right image, (m,).
-        text_image: row of each text's image, (m,).
-        units: images with one number are drawn together, (n,), from 0; each by itself where there are none.
-    """
-
-    image: Integers
-    text: Integers
-    text_image: Integers
-    units: Integers | None = None
+    image: Integers  # for each image the rank of its best-placed right text, (n,), 1 for the first place
+    text: Integers  # for each text the rank of its best-placed right image, (m,)
+    text_image: Integers  # row of each text's image, (m,)
+    units: Integers | None = None  # images with one number are drawn together, (n,), from 0; none: each by itself
 
     @property
     def drawn(self) -> Integers:
@@ -91,7 +80,7 @@ def score(
         text_features: (m, D).
         text_image: (m,), for each text the row of its image, in [0, n).
         groups: which images and which texts are copies of each other (`Groups.by_content`), and so right for each
-            other's pairs; features alone do not tell, so without them only the pairs themselves are right.
+            other's pairs; without them only the pairs themselves are right.
 
     Raises:
         DistilvlError: shapes that do not fit, NaN or infinity, a zero row, features that are all the same,
@@ -104,9 +93,7 @@ def rank_gallery(
     image_features: npt.ArrayLike, text_features: npt.ArrayLike, text_image: npt.ArrayLike, groups: Groups | None = None
 ) -> Ranks:
     """The ranks behind `score`; the same arguments and errors."""
-    images = checked_embeddings(image_features, "image features")
-    texts = checked_embeddings(text_features, "text features")
-    owner = checked_owner(text_image, images, texts)
+    images, texts, owner = checked_gallery(image_features, text_features, text_image)
     if groups is None:
         return Ranks(*retrieval_ranks(images, texts, owner), owner)
     groups = groups.checked(len(images), len(texts))
@@ -138,11 +125,8 @@ def join_ranks(parts: Sequence[Ranks]) -> Ranks:
 
 def format_score(score: Score) -> str:
     """One line: `i2t 35.6 64.8 77.3 / t2i 26.6 57.8 71.0 / RSUM 333.1`."""
-    i2t, t2i = score.image_to_text, score.text_to_image
-    return (
-        f"i2t {i2t.r1:.1f} {i2t.r5:.1f} {i2t.r10:.1f} / t2i {t2i.r1:.1f} {t2i.r5:.1f} {t2i.r10:.1f}"
-        f" / RSUM {score.rsum:.1f}"
-    )
+    i2t, t2i = (f"{way.r1:.1f} {way.r5:.1f} {way.r10:.1f}" for way in (score.image_to_text, score.text_to_image))
+    return f"i2t {i2t} / t2i {t2i} / RSUM {score.rsum:.1f}"
 
 
 def hard_negative_accuracy(
@@ -150,18 +134,17 @@ def hard_negative_accuracy(
 ) -> float:
     """Percent of triples (image, true caption, caption wrong in one detail) that are told apart.
 
-    A triple counts when the true caption is strictly more similar to the image than the wrong one.
-
-    Args:
-        image_features, text_features, negative_features: (n, D) each, row i of all three is triple i.
+    A triple counts when the true caption is strictly more similar to the image than the wrong one. Features are (n, D)
+    each, row i of all three is triple i.
 
     Raises:
         DistilvlError: shapes that do not fit, NaN or infinity, a zero row.
     """
+    given = {"image": image_features, "text": text_features, "hard-negative": negative_features}
     # Triples may well be of one image, or have one wrong caption.
-    images = checked_embeddings(image_features, "image features", different=False)
-    texts = checked_embeddings(text_features, "text features", different=False)
-    negatives = checked_embeddings(negative_features, "hard-negative features", different=False)
+    images, texts, negatives = (
+        checked_embeddings(features, f"{what} features", different=False) for what, features in given.items()
+    )
     if not images.raw.shape == texts.raw.shape == negatives.raw.shape:
         raise DistilvlError(
             f"triples have shapes {images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}.",
@@ -174,29 +157,20 @@ def hard_negative_accuracy(
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """R-Precision and mAP@R of one direction, percent, as ECCV Caption (Chun et al., ECCV 2022) defines them.
+    """R-Precision and mAP@R of one direction, percent, as ECCV Caption (Chun et al., ECCV 2022) defines them."""
 
-    Attributes:
-        r_precision: mean over queries of the share of right answers among the first R, R being their number.
-        map_at_r: mean over queries of 1/R times the sum, over the places k = 1..R that hold a right answer, of the
-            share of right answers among the first k.
-    """
-
-    r_precision: float
+    r_precision: float  # mean over queries of the share of right answers among the first R, R being their number
+    # Mean over queries of 1/R times the sum, over the places k = 1..R that hold a right answer, of the share of right
+    # answers among the first k.
     map_at_r: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PositiveRanks:
-    """Where all the right answers of each query stand.
+    """Where all the right answers of each query stand."""
 
-    Attributes:
-        ranks: one ascending array a query, 1 for the first place.
-        wanted: R of each query, (q,): how many right answers there are, those that the gallery lacks included.
-    """
-
-    ranks: list[Integers]
-    wanted: Integers
+    ranks: list[Integers]  # one ascending array a query, 1 for the first place
+    wanted: Integers  # R of each query, (q,): how many right answers there are, in the gallery or not
 
     @classmethod
     def joined(cls, parts: Iterable[PositiveRanks]) -> PositiveRanks:
@@ -204,13 +178,10 @@ class PositiveRanks:
         ranks, wanted = zip(*((part.ranks, part.wanted) for part in parts), strict=True)
         return cls([one for part in ranks for one in part], np.concatenate(wanted))
 
-    def recall_at(self, k: int) -> float:
-        """Percent of queries with a right answer among the first `k`."""
-        return 100.0 * float(np.mean([bool(len(ranks)) and bool(ranks[0] <= k) for ranks in self.ranks]))
-
     def recalls(self) -> Recalls:
-        """The same for 1, 5 and 10."""
-        return Recalls(*(self.recall_at(k) for k in (1, 5, 10)))
+        """Percent of queries with a right answer among the first 1, 5 and 10."""
+        best = np.array([ranks[0] if len(ranks) else np.inf for ranks in self.ranks])
+        return Recalls(*(100.0 * float(np.mean(best <= k)) for k in (1, 5, 10)))
 
     def precision(self) -> Precision:
         """R-Precision and mAP@R."""
@@ -229,10 +200,8 @@ def positive_ranks(
 ) -> PositiveRanks:
     """Ranks of all right answers by cosine, in double precision; ties count against the model.
 
-    Args:
-        queries, items: q embeddings, and the gallery.
-        positives: for each query the different rows of its right answers in `items`.
-        wanted: R of each query, (q,); the number of its `positives` unless given.
+    `positives` are for each of the q queries the different rows of its right answers in `items`; `wanted` is R of each
+    query, (q,), the number of its positives unless given.
     """
     gallery = items.exact()
     rows = max(1, BLOCK // (4 * len(items)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,14 @@ TEMPLATES = ("a photo of a {}.",)
 
 @dataclass(frozen=True, slots=True)
 class ZeroShot:
-    """Accuracies, percent.
+    """Accuracies, percent."""
 
-    Attributes:
-        top1, top5: images whose class is first, or among the first five.
-        mean_per_class: mean over classes of their own top-1 accuracy; classes without images do not count.
-        images, classes: sizes.
-        left_out: images that were not classified, by reason.
-    """
-
-    top1: float
-    top5: float
-    mean_per_class: float
+    top1: float  # images whose class is first
+    top5: float  # or among the first five
+    mean_per_class: float  # mean over classes of their own top-1 accuracy; classes without images do not count
     images: int
     classes: int
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: LeftOut = field(default_factory=LeftOut)  # images that were not classified, by reason
 
     def as_dict(self) -> dict[str, Any]:
         """The same, for JSON."""
@@ -53,12 +46,9 @@ def class_features(
     names: Sequence[str],
     templates: Sequence[str] = TEMPLATES,
 ) -> Floats:
-    """One L2-normalised row a class, (c, D): the mean direction of the features of its prompts.
+    """One L2-normalised row a class, (c, D): the mean direction of the features, (k, D), of its prompts.
 
-    Args:
-        encode_texts: texts to features, (k,) to (k, D).
-        names: of the classes, all different.
-        templates: prompts with `{}` in the place of the name.
+    The prompts are the `templates` with the class's name in the place of `{}`.
 
     Raises:
         DistilvlError: fewer than two classes, a name twice, a template without `{}`, features that cannot be scored.
@@ -78,20 +68,15 @@ def class_features(
 
 
 def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: npt.ArrayLike) -> ZeroShot:
-    """Classify by cosine; ties count against the model.
+    """Classify images (n, D) by cosine; ties count against the model.
 
-    Args:
-        image_features: (n, D).
-        class_rows: (c, D), one row a class, from `class_features`.
-        labels: row of each image's class, (n,).
+    `class_rows` is (c, D), one row a class, from `class_features`; `labels` the row of each image's class, (n,).
 
     Raises:
         DistilvlError: features that `score` refuses, labels that do not fit.
     """
-    images, classes = (
-        checked_embeddings(image_features, "image features"),
-        checked_embeddings(class_rows, "class features"),
-    )
+    images = checked_embeddings(image_features, "image features")
+    classes = checked_embeddings(class_rows, "class features")
     truth = np.asarray(labels)
     if images.dim != classes.dim or truth.shape != (len(images),) or not np.issubdtype(truth.dtype, np.integer):
         raise DistilvlError(
@@ -106,24 +91,16 @@ def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: 
     right = (ranks == 1).astype(np.float64)
     counts = np.bincount(truth, minlength=len(classes))
     per_class = np.bincount(truth, weights=right, minlength=len(classes))[counts > 0] / counts[counts > 0]
-    return ZeroShot(
-        top1=100.0 * float(right.mean()),
-        top5=100.0 * float(np.mean(ranks <= 5)),
-        mean_per_class=100.0 * float(per_class.mean()),
-        images=len(images),
-        classes=len(classes),
-    )
+    top1, top5, mean = (100.0 * float(np.mean(shares)) for shares in (right, ranks <= 5, per_class))
+    return ZeroShot(top1, top5, mean, len(images), len(classes))
 
 
 def read_labels(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
     """Labelled images as a dataset in which the only caption of an image is the name of its class.
 
-    What a scan of the folder leaves out (`scan_folder`), and images beside the folders, is counted in `left_out`.
-
-    Args:
-        path: a folder that holds a folder of images for each class (underscores in its name are read as
-            spaces), or a CSV with the columns `image` (a path relative to the CSV's folder) and `class`.
-        skip_bad: leave out and count bad lines and missing files, instead of raising.
+    `path` is a folder that holds a folder of images for each class (underscores in its name are read as spaces), or a
+    CSV with the columns `image` (a path relative to the CSV's folder) and `class`. With `skip_bad`, bad lines and
+    missing files are left out and counted; what a scan of the folder leaves out, and images beside the folders, always.
 
     Raises:
         DistilvlError: neither of them, a bad line (by its number), an image twice, missing files.
@@ -137,9 +114,8 @@ def read_labels(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
         records = list(_of_csv(path, faults))
         remedy = "Write a line an image below the header 'image,class'."
     else:
-        raise DistilvlError(
-            f"{path} is no list of labelled images.", "Give a folder with a folder for each class, or a CSV."
-        )
+        remedy = "Give a folder with a folder for each class, or a CSV."
+        raise DistilvlError(f"{path} is no list of labelled images.", remedy)
     faults.check()
     if not records:
         left_out = f"; left out: {'; '.join(faults.left_out.lines())}" if faults.left_out else ""
@@ -161,11 +137,7 @@ def _of_folder(root: Path, faults: Faults) -> Iterator[Record]:
 def _of_csv(path: Path, faults: Faults) -> Iterator[Record]:
     for where, _, values in read_table(path, Choice("image", ("class",)), faults):
         with faults:
-            yield _of_row(values, path.parent, where)
-
-
-def _of_row(row: Mapping[str, str], root: Path, where: str) -> Record:
-    name = row["class"].strip()
-    if not name:
-        raise BadItemError(f"{where} has no class", "Give every image one.", name=where, reason="no class")
-    return Record(str(row.get("image")), image_in(root, row.get("image"), where), (name,), "test")
+            name, image = values["class"].strip(), values.get("image")
+            if not name:
+                raise BadItemError(f"{where} has no class", "Give every image one.", name=where, reason="no class")
+            yield Record(str(image), image_in(path.parent, image, where), (name,), "test")
