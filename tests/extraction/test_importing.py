@@ -122,7 +122,7 @@ def test_rows_by_id(folder: Path):
     arrays = load_arrays(folder)
     assert arrays.image_rows == {"a": 0, "b": 1}
     assert arrays.text_rows == {"0": 0, "1": 1, "x": 2}
-    assert (arrays.dim, arrays.name) == (4, "arrays")
+    assert (arrays.images.shape[1], arrays.name) == (4, "arrays")
     assert is_array_folder(folder)
     assert not is_array_folder(folder / "ids.json")
 

@@ -29,7 +29,6 @@ def test_a_store_says_what_was_left_out_until_it_is_repaired(teacher, pictures, 
         assert report.left_out.counts == {NO_CAPTION: 1, NOT_DECODED: 1, MISSING: 1}
         assert read_left_out(store) == {pictures.name: report.left_out}
     assert report.skipped == [pictures[2].image.name, pictures[3].image.name]
-    assert report.without_skipped(data).left_out == data.left_out
     for k in (2, 3):
         Image.new("RGB", (6, 4), (k, 9, 9)).save(pictures[k].image.name)
     report = extract_features(teacher, PairDataset(pictures.name, pictures.records), store, shard_size=4)

@@ -12,7 +12,7 @@ import pytest
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.data.records import FileImage, PairDataset
 from distilvl.extraction import extract_features
-from distilvl.extraction.ray_worker import RayWorker, order_of
+from distilvl.extraction.ray_engine import RayWorker, order_of
 from distilvl.extraction.work import Work
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import image_key

@@ -23,7 +23,7 @@ def lists(rows: np.ndarray, fixed: bool = False) -> pa.Array:
 
 def check(arrays) -> None:
     assert arrays.by_caption
-    assert arrays.dim == 4
+    assert arrays.images.shape[1] == 4
     np.testing.assert_array_equal(arrays.images[[arrays.image_rows[item] for item in IDS]], IMAGES)
     np.testing.assert_array_equal(arrays.texts[[arrays.text_rows[item] for item in CAPTIONS]], TEXTS)
 

@@ -98,7 +98,7 @@ def test_the_option_holds_for_all_that_follows(tmp_path: Path) -> None:
 
 
 def test_workers_of_a_cluster_have_the_limit_of_the_command(tmp_path: Path) -> None:
-    from distilvl.extraction.ray_worker import RayWorker
+    from distilvl.extraction.ray_engine import RayWorker
 
     RayWorker("no such teacher", str(tmp_path / "store"), str(Path.cwd()), False, 777)
     assert max_pixels() == 777

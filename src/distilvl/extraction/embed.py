@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +28,11 @@ Embedded = npt.NDArray[np.float32]
 
 @dataclass
 class Photographs:
-    """Image files without captions, in the order in which they were named.
+    """Image files without captions, in the order in which they were named."""
 
-    Attributes:
-        name: how messages call them.
-        images: each with its path as id.
-        left_out: files in the folders that are no images.
-    """
-
-    name: str
-    images: list[UnpairedImage] = field(default_factory=list, repr=False)
-    left_out: LeftOut = field(default_factory=LeftOut, repr=False)
+    name: str  # how messages call them
+    images: list[UnpairedImage] = field(default_factory=list, repr=False)  # each with its path as id
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False)  # files in the folders that are no images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -48,10 +42,9 @@ class Photographs:
 
     @classmethod
     def of_paths(cls, paths: Sequence[Path], *, skip_bad: bool = False) -> Photographs:
-        """Files as they are named, and all images of folders.
+        """Files as they are named, and all images of folders; `skip_bad` leaves out links that lead nowhere.
 
         Raises:
-            BadImageError: a link that leads nowhere, unless `skip_bad`.
             DistilvlError: a path that is not there, or a folder without images.
         """
         found = cls(", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else ""))
@@ -76,45 +69,27 @@ class Photographs:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """L2-normalised embeddings with their ids.
+    """L2-normalised embeddings with their ids."""
 
-    Attributes:
-        name: the model's.
-        revision: the model's.
-        images: (n, D) float32; none where no images were encoded.
-        texts: (m, D) float32; none where no texts were encoded.
-        ids: `image` and `text` ids, and `text_image`, the image id of each text of a dataset with pairs.
-        left_out: images that could not be used.
-    """
-
-    name: str
-    revision: str
-    images: Embedded | None
-    texts: Embedded | None
-    ids: dict[str, list[str]]
-    left_out: LeftOut = field(default_factory=LeftOut)
+    name: str  # the model's
+    revision: str  # the model's
+    images: Embedded | None  # (n, D) float32; none where no images were encoded
+    texts: Embedded | None  # (m, D) float32; none where no texts were encoded
+    ids: dict[str, list[str]]  # of each `image` and `text`, and `text_image`: the image of each text of a dataset
+    left_out: LeftOut = field(default_factory=LeftOut)  # images that could not be used
 
     def cut(self, dim: int | None, dims: frozenset[int]) -> Embeddings:
-        """The first `dim` numbers of each embedding, L2-normalised again.
-
-        Args:
-            dim: how many; none leaves all.
-            dims: of these the model was trained to be used with.
-        """
+        """The first `dim` numbers of each embedding, L2-normalised again; `dims` are those the model is trained for."""
         if dim is None:
             return self
         if dim not in dims:
             known = ", ".join(map(str, sorted(dims)))
             raise DistilvlError(f"{self.name} is not trained to be used with {dim} dimensions.", f"Choose {known}.")
-        cut = [None if one is None else _normalised(one[:, :dim]) for one in (self.images, self.texts)]
-        return Embeddings(self.name, self.revision, cut[0], cut[1], self.ids, self.left_out)
+        images, texts = (None if one is None else _normalised(one[:, :dim]) for one in (self.images, self.texts))
+        return replace(self, images=images, texts=texts)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `image_features.npy`, `text_features.npy`, `ids.json` and `teacher.json`, which `--teacher` reads.
-
-        Raises:
-            DistilvlError: the folder holds other things, or cannot be written.
-        """
+        """Write `image_features.npy`, `text_features.npy`, `ids.json` and `teacher.json`, which `--teacher` reads."""
         if folder.is_dir() and any(folder.iterdir()) and not (folder / IDS_FILE).is_file():
             raise DistilvlError(f"{folder} holds other things.", "Choose an empty or new folder for --out.")
         make_folder(folder)
@@ -136,16 +111,10 @@ class Embeddings:
 def embed(
     encoder: Encoder, images: Photographs | PairDataset | None, texts: Sequence[str] = (), *, skip_bad: bool = False
 ) -> Embeddings:
-    """Encode images, and texts or the captions of a dataset; each different text is encoded once.
-
-    Args:
-        encoder: any model.
-        images: files, or a dataset whose captions are encoded too.
-        texts: more texts; not beside a dataset.
-        skip_bad: leave undecodable images out.
+    """Encode images, and either texts or the captions of a dataset of images; each different text is encoded once.
 
     Raises:
-        BadImageError: an undecodable image, unless `skip_bad`.
+        BadImageError: an undecodable image, unless `skip_bad`, which leaves them out.
     """
     ids: dict[str, list[str]] = {}
     found, left_out = None, LeftOut()
@@ -167,9 +136,9 @@ def embed(
 
 
 def _texts(encoder: Encoder, texts: Sequence[str]) -> Embedded:
-    unique = list(dict.fromkeys(texts))
+    place = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+    unique = list(place)
     parts = [encoder.encode_texts(unique[k : k + _BATCH]) for k in range(0, len(unique), _BATCH)]
-    place = {text: k for k, text in enumerate(unique)}
     return np.concatenate(parts)[[place[text] for text in texts]]
 
 

@@ -28,15 +28,10 @@ Embeddings = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was done.
+    """What was done."""
 
-    Attributes:
-        count: number of items that the teacher encoded now.
-        bad: keys of images that were left out, with the reason.
-    """
-
-    count: int = 0
-    bad: dict[bytes, str] = field(default_factory=dict)
+    count: int = 0  # number of items that the teacher encoded now
+    bad: dict[bytes, str] = field(default_factory=dict)  # keys of images that were left out, with the reason
 
 
 def fill_images(
@@ -51,19 +46,11 @@ def fill_images(
 ) -> Extracted:
     """Store the teacher's embeddings of all images that `blocks` lack, sharing the work with other writers.
 
-    Keeps no more than a block of embeddings and two calls of images in memory.
-
-    Args:
-        teacher: encodes them.
-        store: where the embeddings go.
-        blocks: of images.
-        images: the source of every key that the store lacks.
-        ticker: told of every image.
-        skip_bad: leave out what cannot be decoded, or is refused by the teacher, instead of raising.
-        encoded: called after every call that the teacher has returned from.
+    Keeps no more than a block of embeddings and two calls of images in memory. `images` has the source of every key
+    that the store lacks; `encoded` is called whenever the teacher has returned from a call.
 
     Raises:
-        BadImageError: an image that cannot be decoded, unless `skip_bad`.
+        BadImageError: an image that cannot be decoded, or that the teacher refuses, unless `skip_bad`.
         DistilvlError: as `Extractor.encode` and `FeatureStore.add`.
     """
     extractor = Extractor(teacher, store, "image", ticker, skip_refused=skip_bad)
@@ -110,11 +97,7 @@ def fill_captions(
 
 
 class CaptionTrial:
-    """Captions that are encoded before most images are; see `caption_trial`.
-
-    Attributes:
-        count: number of captions that the teacher encoded now.
-    """
+    """Captions that are encoded before most images are, `count` of them until now; see `caption_trial`."""
 
     def __init__(self, steps: Iterator[int]) -> None:
         self._steps, self.count = steps, 0
@@ -130,13 +113,9 @@ def caption_trial(
 ) -> Iterator[CaptionTrial]:
     """Encode one block of captions first, so that a fault of the text side is not found after all images.
 
-    The block is encoded as it would be later, and leased, so that nothing is encoded twice and the bytes that are
-    stored are the same. It is stored when an image has been encoded, too, which `go_on` is to say: of a teacher that
-    fails at its first images nothing is stored. Teachers behind an API, whose embeddings are stored in any case, encode
-    the first images before that.
-
-    Raises:
-        DistilvlError: as `Extractor.encode`; also by `go_on`.
+    The block is encoded as it would be later, and leased, so the same bytes are stored. It is stored when `go_on` says
+    that an image has been encoded, too: of a teacher that fails at its first images nothing is stored. Teachers behind
+    an API, whose embeddings are stored in any case, encode the first images before that. Raises as `Extractor.encode`.
     """
     paid = isinstance(teacher, PiecewiseTeacher)
     with closing(_trial_steps(teacher, store, blocks, captions, show=not paid)) as steps:
@@ -165,19 +144,10 @@ def _trial_steps(
 
 
 class Extractor:
-    """Runs `teacher` over items of one modality.
+    """Runs `teacher` over items of one modality; of a `PiecewiseTeacher` all that arrives is kept until `drop_stored`.
 
-    Args:
-        teacher: any; of a `PiecewiseTeacher` all that arrives is stored until `drop_stored`.
-        store: where the embeddings will go; gives the dimension.
-        modality: of all items.
-        ticker: told of every item.
-        skip_refused: leave out items that the teacher does not take, instead of raising.
-        tried: its first embeddings have been looked at (`look_at_first`).
-
-    Attributes:
-        refused: keys of the items left out.
-        count: number of items encoded now; those of an interrupted run do not count.
+    `skip_refused`: leave out items that the teacher does not take, instead of raising. `tried`: its first embeddings
+    have been looked at (`look_at_first`).
     """
 
     def __init__(
@@ -194,15 +164,15 @@ class Extractor:
         self._ticker, self._skip_refused, self._tried = ticker, skip_refused, tried
         self._pending = Pending(store, modality) if isinstance(teacher, PiecewiseTeacher) else None
         self._lock = threading.Lock()
-        self.refused: list[bytes] = []
-        self.count = 0
+        self.refused: list[bytes] = []  # keys of the items left out
+        self.count = 0  # items encoded now; those of an interrupted run do not count
 
     def kept(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
         """Those of `keys` that an interrupted run has paid for, with their embeddings."""
         if self._pending is None:
             return {}
-        wanted = set(keys)
-        found = {key: embedding for key, embedding in self._pending.load().items() if key in wanted}
+        known = self._pending.load()
+        found = {key: known[key] for key in dict.fromkeys(keys) if key in known}
         self._ticker.advance(len(found))
         return found
 
@@ -214,19 +184,13 @@ class Extractor:
     def captions(self, captions: Mapping[bytes, str], keys: Sequence[bytes]) -> Embeddings:
         """Embeddings of the captions with these keys, shape (n, D); stored ones are not encoded again."""
         found = self.kept(keys)
-        left = [key for key in keys if key not in found]
-        texts = [captions[key] for key in left]
-        if texts:
-            found |= self.encode(left, texts, texts)
+        left = {key: captions[key] for key in keys if key not in found}
+        if texts := list(left.values()):
+            found |= self.encode(list(left), texts, texts)
         return np.stack([found[key] for key in keys])
 
     def encode(self, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]) -> dict[bytes, Embeddings]:
-        """The teacher's embeddings of `items`: key -> embedding, shape (D,), as the teacher returned it.
-
-        Args:
-            keys: one an item.
-            items: RGB images or texts.
-            names: what an error message calls each item.
+        """The teacher's embeddings of RGB images or texts: key -> embedding, shape (D,), as the teacher returned it.
 
         Raises:
             DistilvlError: embeddings that are not fit to be stored, or none; it names the first such item.
@@ -250,41 +214,34 @@ class Extractor:
             called = [names[position] for position in positions]
             embeddings = checked_output(self._teacher, output, self._modality, called)
             self._check(embeddings, called)
-            these = [keys[position] for position in positions]
-            pending.keep(these, embeddings.astype(np.float32))
+            these, wide = [keys[position] for position in positions], embeddings.astype(np.float32)
+            pending.keep(these, wide)
             with self._lock:
-                found.update(zip(these, embeddings.astype(np.float32), strict=True))
+                found.update(zip(these, wide, strict=True))
                 self._advance(len(these))
 
+        gave_none = f"teacher {self._teacher.name!r} gave no features for"
         method = "ask_images" if self._modality == "image" else "ask_texts"
         try:
             getattr(self._teacher, method)(items, arrived)
         except UnansweredError as error:
             if not (error.refused and self._skip_refused):
                 others = f" and {len(error.positions) - 1} others" if len(error.positions) > 1 else ""
-                raise DistilvlError(
-                    f"teacher {self._teacher.name!r} gave no features for {names[error.positions[0]]!r}{others}: "
-                    f"{error.reason}.",
-                    error.remedy,
-                ) from error
+                first = f"{gave_none} {names[error.positions[0]]!r}{others}"
+                raise DistilvlError(f"{first}: {error.reason}.", error.remedy) from error
             self.refused += [keys[position] for position in error.positions]
             self._ticker.advance(len(error.positions))
         except DistilvlError:
             raise
         # Anything at all can go wrong in code that is not ours.
         except Exception as error:
-            where = named(names, self._modality)
-            raise DistilvlError(
-                f"{who(self._teacher)} failed in {method} at {where}: {said(error)}.",
-                "Mend the teacher; the same command then continues.",
-            ) from error
-        left_out = set(self.refused)
+            problem = f"{who(self._teacher)} failed in {method} at {named(names, self._modality)}: {said(error)}."
+            raise DistilvlError(problem, "Mend the teacher; the same command then continues.") from error
+        told = {*found, *self.refused}
         for key, name in zip(keys, names, strict=True):
-            if key not in found and key not in left_out:
-                raise DistilvlError(
-                    f"teacher {self._teacher.name!r} gave no features for {name!r}, and no reason.",
-                    "A teacher that delivers piece by piece delivers every item or raises.",
-                )
+            if key not in told:
+                remedy = "A teacher that delivers piece by piece delivers every item or raises."
+                raise DistilvlError(f"{gave_none} {name!r}, and no reason.", remedy)
         return found
 
     def _check(self, embeddings: Embeddings, names: Sequence[str]) -> None:

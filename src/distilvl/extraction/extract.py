@@ -30,34 +30,17 @@ _logger = logging.getLogger("distilvl")
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What was done.
+    """What was done."""
 
-    Attributes:
-        asked_images: number of images, crops included, that the teacher encoded now; 0 when all were stored.
-        asked_texts: number of captions that it encoded now.
-        skipped: names of the bad images that were left out.
-        store: the store, which now holds all other items.
-        left_out: these by reason, and what the reader of the data left out.
-    """
-
-    asked_images: int
-    asked_texts: int
-    skipped: list[str]
-    store: FeatureStore
-    left_out: LeftOut = field(default_factory=LeftOut)
+    asked_images: int  # images, crops included, that the teacher encoded now; 0 when all were stored
+    asked_texts: int  # captions that it encoded now
+    skipped: list[str]  # names of the bad images that were left out
+    store: FeatureStore  # which now holds all other items
+    left_out: LeftOut = field(default_factory=LeftOut)  # these by reason, and what the reader of the data left out
 
     def __repr__(self) -> str:
-        return (
-            f"ExtractReport({self.store!r}, asked_images={self.asked_images}, asked_texts={self.asked_texts}, "
-            f"left_out={len(self.left_out)})"
-        )
-
-    def without_skipped(self, dataset: PairDataset) -> PairDataset:
-        """`dataset` less the records whose image was left out."""
-        if not self.skipped:
-            return dataset
-        bad = set(self.skipped)
-        return dataset.only([record for record in dataset if record.image.name not in bad])
+        asked = f"asked_images={self.asked_images}, asked_texts={self.asked_texts}"
+        return f"ExtractReport({self.store!r}, {asked}, left_out={len(self.left_out)})"
 
 
 def extract_features(
@@ -78,11 +61,7 @@ def extract_features(
     Each distinct image (by content) and each distinct caption is encoded once. In order of first appearance they are
     cut into blocks of `shard_size`; a block becomes one shard. Several processes, on one machine or on several with a
     common disk, may do this at once: each block is done by one of them. What is stored is never encoded again; however
-    many processes worked and were killed, the same bytes are there in the end. Hard negatives are left away: they are
-    for scoring only.
-
-    One block of captions comes before the images, so that a teacher whose text side is at fault does not encode all
-    images first.
+    many processes worked and were killed, the same bytes are there in the end. Hard negatives are left away.
 
     Args:
         teacher: anything that `load_model` takes, or an object with the methods of `Teacher`; of one behind an API
@@ -115,10 +94,8 @@ def extract_features(
             return _finished(FeatureStore.open(spec), dataset, crops, skip_bad)
         imported = is_import(spec) or is_array_folder(path)
         if crops is not None and (imported or cluster is not None):
-            raise DistilvlError(
-                "only a teacher that runs in this process encodes crops.",
-                "Leave --views away, or give a teacher and no --engine ray.",
-            )
+            remedy = "Leave --views away, or give a teacher and no --engine ray."
+            raise DistilvlError("only a teacher that runs in this process encodes crops.", remedy)
         if imported:
             arrays = load_import(spec) if is_import(spec) else load_arrays(path)
             store, unreadable = import_arrays(arrays, spec, dataset, out, skip_bad=skip_bad)
@@ -127,8 +104,7 @@ def extract_features(
         if cluster is not None:
             work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size)
             store, images, texts = extract_with_ray(spec, work, out, cluster, skip_bad=skip_bad)
-            report = _report(store, dataset, work.names_of(images.bad), images.count, texts.count)
-            return _noted(report, source)
+            return _noted(_report(store, dataset, work.names_of(images.bad), images.count, texts.count), source)
         teacher = load_model(spec)
     elif device is not None or cluster is not None:
         raise DistilvlError("a teacher that is open already runs where it is.", "Name it, to run it elsewhere.")
@@ -138,8 +114,7 @@ def extract_features(
     if crops is not None:
         store.add_crops(crops)
     images, texts = _extract_here(teacher, work, store, skip_bad)
-    report = _report(store, dataset, work.names_of(images.bad), images.count, texts.count)
-    return _noted(report, source)
+    return _noted(_report(store, dataset, work.names_of(images.bad), images.count, texts.count), source)
 
 
 def estimate_features(
@@ -176,9 +151,10 @@ def _estimate(teacher: PiecewiseTeacher, work: Work, store: FeatureStore | None)
 def _dataset(data: str | Path | Items, splits: str | Sequence[str] | None, skip_bad: bool) -> tuple[Items, str]:
     """The items, and what a file calls them; nothing for those that come as a dataset."""
     names = list(dict.fromkeys([splits] if isinstance(splits, str) else splits or ()))
-    given = isinstance(data, PairDataset | UnpairedDataset)
-    dataset = data if isinstance(data, PairDataset | UnpairedDataset) else load_any(data, skip_bad=skip_bad)
-    known_as = "" if given else source_name(str(data), names)
+    if isinstance(data, PairDataset | UnpairedDataset):
+        dataset, known_as = data, ""
+    else:
+        dataset, known_as = load_any(data, skip_bad=skip_bad), source_name(str(data), names)
     if not names:
         return dataset, known_as
     if not isinstance(dataset, PairDataset):
@@ -202,10 +178,8 @@ def _extract_here(teacher: Teacher, work: Work, store: FeatureStore, skip_bad: b
     images, tried = Extracted(), 0
     if lacking := len(store.missing("image", list(work.images))):
         sources = {key: found[0] for key, found in work.images.items()}
-        with (
-            caption_trial(teacher, store, work.caption_blocks, work.captions) as trial,
-            progress("teacher: images", lacking) as ticker,
-        ):
+        first = caption_trial(teacher, store, work.caption_blocks, work.captions)
+        with first as trial, progress("teacher: images", lacking) as ticker:
             images = fill_images(
                 teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, encoded=trial.go_on
             )
@@ -223,8 +197,7 @@ def _finished(store: FeatureStore, dataset: Items, crops: Crops | None, skip_bad
         store.require_crops(crops.count).joined(crops, f"the store {store.path}")
     work = Work.of(dataset, skip_bad=skip_bad)
     bad: dict[bytes, str] = {}
-    keys = list(work.images)
-    lacking = [keys[i] for i in store.missing("image", keys)]
+    lacking = [key for block in work.image_blocks for key in block.missing(store)]
     for key in list(lacking):
         source = work.images[key][0]
         try:
@@ -235,8 +208,7 @@ def _finished(store: FeatureStore, dataset: Items, crops: Crops | None, skip_bad
             bad[key] = error.reason or NOT_DECODED
             lacking.remove(key)
         else:
-            # The first good one is enough for the error below.
-            break
+            break  # the first good one is enough for the error below
     store.require("image", lacking, [work.images[key][0].name for key in lacking])
     store.require("text", list(work.captions), list(work.captions.values()))
     return _report(store, dataset, work.names_of(bad))
@@ -246,7 +218,7 @@ def _report(
     store: FeatureStore, dataset: Items, bad: Mapping[str, str], images: int = 0, texts: int = 0
 ) -> ExtractReport:
     """The report on `dataset`, of which the images `bad` (name -> reason) were left out."""
-    skipped = [name for name in dict.fromkeys(image.name for _, image in images_of(dataset)) if name in bad]
+    skipped = list(dict.fromkeys(image.name for _, image in images_of(dataset) if image.name in bad))
     left_out = LeftOut()
     for name in skipped:
         left_out.add(bad[name], name)

@@ -5,10 +5,9 @@ The folder holds `image_features.npy`, `text_features.npy` and `ids.json`, perha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from distilvl.extraction.work import cut_blocks, share_blocks
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality, storable_embeddings
 from distilvl.features.store import FeatureStore
-from distilvl.io.hashes import image_key, text_key
+from distilvl.io.hashes import file_hash, image_key, text_key
 from distilvl.io.progress import progress
 
 _SHARD_ROWS = 4096
@@ -37,30 +36,15 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class FeatureArrays:
-    """A teacher's embeddings with the id of each.
+    """A teacher's embeddings with the id of each."""
 
-    Attributes:
-        name: the teacher's, from `teacher.json`; `arrays` without that file.
-        revision: from `teacher.json`; a hash of the arrays without it.
-        images: shape (n, D), memory-mapped.
-        texts: shape (m, D), memory-mapped.
-        image_rows: `image_id` -> row of `images`.
-        text_rows: caption id -> row of `texts`; caption -> row when `by_caption`.
-        by_caption: texts are known by what they say, not by an id.
-    """
-
-    name: str
-    revision: str
-    images: npt.NDArray[Any]
-    texts: npt.NDArray[Any]
-    image_rows: dict[str, int]
-    text_rows: dict[str, int]
-    by_caption: bool = False
-
-    @property
-    def dim(self) -> int:
-        """Embedding dimension D."""
-        return int(self.images.shape[1])
+    name: str  # the teacher's
+    revision: str  # the teacher's, or a hash of the arrays
+    images: npt.NDArray[Any]  # (n, D), memory-mapped
+    texts: npt.NDArray[Any]  # (m, D), memory-mapped
+    image_rows: dict[str, int]  # `image_id` -> row of `images`
+    text_rows: dict[str, int]  # caption id -> row of `texts`; caption -> row when `by_caption`
+    by_caption: bool = False  # texts are known by what they say, not by an id
 
 
 def is_array_folder(path: Path) -> bool:
@@ -84,8 +68,7 @@ def load_arrays(folder: str | Path) -> FeatureArrays:
     ids = _object(folder / IDS_FILE)
     image_rows = _rows_of(folder / IDS_FILE, ids, "image", len(images))
     text_rows = _rows_of(folder / IDS_FILE, ids, "text", len(texts))
-    name, revision = _teacher(folder)
-    return FeatureArrays(name, revision, images, texts, image_rows, text_rows)
+    return FeatureArrays(*_teacher(folder), images, texts, image_rows, text_rows)
 
 
 def float_array(path: Path, remedy: str = _LAYOUT) -> npt.NDArray[Any]:
@@ -129,7 +112,7 @@ def _rows_of(path: Path, ids: dict[str, Any], kind: str, count: int) -> dict[str
 def _teacher(folder: Path) -> tuple[str, str]:
     path = folder / TEACHER_FILE
     if not path.is_file():
-        return "arrays", content_hash(folder / name for name in (IMAGE_FILE, TEXT_FILE, IDS_FILE))
+        return "arrays", file_hash(*(folder / name for name in (IMAGE_FILE, TEXT_FILE, IDS_FILE)))[:16]
     told = _object(path)
     name, revision = told.get("name"), told.get("revision")
     if not isinstance(name, str) or not isinstance(revision, str):
@@ -137,30 +120,14 @@ def _teacher(folder: Path) -> tuple[str, str]:
     return name, revision
 
 
-def content_hash(files: Iterable[Path]) -> str:
-    """16 hex digits of what all `files` hold, in order: the revision of a teacher that has no other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()[:16]
-
-
 def import_arrays(
     arrays: FeatureArrays, source: str, dataset: Items, out: str | Path, *, skip_bad: bool = False
 ) -> tuple[FeatureStore, dict[str, str]]:
-    """Store the embeddings in `arrays` of all images and captions of `dataset`.
+    """Store the embeddings in `arrays`, which messages call `source`, of all images and captions of `dataset`.
 
-    They are found by `record.image_id` and `record.caption_ids`; those of other items are ignored. Where the same image
-    or caption occurs under several ids the first one's embedding counts. Running it again adds what is missing.
-
-    Args:
-        arrays: the embeddings.
-        source: what error messages call them.
-        dataset: paired or not; its images are read, not decoded, for their content hashes.
-        out: the store, created if need be.
-        skip_bad: leave out images that cannot be read, instead of raising.
+    They are found by `record.image_id` and `record.caption_ids`; those of other items are ignored. Images are read for
+    their content hashes, not decoded. Where the same image or caption occurs under several ids the first one's
+    embedding counts. Running it again adds what is missing.
 
     Returns:
         The store; and name -> reason of the images that cannot be read.
@@ -171,8 +138,14 @@ def import_arrays(
         BadImageError: an image that cannot be read, unless `skip_bad`.
     """
     images, unreadable = _image_rows(arrays, dataset, source, skip_bad=skip_bad)
-    texts = _text_rows(arrays, dataset, source)
-    store = FeatureStore.create(out, Manifest(teacher=arrays.name, revision=arrays.revision, dim=arrays.dim))
+    captions = captions_of(dataset)
+    known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
+    _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
+    texts: dict[bytes, int] = {}
+    for name, caption in zip(known_as, captions, strict=True):
+        texts.setdefault(text_key(caption), arrays.text_rows[name])
+    manifest = Manifest(teacher=arrays.name, revision=arrays.revision, dim=int(arrays.images.shape[1]))
+    store = FeatureStore.create(out, manifest)
     _fill(store, "image", images, arrays.images, list(arrays.image_rows))
     _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
     return store, unreadable
@@ -196,33 +169,18 @@ def _image_rows(
     return rows, unreadable
 
 
-def _text_rows(arrays: FeatureArrays, dataset: Items, source: str) -> dict[bytes, int]:
-    captions = captions_of(dataset)
-    known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
-    _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
-    rows: dict[bytes, int] = {}
-    for name, caption in zip(known_as, captions, strict=True):
-        rows.setdefault(text_key(caption), arrays.text_rows[name])
-    return rows
-
-
 def _caption_ids(dataset: Items, source: str) -> list[str]:
     if isinstance(dataset, UnpairedDataset):
-        raise DistilvlError(
-            f"the features in {source} know captions by id, and those of {dataset.name} have none.",
-            "Import from a table with a column of captions.",
-        )
+        problem = f"the features in {source} know captions by id, and those of {dataset.name} have none."
+        raise DistilvlError(problem, "Import from a table with a column of captions.")
     return [caption_id for record in dataset for caption_id in record.caption_ids]
 
 
 def _require_ids(have: dict[str, int], wanted: Sequence[str], what: str, source: str, dataset: str) -> None:
-    missing = [item for item in wanted if item not in have]
-    if missing:
-        raise DistilvlError(
-            f"the features in {source} lack the {what} {missing[0]!r} "
-            f"({len(missing)} of {len(wanted)} of {dataset} missing).",
-            "Compute features of these items too, or leave them out of the data set.",
-        )
+    if missing := [item for item in wanted if item not in have]:
+        lacking = f"{what} {missing[0]!r} ({len(missing)} of {len(wanted)} of {dataset} missing)"
+        remedy = "Compute features of these items too, or leave them out of the data set."
+        raise DistilvlError(f"the features in {source} lack the {lacking}.", remedy)
 
 
 def _fill(

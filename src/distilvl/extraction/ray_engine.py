@@ -1,19 +1,17 @@
 """The engine `ray`: the same store as one process makes, by workers of a Ray cluster.
 
-Ray Data hands out the blocks of which the store lacks something to a pool of actors; each loads the teacher once. The
-actors write the shards themselves, with the same code as everyone who writes to a store. So embeddings travel once,
-from the machine that made them to the disk, and not through this process; a shard is either there or not, however its
-writer ends; and the same command without Ray can work on the store at the same time. The price is a disk that all
-machines share, which is checked at the end.
+Ray Data hands out the blocks of which the store lacks something to a pool of actors; each loads the teacher once and
+writes shards itself, with the same code as everyone who writes to a store. So a shard is either there or not, however
+its writer ends. The price is a disk that all machines share, which is checked at the end.
 
-A worker that is killed loses its block. Ray starts another worker and gives it the block again: where the shard was
-written already, nothing is left to do, and otherwise the whole block is encoded again in the same calls of the teacher.
-So the store has the bytes that one process would have written, as long as the teacher's bits do not depend on the
-machine or on its number of threads; where they do, embeddings differ in float16's last bits.
+The block of a worker that is killed is given to another one; where the shard was not written, the whole block is
+encoded again, in the same calls of the teacher. So the store has the bytes that one process would have written, as long
+as the teacher's bits do not depend on the machine or on its number of threads.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import socket
@@ -21,16 +19,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
+from distilvl.data.records import FileImage, ImageSource
 from distilvl.errors import DistilvlError, require
-from distilvl.extraction.encode import Extracted
-from distilvl.extraction.ray_worker import RayWorker, Table, order_of
+from distilvl.extraction.encode import Extracted, fill_captions, fill_images
 from distilvl.extraction.work import Block, Work
-from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.store import FeatureStore
-from distilvl.io.progress import progress
-from distilvl.pictures.limits import max_pixels
+from distilvl.io.hashes import KEY_BYTES
+from distilvl.io.progress import Silence, progress
+from distilvl.models import load_model
+from distilvl.pictures.limits import max_pixels, set_max_pixels
+from distilvl.teachers.base import PiecewiseTeacher, Teacher
+from distilvl.teachers.checks import checked
+
+_SHARED = "disk that all machines share, under the same path"
+
+Table: TypeAlias = Any
+"""A `pyarrow.Table`; that package, which comes with Ray Data, has no types."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,7 @@ class Cluster:
     workers: int | None = None
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """What every worker gets: of `workers` of them each has `cpus` cores and `gpus` (perhaps half a one)."""
 
     workers: int
@@ -60,17 +66,11 @@ class Share:
 def extract_with_ray(
     spec: str, work: Work, out: str | Path, cluster: Cluster, *, skip_bad: bool = False
 ) -> tuple[FeatureStore, Extracted, Extracted]:
-    """Fill the store `out` with the embeddings of all of `work`, with the teacher in many processes.
+    """Fill the store `out` with the embeddings of all of `work`, without crops, by a teacher in many processes.
 
-    The teacher is loaded by the workers only: they need its files, packages and `distilvl` itself. Relative paths start
-    where this process is. Image files are read by the workers, other images are sent to them.
-
-    Args:
-        spec: the teacher's, as for `load_model`; not one behind an API.
-        work: without crops.
-        out: the store's folder, on a disk that all machines share.
-        cluster: where to run.
-        skip_bad: as for `extract_features`.
+    The teacher, which may not be behind an API, is loaded by the workers only: they need its files, packages and
+    `distilvl` itself. Relative paths start where this process is. Image files are read by the workers, other images are
+    sent to them.
 
     Returns:
         The store, and what was done of images and of captions, as far as workers lived to tell it.
@@ -132,10 +132,8 @@ def _complete(out: str | Path, work: Work, bad: Mapping[bytes, str]) -> FeatureS
         good = list(work.images.keys() - bad.keys())
         if not store.missing("image", good) and not store.missing("text", list(work.captions)):
             return store
-    raise DistilvlError(
-        f"the workers have finished, but the store {out} lacks what they wrote.",
-        "Put --out on a disk that all machines of the Ray cluster share, under the same path.",
-    )
+    remedy = "Put --out on a disk that all machines of the Ray cluster share, under the same path."
+    raise DistilvlError(f"the workers have finished, but the store {out} lacks what they wrote.", remedy)
 
 
 @contextmanager
@@ -149,7 +147,13 @@ def connected(cluster: Cluster) -> Iterator[tuple[Any, Share]]:
         DistilvlError: ray is not installed, or there is no cluster at the address.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    ray = _ray(local=address is None)
+    # Ray reads both when it is imported. The second one, despite its name, decides on every system whether a machine
+    # calls itself 127.0.0.1, and then listens there alone, or by an address that others can reach.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray = require("ray", extra="ray", why="the engine ray")
+    require("ray.data", extra="ray", why="the engine ray")
     if ray.is_initialized():
         yield ray, _share(ray, cluster)
         return
@@ -158,25 +162,12 @@ def connected(cluster: Cluster) -> Iterator[tuple[Any, Share]]:
     # RuntimeError and ValueError: another version of Ray or Python there, or no address at all.
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise DistilvlError(
-            f"there is no Ray cluster to join at {address or 'this machine'}: {reason}.",
-            "Check --ray-address, or leave it out to start one here.",
-        ) from error
+        problem = f"there is no Ray cluster to join at {address or 'this machine'}: {reason}."
+        raise DistilvlError(problem, "Check --ray-address, or leave it out to start one here.") from error
     try:
         yield ray, _share(ray, cluster)
     finally:
         ray.shutdown()
-
-
-def _ray(*, local: bool) -> Any:
-    # Ray reads both when it is imported. The second one, despite its name, decides on every system whether a machine
-    # calls itself 127.0.0.1, and then listens there alone, or by an address that others can reach.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if local:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    ray = require("ray", extra="ray", why="the engine ray")
-    require("ray.data", extra="ray", why="the engine ray")
-    return ray
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
@@ -210,3 +201,105 @@ def share_of(machines: Sequence[Mapping[str, float]], workers: int | None) -> Sh
     on_one_machine = -(-workers // len(cores))
     on_one_gpu = -(-workers // gpus) if gpus else 0
     return Share(workers, max(1, min(cores) // on_one_machine), 1 / on_one_gpu if gpus else 0)
+
+
+@dataclass(frozen=True)
+class SentImage:
+    """An image as it came with its block; without `data` it is a file that was there when the command began."""
+
+    name: str
+    data: bytes | None
+
+    def read(self) -> bytes:
+        """The encoded image. A `DistilvlError` otherwise: it is the disk that is bad, not the image."""
+        try:
+            return Path(self.name).read_bytes() if self.data is None else self.data
+        except OSError as error:
+            problem = f"the Ray worker on {socket.gethostname()} cannot read the image {self.name}: {error.strerror}."
+            raise DistilvlError(problem, f"Keep the images on a {_SHARED}.") from error
+
+
+def order_of(block: Block, lacking: dict[bytes, ImageSource | str]) -> Table:
+    """`block`, whole since its lease is that of all its keys, on its way to a worker: a table of one row.
+
+    Of the items that the store is `lacking` the captions travel, and of images the bytes, or of files just the path.
+
+    Raises:
+        BadImageError: an image that is no file and cannot be read.
+    """
+    pa = importlib.import_module("pyarrow")
+    item = pa.struct([("key", pa.binary()), ("text", pa.large_string()), ("data", pa.large_binary())])
+    fields = {"modality": pa.string(), "number": pa.int64(), "keys": pa.binary(), "items": pa.large_list(item)}
+    items = [{"key": key, **_sent(value)} for key, value in lacking.items()]
+    row = {"modality": block.modality, "number": block.number, "keys": b"".join(block.keys), "items": items}
+    return pa.Table.from_pylist([row], schema=pa.schema(fields))
+
+
+def _sent(item: ImageSource | str) -> dict[str, Any]:
+    if isinstance(item, str):
+        return {"text": item, "data": None}
+    return {"text": item.name, "data": None if isinstance(item, FileImage) else item.read()}
+
+
+class RayWorker:
+    """A callable for `ray.data.Dataset.map_batches`; Ray makes one in each process, and a new one for a dead one.
+
+    It loads the teacher `spec` in the folder where the command was given, and takes images of at most `most_pixels`. A
+    `DistilvlError` is part of the result: raised here, it would reach the user as Ray's traceback.
+    """
+
+    def __init__(self, spec: str, store: str, folder: str, skip_bad: bool, most_pixels: int | None = None) -> None:
+        if most_pixels is not None:
+            set_max_pixels(most_pixels)
+        self._skip_bad = skip_bad
+        self._error = ""
+        try:
+            _enter(folder)
+            self._teacher: Teacher = checked(load_model(spec))
+            if isinstance(self._teacher, PiecewiseTeacher):
+                raise DistilvlError(
+                    f"the teacher {self._teacher.name!r} is behind an API, whose limits hold for all workers together.",
+                    "Use --engine local, which sends several requests at a time.",
+                )
+            self._store = FeatureStore.create(store, Manifest.of_teacher(self._teacher))
+        except DistilvlError as error:
+            self._error = str(error)
+
+    def __call__(self, order: Table) -> Table:
+        """Fill the block of `order` (see `order_of`), and say how that went.
+
+        Returns:
+            one row: the block's `modality`; how many items of the order are `done` with, and the `count` of those
+            that were encoded now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
+        """
+        row, filled, problem = order.to_pylist()[0], Extracted(), self._error
+        if not problem:
+            try:
+                filled = self._fill(row)
+            except DistilvlError as error:
+                problem = str(error)
+        result = {"modality": row["modality"], "done": len(row["items"]), "count": filled.count}
+        result |= {"bad": list(filled.bad), "reasons": list(filled.bad.values()), "error": problem}
+        pa = importlib.import_module("pyarrow")
+        fields = {"modality": pa.string(), "done": pa.int64(), "count": pa.int64(), "bad": pa.list_(pa.binary())}
+        fields |= {"reasons": pa.list_(pa.string()), "error": pa.string()}
+        return pa.Table.from_pylist([result], schema=pa.schema(fields))
+
+    def _fill(self, row: dict[str, Any]) -> Extracted:
+        keys = row["keys"]
+        cut = tuple(keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES))
+        blocks = [Block(row["modality"], row["number"], cut)]
+        # What is done is counted where the results arrive.
+        if row["modality"] == "text":
+            captions = {item["key"]: item["text"] for item in row["items"]}
+            return fill_captions(self._teacher, self._store, blocks, captions, Silence())
+        images = {item["key"]: SentImage(item["text"], item["data"]) for item in row["items"]}
+        return fill_images(self._teacher, self._store, blocks, images, Silence(), skip_bad=self._skip_bad)
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        problem = f"the Ray worker on {socket.gethostname()} cannot enter {folder}: {error.strerror}."
+        raise DistilvlError(problem, f"Run the command from a folder on a {_SHARED}.") from error

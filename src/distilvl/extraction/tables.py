@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError, require
-from distilvl.extraction.importing import FeatureArrays, content_hash, float_array
+from distilvl.extraction.importing import FeatureArrays, float_array
+from distilvl.io.hashes import file_hash
+from distilvl.io.markdown import one_line
 from distilvl.io.specs import choice, parse_spec, split_kind, word
 
 _BATCH_ROWS = 8192
@@ -25,33 +27,19 @@ _FORM = "Write parquet:PATH, clip-retrieval:FOLDER or hf-dataset:FOLDER, with ?i
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSpec:
-    """Where features lie, and under which names.
+    """Where features lie, and under which names."""
 
-    Attributes:
-        kind: `parquet`, `clip-retrieval` or `hf-dataset`.
-        path: a file or folder.
-        id: column of the images' ids, which are the dataset's `image_id`s.
-        id_part: what of an id counts: `all`, `name` (without folders) or `stem` (and without the ending).
-        image: column of the images' embeddings.
-        caption: column of the captions, by which texts are found, unless `caption_id` is given.
-        caption_id: column of the captions' ids, which are the dataset's caption ids.
-        text: column of the captions' embeddings.
-        split: of a dataset dictionary.
-        name: the teacher's.
-        revision: the teacher's; a hash of the files unless given.
-    """
-
-    kind: str
-    path: Path
-    id: str = "id"
-    id_part: str = "all"
-    image: str = "image_embedding"
-    caption: str = "caption"
-    caption_id: str | None = None
-    text: str = "text_embedding"
-    split: str | None = None
-    name: str | None = None
-    revision: str | None = None
+    kind: str  # `parquet`, `clip-retrieval` or `hf-dataset`
+    path: Path  # a file or folder
+    id: str = "id"  # column of the images' ids, which are the dataset's `image_id`s
+    id_part: str = "all"  # what of an id counts: `all`, `name` (without folders) or `stem` (and without the ending)
+    image: str = "image_embedding"  # column of the images' embeddings
+    caption: str = "caption"  # column of the captions, by which texts are found, unless `caption_id` is given
+    caption_id: str | None = None  # column of the captions' ids, which are the dataset's caption ids
+    text: str = "text_embedding"  # column of the captions' embeddings
+    split: str | None = None  # of a dataset dictionary
+    name: str | None = None  # the teacher's
+    revision: str | None = None  # the teacher's; a hash of the files unless given
 
     @property
     def known_by(self) -> str:
@@ -69,20 +57,9 @@ class ImportSpec:
         return {"all": str(value), "name": path.name, "stem": path.stem}[self.id_part]
 
 
-_NAME = word("a name")
-_OPTIONS = {
-    "id": _NAME,
-    "id_part": choice("all", "name", "stem"),
-    "image": _NAME,
-    "caption": _NAME,
-    "caption_id": _NAME,
-    "text": _NAME,
-    "split": _NAME,
-    "name": _NAME,
-    "revision": _NAME,
-}
-# clip-retrieval's own names.
-_DEFAULTS = {"clip-retrieval": {"id": "image_path"}}
+_NAMES = ("id", "image", "caption", "caption_id", "text", "split", "name", "revision")
+_OPTIONS = {"id_part": choice("all", "name", "stem")} | dict.fromkeys(_NAMES, word("a name"))
+_DEFAULTS = {"clip-retrieval": {"id": "image_path"}}  # its own names
 
 
 def is_import(spec: str) -> bool:
@@ -114,7 +91,7 @@ def _parquet(spec: ImportSpec) -> FeatureArrays:
     if not files:
         raise DistilvlError(f"the folder {spec.path} holds no .parquet files.", "Give a file or another folder.")
     tables = (table for file in files for table in _tables_of(file, spec.columns))
-    return arrays_of_tables(tables, spec, spec.revision or content_hash(files))
+    return arrays_of_tables(tables, spec, spec.revision or file_hash(*files)[:16])
 
 
 def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
@@ -126,8 +103,8 @@ def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
             for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
                 yield str(file), arrow.Table.from_batches([batch])
     except (OSError, arrow.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise DistilvlError(f"{file} is not a Parquet file that can be read: {reason[:200]}.", _ANEW) from error
+        reason = one_line(str(error))[:200]
+        raise DistilvlError(f"{file} is not a Parquet file that can be read: {reason}.", _ANEW) from error
 
 
 def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
@@ -136,32 +113,26 @@ def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
     try:
         loaded = datasets.load_from_disk(str(spec.path))
     except (OSError, ValueError) as error:
-        raise DistilvlError(
-            f"{spec.path} is not a dataset on disk: {' '.join(str(error).split())[:200]}.",
-            "Give the folder that Dataset.save_to_disk wrote.",
-        ) from error
+        problem = f"{spec.path} is not a dataset on disk: {one_line(str(error))[:200]}."
+        raise DistilvlError(problem, "Give the folder that Dataset.save_to_disk wrote.") from error
     if isinstance(loaded, datasets.DatasetDict):
         if spec.split not in loaded:
-            raise DistilvlError(
-                f"the dataset {spec.path} has the splits {', '.join(loaded)}, not {spec.split!r}.", "Add ?split=NAME."
-            )
+            problem = f"the dataset {spec.path} has the splits {', '.join(loaded)}, not {spec.split!r}."
+            raise DistilvlError(problem, "Add ?split=NAME.")
         loaded = loaded[spec.split]
     chosen = loaded.select_columns([name for name in loaded.column_names if name in spec.columns])
     tables = ((str(spec.path), table) for table in chosen.with_format("arrow").iter(_BATCH_ROWS))
-    return arrays_of_tables(tables, spec, spec.revision or content_hash(sorted(spec.path.glob("**/*.arrow"))))
+    return arrays_of_tables(tables, spec, spec.revision or file_hash(*sorted(spec.path.glob("**/*.arrow")))[:16])
 
 
 def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
     """The folder that `clip-retrieval inference` wrote; its arrays and `metadata_K.parquet` have the same rows."""
-    images = _numbered(spec.path / "img_emb", "npy")
-    texts = _numbered(spec.path / "text_emb", "npy")
+    images, texts = _numbered(spec.path / "img_emb", "npy"), _numbered(spec.path / "text_emb", "npy")
     metadata = _numbered(spec.path / "metadata", "parquet")
     if not metadata or [*images] != [*metadata] or [*texts] != [*metadata]:
-        raise DistilvlError(
-            f"{spec.path} holds {len(images)} files of image rows, {len(texts)} of text rows and {len(metadata)} of "
-            f"metadata, which do not match.",
-            "A clip-retrieval folder has img_emb/, text_emb/ and metadata/ with the same numbers.",
-        )
+        counts = f"{len(images)} files of image rows, {len(texts)} of text rows and {len(metadata)} of metadata"
+        remedy = "A clip-retrieval folder has img_emb/, text_emb/ and metadata/ with the same numbers."
+        raise DistilvlError(f"{spec.path} holds {counts}, which do not match.", remedy)
     arrow = require("pyarrow", extra="parquet", why="this import")
 
     def tables() -> Iterator[tuple[str, Any]]:
@@ -171,11 +142,12 @@ def _clip_retrieval(spec: ImportSpec) -> FeatureArrays:
             for start in range(0, len(table), _BATCH_ROWS):
                 part = table.slice(start, _BATCH_ROWS)
                 for name, rows in columns.items():
-                    part = part.append_column(name, _lists(arrow, rows[start : start + _BATCH_ROWS]))
+                    numbers = arrow.array(rows[start : start + _BATCH_ROWS].astype(np.float32).ravel())
+                    part = part.append_column(name, arrow.FixedSizeListArray.from_arrays(numbers, rows.shape[1]))
                 yield str(file), part
 
     files = [*images.values(), *texts.values(), *metadata.values()]
-    return arrays_of_tables(tables(), spec, spec.revision or content_hash(files))
+    return arrays_of_tables(tables(), spec, spec.revision or file_hash(*files)[:16])
 
 
 def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
@@ -190,21 +162,12 @@ def _rows(path: Path, count: int) -> npt.NDArray[Any]:
     return rows
 
 
-def _lists(arrow: Any, rows: npt.NDArray[Any]) -> Any:
-    return arrow.FixedSizeListArray.from_arrays(arrow.array(rows.astype(np.float32).ravel()), rows.shape[1])
-
-
 def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revision: str) -> FeatureArrays:
-    """The embeddings of all tables, by id.
+    """The embeddings of all `pyarrow.Table`s, each with its name for messages, by id.
 
     A table may hold images, captions or both, and an image as often as it has captions: its first row counts. Rows
     without an embedding (null) are left out. Embeddings are copied into unnamed temporary files, so that memory does
     not grow with their number.
-
-    Args:
-        tables: names, for error messages, and `pyarrow.Table`s.
-        spec: names of the columns.
-        revision: the teacher's.
 
     Raises:
         DistilvlError: no image or no caption in any table, missing columns, or embeddings of several dimensions.
@@ -218,21 +181,12 @@ def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revisi
         if spec.text in columns:
             texts.take(_strings(table, spec.known_by, where), table[spec.text], where)
     image_rows, text_rows = images.rows(spec), texts.rows(spec)
-    if image_rows.shape[1] != text_rows.shape[1]:
-        raise DistilvlError(
-            f"{spec.path}: {spec.image!r} has dimension {image_rows.shape[1]}, {spec.text!r} has dimension "
-            f"{text_rows.shape[1]}.",
-            "Both sides of a teacher share one space.",
-        )
-    return FeatureArrays(
-        spec.name or spec.kind,
-        revision,
-        image_rows,
-        text_rows,
-        images.known,
-        texts.known,
-        by_caption=spec.caption_id is None,
-    )
+    dim, other = image_rows.shape[1], text_rows.shape[1]
+    if dim != other:
+        problem = f"{spec.path}: {spec.image!r} has dimension {dim}, {spec.text!r} has dimension {other}."
+        raise DistilvlError(problem, "Both sides of a teacher share one space.")
+    name, by_caption = spec.name or spec.kind, spec.caption_id is None
+    return FeatureArrays(name, revision, image_rows, text_rows, images.known, texts.known, by_caption)
 
 
 class _Column:
@@ -258,41 +212,30 @@ class _Column:
     def rows(self, spec: ImportSpec) -> npt.NDArray[np.float32]:
         """All rows, memory-mapped: shape (n, D)."""
         if self._dim is None:
-            raise DistilvlError(
-                f"{spec.path} holds no {self._what} embeddings in a column {self._name!r}.",
-                f"Name the column: ?{self._what}=COLUMN.",
-            )
+            problem = f"{spec.path} holds no {self._what} embeddings in a column {self._name!r}."
+            raise DistilvlError(problem, f"Name the column: ?{self._what}=COLUMN.")
         self._file.flush()
         return np.memmap(self._file, dtype=np.float32, mode="r", shape=(len(self.known), self._dim))
 
     def _values(self, column: Any, count: int, where: str) -> npt.NDArray[np.float32]:
         try:
-            parts = [np.asarray(_flat(chunk), dtype=np.float32) for chunk in column.chunks]
+            # Nulls among the numbers become NaN, which a store refuses.
+            flat = [np.asarray(chunk.flatten().to_numpy(zero_copy_only=False), np.float32) for chunk in column.chunks]
             dims = {len(value) for value in column}
         except (TypeError, ValueError, AttributeError) as error:
-            raise DistilvlError(
-                f"{where}: the column {self._name!r} does not hold lists of numbers, but {column.type}.",
-                f"Name another one: ?{self._what}=COLUMN.",
-            ) from error
+            problem = f"{where}: the column {self._name!r} does not hold lists of numbers, but {column.type}."
+            raise DistilvlError(problem, f"Name another one: ?{self._what}=COLUMN.") from error
         dims |= set() if self._dim is None else {self._dim}
         if len(dims) > 1 or 0 in dims:
-            raise DistilvlError(
-                f"{where}: the column {self._name!r} holds rows of dimensions {', '.join(map(str, sorted(dims)))}.",
-                "All embeddings of a teacher have one dimension.",
-            )
+            found = ", ".join(map(str, sorted(dims)))
+            problem = f"{where}: the column {self._name!r} holds rows of dimensions {found}."
+            raise DistilvlError(problem, "All embeddings of a teacher have one dimension.")
         self._dim = dims.pop()
-        return np.concatenate(parts).reshape(count, self._dim)
-
-
-def _flat(chunk: Any) -> Any:
-    """The numbers of a chunk of lists, one after the other; nulls among them become NaN, which a store refuses."""
-    return chunk.flatten().to_numpy(zero_copy_only=False)
+        return np.concatenate(flat).reshape(count, self._dim)
 
 
 def _strings(table: Any, name: str, where: str) -> list[str | None]:
     if name not in table.column_names:
-        raise DistilvlError(
-            f"{where} has no column {name!r}; it has {', '.join(table.column_names)}.",
-            "Name the column with ?id= (images), and ?caption= or ?caption_id= (texts).",
-        )
+        remedy = "Name the column with ?id= (images), and ?caption= or ?caption_id= (texts)."
+        raise DistilvlError(f"{where} has no column {name!r}; it has {', '.join(table.column_names)}.", remedy)
     return [None if value is None else str(value) for value in table[name].to_pylist()]

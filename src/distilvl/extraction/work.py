@@ -26,26 +26,18 @@ from distilvl.pictures import decode_image
 SMALL_SHARD, LARGE_SHARD, MANY_ITEMS = 512, 4096, 1 << 20
 # What one call of the teacher may hold: enough for any batch, few enough for a lively progress bar, and of
 # large pictures no more than 0.75 GB of RGB. Calls never cross a shard, so a resumed run makes the same ones.
-IMAGES_A_CALL = 128
-PIXELS_A_CALL = 1 << 28
-# How often a writer that has nothing left to do looks whether the others are done.
-PAUSE_S = 0.5
+IMAGES_A_CALL, PIXELS_A_CALL = 128, 1 << 28
+PAUSE_S = 0.5  # how often a writer that has nothing left to do looks whether the others are done
 _logger = logging.getLogger("distilvl")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Items that become one shard.
-
-    Attributes:
-        modality: `image` or `text`.
-        number: position in the list of blocks, and the shard's number.
-        keys: all items of it, stored or not.
-    """
+    """Items that become one shard."""
 
     modality: Modality
-    number: int
-    keys: tuple[bytes, ...]
+    number: int  # position in the list of blocks, and the shard's number
+    keys: tuple[bytes, ...]  # all items of it, stored or not
 
     def missing(self, store: FeatureStore) -> list[bytes]:
         """Its keys that `store` lacks, in order."""
@@ -70,20 +62,13 @@ def cut_blocks(modality: Modality, keys: Sequence[bytes], size: int | None = Non
 
 @dataclass(frozen=True)
 class Work:
-    """The distinct items of a dataset, in the blocks that every engine cuts.
+    """The distinct items of a dataset, in the blocks that every engine cuts."""
 
-    Attributes:
-        images: key -> all places the image is found in.
-        captions: key -> caption.
-        image_blocks, caption_blocks: all of them, stored or not.
-        unreadable: name -> reason of images that cannot be read.
-    """
-
-    images: dict[bytes, list[ImageSource]]
-    captions: dict[bytes, str]
-    image_blocks: list[Block]
+    images: dict[bytes, list[ImageSource]]  # key -> all places the image is found in
+    captions: dict[bytes, str]  # key -> caption
+    image_blocks: list[Block]  # all of them, stored or not
     caption_blocks: list[Block]
-    unreadable: dict[str, str]
+    unreadable: dict[str, str]  # name -> reason of images that cannot be read
 
     @classmethod
     def of(cls, dataset: Items, *, skip_bad: bool, shard_size: int | None = None, crops: Crops | None = None) -> Work:
@@ -120,10 +105,7 @@ def _leased(store: FeatureStore, block: Block, leases: Leases) -> Iterator[list[
 
 @contextmanager
 def one_block(store: FeatureStore, blocks: Sequence[Block]) -> Iterator[tuple[int, list[bytes]] | None]:
-    """Number and missing keys of the first of `blocks` that `store` lacks and nobody works on, leased until the end.
-
-    None when there is none.
-    """
+    """Number and missing keys of the first of `blocks` that `store` lacks and nobody works on, leased; perhaps None."""
     leases = Leases(store.path)
     for block in blocks:
         if block.missing(store):
@@ -139,13 +121,8 @@ def share_blocks(
 ) -> None:
     """Call `work(number, missing keys)` for every block that is not stored, unless another writer does it.
 
-    A block in other hands is waited for, and taken over when its writer dies.
-
-    Args:
-        store: refreshed on the way; at the end it holds all that any writer did.
-        blocks: some of those that `cut_blocks` made.
-        work: stores what it is given, and tells `ticker`.
-        ticker: told here of what others did.
+    A block in other hands is waited for, and taken over when its writer dies. `store` is refreshed on the way. `work`
+    stores what it is given and tells `ticker`, which is told here of what others did.
     """
     leases = Leases(store.path)
     todo = {block: count for block in blocks if (count := len(block.missing(store)))}
@@ -170,19 +147,12 @@ def share_blocks(
 
 @dataclass
 class ImageCall:
-    """What a teacher encodes at once.
+    """What a teacher encodes at once."""
 
-    Attributes:
-        keys: of the images that could be decoded.
-        images: those images, RGB.
-        names: what an error message calls each of them.
-        bad: keys of images between them that could not be decoded, with the reason.
-    """
-
-    keys: list[bytes] = field(default_factory=list)
-    images: list[Image.Image] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    bad: dict[bytes, str] = field(default_factory=dict)
+    keys: list[bytes] = field(default_factory=list)  # of the images that could be decoded
+    images: list[Image.Image] = field(default_factory=list)  # RGB
+    names: list[str] = field(default_factory=list)  # what an error message calls each of them
+    bad: dict[bytes, str] = field(default_factory=dict)  # keys of those that could not be decoded, with the reason
 
     def is_full_for(self, image: Image.Image) -> bool:
         """Whether `image` would be one too many, or have too many pixels; a call without images takes any."""
@@ -219,8 +189,7 @@ def _decoded(source: ImageSource, key: bytes) -> Image.Image:
     data = source.read()
     whole = source.image_key if isinstance(source, CroppedImage) else key
     if image_key(data) != whole:
-        raise DistilvlError(
-            f"image {source.name} changed while it was being read.", "Run the command again when it is at rest."
-        )
+        remedy = "Run the command again when it is at rest."
+        raise DistilvlError(f"image {source.name} changed while it was being read.", remedy)
     image = decode_image(data, source.name)
     return source.crop.of(image) if isinstance(source, CroppedImage) else image

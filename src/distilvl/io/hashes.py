@@ -58,10 +58,11 @@ def numbered(keys: Sequence[Hashable]) -> npt.NDArray[np.int64]:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; `OSError` where it cannot be read."""
+def file_hash(*paths: Path) -> str:
+    """SHA-256 of what a file, or several in a row, hold, in hexadecimal; `OSError` where one cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
