@@ -7,16 +7,9 @@ from distilvl.features.upkeep import StoreInfo, merge_stores, store_info
 from distilvl.io.hashes import image_key, text_key
 
 __all__ = [
-    "EnsembleStore",
-    "FeatureStore",
-    "Manifest",
-    "StoreInfo",
-    "VerifyReport",
-    "image_key",
-    "merge_stores",
-    "store_info",
+    "EnsembleStore", "FeatureStore", "Manifest", "StoreInfo", "VerifyReport", "image_key", "merge_stores", "store_info",
     "text_key",
-]
+]  # fmt: skip
 
 _MOVED = ("ExtractReport", "estimate_features", "extract_features")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +32,7 @@ def is_there(path: str | Path) -> bool:
 
 
 def open_ensemble(spec: str | Path) -> EnsembleStore:
-    """The ensemble that `spec` names: `mean:A,B` or `concat:A,B` with two or more stores, no comma in their paths.
-
-    Raises:
-        DistilvlError: fewer than two stores, one that cannot be opened, or a mean of different dimensions.
-    """
+    """The ensemble that `spec` names: `mean:A,B` or `concat:A,B` with two or more stores, no comma in their paths."""
     match = _SPEC.fullmatch(str(spec))
     folders = _folders(spec)
     if match is None or len(folders) < 2 or not all(folders):
@@ -59,22 +55,15 @@ class EnsembleStore(FeatureStore):
     def __init__(self, path: Path, kind: str, members: Sequence[FeatureStore]) -> None:
         dims = [member.manifest.dim for member in members]
         if kind == "mean" and len(set(dims)) > 1:
-            raise DistilvlError(
-                f"{path}: a mean needs stores of one dimension, and these have {' and '.join(map(str, dims))}.",
-                "Use concat:, or teachers of one embedding dimension.",
-            )
-        self.path, self._kind, self._members = path, kind, list(members)
+            problem = f"{path}: a mean needs stores of one dimension, and these have {' and '.join(map(str, dims))}."
+            raise DistilvlError(problem, "Use concat:, or teachers of one embedding dimension.")
+        self.path, self._kind, self.members = path, kind, list(members)
         self.manifest = _manifest(kind, [member.manifest for member in members])
-
-    @property
-    def members(self) -> list[FeatureStore]:
-        """The stores of the ensemble."""
-        return list(self._members)
 
     @property
     def left_out(self) -> LeftOut:
         """What was left out of any of the stores."""
-        return all_left_out({str(member.path): member.left_out for member in self._members})
+        return all_left_out({str(member.path): member.left_out for member in self.members})
 
     @property
     def counts(self) -> dict[str, int]:
@@ -83,30 +72,27 @@ class EnsembleStore(FeatureStore):
 
     def keys(self, modality: Modality) -> Keys:
         """Keys that all stores hold, sorted."""
-        held = self._members[0].keys(modality)
-        for member in self._members[1:]:
-            held = np.intersect1d(held, member.keys(modality))
-        return held
+        return reduce(np.intersect1d, [member.keys(modality) for member in self.members])
 
     def missing(self, modality: Modality, keys: Sequence[bytes]) -> list[int]:
         """Indices of the `keys` that any of the stores lacks, ascending."""
-        return sorted({index for member in self._members for index in member.missing(modality, keys)})
+        return sorted({index for member in self.members for index in member.missing(modality, keys)})
 
     def require(self, modality: Modality, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> None:
         """`DistilvlError` that names the first of `keys` that one of the stores does not hold."""
-        for member in self._members:
+        for member in self.members:
             member.require(modality, keys, names)
 
     def verify(self) -> VerifyReport:
         """Verify every store; images and texts are those that all of them hold."""
-        reports = [member.verify() for member in self._members]
+        reports = [member.verify() for member in self.members]
         shards, repeated = sum(report.shards for report in reports), sum(report.repeated for report in reports)
         crops = 0 if self.manifest.views is None else self.manifest.views.held(unpack_keys(self.keys("image")))
         return VerifyReport(shards, self.counts["image"] - crops, self.counts["text"], repeated, crops)
 
     def refresh(self) -> None:
         """Refresh every store."""
-        for member in self._members:
+        for member in self.members:
             member.refresh()
 
     def add_stored(self, *_: object, **__: object) -> None:
@@ -114,25 +100,18 @@ class EnsembleStore(FeatureStore):
         raise DistilvlError(f"{self.path} is an ensemble of several stores.", "Write to one of them.")
 
     def _embeddings(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:
-        parts = [_normalised(member._embeddings(modality, keys, names)) for member in self._members]
+        wide = [member._embeddings(modality, keys, names).astype(np.float64) for member in self.members]
+        parts = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in wide]
         joined = np.sum(parts, axis=0) if self._kind == "mean" else np.concatenate(parts, axis=1)
         lengths = np.linalg.norm(joined, axis=1)
         # Embeddings that cancel out leave rounding errors, which are no direction.
         if (lengths < 1e-3).any():
             first = int(np.argmin(lengths))
             name = names[first] if names is not None else unpack_keys(keys)[first].hex()
-            raise DistilvlError(
-                f"{self.path}: the stores' embeddings of the {modality} {name!r} cancel out.",
-                "Use concat: instead of mean:.",
-            )
+            problem = f"{self.path}: the stores' embeddings of the {modality} {name!r} cancel out."
+            raise DistilvlError(problem, "Use concat: instead of mean:.")
         embeddings: npt.NDArray[np.float16] = (joined / lengths[:, None]).astype(np.float16)
         return embeddings
-
-
-def _normalised(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    wide = embeddings.astype(np.float64)
-    normalised: npt.NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return normalised
 
 
 def _manifest(kind: str, members: Sequence[Manifest]) -> Manifest:

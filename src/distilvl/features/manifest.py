@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from distilvl.data.crops import Crops
 from distilvl.errors import DistilvlError
@@ -26,42 +26,27 @@ class Named(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Written once, when a store is made. It holds no time and no path, so the same work gives the same bytes.
+    """Written once, when a store is made. It holds no time and no path, so the same work gives the same bytes."""
 
-    Attributes:
-        teacher: name of the teacher that made the features.
-        revision: which version of it; features of two revisions are never mixed.
-        dim: embedding dimension D.
-        dtype: how numbers are stored; always `float16`.
-        normalized: embeddings are L2-normalised, as far as float16 goes.
-        preprocessing: what the teacher says it does to an item first; for people.
-        num_parameters: size of the teacher, when it is known.
-        views: how crops of its images were drawn, when it holds any; not every image need have them.
-        format_version: layout of the store's files.
-    """
-
-    teacher: str
-    revision: str
-    dim: int
-    dtype: str = "float16"
-    normalized: bool = True
-    preprocessing: str = ""
-    num_parameters: int | None = None
-    views: Crops | None = None
-    format_version: int = FORMAT_VERSION
+    teacher: str  # name of the teacher that made the features
+    revision: str  # which version of it; features of two revisions are never mixed
+    dim: int  # embedding dimension D
+    dtype: str = "float16"  # how numbers are stored; there is no other one
+    normalized: bool = True  # embeddings are L2-normalised, as far as float16 goes
+    preprocessing: str = ""  # what the teacher says it does to an item first; for people
+    num_parameters: int | None = None  # size of the teacher, when it is known
+    views: Crops | None = None  # how crops of its images were drawn, when it holds any; not every image need have them
+    format_version: int = FORMAT_VERSION  # layout of the store's files
 
     @classmethod
     def of_teacher(cls, teacher: Named) -> Manifest:
         """The manifest of a store that `teacher` fills."""
         parameters = getattr(teacher, "num_parameters", None)
-        return cls(
-            teacher=teacher.name,
-            revision=teacher.revision,
-            dim=int(teacher.dim),
-            preprocessing=str(getattr(teacher, "preprocessing", "")),
-            # A method of that name is what the models of transformers have.
-            num_parameters=int(parameters) if isinstance(parameters, int | Integral) else None,
-        )
+        # A method of that name is what the models of transformers have.
+        size = int(parameters) if isinstance(parameters, int | Integral) else None
+        told = str(getattr(teacher, "preprocessing", ""))
+        name, revision, dim = teacher.name, teacher.revision, int(teacher.dim)
+        return cls(teacher=name, revision=revision, dim=dim, preprocessing=told, num_parameters=size)
 
     def __repr__(self) -> str:
         crops = "" if self.views is None else f", views={self.views!r}"
@@ -78,8 +63,7 @@ class Manifest:
     def _text(self) -> bytes:
         values = asdict(self)
         if self.views is None:
-            # Stores without crops say nothing of them, as they did before there were any.
-            del values["views"]
+            del values["views"]  # stores without crops say nothing of them, as they did before there were any
         return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod
@@ -89,26 +73,10 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DistilvlError(
-                f"{folder} is not a feature store: {MANIFEST_NAME} cannot be read ({error.strerror}).",
-                "Give the folder that `distilvl features --out` wrote.",
-            ) from error
+            problem = f"{folder} is not a feature store: {MANIFEST_NAME} cannot be read ({error.strerror})."
+            raise DistilvlError(problem, "Give the folder that `distilvl features --out` wrote.") from error
         except ValueError as error:
             raise _broken(path, "it is not JSON") from error
-        return cls._checked(path, values)
-
-    @classmethod
-    def _checked(cls, path: Path, values: Any) -> Manifest:
-        kinds: dict[str, tuple[type, ...]] = {
-            "teacher": (str,),
-            "revision": (str,),
-            "dim": (int,),
-            "dtype": (str,),
-            "normalized": (bool,),
-            "preprocessing": (str,),
-            "num_parameters": (int, type(None)),
-            "format_version": (int,),
-        }
         if not isinstance(values, dict):
             raise _broken(path, "it is not an object")
         if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
@@ -120,8 +88,8 @@ class Manifest:
         names = {field.name for field in fields(cls)}
         if set(values) != names:
             raise _broken(path, f"its keys are not {', '.join(sorted(names))}")
-        for name, kind in kinds.items():
-            if type(values[name]) not in kind:
+        for name, kinds in _TYPES.items():
+            if type(values[name]) not in kinds:
                 raise _broken(path, f"{name!r} is {values[name]!r}")
         if values["dim"] < 1 or values["dtype"] != "float16":
             raise _broken(path, f"dim is {values['dim']} and dtype {values['dtype']!r}")
@@ -135,26 +103,27 @@ class Manifest:
     def require_same_teacher(self, other: Manifest, folder: Path) -> None:
         """Refuse to mix features: `DistilvlError` unless `other` could have written this store too."""
         remedy = "Choose another --out folder, or delete this store to make it again."
-        if (self.teacher, self.revision) != (other.teacher, other.revision):
-            raise DistilvlError(
-                f"the store {folder} was made by another teacher: it holds {self.teacher!r} revision "
-                f"{self.revision!r}, not {other.teacher!r} revision {other.revision!r}.",
-                remedy,
-            )
+        ours, theirs = (f"{one.teacher!r} revision {one.revision!r}" for one in (self, other))
+        if ours != theirs:
+            problem = f"was made by another teacher: it holds {ours}, not {theirs}."
+            raise DistilvlError(f"the store {folder} {problem}", remedy)
         if self.dim != other.dim:
-            raise DistilvlError(
-                f"the store {folder} has dimension {self.dim}, but teacher {other.teacher!r} has {other.dim}.", remedy
-            )
-        if (self.normalized, self.preprocessing) != (other.normalized, other.preprocessing):
-            raise DistilvlError(
-                f"the store {folder} was made with other preprocessing: it says {self.preprocessing!r} "
-                f"(normalized: {self.normalized}), "
-                f"not {other.preprocessing!r} (normalized: {other.normalized}).",
-                remedy,
-            )
+            problem = f"has dimension {self.dim}, but teacher {other.teacher!r} has {other.dim}."
+            raise DistilvlError(f"the store {folder} {problem}", remedy)
+        ours, theirs = (f"{one.preprocessing!r} (normalized: {one.normalized})" for one in (self, other))
+        if ours != theirs:
+            problem = f"was made with other preprocessing: it says {ours}, not {theirs}."
+            raise DistilvlError(f"the store {folder} {problem}", remedy)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("teacher", "revision", "dtype", "preprocessing"), (str,)),
+    **dict.fromkeys(("dim", "format_version"), (int,)),
+    "normalized": (bool,),
+    "num_parameters": (int, type(None)),
+}
 
 
 def _broken(path: Path, reason: str) -> DistilvlError:
-    return DistilvlError(
-        f"the manifest {path} is broken: {reason}.", "Delete the store and make it with `distilvl features`."
-    )
+    problem = f"the manifest {path} is broken: {reason}."
+    return DistilvlError(problem, "Delete the store and make it with `distilvl features`.")

@@ -23,23 +23,6 @@ from distilvl.io.hashes import KEY_BYTES, Keys
 Places = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Sorted distinct keys, shape (n,), and their places, shape (n, 2)."""
-
-    keys: Keys
-    places: Places
-
-    @classmethod
-    def of(cls, keys: Keys, places: Places) -> _Run:
-        unique, first = np.unique(keys, return_index=True)
-        return cls(unique, places[first])
-
-    def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Places]:
-        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return self.keys[at] == keys, self.places[at]
-
-
 class KeyIndex:
     """Maps keys to (shard, row). Of a key that is stored twice the first one counts.
 
@@ -48,10 +31,10 @@ class KeyIndex:
     """
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []
+        self._runs: list[tuple[Keys, Places]] = []  # sorted distinct keys, (n,), and their places, (n, 2)
 
     def __len__(self) -> int:
-        return sum(len(run.keys) for run in self._runs)
+        return sum(len(keys) for keys, _ in self._runs)
 
     @classmethod
     def of_shards(cls, shards: list[Keys]) -> KeyIndex:
@@ -59,7 +42,7 @@ class KeyIndex:
         index = cls()
         if sum(map(len, shards)):
             places = [_places_of(shard, len(keys)) for shard, keys in enumerate(shards)]
-            index._runs = [_Run.of(np.concatenate(shards), np.concatenate(places))]
+            index._runs = [_run(np.concatenate(shards), np.concatenate(places))]
         return index
 
     def add(self, keys: Keys, shard: int) -> None:
@@ -67,21 +50,27 @@ class KeyIndex:
         known, _ = self.find(keys)
         if known.all():
             return
-        run = _Run.of(keys[~known], _places_of(shard, len(keys))[~known])
-        while self._runs and len(self._runs[-1].keys) <= 2 * len(run.keys):
+        run = _run(keys[~known], _places_of(shard, len(keys))[~known])
+        while self._runs and len(self._runs[-1][0]) <= 2 * len(run[0]):
             longer = self._runs.pop()
-            run = _Run.of(np.concatenate([longer.keys, run.keys]), np.concatenate([longer.places, run.places]))
+            run = _run(np.concatenate([longer[0], run[0]]), np.concatenate([longer[1], run[1]]))
         self._runs.append(run)
 
     def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Places]:
         """Which of `keys` are known, shape (n,), and their places, shape (n, 2); (-1, -1) where unknown."""
         known = np.zeros(len(keys), dtype=np.bool_)
         places = np.full((len(keys), 2), -1, dtype=np.int32)
-        for run in self._runs:
-            here, at = run.find(keys)
-            places[here] = at[here]
+        for held, held_places in self._runs:
+            at = np.minimum(np.searchsorted(held, keys), len(held) - 1)
+            here = held[at] == keys
+            places[here] = held_places[at[here]]
             known |= here
         return known, places
+
+
+def _run(keys: Keys, places: Places) -> tuple[Keys, Places]:
+    unique, first = np.unique(keys, return_index=True)
+    return unique, places[first]
 
 
 def _places_of(shard: int, rows: int) -> Places:
@@ -93,30 +82,21 @@ def storable_embeddings(
 ) -> npt.NDArray[np.float16]:
     """Check `features` and make them float16, L2-normalised when the manifest says so.
 
-    Args:
-        features: the embeddings that a teacher returned; should have shape (count, D).
-        count: number of items that were encoded.
-        manifest: gives the dimension D and whether embeddings are normalised.
-        owner: whose embeddings these are, for error messages.
-        names: what an error message calls each item; its position if not given.
+    They should have shape (count, D). Error messages call the one whose they are `owner`, and the items by their
+    `names`, or by their position.
 
     Raises:
         DistilvlError: wrong shape or type, or an embedding that is not finite or all zero; it names the first one.
     """
     if features.ndim != 2 or features.shape[0] != count:
-        raise DistilvlError(
-            f"{owner} was given features of shape {features.shape}, not ({count}, {manifest.dim}).",
-            "A teacher returns one embedding for each item.",
-        )
+        problem = f"{owner} was given features of shape {features.shape}, not ({count}, {manifest.dim})."
+        raise DistilvlError(problem, "A teacher returns one embedding for each item.")
     if features.shape[1] != manifest.dim:
-        raise DistilvlError(
-            f"{owner} has dimension {manifest.dim}, but the features have dimension {features.shape[1]}.",
-            "Use the teacher that made the store, or another --out folder.",
-        )
+        problem = f"{owner} has dimension {manifest.dim}, but the features have dimension {features.shape[1]}."
+        raise DistilvlError(problem, "Use the teacher that made the store, or another --out folder.")
     if not np.issubdtype(features.dtype, np.floating):
-        raise DistilvlError(
-            f"{owner} was given features of type {features.dtype}.", "Features are floating-point numbers."
-        )
+        problem = f"{owner} was given features of type {features.dtype}."
+        raise DistilvlError(problem, "Features are floating-point numbers.")
     wide = features.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     good = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
@@ -129,10 +109,9 @@ def storable_embeddings(
         first = int(np.argmin(good))
         item = repr(names[first]) if names is not None else f"row {first}"
         what = "all zero" if np.isfinite(embeddings[first]).all() else "not finite"
-        raise DistilvlError(
-            f"{owner} was given features that are {what} for {item} ({int((~good).sum())} of {count} embeddings).",
-            "Check that item and the teacher: such features cannot be learned from.",
-        )
+        problem = f"features that are {what} for {item} ({int((~good).sum())} of {count} embeddings)."
+        remedy = "Check that item and the teacher: such features cannot be learned from."
+        raise DistilvlError(f"{owner} was given {problem}", remedy)
     return embeddings
 
 
@@ -152,27 +131,15 @@ class Shard:
     @classmethod
     def list(cls, folder: Path) -> list[Shard]:
         """All shards of `folder`, in the order in which they were written."""
-        found = [
-            cls(path, match[1], int(match[2]), match[3])
-            for path in folder.iterdir()
-            if (match := _NAME.fullmatch(path.name))
-        ]
+        names = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
+        found = [cls(path, match[1], int(match[2]), match[3]) for path, match in names if match]
         return sorted(found, key=lambda shard: (shard.modality, shard.index, shard.checksum))
 
     @classmethod
-    def write(
-        cls, folder: Path, modality: str, index: int, keys: npt.NDArray[np.bytes_], embeddings: npt.NDArray[np.float16]
-    ) -> Shard:
+    def write(cls, folder: Path, modality: str, index: int, keys: Keys, embeddings: npt.NDArray[np.float16]) -> Shard:
         """Store `keys`, shape (n,), and `embeddings`, shape (n, D), in one atomic step."""
-        table = np.empty(len(keys), dtype=_row_type(embeddings.shape[1]))
-        table["key"], table["feature"] = keys.view(f"V{KEY_BYTES}"), embeddings
-        buffer = io.BytesIO()
-        np.save(buffer, table, allow_pickle=False)
-        data = buffer.getvalue()
-        checksum = _checksum(data)
-        path = folder / f"{modality}-{index:05d}-{checksum}.npy"
-        write_atomically(path, data)
-        return cls(path, modality, index, checksum)
+        path = write_table(folder, f"{modality}-{index:05d}", keys, embeddings)
+        return cls(path, modality, index, path.stem.rsplit("-", 1)[1])
 
     def open(self, dim: int) -> npt.NDArray[np.void]:
         """The embeddings, memory-mapped: a structured array, shape (n,), fields `key` and `feature` (dim,).
@@ -182,7 +149,7 @@ class Shard:
         """
         try:
             begin, shape, dtype = _layout(self.path)
-            if dtype != _row_type(dim) or len(shape) != 1:
+            if dtype != row_type(dim) or len(shape) != 1:
                 raise self._broken(f"it holds {dtype} of shape {shape}, not keys and embeddings of dimension {dim}")
             with self.path.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -202,7 +169,7 @@ class Shard:
             data = self.path.read_bytes()
         except OSError as error:
             raise self._unreadable(error) from error
-        if _checksum(data) != self.checksum:
+        if checksum(data) != self.checksum:
             raise self._broken("its checksum is not the one in its name")
         table = self.open(dim)
         if not np.isfinite(table["feature"]).all():
@@ -210,10 +177,8 @@ class Shard:
         return table["key"].copy().view(f"S{KEY_BYTES}")
 
     def _unreadable(self, error: OSError) -> DistilvlError:
-        return DistilvlError(
-            f"shard {self.path} cannot be read: {error.strerror or error}.",
-            "Mend that and run the same command again; the file itself may be whole.",
-        )
+        problem = f"shard {self.path} cannot be read: {error.strerror or error}."
+        return DistilvlError(problem, "Mend that and run the same command again; the file itself may be whole.")
 
     def _broken(self, reason: str) -> DistilvlError:
         return DistilvlError(
@@ -234,9 +199,23 @@ def _layout(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
         return file.tell(), shape, dtype
 
 
-def _row_type(dim: int) -> np.dtype[np.void]:
-    return np.dtype([("key", f"V{KEY_BYTES}"), ("feature", "<f2", (dim,))])
+def write_table(folder: Path, name: str, keys: Keys, embeddings: npt.NDArray[Any], number: str = "<f2") -> Path:
+    """Write a `.npy` file of (key, embedding), whose name begins with `name` and ends with its checksum."""
+    table = np.empty(len(keys), dtype=row_type(embeddings.shape[1], number))
+    table["key"], table["feature"] = keys.view(f"V{KEY_BYTES}"), embeddings
+    buffer = io.BytesIO()
+    np.save(buffer, table, allow_pickle=False)
+    data = buffer.getvalue()
+    path = folder / f"{name}-{checksum(data)}.npy"
+    write_atomically(path, data)
+    return path
 
 
-def _checksum(data: bytes) -> str:
+def row_type(dim: int, number: str = "<f2") -> np.dtype[np.void]:
+    """Of a table that `write_table` writes."""
+    return np.dtype([("key", f"V{KEY_BYTES}"), ("feature", number, (dim,))])
+
+
+def checksum(data: bytes) -> str:
+    """The first 16 hex digits of the SHA-256."""
     return hashlib.sha256(data).hexdigest()[:16]

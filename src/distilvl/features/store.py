@@ -21,27 +21,18 @@ from distilvl.io.files import PARTIAL_PREFIX, make_folder, remove_partials, stor
 from distilvl.io.hashes import Keys, pack_keys, unpack_keys
 from distilvl.io.leases import LEASE_PREFIX, Leases
 
-_MAPPED_SHARDS = 16_384
-"""Shards that stay mapped, at most; Linux allows about four times as many maps."""
+_MAPPED_SHARDS = 16_384  # that stay mapped, at most; Linux allows about four times as many maps
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `FeatureStore.verify` read.
+    """What `FeatureStore.verify` read."""
 
-    Attributes:
-        shards: number of shards.
-        images: number of distinct images.
-        texts: number of distinct captions.
-        repeated: embeddings of items that an earlier shard holds too; harmless, the first one counts.
-        views: number of distinct crops of those images, whole images not counted.
-    """
-
-    shards: int
-    images: int
-    texts: int
-    repeated: int = 0
-    views: int = 0
+    shards: int  # number of shards
+    images: int  # number of distinct images
+    texts: int  # number of distinct captions
+    repeated: int = 0  # embeddings of items that an earlier shard holds too; harmless, the first one counts
+    views: int = 0  # number of distinct crops of those images, whole images not counted
 
 
 class FeatureStore:
@@ -54,25 +45,24 @@ class FeatureStore:
     _other_kinds: ClassVar[list[tuple[Callable[[str | Path], bool], Callable[[str | Path], FeatureStore]]]] = []
     """Specs that name no folder, and what opens them; `distilvl.features.ensemble` adds its own."""
 
+    members: Sequence[FeatureStore] = ()  # of an ensemble; a store that is a folder itself has none
+
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self.manifest = manifest
+        self.path, self.manifest = path, manifest
         self._shards: dict[str, list[Shard]] = {"image": [], "text": []}
-        self._index: dict[str, KeyIndex] = {}
         self._mapped: OrderedDict[Path, npt.NDArray[np.void]] = OrderedDict()
         self._most_mapped = min(_MAPPED_SHARDS, _open_files() // 8)
-        shards = Shard.list(path)
-        for modality in self._shards:
-            found = [shard for shard in shards if shard.modality == modality]
-            self._shards[modality] = found
-            self._index[modality] = KeyIndex.of_shards([shard.keys(manifest.dim) for shard in found])
+        for shard in Shard.list(path):
+            self._shards[shard.modality].append(shard)
+        self._index = {
+            modality: KeyIndex.of_shards([shard.keys(manifest.dim) for shard in shards])
+            for modality, shards in self._shards.items()
+        }
 
     def __repr__(self) -> str:
-        held = self.counts
-        return (
-            f"{type(self).__name__}({str(self.path)!r}, teacher={self.manifest.teacher!r}, dim={self.manifest.dim}, "
-            f"images={held['image']}, texts={held['text']})"
-        )
+        held = f"images={self.counts['image']}, texts={self.counts['text']}"
+        made = f"teacher={self.manifest.teacher!r}, dim={self.manifest.dim}"
+        return f"{type(self).__name__}({str(self.path)!r}, {made}, {held})"
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
@@ -89,11 +79,8 @@ class FeatureStore:
     def create(cls, path: str | Path, manifest: Manifest) -> FeatureStore:
         """A store to write to: a new one, or the one at `path` when the same teacher made it.
 
-        What a killed run left half-written is removed first. Several processes may do this at once.
-
-        Raises:
-            DistilvlError: the folder holds other things, a store of another teacher, revision or dimension, or
-                cannot be written.
+        What a killed run left half-written is removed first. Several processes may do this at once. `DistilvlError`
+        when the folder holds other things, a store of another teacher, revision or dimension, or cannot be written.
         """
         path = Path(path)
         make_folder(path)
@@ -105,10 +92,8 @@ class FeatureStore:
             raise storage_error(path, error) from error
         kept = [name for name in held if not name.startswith((PARTIAL_PREFIX, LEASE_PREFIX))]
         if kept and MANIFEST_NAME not in kept:
-            raise DistilvlError(
-                f"{path} is not a feature store: it has no {MANIFEST_NAME} but holds {kept[0]!r}.",
-                "Choose an empty or new folder for --out.",
-            )
+            problem = f"{path} is not a feature store: it has no {MANIFEST_NAME} but holds {kept[0]!r}."
+            raise DistilvlError(problem, "Choose an empty or new folder for --out.")
         if MANIFEST_NAME not in kept and manifest.create(path):
             return cls(path, manifest)
         store = cls(path, Manifest.load(path))
@@ -135,16 +120,10 @@ class FeatureStore:
         crops = self.manifest.views
         held = 1 if crops is None else crops.count
         if crops is None or held < count:
-            raise DistilvlError(
-                f"the store {self.path} holds {held} of {count} crops of an image (`--views`).",
-                f"Extract more: distilvl features --teacher ... --data ... --out {self.path} --views {count}.",
-            )
+            problem = f"the store {self.path} holds {held} of {count} crops of an image (`--views`)."
+            command = f"distilvl features --teacher ... --data ... --out {self.path} --views {count}"
+            raise DistilvlError(problem, f"Extract more: {command}.")
         return replace(crops, count=count)
-
-    @property
-    def members(self) -> list[FeatureStore]:
-        """The stores of an ensemble; none of a store that is a folder itself."""
-        return []
 
     @property
     def left_out(self) -> LeftOut:
@@ -157,14 +136,9 @@ class FeatureStore:
         return {modality: len(index) for modality, index in self._index.items()}
 
     def images(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:
-        """Image embeddings in the order of `keys`: shape (n, D), a copy in memory.
+        """Image embeddings in the order of `keys` (from `image_key`): shape (n, D), a copy in memory.
 
-        Args:
-            keys: from `image_key`, n of them.
-            names: what an error message calls each of them; their hex digits if not given.
-
-        Raises:
-            DistilvlError: one of them is not in the store.
+        `DistilvlError` when one of them is not in the store; it calls them by their `names`, or else their hex digits.
         """
         return self._embeddings("image", pack_keys(keys), names)
 
@@ -190,13 +164,9 @@ class FeatureStore:
     def add(
         self, modality: Modality, keys: Sequence[bytes], features: npt.NDArray[Any], number: int | None = None
     ) -> None:
-        """Store one embedding a key as one new shard. Keys that are held already are left as they are.
+        """Store one embedding a key as one new shard, `number`, or the first free one. Keys that are held stay.
 
-        Args:
-            modality: `image` or `text`.
-            keys: n keys.
-            features: shape (n, D), any float type; L2-normalised when the manifest says `normalized`.
-            number: the shard's; the first free one if not given.
+        `features` are (n, D), of any float type; they are L2-normalised when the manifest says `normalized`.
 
         Raises:
             DistilvlError: another dimension than the store's, an embedding that is not finite or all zero, or a full
@@ -248,10 +218,9 @@ class FeatureStore:
         if not known.all():
             first = int(np.argmin(known))
             name = names[first] if names is not None else unpack_keys(keys)[first].hex()
-            raise DistilvlError(
-                f"the store {self.path} lacks the {modality} {name!r} ({int((~known).sum())} of {len(keys)} missing).",
-                f"Run `distilvl features --teacher ... --data ... --out {self.path}` again to add them.",
-            )
+            lacking = f"{modality} {name!r} ({int((~known).sum())} of {len(keys)} missing)"
+            remedy = f"Run `distilvl features --teacher ... --data ... --out {self.path}` again to add them."
+            raise DistilvlError(f"the store {self.path} lacks the {lacking}.", remedy)
         return places
 
     def _embeddings(self, modality: Modality, keys: Keys, names: Sequence[str] | None) -> npt.NDArray[np.float16]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,10 +15,10 @@ from distilvl.data.left_out import LeftOut, note_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.features.ensemble import is_ensemble
 from distilvl.features.manifest import Manifest
-from distilvl.features.shards import KeyIndex, Modality
+from distilvl.features.shards import KeyIndex, Modality, checksum, row_type, write_table
 from distilvl.features.store import FeatureStore
-from distilvl.io.files import PARTIAL_PREFIX, write_atomically
-from distilvl.io.hashes import KEY_BYTES, Keys, pack_keys, unpack_keys
+from distilvl.io.files import PARTIAL_PREFIX
+from distilvl.io.hashes import Keys, pack_keys, unpack_keys
 from distilvl.io.leases import LEASE_PREFIX
 from distilvl.io.progress import Ticker, progress
 
@@ -28,25 +27,14 @@ Embeddings = npt.NDArray[np.float32]
 
 
 class Pending:
-    """The embeddings of one modality that are not in a shard yet.
-
-    Args:
-        store: where they belong; the files lie in its folder.
-        modality: `image` or `text`.
-    """
+    """The embeddings of one modality that are not in a shard of `store` yet; the files lie in its folder."""
 
     def __init__(self, store: FeatureStore, modality: Modality) -> None:
         self._store, self._modality = store, modality
 
     def keep(self, keys: Sequence[bytes], embeddings: Embeddings) -> None:
         """Write `embeddings`, shape (n, D), to disk; any number of threads may do so at once."""
-        table = np.empty(len(keys), dtype=self._row_type())
-        table["key"], table["feature"] = pack_keys(keys).view(f"V{KEY_BYTES}"), embeddings
-        buffer = io.BytesIO()
-        np.save(buffer, table, allow_pickle=False)
-        data = buffer.getvalue()
-        name = f"{PENDING_PREFIX}{self._modality}-{hashlib.sha256(data).hexdigest()[:16]}.npy"
-        write_atomically(self._store.path / name, data)
+        write_table(self._store.path, f"{PENDING_PREFIX}{self._modality}", pack_keys(keys), embeddings, "<f4")
 
     def load(self) -> dict[bytes, Embeddings]:
         """All that is stored: key -> embedding, shape (D,). A damaged file counts as missing: its items come again."""
@@ -68,33 +56,24 @@ class Pending:
     def _table(self, path: Path) -> list[tuple[bytes, Embeddings]]:
         try:
             data = path.read_bytes()
-        except FileNotFoundError:
-            # Another writer has just put its embeddings into a shard.
+        except FileNotFoundError:  # another writer has just put its embeddings into a shard
             return []
-        if hashlib.sha256(data).hexdigest()[:16] != path.stem.rsplit("-", 1)[-1]:
+        if checksum(data) != path.stem.rsplit("-", 1)[-1]:
             return []
         table = np.load(io.BytesIO(data), allow_pickle=False)
-        if table.dtype != self._row_type():
+        if table.dtype != row_type(self._store.manifest.dim, "<f4"):
             return []
         return [(row["key"].tobytes(), row["feature"]) for row in table]
-
-    def _row_type(self) -> np.dtype[Any]:
-        return np.dtype([("key", f"V{KEY_BYTES}"), ("feature", "<f4", (self._store.manifest.dim,))])
 
 
 SHARD_ROWS = 4096
 
 
 def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: int = SHARD_ROWS) -> FeatureStore:
-    """Copy the embeddings of all `sources`, bit for bit, into the store `out`, in shards of `shard_size`.
+    """Copy the embeddings of all `sources`, stores of one teacher, bit for bit, into the store `out`, new or not.
 
-    Of an item that occurs more than once the first embedding counts. Every shard is checked against its checksum as it
-    is read. Run again after a kill, it continues.
-
-    Args:
-        sources: one or more stores of the same teacher and revision.
-        out: the store to make, or one of that teacher to add to; none of `sources`.
-        shard_size: items a shard.
+    Shards are of `shard_size` items. Of an item that occurs more than once the first embedding counts. Every shard is
+    checked against its checksum as it is read. Run again after a kill, it continues.
 
     Raises:
         DistilvlError: no sources, different teachers or ways of drawing crops, a broken shard, `out` among the
@@ -158,29 +137,17 @@ def _shards(stores: Sequence[FeatureStore], modality: Modality) -> Iterator[tupl
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """A store at a glance.
+    """A store at a glance."""
 
-    Attributes:
-        path: its folder, or the spec of an ensemble.
-        manifest: which teacher made it, and what its embeddings are like.
-        images: number of distinct images, crops included.
-        texts: number of distinct captions.
-        shards: number of finished shards.
-        bytes: size of all its files.
-        claims: leases: blocks that writers work on now, or were working on when they were killed.
-        unsettled: files of embeddings that are paid for and whose block is not finished.
-        left_out: of the data that was extracted.
-    """
-
-    path: str
-    manifest: Manifest
-    images: int
-    texts: int
-    shards: int
-    bytes: int
-    claims: int
-    unsettled: int
-    left_out: LeftOut
+    path: str  # its folder, or the spec of an ensemble
+    manifest: Manifest  # which teacher made it, and what its embeddings are like
+    images: int  # number of distinct images, crops included
+    texts: int  # number of distinct captions
+    shards: int  # number of finished shards
+    bytes: int  # size of all its files
+    claims: int  # leases: blocks that writers work on now, or were working on when they were killed
+    unsettled: int  # files of embeddings that are paid for and whose block is not finished
+    left_out: LeftOut  # of the data that was extracted
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; the manifest's entries lie beside the others."""
