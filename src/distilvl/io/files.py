@@ -18,8 +18,7 @@ from pathlib import Path
 from distilvl.errors import DistilvlError
 
 PARTIAL_PREFIX = ".partial-"
-# No writer needs this long for one file, and no two machines' clocks are this far apart.
-ABANDONED_S = 3600.0
+ABANDONED_S = 3600.0  # no writer needs this long for one file, and no two machines' clocks are this far apart
 _RUN_AGAIN = "Free space or fix the folder's permissions, then run the same command again: what is finished is kept."
 _ELSEWHERE = "Free space or choose another --out, and run again."
 
@@ -29,14 +28,8 @@ def new_file(path: Path, remedy: str = _RUN_AGAIN) -> Iterator[Path]:
     """A temporary name beside `path`; what the block writes there is synced and renamed to `path` when it ends well.
 
     A killed process or a power cut never leaves a part of the file at `path`, and what was there before stays until
-    then. Several processes may do this at once: each has a temporary name of its own, the last rename stays.
-
-    Args:
-        path: the file.
-        remedy: what the user can do when the disk does not take it.
-
-    Raises:
-        DistilvlError: the disk is full, read-only or failing; nothing is left behind.
+    then. Of several processes that do this at once, the last rename stays. `DistilvlError`, which ends with `remedy`,
+    when the disk is full, read-only or failing; nothing is left behind.
     """
     with _partial(path, remedy) as partial:
         yield partial
@@ -57,12 +50,10 @@ def create_atomically(path: Path, data: bytes) -> bool:
         partial.write_bytes(data)
         _sync(partial)
         try:
-            # Unlike a rename, a second name for the same file is refused where the name is taken.
-            os.link(partial, path)
+            os.link(partial, path)  # unlike a rename, refused where the name is taken
         except FileExistsError:
             return False
-        except OSError:
-            # A disk without hard links: a rename is the best there is.
+        except OSError:  # a disk without hard links: a rename is the best there is
             if path.exists():
                 return False
             partial.replace(path)
@@ -74,9 +65,7 @@ def create_atomically(path: Path, data: bytes) -> bool:
 def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, renamed to `out` when the block ends well and removed otherwise.
 
-    Args:
-        out: where it goes; an empty folder may be there.
-        replace: anything may be there, and stays until the new folder is whole.
+    At `out` may be an empty folder or, with `replace`, anything, which stays until the new folder is whole.
 
     Raises:
         DistilvlError: `out` is there and not to be replaced, or the disk does not take the files.
@@ -144,9 +133,8 @@ def make_folder(folder: Path, remedy: str = _RUN_AGAIN) -> None:
 def give_usual_modes(path: Path) -> None:
     """Give the file `path`, or all files in the folder `path`, the mode of a file that is simply opened for writing.
 
-    Some libraries write to a private temporary file and rename it (safetensors since 0.8), so that what they write is
-    its owner's alone whatever the umask says. A file made here tells what the umask, or the folder, gives: asking the
-    system for the umask would change it for a moment, for all threads. A disk that knows no modes is left as it is.
+    What some libraries write (safetensors since 0.8) is its owner's alone whatever the umask says. A file made here
+    tells the usual mode: asking for the umask would change it for a moment, for all threads. Some disks know no modes.
     """
     files = [found for found in path.rglob("*") if found.is_file()] if path.is_dir() else [path]
     probe = _temporary(path / "mode" if path.is_dir() else path)
@@ -192,10 +180,9 @@ def writer_id() -> str:
 
 
 def is_dead_here(owner: str) -> bool:
-    """Whether `owner`, which begins with a `writer_id`, was a process of this machine that has ended.
+    """Whether `owner`, which begins with a `writer_id` or is nobody's, was a process of this machine that has ended.
 
     False when it cannot be known: another machine's process, or a system without a harmless way to ask.
-    A name that begins with no `writer_id` is nobody's, so its owner is dead.
     """
     match = _ID.match(owner)
     if match is None:
@@ -204,10 +191,8 @@ def is_dead_here(owner: str) -> bool:
         return False
     try:
         os.kill(int(match[2]), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
+    except (ProcessLookupError, PermissionError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 

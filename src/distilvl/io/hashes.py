@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Keys = npt.NDArray[np.bytes_]
-KEY_BYTES = 16
-"""Length of a key. 128 bits: among 10^9 items two equal keys have a chance of about 10^-21."""
+KEY_BYTES = 16  # length of a key; among 10^9 items two equal keys have a chance of about 10^-21
 
 
 def image_key(data: bytes) -> bytes:
@@ -26,11 +25,7 @@ def text_key(caption: str) -> bytes:
 
 
 def pack_keys(keys: Sequence[bytes] | Keys) -> Keys:
-    """Keys as an array of shape (n,), dtype `S16`, which NumPy can sort and search; such an array is left as it is.
-
-    Raises:
-        ValueError: a key that is not 16 bytes long.
-    """
+    """Keys of 16 bytes as an array of shape (n,), dtype `S16`, which can be sorted; such an array stays as it is."""
     if isinstance(keys, np.ndarray):
         return keys
     if any(len(key) != KEY_BYTES for key in keys):
@@ -44,11 +39,7 @@ def unpack_keys(packed: Keys) -> list[bytes]:
 
 
 def words_key(caption: str) -> str:
-    """Equal for captions that are equal word by word.
-
-    White space, the case of letters and how accents are composed do not matter: many tokenizers drop them, and to the
-    model the captions are then one and the same. Punctuation does.
-    """
+    """Equal for captions that are equal word by word: without white space, case, and the composition of accents."""
     return " ".join(unicodedata.normalize("NFC", caption).casefold().split())
 
 

@@ -1,11 +1,9 @@
 """Who works on what: a folder that one process at a time writes to, and leases to parts of shared work.
 
-A lease is a small file whose name is that of the part of the work. It is made in one step that fails when the name is
-taken, and its owner touches it as long as it lives. A lease is free again when its owner has ended on this machine, or
-when nothing has touched it for a minute by this process's own clock, so that no two machines' clocks are ever compared.
-A lock of the operating system would not do here: many file systems that machines share have none that reach further
-than one machine. Leases save work; the store does not depend on them: should two writers do the same block, they
-write the same file.
+A lease is a small file that is made in one step, which fails when its name is taken, and that its owner touches as long
+as it lives. It is free again when its owner has ended on this machine, or when nothing has touched it for a minute by
+this process's own clock. Locks of the operating system often reach no further than one machine. Leases save work; the
+store does not depend on them: should two writers do the same block, they write the same file.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ _logger = logging.getLogger("distilvl")
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold `folder` for writing; a second process waits, and then finds the work done.
 
-    The lock is the operating system's, on a file `.lock` in the folder. It ends with the process, even a killed one;
-    the file goes when the block ends. A folder that cannot be locked, such as a read-only one, is not.
+    The lock is the operating system's, on a file `.lock`, and ends with the process, even a killed one. A folder that
+    cannot be locked, such as a read-only one, is not.
     """
     from filelock import FileLock, Timeout  # which takes a tenth of a second
 
@@ -86,12 +84,7 @@ class Lease:
 
 
 class Leases:
-    """The leases in one folder, as seen by one writer.
-
-    Args:
-        folder: the store's.
-        stale_s: seconds for which another machine's lease may stay untouched.
-    """
+    """The leases in one folder, as seen by one writer; another machine's may stay untouched for `stale_s` seconds."""
 
     def __init__(self, folder: Path, stale_s: float = STALE_S) -> None:
         self._folder, self._stale_s = folder, stale_s

@@ -11,8 +11,7 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 def plain(text: str) -> str:
     """`text` on one line, such that Markdown shows it as it is; a pipe is left to the table it may stand in."""
-    one_line = " ".join(text.split())
-    marked = _MARKUP.sub(r"\\\1", "".join(_HTML.get(letter, letter) for letter in one_line))
+    marked = _MARKUP.sub(r"\\\1", "".join(_HTML.get(letter, letter) for letter in one_line(text)))
     # What would begin a list or underline a heading at the start of a line; numbers such as -4.0 stay as they are.
     marked = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", marked)
     marked = re.sub(r"^([-+])(?=\s|$)|^([-=])(?=[-=]*$)", r"\\\1\2", marked)
@@ -21,27 +20,27 @@ def plain(text: str) -> str:
 
 def fenced(text: str, language: str = "") -> str:
     """`text` as a code block whose fence is longer than any in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    fence = "`" * max(3, _longest(text) + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def code(text: str) -> str:
     """`text` as inline code, whatever backticks it holds."""
-    one_line = " ".join(text.split())
-    longest = max((len(run) for run in re.findall(r"`+", one_line)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if one_line.startswith("`") or one_line.endswith("`") else ""
-    return f"{fence}{pad}{one_line}{pad}{fence}"
+    line = one_line(text)
+    fence = "`" * (_longest(line) + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _longest(text: str) -> int:
+    """Of the runs of backticks."""
+    return max(map(len, re.findall(r"`+", text)), default=0)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[str] = ()) -> str:
     """A Markdown table; pipes and line breaks in the cells are made harmless.
 
-    Args:
-        header: names of the columns.
-        rows: cells.
-        words: columns that hold words and stand left, as the first always does; the others hold numbers.
+    Columns named in `words` stand left, as the first always does; the others hold numbers.
     """
     lines = [header, ["---" if name in (header[0], *words) else "---:" for name in header], *rows]
     return "\n".join("| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -17,12 +17,9 @@ Result = TypeVar("Result")
 class Prefetcher(Generic[Item, Result]):
     """Iterate over `results(items)`; give back with `release` what each result costs once it is done with.
 
-    Args:
-        work: done in a thread; what it raises is raised where its result would have come.
-        workers: number of threads.
-        window: at most so many items are begun before the first of them is asked for.
-        cost: what a result takes of the budget, such as pixels; nothing if not given.
-        budget: at most so much is made and not yet released, give or take one result a thread.
+    `work` is done in `workers` threads; what it raises is raised where its result would have come. At most `window`
+    items are begun before the first of them is asked for. Of the `cost` of results, such as pixels, at most `budget` is
+    made and not yet released, give or take one result a thread.
     """
 
     def __init__(

@@ -43,8 +43,7 @@ class _Lines:
         now = time.monotonic()
         if now - self._last < PLAIN_INTERVAL_S and self._done < self._total:
             return
-        self._last = now
-        elapsed = now - self._start
+        self._last, elapsed = now, now - self._start
         left = elapsed / max(self._done - self._before, 1) * (self._total - self._done)
         tail = f"  {note}" if note else ""
         line = f"{self._description}: {self._done}/{self._total}, {elapsed:.0f} s, {left:.0f} s left{tail}"
@@ -82,14 +81,8 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Ticker]:
     if not console.is_terminal:
         yield _Lines(description, total, done)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bar:
+    text, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    with Progress(text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note, console=console) as bar:
         yield _Bar(bar, description, total, done)
 
 
@@ -109,6 +102,5 @@ def median_ms(encode: Callable[[Any], object], batches: Sequence[Any]) -> float:
 
 def _synchronise() -> None:
     # Where torch was not imported, no GPU works for it.
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -16,32 +16,20 @@ _OPTIONS = re.compile(r"(.*?)\?([A-Za-z_][\w.-]*=.*)", re.DOTALL)
 
 
 class Reader(NamedTuple):
-    """How the text of an option becomes a value.
+    """How the text of an option becomes a value."""
 
-    Attributes:
-        read: from the text to the value; raises `ValueError` for one that it does not take.
-        wanted: what it takes, for messages.
-    """
-
-    read: Callable[[str], Any]
-    wanted: str
+    read: Callable[[str], Any]  # from the text to the value; raises `ValueError` for one that it does not take
+    wanted: str  # what it takes, for messages
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed name.
+    """A parsed name."""
 
-    Attributes:
-        kind: what stands before the first colon, where that is a known kind; else empty.
-        place: a path, id or address.
-        options: the values of each option, in order; whether one may be given several times is up to its readers.
-        noun: what messages call the thing that is named, such as `data set`.
-    """
-
-    kind: str
-    place: str
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    noun: str = "spec"
+    kind: str  # what stands before the first colon, where that is a known kind; else empty
+    place: str  # a path, id or address
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the values of each option, in order
+    noun: str = "spec"  # what messages call the thing that is named, such as `data set`
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.place}" if self.kind else self.place
@@ -52,10 +40,8 @@ class Spec:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 takes = f"It takes {', '.join(known)}." if known else "It takes none."
-                raise DistilvlError(
-                    f"the {self.noun} {str(self)!r} has no option {name!r}.",
-                    f"Did you mean {near[0]!r}?" if near else takes,
-                )
+                remedy = f"Did you mean {near[0]!r}?" if near else takes
+                raise DistilvlError(f"the {self.noun} {str(self)!r} has no option {name!r}.", remedy)
 
     def one(self, name: str) -> str | None:
         """The value of an option, None without it; `DistilvlError` if it is given more than once."""
@@ -67,41 +53,28 @@ class Spec:
     def read(self, readers: Mapping[str, Reader], remedy: str = "") -> dict[str, Any]:
         """The values of the options that are given, each by its reader; of one that is given twice the last.
 
-        Args:
-            readers: for all known options.
-            remedy: what a message about a value ends with.
-
-        Raises:
-            DistilvlError: an unknown option, or a value that its reader does not take.
+        `DistilvlError` for an option without a reader, or a value that it does not take, which ends with `remedy`.
         """
         self.require(readers)
         values = {}
-        for name in self.options:
-            text = self.options[name][-1]
+        for name, (*_, text) in self.options.items():
+            reader = readers[name]
             try:
-                values[name] = readers[name].read(text)
+                values[name] = reader.read(text)
             except ValueError as error:
-                raise DistilvlError(
-                    f"the {self.noun} {str(self)!r}: the option {name!r} is {text!r}, not {readers[name].wanted}.",
-                    remedy or f"Give {readers[name].wanted}.",
-                ) from error
+                problem = f"the {self.noun} {str(self)!r}: the option {name!r} is {text!r}, not {reader.wanted}."
+                raise DistilvlError(problem, remedy or f"Give {reader.wanted}.") from error
         return values
 
 
 def split_kind(text: str, kinds: Collection[str]) -> tuple[str, str]:
-    """Kind and rest of `kind:rest`; no kind where the text begins with none of `kinds`.
-
-    A drive letter (`C:\\x`) is no kind, nor is the scheme of an address (`https://`).
-    """
+    """Kind and rest of `kind:rest`; no kind where the text begins with none of `kinds`, or is an address (`https://`)."""
     kind, colon, rest = text.partition(":")
     return (kind, rest) if colon and kind in kinds and not rest.startswith("//") else ("", text)
 
 
 def parse_spec(text: str, kinds: Collection[str] = (), noun: str = "spec") -> Spec:
-    """The parts of `kind:place?option=value&option=value`, of which kind and options may be left out.
-
-    Values are decoded as in addresses (`%26` for `&`).
-    """
+    """The parts of `kind:place?option=value&...`, all but the place optional, with `%26` and the like decoded."""
     kind, rest = split_kind(text, kinds)
     match = _OPTIONS.fullmatch(rest)
     options: dict[str, tuple[str, ...]] = {}
