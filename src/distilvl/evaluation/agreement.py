@@ -12,9 +12,8 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.embeddings import Embeddings, checked_embeddings
 
 DEPTH = 10
-RANKED_QUERIES = 500
-"""Queries whose whole lists are ranked, evenly spaced: sorting all lists of COCO 5K takes minutes."""
 _BLOCK = 2**22
+RANKED_QUERIES = 500  # whose whole lists are ranked, evenly spaced: sorting all lists of COCO 5K takes minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +50,21 @@ class Agreement:
 def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.ArrayLike, npt.ArrayLike]) -> Agreement:
     """Compare two models by their image features (n, D) and text features (m, D), n and m at least 2; D may differ.
 
-    Raises:
-        DistilvlError: features that `score` refuses, or other numbers of items.
+    `DistilvlError` for features that `score` refuses, or other numbers of items.
     """
     s_image, s_text = (checked_embeddings(student[k], f"{what} features") for k, what in enumerate(("image", "text")))
     u_image, u_text = (
         checked_embeddings(teacher[k], f"teacher {what} features") for k, what in enumerate(("image", "text"))
     )
     if len(s_image) != len(u_image) or len(s_text) != len(u_text) or min(len(s_image), len(s_text)) < 2:
-        raise DistilvlError(
-            f"student features of {len(s_image)} images and {len(s_text)} texts cannot be compared with teacher "
-            f"features of {len(u_image)} and {len(u_text)}.",
-            "Give both models' features of the same items, at least two of each kind.",
-        )
+        ours, theirs = f"{len(s_image)} images and {len(s_text)} texts", f"{len(u_image)} and {len(u_text)}"
+        problem = f"student features of {ours} cannot be compared with teacher features of {theirs}."
+        raise DistilvlError(problem, "Give both models' features of the same items, at least two of each kind.")
     i2t, t2i = _lists((s_image, s_text), (u_image, u_text)), _lists((s_text, s_image), (u_text, u_image))
-    same_dim = s_image.dim == u_image.dim
-    return Agreement(
-        overlap=(i2t[0], t2i[0]),
-        rank_correlation=(i2t[1], t2i[1]),
-        cka=(linear_cka(s_image, u_image), linear_cka(s_text, u_text)),
-        cosine=(_mean_cosine(s_image, u_image), _mean_cosine(s_text, u_text)) if same_dim else None,
-        modality_gap=(modality_gap(s_image, s_text), modality_gap(u_image, u_text)),
-    )
+    cka = linear_cka(s_image, u_image), linear_cka(s_text, u_text)
+    cosine = (_mean_cosine(s_image, u_image), _mean_cosine(s_text, u_text)) if s_image.dim == u_image.dim else None
+    gap = modality_gap(s_image, s_text), modality_gap(u_image, u_text)
+    return Agreement((i2t[0], t2i[0]), (i2t[1], t2i[1]), cka, cosine, gap)
 
 
 def linear_cka(x: Embeddings, y: Embeddings) -> float:

@@ -23,8 +23,7 @@ from distilvl.students.storage import count_parameters
 from distilvl.teachers.sentence_transformer import as_text
 
 BATCH = 64
-REPEATS = 30
-_WARM_UP = 3
+REPEATS, _WARM_UP = 30, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,7 @@ def measure_cost(
     """Parameters, FLOPs (of the first item) and median time of `encoder`; a student's in a `StudentEncoder`.
 
     Each figure is of `repeats` calls, after one that is not timed. The images are decoded, RGB; fewer than 64 items are
-    repeated to fill a batch.
-
-    Raises:
-        DistilvlError: no image, no caption, or no repeat.
+    repeated to fill a batch. `DistilvlError` for no image, no caption, or no repeat.
     """
     if not images or not captions or repeats < 1:
         raise DistilvlError("a cost needs at least one image, one caption and one repeat.", "Give more.")
@@ -72,10 +68,8 @@ def milliseconds(
             picture, caption = pictures[k % len(pictures)], captions[k % len(captions)]
             times[name][0].append(time_ms(partial(encoder.encode_images, [picture])))
             times[name][1].append(time_ms(partial(encoder.encode_texts, [caption])))
-    return {
-        name: (statistics.median(image[_WARM_UP:]), statistics.median(text[_WARM_UP:]))
-        for name, (image, text) in times.items()
-    }
+    median = statistics.median
+    return {name: (median(image[_WARM_UP:]), median(text[_WARM_UP:])) for name, (image, text) in times.items()}
 
 
 class StudentEncoder:

@@ -49,9 +49,8 @@ class Embeddings:
 def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = True) -> Embeddings:
     """`features`, (n, D) numbers of any scale, as `Embeddings`.
 
-    Raises:
-        DistilvlError: another shape or type, NaN or infinity, a zero vector, or all the same if they have to be
-            `different`; it calls them `what`.
+    `DistilvlError` for another shape or type, NaN or infinity, a zero vector, or all the same if they have to be
+    `different`; it calls them `what`.
     """
     raw: npt.NDArray[Any] = np.asarray(features)
     if raw.ndim != 2 or 0 in raw.shape:
@@ -74,10 +73,8 @@ def checked_embeddings(features: npt.ArrayLike, what: str, *, different: bool = 
     # A few at a time, as good features are told by the first few.
     differ = (np.abs(unit[k : k + 256] - unit[0]).max() >= CONSTANT_SPREAD for k in range(0, len(unit), 256))
     if different and len(unit) > 1 and not any(differ):
-        raise DistilvlError(
-            f"{what} are the same for all {len(unit)} items.",
-            "The model has collapsed, or was given the same item again and again; nothing can be ranked.",
-        )
+        remedy = "The model has collapsed, or was given the same item again and again; nothing can be ranked."
+        raise DistilvlError(f"{what} are the same for all {len(unit)} items.", remedy)
     return Embeddings(raw, lengths, unit)
 
 
@@ -92,10 +89,8 @@ def checked_gallery(
         dims = f"image features have dimension {images.dim}, text features {texts.dim}."
         raise DistilvlError(dims, "Take both from the same model.")
     if owner.shape != (len(texts),) or not np.issubdtype(owner.dtype, np.integer):
-        raise DistilvlError(
-            f"text_image has shape {owner.shape} and type {owner.dtype} for {len(texts)} texts.",
-            "Give one integer a text: the row of its image.",
-        )
+        problem = f"text_image has shape {owner.shape} and type {owner.dtype} for {len(texts)} texts."
+        raise DistilvlError(problem, "Give one integer a text: the row of its image.")
     outside = (owner < 0) | (owner >= len(images))
     refuse_any(outside, f"text_image points outside the {len(images)} images", "Count image rows from 0.")
     owner = owner.astype(np.int64)

@@ -145,8 +145,7 @@ class _Named:
 def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:
     """A dataset's features as a store holds them; images are read for their content hash, but not decoded.
 
-    Raises:
-        DistilvlError: the store lacks an item, or an image cannot be read (unless `skip_bad`).
+    `DistilvlError` where the store lacks an item, or an image cannot be read (unless `skip_bad`).
     """
     records, keys, bad = [], [], LeftOut()
     for record in dataset:
@@ -167,10 +166,8 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
 def teacher_features(encoded: EncodedDataset, run: Path | None, features: str | Path | None = None) -> Taught | None:
     """The teacher's features of the same items, in the student's basis; none where no store is known or lacks one.
 
-    The store is `features`, which must hold all items, or else that of `run`, the student's run folder.
-
-    Raises:
-        DistilvlError: a store that cannot be opened, or one that was named and lacks an item.
+    The store is `features`, which must hold all items, or else that of `run`, the student's run folder. `DistilvlError`
+    for a store that cannot be opened, or one that was named and lacks an item.
     """
     store_path = features
     if features is None and run is not None:

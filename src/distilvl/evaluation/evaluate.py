@@ -25,14 +25,7 @@ from distilvl.evaluation.encode import (
     read_store,
     teacher_features,
 )
-from distilvl.evaluation.ground_truth import (
-    OF_COCO,
-    GroundTruth,
-    choose_truth,
-    describe_truth,
-    require_different,
-    right_copies,
-)
+from distilvl.evaluation.ground_truth import OF_COCO, GroundTruth, choose_truth, describe_truth, right_copies
 from distilvl.evaluation.intervals import Comparison, Interval, few_arrays, few_images, intervals
 from distilvl.evaluation.intervals import compare as compare_ranks
 from distilvl.evaluation.protocols import (
@@ -168,7 +161,7 @@ def evaluate(
     truth = choose_truth(ground_truth, protocol, dataset)
     of_coco = CocoTruth.load(ground_truth) if ground_truth in OF_COCO else None
     source, encoded = _encoded(model, gallery, skip_bad)
-    require_different(encoded.dataset, encoded.copies)
+    encoded.copies.require_different(encoded.dataset.name)
     if width is not None:
         encoded = encoded.narrowed(width)
     found = _retrieved(encoded, truth, asked)
@@ -211,10 +204,8 @@ def evaluate_classes(
     """Zero-shot classification of labelled images from the names of their classes.
 
     `model` is as for `evaluate`, but no store, as class names have to be encoded; see `read_labels` and
-    `class_features` for `labels` and `templates`.
-
-    Raises:
-        DistilvlError: not a model, bad labels or templates, bad images, features that cannot be scored.
+    `class_features` for `labels` and `templates`. `DistilvlError` for what is no model, bad labels, templates
+    or images, and features that cannot be scored.
     """
     source = load_model(model, stored=True)
     if isinstance(source, StoredModel):

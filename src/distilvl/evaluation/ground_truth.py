@@ -67,14 +67,6 @@ def describe_truth(dataset: PairDataset, copies: Groups, truth: str | None = Non
     return GroundTruth(truth or dataset.ground_truth, *copies.shared(np.asarray(dataset.caption_image)))
 
 
-def require_different(dataset: PairDataset, copies: Groups) -> None:
-    """`DistilvlError` where all captions, or all pictures, are one and the same, so that there is nothing to rank."""
-    for what, how, numbers in (("captions", "word by word", copies.text), ("pictures", "byte by byte", copies.image)):
-        if len(numbers) > 1 and not numbers.any():
-            problem = f"all {len(numbers):,} {what} of {dataset.name} are equal {how}; nothing can be ranked."
-            raise DistilvlError(problem, "Give a gallery with different ones.")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
     """Copies among n images and m texts."""
@@ -103,6 +95,13 @@ class Groups:
                 raise DistilvlError(f"the groups of {items} {what} have {found_type}.", remedy)
             found.append(_from_zero(numbers))
         return Groups(*found)
+
+    def require_different(self, name: str) -> None:
+        """`DistilvlError` where all captions, or all pictures, of the data set `name` are one and the same."""
+        for what, how, numbers in (("captions", "word by word", self.text), ("pictures", "byte by byte", self.image)):
+            if len(numbers) > 1 and not numbers.any():
+                problem = f"all {len(numbers):,} {what} of {name} are equal {how}; nothing can be ranked."
+                raise DistilvlError(problem, "Give a gallery with different ones.")
 
     def take(self, images: Integers, texts: Integers) -> Groups:
         """Of some of the images and texts, in the order given."""

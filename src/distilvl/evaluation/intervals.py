@@ -37,9 +37,7 @@ def intervals(ranks: Ranks, *, samples: int = SAMPLES, seed: int = 0) -> dict[st
     Images are drawn with replacement, each together with its captions, `samples` times; those that share a picture or a
     caption (`Ranks.units`) are drawn together. The galleries stay as they are: the interval covers the choice of
     queries, not that of the gallery's other items (recalls fall as galleries grow), nor another training run or seed.
-
-    Raises:
-        DistilvlError: a single image, or all share a picture or a caption.
+    `DistilvlError` where there is a single image, or all share a picture or a caption.
     """
     tables = _Tables.of(ranks)
     draws = np.concatenate([tables.measures(weights) for weights in _bootstrap(tables.units, samples, seed)])
@@ -54,10 +52,8 @@ def compare(
 
     The p-value is of a paired permutation test: for each image, with its captions and what is drawn with it, the two
     models' results are exchanged or not by a fair coin. It is at least 1 / (`permutations` + 1). The interval is the
-    paired bootstrap's, and covers what `intervals` covers.
-
-    Raises:
-        DistilvlError: other queries or another ground truth, or what `intervals` raises.
+    paired bootstrap's, and covers what `intervals` covers. `DistilvlError` for other queries or another ground truth,
+    or what `intervals` raises.
     """
     if not np.array_equal(a.text_image, b.text_image) or len(a.image) != len(b.image):
         raise DistilvlError("the two models were scored on different galleries.", "Score both on the same data.")

@@ -16,16 +16,7 @@ from distilvl.errors import DistilvlError, require
 from distilvl.evaluation.embeddings import Embeddings, Integers, checked_embeddings, checked_gallery
 from distilvl.evaluation.ground_truth import OF_COCO, Groups, RightAnswers
 from distilvl.evaluation.ranks import retrieval_ranks
-from distilvl.evaluation.score import (
-    PositiveRanks,
-    Precision,
-    Ranks,
-    Recalls,
-    Score,
-    join_ranks,
-    positive_ranks,
-    score_ranks,
-)
+from distilvl.evaluation.score import PositiveRanks, Precision, Ranks, Recalls, Score, positive_ranks, score_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +57,8 @@ def find_protocol(name: str) -> Protocol:
 def folds(protocol: Protocol | None, text_image: npt.NDArray[np.integer], images: int) -> Iterator[Fold]:
     """The galleries that `protocol` asks for; without one, a single gallery of everything.
 
-    `text_image` is the row of each text's image, (m,), texts of an image in their order.
-
-    Raises:
-        DistilvlError: another number of images than the protocol's, or an image with too few captions.
+    `text_image` is the row of each text's image, (m,), texts of an image in their order. `DistilvlError` for another
+    number of images than the protocol's, or an image with too few captions.
     """
     owner = np.asarray(text_image, dtype=np.int64)
     if protocol is None:
@@ -120,28 +109,25 @@ def retrieve(
 ) -> Retrieval:
     """Rank every gallery of `protocol`, or one of everything; the other arguments and the errors are those of `score`.
 
-    Raises:
-        DistilvlError: also, data that is not the protocol's.
+    `DistilvlError` also for data that is not the protocol's.
     """
     images, texts, owner = checked_gallery(image_features, text_features, text_image)
     sizes = len(images), len(texts)
     groups = Groups.alone(*sizes) if groups is None else groups.checked(*sizes)
     units = groups.units(owner)
-    parts: list[tuple[Ranks, PositiveRanks, PositiveRanks]] = []
-    for fold in folds(protocol, owner, len(images)):
+    galleries, best, i2t, t2i = list(folds(protocol, owner, len(images))), [], [], []
+    for fold in galleries:
         fold_images, fold_texts = images.take(fold.images), texts.take(fold.texts)
         same, pairs = groups.take(fold.images, fold.texts), (fold.text_image, np.arange(len(fold.texts)))
-        best = retrieval_ranks(fold_images, fold_texts, fold.text_image, same)
-        of_images = RightAnswers.of(same.image, same.text, *pairs)
-        of_texts = RightAnswers.of(same.text, same.image, *pairs[::-1])
-        parts.append((
-            Ranks(*best, fold.text_image, units[fold.images]),
-            _places(fold_images, fold_texts, of_images, best[0]),
-            _places(fold_texts, fold_images, of_texts, best[1]),
-        ))  # fmt: skip
-    ranks, places, back = zip(*parts, strict=True)
-    precision = PositiveRanks.joined(places).precision(), PositiveRanks.joined(back).precision()
-    return Retrieval(join_ranks(ranks), precision)
+        image, text = retrieval_ranks(fold_images, fold_texts, fold.text_image, same)
+        best.append((image, text))
+        i2t.append(_places(fold_images, fold_texts, RightAnswers.of(same.image, same.text, *pairs), image))
+        t2i.append(_places(fold_texts, fold_images, RightAnswers.of(same.text, same.image, *pairs[::-1]), text))
+    image, text = (np.concatenate(way) for way in zip(*best, strict=True))
+    kept = owner[np.concatenate([fold.texts for fold in galleries])]
+    precision = PositiveRanks.joined(i2t).precision(), PositiveRanks.joined(t2i).precision()
+    # Together, the galleries hold all images, in order.
+    return Retrieval(Ranks(image, text, kept, units), precision)
 
 
 def _places(queries: Embeddings, items: Embeddings, answers: RightAnswers, best: Integers) -> PositiveRanks:
@@ -223,10 +209,8 @@ def score_coco(
     """Score the features (n, D) and (m, D) of `dataset`, COCO's test split, on `truth`.
 
     Captions that the package does not know (Karpathy's split has ten more than 25,000) are left out of the gallery.
-    Right answers that the gallery cannot hold count in R all the same, as the package does it.
-
-    Raises:
-        DistilvlError: not the whole test split, ids that are not COCO's, or features that cannot be scored.
+    Right answers that the gallery cannot hold count in R all the same, as the package does it. `DistilvlError` for
+    less than the whole split, ids that are not COCO's, or features that cannot be scored.
     """
     images = checked_embeddings(image_features, "image features")
     texts = checked_embeddings(text_features, "text features")

@@ -112,17 +112,6 @@ def retention(student_rsum: float, teacher_rsum: float) -> float | None:
     return student_rsum / teacher_rsum if teacher_rsum else None
 
 
-def join_ranks(parts: Sequence[Ranks]) -> Ranks:
-    """Ranks of several galleries as one list of queries; each keeps its rank within its own gallery, and its unit."""
-    first_images = np.cumsum([0, *(len(part.image) for part in parts)])
-    return Ranks(
-        np.concatenate([part.image for part in parts]),
-        np.concatenate([part.text for part in parts]),
-        np.concatenate([part.text_image + first for part, first in zip(parts, first_images, strict=False)]),
-        None if any(part.units is None for part in parts) else np.concatenate([part.drawn for part in parts]),
-    )
-
-
 def format_score(score: Score) -> str:
     """One line: `i2t 35.6 64.8 77.3 / t2i 26.6 57.8 71.0 / RSUM 333.1`."""
     i2t, t2i = (f"{way.r1:.1f} {way.r5:.1f} {way.r10:.1f}" for way in (score.image_to_text, score.text_to_image))
@@ -135,10 +124,7 @@ def hard_negative_accuracy(
     """Percent of triples (image, true caption, caption wrong in one detail) that are told apart.
 
     A triple counts when the true caption is strictly more similar to the image than the wrong one. Features are (n, D)
-    each, row i of all three is triple i.
-
-    Raises:
-        DistilvlError: shapes that do not fit, NaN or infinity, a zero row.
+    each, row i of all three is triple i. `DistilvlError` for shapes that do not fit, NaN or infinity, a zero row.
     """
     given = {"image": image_features, "text": text_features, "hard-negative": negative_features}
     # Triples may well be of one image, or have one wrong caption.
@@ -146,10 +132,9 @@ def hard_negative_accuracy(
         checked_embeddings(features, f"{what} features", different=False) for what, features in given.items()
     )
     if not images.raw.shape == texts.raw.shape == negatives.raw.shape:
-        raise DistilvlError(
-            f"triples have shapes {images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}.",
-            "Give one image, one caption and one hard negative a row, all of one dimension.",
-        )
+        shapes = f"{images.raw.shape}, {texts.raw.shape} and {negatives.raw.shape}"
+        remedy = "Give one image, one caption and one hard negative a row, all of one dimension."
+        raise DistilvlError(f"triples have shapes {shapes}.", remedy)
     row = np.arange(len(images))
     gap = cosines(images, texts, row, row) - cosines(images, negatives, row, row)
     return 100.0 * float(np.mean(gap > TIE_TOLERANCE))

@@ -48,10 +48,8 @@ def class_features(
 ) -> Floats:
     """One L2-normalised row a class, (c, D): the mean direction of the features, (k, D), of its prompts.
 
-    The prompts are the `templates` with the class's name in the place of `{}`.
-
-    Raises:
-        DistilvlError: fewer than two classes, a name twice, a template without `{}`, features that cannot be scored.
+    The prompts are the `templates` with the class's name in the place of `{}`. `DistilvlError` for fewer than two
+    classes, a name twice, a template without `{}`, features that cannot be scored.
     """
     names, templates = list_of_texts(names), list_of_texts(templates)
     if len(names) < 2 or len(set(names)) < len(names):
@@ -71,18 +69,14 @@ def zero_shot(image_features: npt.ArrayLike, class_rows: npt.ArrayLike, labels: 
     """Classify images (n, D) by cosine; ties count against the model.
 
     `class_rows` is (c, D), one row a class, from `class_features`; `labels` the row of each image's class, (n,).
-
-    Raises:
-        DistilvlError: features that `score` refuses, labels that do not fit.
+    `DistilvlError` for features that `score` refuses, labels that do not fit.
     """
     images = checked_embeddings(image_features, "image features")
     classes = checked_embeddings(class_rows, "class features")
     truth = np.asarray(labels)
     if images.dim != classes.dim or truth.shape != (len(images),) or not np.issubdtype(truth.dtype, np.integer):
-        raise DistilvlError(
-            f"images {images.raw.shape}, classes {classes.raw.shape} and labels {truth.shape} do not fit.",
-            "Give embeddings of one dimension, and one integer an image.",
-        )
+        problem = f"images {images.raw.shape}, classes {classes.raw.shape} and labels {truth.shape} do not fit."
+        raise DistilvlError(problem, "Give embeddings of one dimension, and one integer an image.")
     outside = (truth < 0) | (truth >= len(classes))
     refuse_any(outside, f"labels point outside the {len(classes)} classes", "Count classes from 0.")
     similarity = images.exact() @ classes.exact().T
@@ -101,9 +95,7 @@ def read_labels(path: str | Path, *, skip_bad: bool = False) -> PairDataset:
     `path` is a folder that holds a folder of images for each class (underscores in its name are read as spaces), or a
     CSV with the columns `image` (a path relative to the CSV's folder) and `class`. With `skip_bad`, bad lines and
     missing files are left out and counted; what a scan of the folder leaves out, and images beside the folders, always.
-
-    Raises:
-        DistilvlError: neither of them, a bad line (by its number), an image twice, missing files.
+    `DistilvlError` for any other path, a bad line (by its number), an image twice, missing files.
     """
     path = Path(path)
     faults = Faults(path.resolve().name, skip_bad=skip_bad)

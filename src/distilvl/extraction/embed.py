@@ -44,8 +44,7 @@ class Photographs:
     def of_paths(cls, paths: Sequence[Path], *, skip_bad: bool = False) -> Photographs:
         """Files as they are named, and all images of folders; `skip_bad` leaves out links that lead nowhere.
 
-        Raises:
-            DistilvlError: a path that is not there, or a folder without images.
+        `DistilvlError` for a path that is not there, or a folder without images.
         """
         found = cls(", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else ""))
         faults = Faults(found.name, skip_bad=skip_bad)
@@ -113,8 +112,7 @@ def embed(
 ) -> Embeddings:
     """Encode images, and either texts or the captions of a dataset of images; each different text is encoded once.
 
-    Raises:
-        BadImageError: an undecodable image, unless `skip_bad`, which leaves them out.
+    `BadImageError` for an undecodable image, unless `skip_bad`, which leaves them out.
     """
     ids: dict[str, list[str]] = {}
     found, left_out = None, LeftOut()

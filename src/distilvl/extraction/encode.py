@@ -47,11 +47,9 @@ def fill_images(
     """Store the teacher's embeddings of all images that `blocks` lack, sharing the work with other writers.
 
     Keeps no more than a block of embeddings and two calls of images in memory. `images` has the source of every key
-    that the store lacks; `encoded` is called whenever the teacher has returned from a call.
-
-    Raises:
-        BadImageError: an image that cannot be decoded, or that the teacher refuses, unless `skip_bad`.
-        DistilvlError: as `Extractor.encode` and `FeatureStore.add`.
+    that the store lacks; `encoded` is called whenever the teacher has returned from a call. `BadImageError` for an
+    image that cannot be decoded, or that the teacher refuses, unless `skip_bad`. `DistilvlError` as `Extractor.encode`
+    and `FeatureStore.add`.
     """
     extractor = Extractor(teacher, store, "image", ticker, skip_refused=skip_bad)
     bad: dict[bytes, str] = {}
@@ -192,8 +190,7 @@ class Extractor:
     def encode(self, keys: Sequence[bytes], items: Sequence[Any], names: Sequence[str]) -> dict[bytes, Embeddings]:
         """The teacher's embeddings of RGB images or texts: key -> embedding, shape (D,), as the teacher returned it.
 
-        Raises:
-            DistilvlError: embeddings that are not fit to be stored, or none; it names the first such item.
+        `DistilvlError` for embeddings that are not fit to be stored, or none; it names the first such item.
         """
         if self._pending is not None:
             return self._encode_piecewise(self._pending, keys, items, names)

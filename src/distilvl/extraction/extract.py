@@ -128,8 +128,7 @@ def estimate_features(
 ) -> str:
     """What `extract_features` would send to an API: requests, time and money, in one line. Sends and writes nothing.
 
-    Raises:
-        DistilvlError: `teacher` is not behind an API; others cost nothing.
+    `DistilvlError` where `teacher` is not behind an API; others cost nothing.
     """
     dataset, _ = _dataset(data, splits, skip_bad)
     loaded = load_model(teacher)

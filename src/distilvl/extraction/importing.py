@@ -55,8 +55,7 @@ def is_array_folder(path: Path) -> bool:
 def load_arrays(folder: str | Path) -> FeatureArrays:
     """The arrays in `folder`; ids may be numbers or strings and are compared as strings.
 
-    Raises:
-        DistilvlError: a missing or malformed file, arrays and ids that do not match, an id twice.
+    `DistilvlError` for a missing or malformed file, arrays and ids that do not match, an id twice.
     """
     folder = Path(folder)
     images, texts = float_array(folder / IMAGE_FILE), float_array(folder / TEXT_FILE)

@@ -75,8 +75,7 @@ def extract_with_ray(
     Returns:
         The store, and what was done of images and of captions, as far as workers lived to tell it.
 
-    Raises:
-        DistilvlError: as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
+    `DistilvlError` as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
     """
     held = FeatureStore.open(out) if (Path(out) / MANIFEST_NAME).is_file() else None
     lacked = {block: list(block.keys) if held is None else block.missing(held) for block in work.blocks}
@@ -141,10 +140,8 @@ def connected(cluster: Cluster) -> Iterator[tuple[Any, Share]]:
     """The package ray, connected, and each worker's share; disconnected (and stopped, if started here) at the end.
 
     A connection that the calling program has already is used and kept. A cluster that is started here listens on the
-    loopback interface only, shows no dashboard and sends no usage statistics.
-
-    Raises:
-        DistilvlError: ray is not installed, or there is no cluster at the address.
+    loopback interface only, shows no dashboard and sends no usage statistics. `DistilvlError` where ray is not
+    installed, or there is no cluster at the address.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # Ray reads both when it is imported. The second one, despite its name, decides on every system whether a machine
@@ -223,9 +220,7 @@ def order_of(block: Block, lacking: dict[bytes, ImageSource | str]) -> Table:
     """`block`, whole since its lease is that of all its keys, on its way to a worker: a table of one row.
 
     Of the items that the store is `lacking` the captions travel, and of images the bytes, or of files just the path.
-
-    Raises:
-        BadImageError: an image that is no file and cannot be read.
+    `BadImageError` for an image that is no file and cannot be read.
     """
     pa = importlib.import_module("pyarrow")
     item = pa.struct([("key", pa.binary()), ("text", pa.large_string()), ("data", pa.large_binary())])

@@ -167,10 +167,8 @@ def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revisi
 
     A table may hold images, captions or both, and an image as often as it has captions: its first row counts. Rows
     without an embedding (null) are left out. Embeddings are copied into unnamed temporary files, so that memory does
-    not grow with their number.
-
-    Raises:
-        DistilvlError: no image or no caption in any table, missing columns, or embeddings of several dimensions.
+    not grow with their number. `DistilvlError` for no image or no caption in any table, missing columns, or embeddings
+    of several dimensions.
     """
     images, texts = _Column("image", spec.image), _Column("text", spec.text)
     for where, table in tables:

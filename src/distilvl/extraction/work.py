@@ -163,9 +163,8 @@ class ImageCall:
 def image_calls(sources: Sequence[tuple[bytes, ImageSource]], *, skip_bad: bool) -> Iterator[ImageCall]:
     """Calls that hold all images of `sources`, in order.
 
-    Raises:
-        BadImageError: an image that cannot be read or decoded, unless `skip_bad`.
-        DistilvlError: an image whose bytes are not those of its key any more.
+    `BadImageError` for an image that cannot be read or decoded, unless `skip_bad`. `DistilvlError` for an image whose
+    bytes are not those of its key any more.
     """
     call = ImageCall()
     for key, source in sources:

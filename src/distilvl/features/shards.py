@@ -83,10 +83,8 @@ def storable_embeddings(
     """Check `features` and make them float16, L2-normalised when the manifest says so.
 
     They should have shape (count, D). Error messages call the one whose they are `owner`, and the items by their
-    `names`, or by their position.
-
-    Raises:
-        DistilvlError: wrong shape or type, or an embedding that is not finite or all zero; it names the first one.
+    `names`, or by their position. `DistilvlError` for wrong shape or type, or an embedding that is not finite or all
+    zero; it names the first one.
     """
     if features.ndim != 2 or features.shape[0] != count:
         problem = f"{owner} was given features of shape {features.shape}, not ({count}, {manifest.dim})."
@@ -144,8 +142,7 @@ class Shard:
     def open(self, dim: int) -> npt.NDArray[np.void]:
         """The embeddings, memory-mapped: a structured array, shape (n,), fields `key` and `feature` (dim,).
 
-        Raises:
-            DistilvlError: the file cannot be read, is cut short, or holds something else.
+        `DistilvlError` where the file cannot be read, is cut short, or holds something else.
         """
         try:
             begin, shape, dtype = _layout(self.path)

@@ -167,10 +167,8 @@ class FeatureStore:
         """Store one embedding a key as one new shard, `number`, or the first free one. Keys that are held stay.
 
         `features` are (n, D), of any float type; they are L2-normalised when the manifest says `normalized`.
-
-        Raises:
-            DistilvlError: another dimension than the store's, an embedding that is not finite or all zero, or a full
-                disk (then nothing of this call is kept).
+        `DistilvlError` for another dimension than the store's, an embedding that is not finite or all zero, or a full
+        disk (then nothing of this call is kept).
         """
         embeddings = storable_embeddings(np.asarray(features), len(keys), self.manifest, f"the store {self.path}")
         self.add_stored(modality, keys, embeddings, number)

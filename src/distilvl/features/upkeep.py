@@ -73,11 +73,8 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: 
     """Copy the embeddings of all `sources`, stores of one teacher, bit for bit, into the store `out`, new or not.
 
     Shards are of `shard_size` items. Of an item that occurs more than once the first embedding counts. Every shard is
-    checked against its checksum as it is read. Run again after a kill, it continues.
-
-    Raises:
-        DistilvlError: no sources, different teachers or ways of drawing crops, a broken shard, `out` among the
-            sources, or a full disk.
+    checked against its checksum as it is read. Run again after a kill, it continues. `DistilvlError` for no sources,
+    different teachers or ways of drawing crops, a broken shard, `out` among the sources, or a full disk.
     """
     if not sources or any(is_ensemble(source) for source in sources):
         raise DistilvlError("merge takes one or more feature stores.", "Name their folders.")

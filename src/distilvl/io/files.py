@@ -66,9 +66,7 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, renamed to `out` when the block ends well and removed otherwise.
 
     At `out` may be an empty folder or, with `replace`, anything, which stays until the new folder is whole.
-
-    Raises:
-        DistilvlError: `out` is there and not to be replaced, or the disk does not take the files.
+    `DistilvlError` where `out` is there and not to be replaced, or the disk does not take the files.
     """
     if not replace and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
