@@ -18,24 +18,15 @@ RANKED_QUERIES = 500  # whose whole lists are ranked, evenly spaced: sorting all
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Student against teacher on the same images and texts.
+    """Student against teacher on the same items; pairs are of directions, of modalities, or of student and teacher."""
 
-    Attributes:
-        overlap: image->text and text->image: mean share of items that the two lists of the first 10 have in common
-            (of all items, where there are fewer than 10), 0 to 1.
-        rank_correlation: both directions: Spearman's coefficient between the student's and the teacher's similarities
-            of a query to all items, mean over at most `RANKED_QUERIES` evenly spaced queries, -1 to 1.
-        cka: linear CKA (Kornblith et al., ICML 2019) of image and of text features, 0 to 1.
-        cosine: mean cosine of the two features of an image, and of a text; none where the dimensions differ.
-        modality_gap: of the student, of the teacher: distance between the mean unit image feature and the mean unit
-            text feature (Liang et al., NeurIPS 2022), 0 to 2.
-    """
-
-    overlap: tuple[float, float]
+    overlap: tuple[float, float]  # mean share of items that both lists of the first 10 (or of all) hold, 0 to 1
+    # Spearman's coefficient between both models' similarities of a query to all items, -1 to 1, mean over at most
+    # `RANKED_QUERIES` evenly spaced queries.
     rank_correlation: tuple[float, float]
-    cka: tuple[float, float]
-    cosine: tuple[float, float] | None
-    modality_gap: tuple[float, float]
+    cka: tuple[float, float]  # linear CKA (Kornblith et al., ICML 2019) of the features, 0 to 1
+    cosine: tuple[float, float] | None  # mean of both models' features of an item; none where dimensions differ
+    modality_gap: tuple[float, float]  # distance of the mean unit features (Liang et al., NeurIPS 2022), 0 to 2
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, the two values of each by name."""

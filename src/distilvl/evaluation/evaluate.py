@@ -182,7 +182,9 @@ def evaluate(
         truth=describe_truth(encoded.dataset, encoded.copies, truth),
         ground_truth=None if of_coco is None else score_coco(of_coco, encoded.images, encoded.texts, encoded.dataset),
     )
-    return replace(result, note=few_images(dataset, split, _of_rsum(result), scored=found.score.images))
+    return replace(
+        result, note=few_images(dataset, split, (result.intervals or {}).get("rsum"), scored=found.score.images)
+    )
 
 
 def evaluate_arrays(
@@ -195,7 +197,8 @@ def evaluate_arrays(
     """
     asked = None if protocol is None else find_protocol(protocol)
     result = _evaluation(retrieve(image_features, text_features, text_image, asked), protocol)
-    return replace(result, truth=GroundTruth(PAIRS), note=few_arrays(result.student.images, _of_rsum(result)))
+    note = few_arrays(result.student.images, (result.intervals or {}).get("rsum"))
+    return replace(result, truth=GroundTruth(PAIRS), note=note)
 
 
 def evaluate_classes(
@@ -225,10 +228,6 @@ def _evaluation(found: Retrieval, protocol: str | None) -> Evaluation:
     """What ranks alone tell."""
     sure = intervals(found.ranks) if found.ranks.drawn.max() > 0 else None
     return Evaluation(found.score, None, None, 0, found.precision, sure, protocol=protocol)
-
-
-def _of_rsum(result: Evaluation) -> Interval | None:
-    return None if result.intervals is None else result.intervals["rsum"]
 
 
 def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:

@@ -99,12 +99,12 @@ def extract_features(
         if imported:
             arrays = load_import(spec) if is_import(spec) else load_arrays(path)
             store, unreadable = import_arrays(arrays, spec, dataset, out, skip_bad=skip_bad)
-            return _noted(_report(store, dataset, unreadable), source)
+            return _report(store, dataset, unreadable, source)
         spec = spec if device is None else f"{spec}{'&' if '?' in spec else '?'}device={device}"
         if cluster is not None:
             work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size)
             store, images, texts = extract_with_ray(spec, work, out, cluster, skip_bad=skip_bad)
-            return _noted(_report(store, dataset, work.names_of(images.bad), images.count, texts.count), source)
+            return _report(store, dataset, work.names_of(images.bad), source, images.count, texts.count)
         teacher = load_model(spec)
     elif device is not None or cluster is not None:
         raise DistilvlError("a teacher that is open already runs where it is.", "Name it, to run it elsewhere.")
@@ -114,7 +114,7 @@ def extract_features(
     if crops is not None:
         store.add_crops(crops)
     images, texts = _extract_here(teacher, work, store, skip_bad)
-    return _noted(_report(store, dataset, work.names_of(images.bad), images.count, texts.count), source)
+    return _report(store, dataset, work.names_of(images.bad), source, images.count, texts.count)
 
 
 def estimate_features(
@@ -140,10 +140,10 @@ def estimate_features(
 
 def _estimate(teacher: PiecewiseTeacher, work: Work, store: FeatureStore | None) -> str:
     """What all that `store` lacks (all of `work`, when there is no store yet) will take."""
-    keys = list(work.captions)
+    captions = list(work.captions.values())
     if store is None:
-        return teacher.estimate(len(work.images), list(work.captions.values()))
-    texts = [work.captions[keys[i]] for i in store.missing("text", keys)]
+        return teacher.estimate(len(work.images), captions)
+    texts = [captions[i] for i in store.missing("text", list(work.captions))]
     return teacher.estimate(len(store.missing("image", list(work.images))), texts)
 
 
@@ -174,7 +174,7 @@ def _extract_here(teacher: Teacher, work: Work, store: FeatureStore, skip_bad: b
     """Of images and of captions: what this process did to make `store` hold all of `work`."""
     if isinstance(teacher, PiecewiseTeacher):
         _logger.info("%s", _estimate(teacher, work, store))
-    images, tried = Extracted(), 0
+    images, texts, tried = Extracted(), Extracted(), 0
     if lacking := len(store.missing("image", list(work.images))):
         sources = {key: found[0] for key, found in work.images.items()}
         first = caption_trial(teacher, store, work.caption_blocks, work.captions)
@@ -183,7 +183,6 @@ def _extract_here(teacher: Teacher, work: Work, store: FeatureStore, skip_bad: b
                 teacher, store, work.image_blocks, sources, ticker, skip_bad=skip_bad, encoded=trial.go_on
             )
         tried = trial.count
-    texts = Extracted()
     if lacking := len(store.missing("text", list(work.captions))):
         with progress("teacher: captions", lacking) as ticker:
             texts = fill_captions(teacher, store, work.caption_blocks, work.captions, ticker, tried=tried > 0)
@@ -210,21 +209,18 @@ def _finished(store: FeatureStore, dataset: Items, crops: Crops | None, skip_bad
             break  # the first good one is enough for the error below
     store.require("image", lacking, [work.images[key][0].name for key in lacking])
     store.require("text", list(work.captions), list(work.captions.values()))
-    return _report(store, dataset, work.names_of(bad))
+    return _report(store, dataset, work.names_of(bad), None)
 
 
 def _report(
-    store: FeatureStore, dataset: Items, bad: Mapping[str, str], images: int = 0, texts: int = 0
+    store: FeatureStore, dataset: Items, bad: Mapping[str, str], source: str | None, images: int = 0, texts: int = 0
 ) -> ExtractReport:
-    """The report on `dataset`, of which the images `bad` (name -> reason) were left out."""
+    """On `dataset`, of which the images `bad` (name -> reason) were left out, as the store says of `source` then."""
     skipped = list(dict.fromkeys(image.name for _, image in images_of(dataset) if image.name in bad))
     left_out = LeftOut()
     for name in skipped:
         left_out.add(bad[name], name)
-    return ExtractReport(images, texts, skipped, store, dataset.left_out | left_out)
-
-
-def _noted(report: ExtractReport, source: str) -> ExtractReport:
-    """`report`, whose store says from now on what was left out of `source`."""
-    note_left_out(report.store.path, source, report.left_out)
-    return report
+    left_out = dataset.left_out | left_out
+    if source is not None:
+        note_left_out(store.path, source, left_out)
+    return ExtractReport(images, texts, skipped, store, left_out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,15 +59,18 @@ def load_arrays(folder: str | Path) -> FeatureArrays:
     """
     folder = Path(folder)
     images, texts = float_array(folder / IMAGE_FILE), float_array(folder / TEXT_FILE)
-    if images.shape[1] != texts.shape[1]:
-        raise DistilvlError(
-            f"{folder}: {IMAGE_FILE} has dimension {images.shape[1]}, {TEXT_FILE} has dimension {texts.shape[1]}.",
-            "Both sides of a teacher share one space.",
-        )
-    ids = _object(folder / IDS_FILE)
-    image_rows = _rows_of(folder / IDS_FILE, ids, "image", len(images))
-    text_rows = _rows_of(folder / IDS_FILE, ids, "text", len(texts))
-    return FeatureArrays(*_teacher(folder), images, texts, image_rows, text_rows)
+    require_one_space(folder, {IMAGE_FILE: images, TEXT_FILE: texts})
+    path = folder / IDS_FILE
+    ids = _object(path)
+    rows = _rows_of(path, ids, "image", len(images)), _rows_of(path, ids, "text", len(texts))
+    return FeatureArrays(*_teacher(folder), images, texts, *rows)
+
+
+def require_one_space(place: Path, sides: Mapping[str, npt.NDArray[Any]]) -> None:
+    """`DistilvlError` unless the images' and the texts' embeddings, by what they are called, have one dimension."""
+    if len({side.shape[1] for side in sides.values()}) > 1:
+        found = ", ".join(f"{name} has dimension {side.shape[1]}" for name, side in sides.items())
+        raise DistilvlError(f"{place}: {found}.", "Both sides of a teacher share one space.")
 
 
 def float_array(path: Path, remedy: str = _LAYOUT) -> npt.NDArray[Any]:

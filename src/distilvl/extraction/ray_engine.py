@@ -28,6 +28,7 @@ from distilvl.extraction.work import Block, Work
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.hashes import KEY_BYTES
+from distilvl.io.markdown import one_line
 from distilvl.io.progress import Silence, progress
 from distilvl.models import load_model
 from distilvl.pictures.limits import max_pixels, set_max_pixels
@@ -151,20 +152,20 @@ def connected(cluster: Cluster) -> Iterator[tuple[Any, Share]]:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = require("ray", extra="ray", why="the engine ray")
     require("ray.data", extra="ray", why="the engine ray")
-    if ray.is_initialized():
-        yield ray, _share(ray, cluster)
-        return
+    connected_before = ray.is_initialized()
     try:
-        _connect(ray, address, cluster.workers)
+        if not connected_before:
+            _connect(ray, address, cluster.workers)
     # RuntimeError and ValueError: another version of Ray or Python there, or no address at all.
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
+        reason = one_line(str(error))[:200].rstrip(".")
         problem = f"there is no Ray cluster to join at {address or 'this machine'}: {reason}."
         raise DistilvlError(problem, "Check --ray-address, or leave it out to start one here.") from error
     try:
-        yield ray, _share(ray, cluster)
+        yield ray, share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], cluster.workers)
     finally:
-        ray.shutdown()
+        if not connected_before:
+            ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
@@ -179,10 +180,6 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         # Ray itself would wait for minutes for somebody to listen there.
         socket.create_connection((host, int(port)), timeout=10).close()
     ray.init(address, **quiet)
-
-
-def _share(ray: Any, cluster: Cluster) -> Share:
-    return share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], cluster.workers)
 
 
 def share_of(machines: Sequence[Mapping[str, float]], workers: int | None) -> Share:
@@ -252,10 +249,9 @@ class RayWorker:
             _enter(folder)
             self._teacher: Teacher = checked(load_model(spec))
             if isinstance(self._teacher, PiecewiseTeacher):
-                raise DistilvlError(
-                    f"the teacher {self._teacher.name!r} is behind an API, whose limits hold for all workers together.",
-                    "Use --engine local, which sends several requests at a time.",
-                )
+                name = self._teacher.name
+                problem = f"the teacher {name!r} is behind an API, whose limits hold for all workers together."
+                raise DistilvlError(problem, "Use --engine local, which sends several requests at a time.")
             self._store = FeatureStore.create(store, Manifest.of_teacher(self._teacher))
         except DistilvlError as error:
             self._error = str(error)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError, require
-from distilvl.extraction.importing import FeatureArrays, float_array
+from distilvl.extraction.importing import FeatureArrays, float_array, require_one_space
 from distilvl.io.hashes import file_hash
 from distilvl.io.markdown import one_line
 from distilvl.io.specs import choice, parse_spec, split_kind, word
@@ -179,10 +179,7 @@ def arrays_of_tables(tables: Iterable[tuple[str, Any]], spec: ImportSpec, revisi
         if spec.text in columns:
             texts.take(_strings(table, spec.known_by, where), table[spec.text], where)
     image_rows, text_rows = images.rows(spec), texts.rows(spec)
-    dim, other = image_rows.shape[1], text_rows.shape[1]
-    if dim != other:
-        problem = f"{spec.path}: {spec.image!r} has dimension {dim}, {spec.text!r} has dimension {other}."
-        raise DistilvlError(problem, "Both sides of a teacher share one space.")
+    require_one_space(spec.path, {repr(spec.image): image_rows, repr(spec.text): text_rows})
     name, by_caption = spec.name or spec.kind, spec.caption_id is None
     return FeatureArrays(name, revision, image_rows, text_rows, images.known, texts.known, by_caption)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from distilvl.features.manifest import Manifest
 from distilvl.features.shards import KeyIndex, Modality, checksum, row_type, write_table
 from distilvl.features.store import FeatureStore
 from distilvl.io.files import PARTIAL_PREFIX
-from distilvl.io.hashes import Keys, pack_keys, unpack_keys
+from distilvl.io.hashes import pack_keys, unpack_keys
 from distilvl.io.leases import LEASE_PREFIX
 from distilvl.io.progress import Ticker, progress
 
@@ -90,46 +90,36 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: 
     with progress("merge", sum(sum(store.counts.values()) for store in stores)) as ticker:
         for modality in ("image", "text"):
             _copy(stores, merged, modality, shard_size, ticker)
-    _merge_left_out(stores, merged)
-    return merged
-
-
-def _merge_left_out(stores: Sequence[FeatureStore], merged: FeatureStore) -> None:
-    """What any of the stores leaves out is left out of all: what one leaves out and another holds cannot be told."""
+    # What any of the stores leaves out is left out of all: what one leaves out and another holds cannot be told.
     known = read_left_out(merged.path)
     for store in stores:
         for source, left_out in read_left_out(store.path).items():
             known[source] = known.get(source, LeftOut()) | left_out
     for source, left_out in known.items():
         note_left_out(merged.path, source, left_out)
+    return merged
 
 
 def _copy(
     stores: Sequence[FeatureStore], merged: FeatureStore, modality: Modality, shard_size: int, ticker: Ticker
 ) -> None:
-    seen = KeyIndex()
+    seen, dim = KeyIndex(), merged.manifest.dim
     keys: list[bytes] = []
-    embeddings: npt.NDArray[np.float16] = np.empty((0, merged.manifest.dim), dtype=np.float16)
-    for shard_keys, shard_embeddings in _shards(stores, modality):
+    embeddings: npt.NDArray[np.float16] = np.empty((0, dim), dtype=np.float16)
+    for shard in [shard for store in stores for shard in store.shards(modality)]:
+        shard_keys = shard.verify(dim)
         known, _ = seen.find(shard_keys)
         seen.add(shard_keys, 0)
         as_bytes = unpack_keys(shard_keys)
         fresh = [row for row in merged.missing(modality, as_bytes) if not known[row]]
         keys += [as_bytes[row] for row in fresh]
-        embeddings = np.concatenate([embeddings, shard_embeddings[fresh]])
+        embeddings = np.concatenate([embeddings, shard.open(dim)["feature"][fresh]])
         while len(keys) >= shard_size:
             merged.add_stored(modality, keys[:shard_size], embeddings[:shard_size])
             keys, embeddings = keys[shard_size:], embeddings[shard_size:]
         ticker.advance(len(shard_keys))
     if keys:
         merged.add_stored(modality, keys, embeddings)
-
-
-def _shards(stores: Sequence[FeatureStore], modality: Modality) -> Iterator[tuple[Keys, npt.NDArray[np.float16]]]:
-    for store in stores:
-        for shard in store.shards(modality):
-            keys = shard.verify(store.manifest.dim)
-            yield keys, np.array(shard.open(store.manifest.dim)["feature"])
 
 
 @dataclass(frozen=True)
