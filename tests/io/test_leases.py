@@ -113,13 +113,13 @@ def test_a_disk_that_takes_nothing(tmp_path: Path):
 
 def _count(folder: Path, rounds: int, results: object) -> None:
     claims = Leases(folder)
-    won = 0
+    won = []  # held until the process ends: nobody else may get them
     for number in range(rounds):
         claim = claims.take(f"block-{number}")
         if claim is not None:
-            claim.__enter__()  # held until the process ends: nobody else may get it
-            won += 1
-    results.put(won)
+            claim.__enter__()
+            won.append(claim)
+    results.put(len(won))
     results.get_ack.wait(60)
 
 

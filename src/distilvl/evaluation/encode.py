@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,13 @@ from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.agreement import Agreement, agreement
 from distilvl.evaluation.ground_truth import Groups, right_copies
+from distilvl.evaluation.protocols import Protocol, Retrieval, retrieve
 from distilvl.features import FeatureStore
 from distilvl.features.ensemble import is_there
 from distilvl.io.hashes import image_key, text_key
 from distilvl.io.inputs import list_of_texts
+from distilvl.models import load_model
+from distilvl.models.loading import StoredModel
 from distilvl.students.storage import load_basis
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import Modality, bare, encode
@@ -39,7 +43,7 @@ Taught = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 @runtime_checkable
-class ImageTextEncoder(Protocol):
+class ImageTextEncoder(typing.Protocol):
     """The two calls that are enough to be scored: a `Teacher`, an exported student's `Runtime`, or anything else."""
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
@@ -51,6 +55,8 @@ class ImageTextEncoder(Protocol):
 
 Model: TypeAlias = SentenceTransformer | ImageTextEncoder
 """What can be scored: anything with `encode` for both kinds of items, or with `encode_images` and `encode_texts`."""
+
+Source = str | Path | Model | FeatureStore
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,27 @@ class EncodedDataset:
     def groups(self) -> Groups | None:
         """The copies that are right answers, by the dataset's own ground truth."""
         return right_copies(self.copies, self.dataset.ground_truth)
+
+    def retrieve(self, truth: str, protocol: Protocol | None = None) -> Retrieval:
+        """All galleries of `protocol` ranked, with the ground truth `content` or `pairs`."""
+        owner, groups = np.asarray(self.dataset.caption_image), right_copies(self.copies, truth)
+        return retrieve(self.images, self.texts, owner, protocol, groups)
+
+    def agreement_with(self, taught: Taught | None) -> Agreement | None:
+        """On different items: of copies, which tie in all lists, the first; none where fewer than two are left."""
+        images, texts = self.copies.first
+        if taught is None or min(len(images), len(texts)) < 2:
+            return None
+        return agreement((self.images[images], self.texts[texts]), (taught[0][images], taught[1][texts]))
+
+
+def encode_any(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
+    """What `load_model` makes of `model`, and its features; an object with just the two calls stays as it is."""
+    just_calls = isinstance(model, ImageTextEncoder) and not isinstance(model, Teacher)
+    source = cast(Model, model) if just_calls else load_model(model, stored=True)
+    if isinstance(source, StoredModel):
+        return source, read_store(source.store, gallery, skip_bad=skip_bad)
+    return source, encode_dataset(source, gallery, skip_bad=skip_bad)
 
 
 def encode_dataset(model: Model, dataset: PairDataset, *, skip_bad: bool = False) -> EncodedDataset:
@@ -186,13 +213,3 @@ def teacher_features(encoded: EncodedDataset, run: Path | None, features: str | 
     found = store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
     basis = None if run is None else load_basis(run / "student")
     return found if basis is None else (found[0] @ basis.numpy(), found[1] @ basis.numpy())
-
-
-def agreement_with_teacher(encoded: EncodedDataset, taught: Taught | None) -> Agreement | None:
-    """On different items: of copies, which tie in all lists, the first; none where fewer than two are left."""
-    if taught is None:
-        return None
-    images, texts = encoded.copies.first
-    if min(len(images), len(texts)) < 2:
-        return None
-    return agreement((encoded.images[images], encoded.texts[texts]), (taught[0][images], taught[1][texts]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,36 +17,24 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
 from distilvl.evaluation.encode import (
     EncodedDataset,
-    ImageTextEncoder,
     Model,
-    agreement_with_teacher,
+    Source,
+    encode_any,
     encode_dataset,
     encode_texts,
-    read_store,
     teacher_features,
 )
-from distilvl.evaluation.ground_truth import OF_COCO, GroundTruth, choose_truth, describe_truth, right_copies
+from distilvl.evaluation.ground_truth import OF_COCO, GroundTruth, choose_truth, describe_truth
 from distilvl.evaluation.intervals import Comparison, Interval, few_arrays, few_images, intervals
 from distilvl.evaluation.intervals import compare as compare_ranks
-from distilvl.evaluation.protocols import (
-    CocoTruth,
-    Protocol,
-    Retrieval,
-    TruthScore,
-    find_protocol,
-    retrieve,
-    score_coco,
-)
+from distilvl.evaluation.protocols import CocoTruth, Retrieval, TruthScore, find_protocol, retrieve, score_coco
 from distilvl.evaluation.score import Precision, Score, format_score, hard_negative_accuracy, retention
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, read_labels, zero_shot
-from distilvl.features import FeatureStore
 from distilvl.io.hashes import words_key
 from distilvl.models import load_model
 from distilvl.models.loading import StoredModel
 from distilvl.students.folder import run_of
-from distilvl.teachers.base import Teacher
 
-Source = str | Path | Model | FeatureStore
 WAYS = ("image_to_text", "text_to_image")
 
 
@@ -160,14 +148,14 @@ def evaluate(
     asked = None if protocol is None else find_protocol(protocol)
     truth = choose_truth(ground_truth, protocol, dataset)
     of_coco = CocoTruth.load(ground_truth) if ground_truth in OF_COCO else None
-    source, encoded = _encoded(model, gallery, skip_bad)
+    source, encoded = encode_any(model, gallery, skip_bad)
     encoded.copies.require_different(encoded.dataset.name)
     if width is not None:
         encoded = encoded.narrowed(width)
-    found = _retrieved(encoded, truth, asked)
+    found = encoded.retrieve(truth, asked)
     taught = teacher_features(encoded, run_of(model) if isinstance(model, str | Path) else None, features)
-    teacher = None if taught is None else _retrieved(replace(encoded, images=taught[0], texts=taught[1]), truth, asked)
-    other = None if compare is None else _retrieved(_encoded(compare, gallery, skip_bad)[1], truth, asked)
+    teacher = None if taught is None else replace(encoded, images=taught[0], texts=taught[1]).retrieve(truth, asked)
+    other = None if compare is None else encode_any(compare, gallery, skip_bad)[1].retrieve(truth, asked)
     told_apart, same = (None, 0) if width is not None else _hard_negatives(source, encoded)
     result = replace(
         _evaluation(found, protocol),
@@ -178,13 +166,12 @@ def evaluate(
         same_negatives=same,
         skipped=len(encoded.bad),
         left_out=encoded.left_out,
-        agreement=agreement_with_teacher(encoded, taught),
+        agreement=encoded.agreement_with(taught),
         truth=describe_truth(encoded.dataset, encoded.copies, truth),
         ground_truth=None if of_coco is None else score_coco(of_coco, encoded.images, encoded.texts, encoded.dataset),
     )
-    return replace(
-        result, note=few_images(dataset, split, (result.intervals or {}).get("rsum"), scored=found.score.images)
-    )
+    sure = (result.intervals or {}).get("rsum")
+    return replace(result, note=few_images(dataset, split, sure, scored=found.score.images))
 
 
 def evaluate_arrays(
@@ -228,20 +215,6 @@ def _evaluation(found: Retrieval, protocol: str | None) -> Evaluation:
     """What ranks alone tell."""
     sure = intervals(found.ranks) if found.ranks.drawn.max() > 0 else None
     return Evaluation(found.score, None, None, 0, found.precision, sure, protocol=protocol)
-
-
-def _encoded(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
-    """The features, and what `load_model` makes of `model`; an object with just the two calls stays as it is."""
-    bare = isinstance(model, ImageTextEncoder) and not isinstance(model, Teacher)
-    source = cast(Model, model) if bare else load_model(model, stored=True)
-    if isinstance(source, StoredModel):
-        return source, read_store(source.store, gallery, skip_bad=skip_bad)
-    return source, encode_dataset(source, gallery, skip_bad=skip_bad)
-
-
-def _retrieved(encoded: EncodedDataset, truth: str, protocol: Protocol | None) -> Retrieval:
-    groups = right_copies(encoded.copies, truth)
-    return retrieve(encoded.images, encoded.texts, np.asarray(encoded.dataset.caption_image), protocol, groups)
 
 
 def _hard_negatives(source: Model, encoded: EncodedDataset) -> tuple[float | None, int]:

@@ -36,6 +36,7 @@ _ALL = (
     Protocol("coco-5k", 5000, test_set="COCO 5K test"),
     Protocol("coco-1k", 5000, folds=5),
 )
+Truth = Mapping[int, Sequence[int]]
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
@@ -140,9 +141,6 @@ def _places(queries: Embeddings, items: Embeddings, answers: RightAnswers, best:
         for row, places in zip(several.tolist(), found.ranks, strict=True):
             ranks[row] = places
     return PositiveRanks(ranks, counts)
-
-
-Truth = Mapping[int, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.crops import Items, captions_of, images_of
-from distilvl.data.left_out import NOT_READ
+from distilvl.data.crops import Items, captions_of, images_of, unique_images
 from distilvl.data.records import UnpairedDataset
-from distilvl.errors import BadImageError, DistilvlError
+from distilvl.errors import DistilvlError
 from distilvl.extraction.work import cut_blocks, share_blocks
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality, storable_embeddings
 from distilvl.features.store import FeatureStore
-from distilvl.io.hashes import file_hash, image_key, text_key
+from distilvl.io.hashes import file_hash, text_key
 from distilvl.io.progress import progress
 
 _SHARD_ROWS = 4096
@@ -139,7 +138,11 @@ def import_arrays(
             not fit, a store of another teacher, or a full disk.
         BadImageError: an image that cannot be read, unless `skip_bad`.
     """
-    images, unreadable = _image_rows(arrays, dataset, source, skip_bad=skip_bad)
+    wanted = images_of(dataset)
+    _require_ids(arrays.image_rows, [image_id for image_id, _ in wanted], "image", source, dataset.name)
+    found, unreadable = unique_images(dataset, skip_bad=skip_bad)
+    id_of = {id(image): image_id for image_id, image in reversed(wanted)}  # by the object, as names may come twice
+    images = {key: arrays.image_rows[id_of[id(places[0])]] for key, places in found.items()}
     captions = captions_of(dataset)
     known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
     _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
@@ -151,24 +154,6 @@ def import_arrays(
     _fill(store, "image", images, arrays.images, list(arrays.image_rows))
     _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
     return store, unreadable
-
-
-def _image_rows(
-    arrays: FeatureArrays, dataset: Items, source: str, *, skip_bad: bool
-) -> tuple[dict[bytes, int], dict[str, str]]:
-    _require_ids(arrays.image_rows, [image_id for image_id, _ in images_of(dataset)], "image", source, dataset.name)
-    rows: dict[bytes, int] = {}
-    unreadable: dict[str, str] = {}
-    for image_id, image in images_of(dataset):
-        try:
-            key = image_key(image.read())
-        except BadImageError as error:
-            if not skip_bad:
-                raise
-            unreadable[image.name] = error.reason or NOT_READ
-            continue
-        rows.setdefault(key, arrays.image_rows[image_id])
-    return rows, unreadable
 
 
 def _caption_ids(dataset: Items, source: str) -> list[str]:

@@ -15,8 +15,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from distilvl.io.files import is_abandoned, is_dead_here, storage_error, writer_id
 
@@ -56,31 +56,26 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-class Lease:
-    """A part of the work that is ours until the `with` block ends."""
-
-    def __init__(self, path: Path, record: str) -> None:
-        self._path, self._record = path, record
-        self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
-
-    def __enter__(self) -> Lease:
-        self._heart.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._heart.join()
+@contextlib.contextmanager
+def _lease(path: Path, record: str) -> Iterator[None]:
+    """A part of the work that is ours until the block ends."""
+    ended = threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, ended), name="lease", daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        heart.join()
         # Another writer may have taken it over while this process was asleep; then it is not ours to remove.
-        if _read(self._path) == self._record:
-            self._path.unlink(missing_ok=True)
+        if _read(path) == record:
+            path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S):
-            with contextlib.suppress(OSError):
-                os.utime(self._path)
+
+def _beat(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT_S):
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 class Leases:
@@ -90,7 +85,7 @@ class Leases:
         self._folder, self._stale_s = folder, stale_s
         self._seen: dict[Path, tuple[tuple[str, int], float]] = {}
 
-    def take(self, name: str) -> Lease | None:
+    def take(self, name: str) -> AbstractContextManager[None] | None:
         """The lease called `name`, or None while another writer holds it; `DistilvlError` if the disk takes no file."""
         path = self._folder / f"{LEASE_PREFIX}{name}"
         lease = self._make(path)
@@ -105,7 +100,7 @@ class Leases:
             if is_abandoned(path, _read(path) or writer_id()):
                 path.unlink(missing_ok=True)
 
-    def _make(self, path: Path) -> Lease | None:
+    def _make(self, path: Path) -> AbstractContextManager[None] | None:
         record = f"{writer_id()}-{uuid.uuid4().hex[:8]}"
         try:
             with path.open("x", encoding="ascii") as file:
@@ -115,7 +110,7 @@ class Leases:
         except OSError as error:
             raise storage_error(self._folder, error) from error
         self._seen.pop(path, None)
-        return Lease(path, record)
+        return _lease(path, record)
 
     def _is_stale(self, path: Path) -> bool:
         record = _read(path)

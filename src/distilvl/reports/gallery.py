@@ -15,7 +15,7 @@ from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.agreement import Agreement
-from distilvl.evaluation.encode import EncodedDataset, Taught, agreement_with_teacher, encode_dataset, teacher_features
+from distilvl.evaluation.encode import EncodedDataset, Taught, encode_dataset, teacher_features
 from distilvl.evaluation.ground_truth import GroundTruth, Groups, RightAnswers, describe_truth
 from distilvl.evaluation.intervals import few_images
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
@@ -140,7 +140,7 @@ def build_gallery(
     first = encoded[0]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
     taught = [_taught(run, one) for run, one in zip(finished, encoded, strict=True)]
-    agreements = [agreement_with_teacher(one, its) for one, its in zip(encoded, taught, strict=True)]
+    agreements = [one.agreement_with(its) for one, its in zip(encoded, taught, strict=True)]
     cut = f"Without --items, all {len(whole):,} are." if len(chosen) < len(whole) else None
     return Gallery(
         dataset=first.dataset,
