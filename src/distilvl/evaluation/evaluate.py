@@ -134,8 +134,7 @@ def evaluate(
         protocol: `flickr30k-1k`, `flickr8k-1k`, `coco-5k` or `coco-1k`; the split is checked against it.
         ground_truth: `pairs`: only an image's own captions are right, as in published results; `content`: equal
             captions and equal pictures are each other's right answers. By default `pairs` with a protocol and for
-            benchmarks, else `content`. `cxc` or `eccv`, for COCO's test split, are scored beside that; they need the
-            package eccv-caption.
+            benchmarks, else `content`. `cxc` or `eccv` (package eccv-caption) are scored beside that, on COCO.
         compare: another model to compare with on the same queries, as `model`.
         width: score the first so many dimensions of the model's embeddings, as of a Matryoshka student; all by default.
 
@@ -193,9 +192,8 @@ def evaluate_classes(
 ) -> ZeroShot:
     """Zero-shot classification of labelled images from the names of their classes.
 
-    `model` is as for `evaluate`, but no store, as class names have to be encoded; see `read_labels` and
-    `class_features` for `labels` and `templates`. `DistilvlError` for what is no model, bad labels, templates
-    or images, and features that cannot be scored.
+    `model` is as for `evaluate`, but no store; for `labels` and `templates` see `read_labels` and `class_features`.
+    `DistilvlError` for what is no model, bad labels, templates or images, and features that cannot be scored.
     """
     source = load_model(model, stored=True)
     if isinstance(source, StoredModel):

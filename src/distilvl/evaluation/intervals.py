@@ -40,7 +40,7 @@ def intervals(ranks: Ranks, *, samples: int = SAMPLES, seed: int = 0) -> dict[st
     `DistilvlError` where there is a single image, or all share a picture or a caption.
     """
     tables = _Tables.of(ranks)
-    draws = np.concatenate([tables.measures(weights) for weights in _bootstrap(tables.units, samples, seed)])
+    draws = np.concatenate([tables.measures(weights) for weights in _bootstrap(len(tables.images), samples, seed)])
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
     return {name: (float(a), float(b)) for name, a, b in zip(MEASURES, low, high, strict=True)}
 
@@ -60,38 +60,34 @@ def compare(
     if not np.array_equal(a.drawn, b.drawn):
         raise DistilvlError("the two models were scored on different ground truths.", "Score both on the same one.")
     one, other = _Tables.of(a), _Tables.of(b)
-    weights = _bootstrap(one.units, samples, seed)
+    weights = _bootstrap(len(one.images), samples, seed)
     draws = [one.measures(some)[:, -1] - other.measures(some)[:, -1] for some in weights]
     low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
     shares = one.shares() - other.shares()
     p_value = _sign_flip_p(shares, permutations, seed)
-    return Comparison(float(shares.sum()), (float(low), float(high)), p_value, one.units)
+    return Comparison(float(shares.sum()), (float(low), float(high)), p_value, len(one.images))
 
 
 def few_images(
-    dataset: PairDataset,
-    split: str,
-    interval: Interval | None = None,
-    remedy: str | None = None,
-    scored: int | None = None,
+    data: PairDataset, split: str, rsum: Interval | None = None, remedy: str | None = None, scored: int | None = None
 ) -> str | None:
-    """What to say of a score on `split` of `dataset`, the whole one; none where at least `FEW` images are scored.
+    """What to say of a score on `split` of `data`, the whole one; none where at least `FEW` images are scored.
 
-    `interval` is that of RSUM, if known; `remedy` a sentence on what to do, by default to score all splits, where there
+    `rsum` is its 95 % interval, if known; `remedy` a sentence on what to do, by default to score all splits, if there
     are others; and `scored`, how many of the split's images are, if not all of them.
     """
-    images, total = len(dataset.split(split)), len(dataset)
+    images, total = len(data.split(split)), len(data)
     if (images if scored is None else scored) >= FEW:
         return None
     if remedy is None and images < total:
         remedy = f"--split {ALL} scores all {total:,}, those that a model may have learnt from included."
     if scored is not None and scored != images:
         are = "is" if scored == 1 else "are"
-        return _coarse(f"only {scored} of the {images:,} images of {split} {are} scored", interval, remedy)
+        return _coarse(f"only {scored} of the {images:,} images of {split} {are} scored", rsum, remedy)
     # As readers divide a list that has no splits.
-    by_hash = len(dataset.splits) > 1 and all(record.split == split_of(record.image_id) for record in dataset)
+    by_hash = len(data.splits) > 1 and all(record.split == split_of(record.image_id) for record in data)
     chosen = ", chosen by the hash of their names" if images < total and by_hash else ""
-    return _coarse(f"{split} has only {_counted(images)}{chosen}", interval, remedy)
+    return _coarse(f"{split} has only {_counted(images)}{chosen}", rsum, remedy)
 
 
 def few_arrays(images: int, interval: Interval | None = None) -> str | None:
@@ -133,10 +129,6 @@ class _Tables:
             hits.append(of_way)
             sizes.append(np.bincount(unit, minlength=units).astype(np.float64))
         return cls(*hits, *sizes)
-
-    @property
-    def units(self) -> int:
-        return len(self.captions)
 
     def measures(self, weights: Floats) -> Floats:
         """`MEASURES` of samples in which unit i occurs `weights[s, i]` times: (s, 7), percent."""

@@ -42,9 +42,7 @@ class ZeroShot:
 
 
 def class_features(
-    encode_texts: Callable[[Sequence[str]], npt.NDArray[Any]],
-    names: Sequence[str],
-    templates: Sequence[str] = TEMPLATES,
+    encode: Callable[[Sequence[str]], npt.NDArray[Any]], names: Sequence[str], templates: Sequence[str] = TEMPLATES
 ) -> Floats:
     """One L2-normalised row a class, (c, D): the mean direction of the features, (k, D), of its prompts.
 
@@ -60,7 +58,7 @@ def class_features(
     if not templates:
         raise DistilvlError("there is no template.", "Give at least one, such as 'a photo of a {}.'.")
     prompts = [template.replace("{}", name) for name in names for template in templates]
-    unit = checked_embeddings(encode_texts(prompts), "prompt features").exact()
+    unit = checked_embeddings(encode(prompts), "prompt features").exact()
     means = unit.reshape(len(names), len(templates), -1).mean(axis=1)
     return checked_embeddings(means, "class features").exact()
 

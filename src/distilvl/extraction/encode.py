@@ -141,29 +141,23 @@ def _trial_steps(
         extractor.drop_stored()
 
 
+@dataclass
 class Extractor:
-    """Runs `teacher` over items of one modality; of a `PiecewiseTeacher` all that arrives is kept until `drop_stored`.
+    """Runs `teacher` over items of one modality; what arrives of a `PiecewiseTeacher` is kept until `drop_stored`."""
 
-    `skip_refused`: leave out items that the teacher does not take, instead of raising. `tried`: its first embeddings
-    have been looked at (`look_at_first`).
-    """
+    teacher: Teacher
+    store: FeatureStore
+    modality: Modality
+    ticker: Ticker
+    skip_refused: bool = False  # leave out items that the teacher does not take, instead of raising
+    tried: bool = False  # its first embeddings have been looked at (`look_at_first`)
+    refused: list[bytes] = field(default_factory=list)  # keys of the items left out
+    count: int = 0  # items encoded now; those of an interrupted run do not count
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        store: FeatureStore,
-        modality: Modality,
-        ticker: Ticker,
-        *,
-        skip_refused: bool = False,
-        tried: bool = False,
-    ) -> None:
-        self._teacher, self._store, self._modality = bare(teacher), store, modality
-        self._ticker, self._skip_refused, self._tried = ticker, skip_refused, tried
-        self._pending = Pending(store, modality) if isinstance(teacher, PiecewiseTeacher) else None
+    def __post_init__(self) -> None:
+        self._pending = Pending(self.store, self.modality) if isinstance(self.teacher, PiecewiseTeacher) else None
         self._lock = threading.Lock()
-        self.refused: list[bytes] = []  # keys of the items left out
-        self.count = 0  # items encoded now; those of an interrupted run do not count
+        self.teacher = bare(self.teacher)
 
     def kept(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
         """Those of `keys` that an interrupted run has paid for, with their embeddings."""
@@ -171,7 +165,7 @@ class Extractor:
             return {}
         known = self._pending.load()
         found = {key: known[key] for key in dict.fromkeys(keys) if key in known}
-        self._ticker.advance(len(found))
+        self.ticker.advance(len(found))
         return found
 
     def drop_stored(self) -> None:
@@ -194,11 +188,11 @@ class Extractor:
         """
         if self._pending is not None:
             return self._encode_piecewise(self._pending, keys, items, names)
-        embeddings = encode(self._teacher, self._modality, items, names)
+        embeddings = encode(self.teacher, self.modality, items, names)
         self._check(embeddings, names)
-        if not self._tried:
-            look_at_first(self._teacher, self._modality, items, names, embeddings)
-            self._tried = True
+        if not self.tried:
+            look_at_first(self.teacher, self.modality, items, names, embeddings)
+            self.tried = True
         self._advance(len(keys))
         return dict(zip(keys, embeddings, strict=True))
 
@@ -209,7 +203,7 @@ class Extractor:
 
         def arrived(positions: Sequence[int], output: object) -> None:
             called = [names[position] for position in positions]
-            embeddings = checked_output(self._teacher, output, self._modality, called)
+            embeddings = checked_output(self.teacher, output, self.modality, called)
             self._check(embeddings, called)
             these, wide = [keys[position] for position in positions], embeddings.astype(np.float32)
             pending.keep(these, wide)
@@ -217,22 +211,22 @@ class Extractor:
                 found.update(zip(these, wide, strict=True))
                 self._advance(len(these))
 
-        gave_none = f"teacher {self._teacher.name!r} gave no features for"
-        method = "ask_images" if self._modality == "image" else "ask_texts"
+        gave_none = f"teacher {self.teacher.name!r} gave no features for"
+        method = "ask_images" if self.modality == "image" else "ask_texts"
         try:
-            getattr(self._teacher, method)(items, arrived)
+            getattr(self.teacher, method)(items, arrived)
         except UnansweredError as error:
-            if not (error.refused and self._skip_refused):
+            if not (error.refused and self.skip_refused):
                 others = f" and {len(error.positions) - 1} others" if len(error.positions) > 1 else ""
                 first = f"{gave_none} {names[error.positions[0]]!r}{others}"
                 raise DistilvlError(f"{first}: {error.reason}.", error.remedy) from error
             self.refused += [keys[position] for position in error.positions]
-            self._ticker.advance(len(error.positions))
+            self.ticker.advance(len(error.positions))
         except DistilvlError:
             raise
         # Anything at all can go wrong in code that is not ours.
         except Exception as error:
-            problem = f"{who(self._teacher)} failed in {method} at {named(names, self._modality)}: {said(error)}."
+            problem = f"{who(self.teacher)} failed in {method} at {named(names, self.modality)}: {said(error)}."
             raise DistilvlError(problem, "Mend the teacher; the same command then continues.") from error
         told = {*found, *self.refused}
         for key, name in zip(keys, names, strict=True):
@@ -242,8 +236,8 @@ class Extractor:
         return found
 
     def _check(self, embeddings: Embeddings, names: Sequence[str]) -> None:
-        storable_embeddings(embeddings, len(names), self._store.manifest, who(self._teacher), names)
+        storable_embeddings(embeddings, len(names), self.store.manifest, who(self.teacher), names)
 
     def _advance(self, count: int) -> None:
         self.count += count
-        self._ticker.advance(count)
+        self.ticker.advance(count)

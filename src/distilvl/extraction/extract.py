@@ -65,17 +65,15 @@ def extract_features(
 
     Args:
         teacher: anything that `load_model` takes, or an object with the methods of `Teacher`; of one behind an API
-            (`PiecewiseTeacher`) nothing that arrived before a failure is paid for twice. Or embeddings that are there:
-            a folder of arrays, `parquet:...`, `clip-retrieval:...` or `hf-dataset:...`, which are imported into `out`.
-            Or a finished store, or `mean:A,B` or `concat:A,B` of several, which must hold all of `data` and are used
-            where they lie; `out` stays untouched.
+            (`PiecewiseTeacher`) nothing that arrived before a failure is paid for twice. Or embeddings to import: a
+            folder of arrays, `parquet:...`, `clip-retrieval:...` or `hf-dataset:...`. Or a finished store, or
+            `mean:A,B` or `concat:A,B` of several, which must hold all of `data`; `out` stays untouched.
         data: anything that `load_any` takes, or a dataset, paired or not.
         out: the store's folder, created if need be.
         splits: only these; all records if not given.
         crops: also encode random crops of each image: how many, the whole image included, or how they are drawn. A
             finished store must hold them.
-        device: where a teacher that is named runs, such as `cuda:1`, if its kind takes `?device=`; its own choice
-            if not given.
+        device: where a teacher that is named runs, such as `cuda:1`, if its kind takes `?device=`.
         skip_bad: leave out what cannot be read or decoded, or is refused by the teacher, instead of raising.
         shard_size: items a block, the same for all processes; 512, and 4,096 of more than a million, if not given.
         cluster: run a teacher that is named on a Ray cluster, instead of in this process.

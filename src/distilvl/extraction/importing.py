@@ -124,19 +124,13 @@ def _teacher(folder: Path) -> tuple[str, str]:
 def import_arrays(
     arrays: FeatureArrays, source: str, dataset: Items, out: str | Path, *, skip_bad: bool = False
 ) -> tuple[FeatureStore, dict[str, str]]:
-    """Store the embeddings in `arrays`, which messages call `source`, of all images and captions of `dataset`.
+    """The embeddings in `arrays`, which messages call `source`, of all of `dataset` in a store; and unreadable images.
 
     They are found by `record.image_id` and `record.caption_ids`; those of other items are ignored. Images are read for
     their content hashes, not decoded. Where the same image or caption occurs under several ids the first one's
-    embedding counts. Running it again adds what is missing.
-
-    Returns:
-        The store; and name -> reason of the images that cannot be read.
-
-    Raises:
-        DistilvlError: an image or caption whose id the arrays lack (nothing is written then), embeddings that are
-            not fit, a store of another teacher, or a full disk.
-        BadImageError: an image that cannot be read, unless `skip_bad`.
+    embedding counts. Running it again adds what is missing. `DistilvlError` for an image or caption whose id the arrays
+    lack (nothing is written then), embeddings that are not fit, a store of another teacher, or a full disk;
+    `BadImageError` for an image that cannot be read, unless `skip_bad`: then they are told, name -> reason.
     """
     wanted = images_of(dataset)
     _require_ids(arrays.image_rows, [image_id for image_id, _ in wanted], "image", source, dataset.name)
@@ -144,7 +138,13 @@ def import_arrays(
     id_of = {id(image): image_id for image_id, image in reversed(wanted)}  # by the object, as names may come twice
     images = {key: arrays.image_rows[id_of[id(places[0])]] for key, places in found.items()}
     captions = captions_of(dataset)
-    known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
+    if arrays.by_caption:
+        known_as = captions
+    elif isinstance(dataset, UnpairedDataset):
+        problem = f"the features in {source} know captions by id, and those of {dataset.name} have none."
+        raise DistilvlError(problem, "Import from a table with a column of captions.")
+    else:
+        known_as = [caption_id for record in dataset for caption_id in record.caption_ids]
     _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
     texts: dict[bytes, int] = {}
     for name, caption in zip(known_as, captions, strict=True):
@@ -154,13 +154,6 @@ def import_arrays(
     _fill(store, "image", images, arrays.images, list(arrays.image_rows))
     _fill(store, "text", texts, arrays.texts, list(arrays.text_rows))
     return store, unreadable
-
-
-def _caption_ids(dataset: Items, source: str) -> list[str]:
-    if isinstance(dataset, UnpairedDataset):
-        problem = f"the features in {source} know captions by id, and those of {dataset.name} have none."
-        raise DistilvlError(problem, "Import from a table with a column of captions.")
-    return [caption_id for record in dataset for caption_id in record.caption_ids]
 
 
 def _require_ids(have: dict[str, int], wanted: Sequence[str], what: str, source: str, dataset: str) -> None:

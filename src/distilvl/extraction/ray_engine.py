@@ -71,11 +71,7 @@ def extract_with_ray(
 
     The teacher, which may not be behind an API, is loaded by the workers only: they need its files, packages and
     `distilvl` itself. Relative paths start where this process is. Image files are read by the workers, other images are
-    sent to them.
-
-    Returns:
-        The store, and what was done of images and of captions, as far as workers lived to tell it.
-
+    sent to them. Gives the store, and what was done of images and of captions, as far as workers lived to tell it.
     `DistilvlError` as `extract_features`; a cluster that cannot be joined, or disks that are not shared.
     """
     held = FeatureStore.open(out) if (Path(out) / MANIFEST_NAME).is_file() else None
@@ -246,7 +242,11 @@ class RayWorker:
         self._skip_bad = skip_bad
         self._error = ""
         try:
-            _enter(folder)
+            try:
+                os.chdir(folder)
+            except OSError as error:
+                problem = f"the Ray worker on {socket.gethostname()} cannot enter {folder}: {error.strerror}."
+                raise DistilvlError(problem, f"Run the command from a folder on a {_SHARED}.") from error
             self._teacher: Teacher = checked(load_model(spec))
             if isinstance(self._teacher, PiecewiseTeacher):
                 name = self._teacher.name
@@ -257,11 +257,10 @@ class RayWorker:
             self._error = str(error)
 
     def __call__(self, order: Table) -> Table:
-        """Fill the block of `order` (see `order_of`), and say how that went.
+        """Fill the block of `order` (see `order_of`), and say how that went, in one row.
 
-        Returns:
-            one row: the block's `modality`; how many items of the order are `done` with, and the `count` of those
-            that were encoded now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
+        It has the block's `modality`; how many items of the order are `done` with, and the `count` of those that were
+        encoded now; the keys of `bad` images and the `reasons`; and an `error`, empty if there was none.
         """
         row, filled, problem = order.to_pylist()[0], Extracted(), self._error
         if not problem:
@@ -286,11 +285,3 @@ class RayWorker:
             return fill_captions(self._teacher, self._store, blocks, captions, Silence())
         images = {item["key"]: SentImage(item["text"], item["data"]) for item in row["items"]}
         return fill_images(self._teacher, self._store, blocks, images, Silence(), skip_bad=self._skip_bad)
-
-
-def _enter(folder: str) -> None:
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        problem = f"the Ray worker on {socket.gethostname()} cannot enter {folder}: {error.strerror}."
-        raise DistilvlError(problem, f"Run the command from a folder on a {_SHARED}.") from error

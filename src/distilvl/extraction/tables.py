@@ -59,7 +59,6 @@ class ImportSpec:
 
 _NAMES = ("id", "image", "caption", "caption_id", "text", "split", "name", "revision")
 _OPTIONS = {"id_part": choice("all", "name", "stem")} | dict.fromkeys(_NAMES, word("a name"))
-_DEFAULTS = {"clip-retrieval": {"id": "image_path"}}  # its own names
 
 
 def is_import(spec: str) -> bool:
@@ -76,7 +75,8 @@ def read_import_spec(spec: str) -> ImportSpec:
     path = Path(parsed.place)
     if not path.exists():
         raise DistilvlError(f"there are no features at {path}.", _FORM)
-    return replace(ImportSpec(kind=parsed.kind, path=path), **{**_DEFAULTS.get(parsed.kind, {}), **given})
+    own = {"id": "image_path"} if parsed.kind == "clip-retrieval" else {}
+    return replace(ImportSpec(kind=parsed.kind, path=path), **{**own, **given})
 
 
 def load_import(spec: str) -> FeatureArrays:

@@ -154,11 +154,6 @@ class ImageCall:
     names: list[str] = field(default_factory=list)  # what an error message calls each of them
     bad: dict[bytes, str] = field(default_factory=dict)  # keys of those that could not be decoded, with the reason
 
-    def is_full_for(self, image: Image.Image) -> bool:
-        """Whether `image` would be one too many, or have too many pixels; a call without images takes any."""
-        pixels = sum(one.width * one.height for one in (*self.images, image))
-        return bool(self.images) and (len(self.images) == IMAGES_A_CALL or pixels > PIXELS_A_CALL)
-
 
 def image_calls(sources: Sequence[tuple[bytes, ImageSource]], *, skip_bad: bool) -> Iterator[ImageCall]:
     """Calls that hold all images of `sources`, in order.
@@ -175,7 +170,8 @@ def image_calls(sources: Sequence[tuple[bytes, ImageSource]], *, skip_bad: bool)
                 raise
             call.bad[key] = error.reason or NOT_DECODED
             continue
-        if call.is_full_for(image):
+        pixels = sum(one.width * one.height for one in (*call.images, image))
+        if call.images and (len(call.images) == IMAGES_A_CALL or pixels > PIXELS_A_CALL):
             yield call
             call = ImageCall()
         call.keys.append(key)

@@ -58,7 +58,17 @@ class EnsembleStore(FeatureStore):
             problem = f"{path}: a mean needs stores of one dimension, and these have {' and '.join(map(str, dims))}."
             raise DistilvlError(problem, "Use concat:, or teachers of one embedding dimension.")
         self.path, self._kind, self.members = path, kind, list(members)
-        self.manifest = _manifest(kind, [member.manifest for member in members])
+        manifests = [member.manifest for member in members]
+        known = [one.num_parameters for one in manifests if one.num_parameters is not None]
+        self.manifest = Manifest(
+            teacher=f"{kind}({', '.join(one.teacher for one in manifests)})",
+            revision="+".join(one.revision for one in manifests),
+            dim=dims[0] if kind == "mean" else sum(dims),
+            preprocessing="; ".join(one.preprocessing for one in manifests),
+            num_parameters=sum(known) if len(known) == len(members) else None,
+            # Stores with other crops of an image have none in common but the whole one.
+            views=manifests[0].views if len({one.views for one in manifests}) == 1 else None,
+        )
 
     @property
     def left_out(self) -> LeftOut:
@@ -112,20 +122,6 @@ class EnsembleStore(FeatureStore):
             raise DistilvlError(problem, "Use concat: instead of mean:.")
         embeddings: npt.NDArray[np.float16] = (joined / lengths[:, None]).astype(np.float16)
         return embeddings
-
-
-def _manifest(kind: str, members: Sequence[Manifest]) -> Manifest:
-    sizes = [member.num_parameters for member in members]
-    known = [size for size in sizes if size is not None]
-    return Manifest(
-        teacher=f"{kind}({', '.join(member.teacher for member in members)})",
-        revision="+".join(member.revision for member in members),
-        dim=members[0].dim if kind == "mean" else sum(member.dim for member in members),
-        preprocessing="; ".join(member.preprocessing for member in members),
-        num_parameters=sum(known) if len(known) == len(sizes) else None,
-        # Stores with other crops of an image have none in common but the whole one.
-        views=members[0].views if len({member.views for member in members}) == 1 else None,
-    )
 
 
 FeatureStore._other_kinds.append((is_ensemble, open_ensemble))

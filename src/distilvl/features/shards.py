@@ -178,10 +178,8 @@ class Shard:
         return DistilvlError(problem, "Mend that and run the same command again; the file itself may be whole.")
 
     def _broken(self, reason: str) -> DistilvlError:
-        return DistilvlError(
-            f"shard {self.path} is broken: {reason}.",
-            "Delete that file and run the same `distilvl features` command again: only its items are extracted anew.",
-        )
+        command = "run the same `distilvl features` command again: only its items are extracted anew"
+        return DistilvlError(f"shard {self.path} is broken: {reason}.", f"Delete that file and {command}.")
 
 
 # A file of a shard's name never changes, and reading the header costs ten times what mapping the file does.

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Generic, TypeVar
 
@@ -14,6 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass
 class Prefetcher(Generic[Item, Result]):
     """Iterate over `results(items)`; give back with `release` what each result costs once it is done with.
 
@@ -22,28 +24,24 @@ class Prefetcher(Generic[Item, Result]):
     made and not yet released, give or take one result a thread.
     """
 
-    def __init__(
-        self,
-        work: Callable[[Item], Result],
-        *,
-        workers: int,
-        window: int,
-        cost: Callable[[Result], int] = lambda _: 0,
-        budget: int = 0,
-    ) -> None:
-        self._work, self._cost, self._budget = work, cost, budget
-        self._workers, self._window = workers, window
+    work: Callable[[Item], Result]
+    workers: int
+    window: int
+    cost: Callable[[Result], int] = lambda _: 0
+    budget: int = 0
+
+    def __post_init__(self) -> None:
         self._used, self._next, self._closed = 0, 0, False
         self._changed = threading.Condition()
 
     def results(self, items: Iterable[Item]) -> Generator[Result, None, None]:
         """`work(item)` of each item, in order. To be called once."""
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="prefetch") as pool:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="prefetch") as pool:
             waiting: deque[Future[Result]] = deque()
             try:
                 for number, item in enumerate(items):
                     waiting.append(pool.submit(self._one, number, item))
-                    if len(waiting) == self._window:
+                    if len(waiting) == self.window:
                         yield self._take(waiting)
                 while waiting:
                     yield self._take(waiting)
@@ -61,11 +59,11 @@ class Prefetcher(Generic[Item, Result]):
             self._changed.notify_all()
 
     def _one(self, number: int, item: Item) -> Result:
-        result = self._work(item)
-        cost = self._cost(result)
+        result = self.work(item)
+        cost = self.cost(result)
         with self._changed:
             # The one that the caller waits for always goes through: those behind it may hold the whole budget.
-            self._changed.wait_for(lambda: self._closed or self._used + cost <= self._budget or number <= self._next)
+            self._changed.wait_for(lambda: self._closed or self._used + cost <= self.budget or number <= self._next)
             self._used += cost
         return result
 
