@@ -43,10 +43,9 @@ def agreement(student: tuple[npt.ArrayLike, npt.ArrayLike], teacher: tuple[npt.A
 
     `DistilvlError` for features that `score` refuses, or other numbers of items.
     """
-    s_image, s_text = (checked_embeddings(student[k], f"{what} features") for k, what in enumerate(("image", "text")))
-    u_image, u_text = (
-        checked_embeddings(teacher[k], f"teacher {what} features") for k, what in enumerate(("image", "text"))
-    )
+    kinds = ("image", "text")
+    s_image, s_text = (checked_embeddings(student[k], f"{kind} features") for k, kind in enumerate(kinds))
+    u_image, u_text = (checked_embeddings(teacher[k], f"teacher {kind} features") for k, kind in enumerate(kinds))
     if len(s_image) != len(u_image) or len(s_text) != len(u_text) or min(len(s_image), len(s_text)) < 2:
         ours, theirs = f"{len(s_image)} images and {len(s_text)} texts", f"{len(u_image)} and {len(u_text)}"
         problem = f"student features of {ours} cannot be compared with teacher features of {theirs}."

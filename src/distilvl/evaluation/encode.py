@@ -37,9 +37,7 @@ from distilvl.teachers.sentence_transformer import SentenceTransformerTeacher, a
 
 _BATCH = 64
 _logger = logging.getLogger("distilvl")
-
-Taught = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-"""A teacher's image and text features of a dataset, in its order."""
+Taught = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # a teacher's image and text features of a dataset, in its order
 
 
 @runtime_checkable
@@ -53,9 +51,8 @@ class ImageTextEncoder(typing.Protocol):
         """Texts to embeddings, shape (n, D)."""
 
 
+# What can be scored: anything with `encode` for both kinds of items, or with `encode_images` and `encode_texts`.
 Model: TypeAlias = SentenceTransformer | ImageTextEncoder
-"""What can be scored: anything with `encode` for both kinds of items, or with `encode_images` and `encode_texts`."""
-
 Source = str | Path | Model | FeatureStore
 
 

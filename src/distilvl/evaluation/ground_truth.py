@@ -18,9 +18,7 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.embeddings import Integers
 from distilvl.io.hashes import numbered, words_key
 
-OF_COCO = ("cxc", "eccv")
-"""Ground truths of COCO's test split, scored beside one of the two others; see `evaluation.protocols`."""
-
+OF_COCO = ("cxc", "eccv")  # of its test split, scored beside one of the two others; see `evaluation.protocols`
 GROUND_TRUTHS = (CONTENT, PAIRS, *OF_COCO)
 
 

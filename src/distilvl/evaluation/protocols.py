@@ -239,8 +239,7 @@ def _known_rows(ids: Integers, known: frozenset[int], what: str) -> Integers:
     found = len(np.unique(ids[rows]))
     if found < len(known) or len(rows) > found:
         twice = f", some several times ({len(rows):,} rows)" if len(rows) > found else ""
-        raise DistilvlError(
-            f"the data holds {found:,} of the {len(known):,} {what} of COCO's test split{twice}.",
-            "This ground truth is defined on the whole test split of Karpathy's dataset_coco.json.",
-        )
+        problem = f"the data holds {found:,} of the {len(known):,} {what} of COCO's test split{twice}."
+        remedy = "This ground truth is defined on the whole test split of Karpathy's dataset_coco.json."
+        raise DistilvlError(problem, remedy)
     return rows

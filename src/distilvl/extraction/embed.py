@@ -22,7 +22,6 @@ from distilvl.io.files import make_folder, write_atomically
 from distilvl.models.encoder import Encoder
 
 _BATCH = 64
-
 Embedded = npt.NDArray[np.float32]
 
 

@@ -45,11 +45,9 @@ Table: TypeAlias = Any
 class Cluster:
     """Where to run, and how widely.
 
-    Attributes:
-        address: `HOST:PORT` of a cluster, or `auto` for the one that runs on this machine; that of the environment
-            variable RAY_ADDRESS if not given; and where that is not set either, a cluster of this machine is started,
-            which ends with the work.
-        workers: how many load the teacher; if not given, one a GPU, or, of a cluster without any, one a machine.
+    `address` is `HOST:PORT` of a cluster, or `auto` for the one that runs on this machine; if not given, that of the
+    environment variable RAY_ADDRESS, or else a cluster of this machine is started, which ends with the work. `workers`
+    is how many load the teacher; if not given, one a GPU, or, of a cluster without any, one a machine.
     """
 
     address: str | None = None

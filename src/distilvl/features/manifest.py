@@ -14,6 +14,12 @@ from distilvl.io.files import create_atomically, write_atomically
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("teacher", "revision", "dtype", "preprocessing"), (str,)),
+    **dict.fromkeys(("dim", "format_version"), (int,)),
+    "normalized": (bool,),
+    "num_parameters": (int, type(None)),
+}
 
 
 class Named(Protocol):
@@ -80,10 +86,8 @@ class Manifest:
         if not isinstance(values, dict):
             raise _broken(path, "it is not an object")
         if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise DistilvlError(
-                f"{path} has format version {values['format_version']!r}, not {FORMAT_VERSION}.",
-                "Upgrade distilvl, or make the store again with `distilvl features`.",
-            )
+            problem = f"{path} has format version {values['format_version']!r}, not {FORMAT_VERSION}."
+            raise DistilvlError(problem, "Upgrade distilvl, or make the store again with `distilvl features`.")
         values = {"views": None, **values}
         names = {field.name for field in fields(cls)}
         if set(values) != names:
@@ -114,14 +118,6 @@ class Manifest:
         if ours != theirs:
             problem = f"was made with other preprocessing: it says {ours}, not {theirs}."
             raise DistilvlError(f"the store {folder} {problem}", remedy)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("teacher", "revision", "dtype", "preprocessing"), (str,)),
-    **dict.fromkeys(("dim", "format_version"), (int,)),
-    "normalized": (bool,),
-    "num_parameters": (int, type(None)),
-}
 
 
 def _broken(path: Path, reason: str) -> DistilvlError:

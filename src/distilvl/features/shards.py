@@ -21,6 +21,8 @@ from distilvl.io.files import write_atomically
 from distilvl.io.hashes import KEY_BYTES, Keys
 
 Places = npt.NDArray[np.int32]
+Modality = Literal["image", "text"]
+_NAME = re.compile(r"(image|text)-(\d{5,})-([0-9a-f]{16})\.npy")
 
 
 class KeyIndex:
@@ -111,10 +113,6 @@ def storable_embeddings(
         remedy = "Check that item and the teacher: such features cannot be learned from."
         raise DistilvlError(f"{owner} was given {problem}", remedy)
     return embeddings
-
-
-Modality = Literal["image", "text"]
-_NAME = re.compile(r"(image|text)-(\d{5,})-([0-9a-f]{16})\.npy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from distilvl.io.leases import LEASE_PREFIX
 from distilvl.io.progress import Ticker, progress
 
 PENDING_PREFIX = ".answer-"
+SHARD_ROWS = 4096
 Embeddings = npt.NDArray[np.float32]
 
 
@@ -66,9 +67,6 @@ class Pending:
         return [(row["key"].tobytes(), row["feature"]) for row in table]
 
 
-SHARD_ROWS = 4096
-
-
 def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: int = SHARD_ROWS) -> FeatureStore:
     """Copy the embeddings of all `sources`, stores of one teacher, bit for bit, into the store `out`, new or not.
 
@@ -91,12 +89,10 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, *, shard_size: 
         for modality in ("image", "text"):
             _copy(stores, merged, modality, shard_size, ticker)
     # What any of the stores leaves out is left out of all: what one leaves out and another holds cannot be told.
-    known = read_left_out(merged.path)
     for store in stores:
         for source, left_out in read_left_out(store.path).items():
-            known[source] = known.get(source, LeftOut()) | left_out
-    for source, left_out in known.items():
-        note_left_out(merged.path, source, left_out)
+            known = read_left_out(merged.path).get(source, LeftOut())
+            note_left_out(merged.path, source, known | left_out)
     return merged
 
 

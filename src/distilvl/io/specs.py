@@ -85,13 +85,7 @@ def parse_spec(text: str, kinds: Collection[str] = (), noun: str = "spec") -> Sp
 
 def choice(*words: str) -> Reader:
     """One of `words`."""
-
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(text)
-        return text
-
-    return Reader(read, f"{', '.join(words[:-1])} or {words[-1]}")
+    return _text_that(words.__contains__, f"{', '.join(words[:-1])} or {words[-1]}")
 
 
 def number(wanted: str, least: float = 0, most: float = float("inf"), *, whole: bool = False) -> Reader:
@@ -110,9 +104,12 @@ def number(wanted: str, least: float = 0, most: float = float("inf"), *, whole: 
 
 def word(wanted: str) -> Reader:
     """Any text but an empty one."""
+    return _text_that(str.strip, wanted)
 
+
+def _text_that(fits: Callable[[str], object], wanted: str) -> Reader:
     def read(text: str) -> str:
-        if not text.strip():
+        if not fits(text):
             raise ValueError(text)
         return text
 
