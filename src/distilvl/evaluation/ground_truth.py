@@ -88,9 +88,8 @@ class Groups:
         for what, given, items in (("images", self.image, images), ("texts", self.text, texts)):
             numbers = np.asarray(given)
             if numbers.shape != (items,) or not np.issubdtype(numbers.dtype, np.integer):
-                found_type = f"shape {numbers.shape} and type {numbers.dtype}"
-                remedy = "Give one integer an item, equal for equal items."
-                raise DistilvlError(f"the groups of {items} {what} have {found_type}.", remedy)
+                problem = f"the groups of {items} {what} have shape {numbers.shape} and type {numbers.dtype}."
+                raise DistilvlError(problem, "Give one integer an item, equal for equal items.")
             found.append(_from_zero(numbers))
         return Groups(*found)
 

@@ -87,23 +87,20 @@ def few_images(
     # As readers divide a list that has no splits.
     by_hash = len(data.splits) > 1 and all(record.split == split_of(record.image_id) for record in data)
     chosen = ", chosen by the hash of their names" if images < total and by_hash else ""
-    return _coarse(f"{split} has only {_counted(images)}{chosen}", rsum, remedy)
+    counted = "one image" if images == 1 else f"{images} images"
+    return _coarse(f"{split} has only {counted}{chosen}", rsum, remedy)
 
 
 def few_arrays(images: int, interval: Interval | None = None) -> str | None:
     """The same of `images` rows of features, of which nothing else is known."""
     if images >= FEW:
         return None
-    return _coarse(f"only {_counted(images)} {'is' if images == 1 else 'are'} scored", interval, None)
+    return _coarse(f"only {'one image is' if images == 1 else f'{images} images are'} scored", interval, None)
 
 
 def _coarse(what: str, interval: Interval | None, remedy: str | None) -> str:
     coarse = "" if interval is None else f": its 95 % interval of RSUM is {interval[0]:.0f} to {interval[1]:.0f}"
     return f"{what}; a score on so few is coarse{coarse}.{'' if remedy is None else f' {remedy}'}"
-
-
-def _counted(images: int) -> str:
-    return "one image" if images == 1 else f"{images} images"
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,16 +127,14 @@ def embed(
             texts = [caption for record in records for caption in record.captions]
             ids["text"] = [name for record in records for name in record.caption_ids]
             ids["text_image"] = [record.image_id for record in records for _ in record.captions]
-    if texts and "text" not in ids:
-        ids["text"] = list(texts)
-    return Embeddings(encoder.name, encoder.revision, found, _texts(encoder, texts) if texts else None, ids, left_out)
-
-
-def _texts(encoder: Encoder, texts: Sequence[str]) -> Embedded:
-    place = {text: k for k, text in enumerate(dict.fromkeys(texts))}
-    unique = list(place)
-    parts = [encoder.encode_texts(unique[k : k + _BATCH]) for k in range(0, len(unique), _BATCH)]
-    return np.concatenate(parts)[[place[text] for text in texts]]
+    of_texts = None
+    if texts:
+        ids.setdefault("text", list(texts))
+        place = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+        unique = list(place)
+        parts = [encoder.encode_texts(unique[k : k + _BATCH]) for k in range(0, len(unique), _BATCH)]
+        of_texts = np.concatenate(parts)[[place[text] for text in texts]]
+    return Embeddings(encoder.name, encoder.revision, found, of_texts, ids, left_out)
 
 
 def _normalised(features: Embedded) -> Embedded:

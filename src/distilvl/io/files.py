@@ -21,6 +21,8 @@ PARTIAL_PREFIX = ".partial-"
 ABANDONED_S = 3600.0  # no writer needs this long for one file, and no two machines' clocks are this far apart
 _RUN_AGAIN = "Free space or fix the folder's permissions, then run the same command again: what is finished is kept."
 _ELSEWHERE = "Free space or choose another --out, and run again."
+_BOOT_ID, _NUMBERING = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+_ID = re.compile(r"m([0-9a-f]{12})-p(\d+)(?!\d)")
 
 
 @contextlib.contextmanager
@@ -155,11 +157,6 @@ def remove_partials(folder: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
-
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_NUMBERING = Path("/proc/self/ns/pid")
-_ID = re.compile(r"m([0-9a-f]{12})-p(\d+)(?!\d)")
 
 
 @functools.cache
