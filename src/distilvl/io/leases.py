@@ -2,8 +2,7 @@
 
 A lease is a small file that is made in one step, which fails when its name is taken, and that its owner touches as long
 as it lives. It is free again when its owner has ended on this machine, or when nothing has touched it for a minute by
-this process's own clock. Locks of the operating system often reach no further than one machine. Leases save work; the
-store does not depend on them: should two writers do the same block, they write the same file.
+this process's own clock. Should two writers do the same block, they write the same file.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from distilvl.io.files import is_abandoned, is_dead_here, storage_error, writer_id
@@ -85,7 +83,7 @@ class Leases:
         self._folder, self._stale_s = folder, stale_s
         self._seen: dict[Path, tuple[tuple[str, int], float]] = {}
 
-    def take(self, name: str) -> AbstractContextManager[None] | None:
+    def take(self, name: str) -> contextlib.AbstractContextManager[None] | None:
         """The lease called `name`, or None while another writer holds it; `DistilvlError` if the disk takes no file."""
         path = self._folder / f"{LEASE_PREFIX}{name}"
         lease = self._make(path)
@@ -100,7 +98,7 @@ class Leases:
             if is_abandoned(path, _read(path) or writer_id()):
                 path.unlink(missing_ok=True)
 
-    def _make(self, path: Path) -> AbstractContextManager[None] | None:
+    def _make(self, path: Path) -> contextlib.AbstractContextManager[None] | None:
         record = f"{writer_id()}-{uuid.uuid4().hex[:8]}"
         try:
             with path.open("x", encoding="ascii") as file:
