@@ -20,16 +20,7 @@ from distilvl.experiments.published import PlacedRow, TestSet
 from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
 from distilvl.reports.gallery import Gallery, Space, build_gallery, build_spaces
-from distilvl.reports.results import (
-    Difference,
-    ResultRow,
-    Size,
-    among_published,
-    build_sizes,
-    differences,
-    from_gallery,
-    from_runs,
-)
+from distilvl.reports.results import Difference, ResultRow, Size, among_published, build_sizes, from_gallery, from_runs
 from distilvl.reports.run import Run, mixed_truths, read_runs
 
 
@@ -74,8 +65,7 @@ class Report:
     def left_out(self) -> list[tuple[str, LeftOut]]:
         """Items that were left out, by each run and for this report; only where there are any."""
         parts = [(run.name, run.left_out) for run in self.runs]
-        if self.gallery is not None:
-            parts.append(("this report", self.gallery.left_out))
+        parts += [("this report", self.gallery.left_out)] if self.gallery else []
         return [(name, found) for name, found in parts if found]
 
     @property
@@ -115,21 +105,20 @@ def build_report(
         raise DistilvlError("no run is named.", "Give at least one run folder.")
     runs = read_runs(paths)
     gallery, reason = build_gallery(runs, data=data, split=split, items=items, skip_bad=skip_bad)
-    results = from_runs(runs)
-    measured = from_gallery(runs, gallery) if gallery is not None else []
+    results, (measured, differences) = from_runs(runs), from_gallery(runs, gallery)
     return Report(
         runs=runs,
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         results=results,
         measured=measured,
-        differences=differences(gallery) if gallery is not None else [],
+        differences=differences,
         published=among_published(measured or results, gallery),
         charts=build_charts(runs),
         gallery=gallery,
         gallery_reason=reason,
-        examples=choose_examples(gallery, examples) if gallery is not None else [],
-        spaces=build_spaces(gallery) if gallery is not None else [],
-        agreements=list(gallery.agreements) if gallery is not None else [],
+        examples=choose_examples(gallery, examples) if gallery else [],
+        spaces=build_spaces(gallery) if gallery else [],
+        agreements=list(gallery.agreements) if gallery else [],
         sizes=build_sizes(runs, gallery, timed=timed),
         differing=differing_keys(runs),
     )
@@ -179,13 +168,11 @@ def _run_dict(run: Run) -> dict[str, Any]:
 
 
 def _example_dict(example: Example) -> dict[str, Any]:
-    keys = ("direction", "kind", "image_id", "question", "ranks")
-    answers = [{key: getattr(one, key) for key in ("place", "right", "similarity", "text")} for one in example.answers]
-    return {
-        **{key: getattr(example, key) for key in keys},
-        "answers": answers,
-        "teacher_answer": example.teacher_answer,
-    }
+    """All but the pictures."""
+    told = asdict(example)
+    for part in (told, *told["answers"]):
+        del part["picture"]
+    return told
 
 
 def _finite(value: Any) -> Any:

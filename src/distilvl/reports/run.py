@@ -19,6 +19,7 @@ from distilvl.io.files import is_dead_here
 from distilvl.recipes import load_config
 from distilvl.training.run_folder import PROCESS_NAME, RunFolder
 
+Line = dict[str, Any]
 Kind = Literal["finished", "going", "stopped", "not begun"]
 QUIET_SECONDS = 600.0
 """A run whose metrics have not grown for so long (or for ten times its usual pause) is taken for stopped."""
@@ -49,16 +50,16 @@ class Run:
     name: str
     folder: RunFolder
     config: Config
-    environment: dict[str, Any]
-    steps: list[dict[str, Any]]
-    validations: list[dict[str, Any]]
-    result: dict[str, Any] | None
+    environment: Line
+    steps: list[Line]
+    validations: list[Line]
+    result: Line | None
     steps_per_epoch: int | None
     state: State
     left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> Line | None:
         """The best validation so far: `{"step", "epoch", "val"}`."""
         return max(self.validations, key=lambda line: float(line["val"]["rsum"]), default=None)
 
@@ -70,8 +71,8 @@ class Run:
     @property
     def command(self) -> str:
         """The command that repeats this run in a new folder."""
-        words = ["distilvl", "train", "--recipe", str(self.folder.config), "--out", f"{self.folder.path}-again"]
-        return shlex.join(words)
+        folder = self.folder
+        return shlex.join(["distilvl", "train", "--recipe", str(folder.config), "--out", f"{folder.path}-again"])
 
     @property
     def has_student(self) -> bool:
@@ -120,40 +121,23 @@ def read_run(path: Path, name: str) -> Run:
     if not folder.config.is_file():
         raise DistilvlError(f"{path} is not a run folder: it has no config.yaml.", "Name the --out of a run.")
     config = load_config(str(folder.config))
-    lines, damaged = _metrics(folder.metrics)
+    logged = [_object(text) for text in _text(folder.metrics).splitlines()]
+    lines = [line for line in logged if isinstance(line.get("step"), int) and isinstance(line.get("epoch"), int)]
     steps = [line for line in lines if isinstance(line.get("losses"), dict)]
     validations = [line for line in lines if _is_score(line.get("val"))]
-    result = _json_object(folder.result)
-    result = result if result is not None and _is_score(result.get("val")) else None
+    told = _object(_text(folder.result))
+    result = told if _is_score(told.get("val")) else None
     per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None) or _epoch_length(steps)
-    state = _state(folder, config, steps, result, per_epoch, damaged)
-    environment = _json_object(folder.environment) or {}
-    left_out = all_left_out(read_left_out(path))
+    state = _state(folder, config, steps, result, per_epoch, damaged=len(logged) - len(lines))
+    environment, left_out = _object(_text(folder.environment)), all_left_out(read_left_out(path))
     return Run(name, folder, config, environment, steps, validations, result, per_epoch, state, left_out)
 
 
-def _epoch_length(steps: Sequence[dict[str, Any]]) -> int | None:
+def _epoch_length(steps: Sequence[Line]) -> int | None:
     """From the last line of epoch 0, once epoch 1 has begun: the last step of an epoch is always logged."""
     if not any(line["epoch"] == 1 for line in steps):
         return None
     return max((int(line["step"]) for line in steps if line["epoch"] == 0), default=None)
-
-
-def _metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Lines that are objects with a step and an epoch, and how many others there are."""
-    if not path.is_file():
-        return [], 0
-    found, damaged = [], 0
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int) and isinstance(line.get("epoch"), int):
-            found.append(line)
-        else:
-            damaged += 1
-    return found, damaged
 
 
 def _is_score(value: Any) -> bool:
@@ -161,21 +145,25 @@ def _is_score(value: Any) -> bool:
     return isinstance(value, dict) and "rsum" in value and all(isinstance(value.get(d), dict) for d in directions)
 
 
-def _json_object(path: Path) -> dict[str, Any] | None:
+def _text(path: Path) -> str:
+    """Empty where it cannot be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _object(text: str) -> Line:
+    """The object in `text`; an empty one where there is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _state(
-    folder: RunFolder,
-    config: Config,
-    steps: Sequence[dict[str, Any]],
-    result: dict[str, Any] | None,
-    per_epoch: int | None,
-    damaged: int,
+    folder: RunFolder, config: Config, steps: Sequence[Line], result: Line | None, per_epoch: int | None, damaged: int
 ) -> State:
     epochs = config.training.epochs
     if result is not None:
@@ -188,31 +176,31 @@ def _state(
     if not steps:
         if ended:
             return State("stopped", f"{ended} No training step was logged.{notes}")
-        age = _age(folder.config)
+        made = f"No training step is logged yet. The folder was made {_duration(_age(folder.config))} ago: it is "
         return State(
-            "not begun",
-            f"No training step is logged yet. The folder was made {_duration(age)} ago: it is still preparing features "
-            f"and pixels, or it failed before the first step.{notes}",
+            "not begun", f"{made}still preparing features and pixels, or it failed before the first step.{notes}"
         )
     last = steps[-1]
     reached = f"It reached step {last['step']}" + (f" of {per_epoch * epochs}" if per_epoch else "")
     reached += f", in epoch {last['epoch'] + 1} of {epochs}."
-    broken = sorted(name for name, value in last["losses"].items() if not _finite(value))
-    if broken:
+    if broken := sorted(name for name, value in last["losses"].items() if not is_number(value)):
         notes = f" The last logged loss of {', '.join(broken)} is not finite.{notes}"
-    age = _age(folder.metrics)
-    silence = f"Nothing was written for {_duration(age)}."
-    resume = "The command that began it continues it." if folder.last.is_file() else "It has no checkpoint."
-    if not ended and age <= max(QUIET_SECONDS, 10 * _pause(steps, config)):
-        left = _time_left(steps, config, per_epoch)
+    age, pause = _age(folder.metrics), _pause(steps, config)
+    if not ended and age <= max(QUIET_SECONDS, 10 * pause):
+        left = ""
+        if per_epoch is not None and pause:
+            seconds = (per_epoch * epochs - int(last["step"])) * pause / config.training.log_every
+            left = f" About {_duration(seconds)} of training are left."
         text = f"Still going, as far as can be told: its last line was written {_duration(age)} ago. {reached}{left}"
         return State("going", f"{text} Figures on this page are provisional.{notes}")
+    silence = f"Nothing was written for {_duration(age)}."
+    resume = "The command that began it continues it." if folder.last.is_file() else "It has no checkpoint."
     return State("stopped", f"{ended or 'Stopped or crashed before its end.'} {silence} {reached} {resume}{notes}")
 
 
 def _ended(folder: RunFolder) -> str:
     """How its process ended, in a sentence; empty where that is not known."""
-    process = _json_object(folder.metrics.with_name(PROCESS_NAME)) or {}
+    process = _object(_text(folder.metrics.with_name(PROCESS_NAME)))
     if process.get("error"):
         return f"Failed: {str(process['error']).rstrip('.')}."
     if isinstance(process.get("writer"), str) and is_dead_here(process["writer"]):
@@ -220,23 +208,16 @@ def _ended(folder: RunFolder) -> str:
     return ""
 
 
-def _pause(steps: Sequence[dict[str, Any]], config: Config) -> float:
+def _pause(steps: Sequence[Line], config: Config) -> float:
     """Seconds between two lines of metrics."""
     rate: Any = steps[-1].get("pairs_per_s")
     pairs = config.training.log_every * config.training.batch_size
-    return float(pairs / rate) if _finite(rate) and rate > 0 else 0.0
+    return float(pairs / rate) if is_number(rate) and rate > 0 else 0.0
 
 
-def _time_left(steps: Sequence[dict[str, Any]], config: Config, per_epoch: int | None) -> str:
-    pause = _pause(steps, config)
-    if per_epoch is None or not pause:
-        return ""
-    left = per_epoch * config.training.epochs - int(steps[-1]["step"])
-    return f" About {_duration(left * pause / config.training.log_every)} of training are left."
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _age(path: Path) -> float:
