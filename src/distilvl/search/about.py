@@ -66,9 +66,8 @@ class About:
             model = ModelInfo(**values.pop("model"))
             about = cls(model, **values)
             texts = [model.spec, model.name, model.revision, *about.folders]
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError
-            if not (type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)):
+            numbers = type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)
+            if not (numbers and all(isinstance(text, str) for text in texts)):
                 raise TypeError
         except (AttributeError, KeyError, TypeError) as error:
             raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY) from error
@@ -83,8 +82,7 @@ def prefix(folder: str) -> str:
 class Unreadable(dict[str, tuple[int, int, str, str]]):
     """Files that could not be decoded: size, time, reason (a sentence) and kind (a phrase), by path.
 
-    They are tried again only when they change, and all of them when the limit of pixels is another one, or distilvl
-    reads more than it did.
+    They are tried again when they change, or all of them when the limit of pixels or what distilvl reads does.
     """
 
     def __init__(self, index: Path) -> None:
@@ -116,15 +114,13 @@ class UpdateReport:
     Attributes:
         found: image files in the folder.
         unchanged: known with the same size and time; not read.
-        added: new in the table.
-        changed: in the table before, with another size or time.
+        added, changed: new in the table, and there before with another size or time.
         deleted: left the table, as the file is gone or can no longer be decoded.
         encoded: different pictures that the model encoded.
         unreadable: path and reason of each file that was tried and cannot be decoded.
         remembered: files that could not be decoded before and have not changed since; not tried.
         seconds: of reading, decoding and encoding.
-        left_out: all that the folder has and the index does not, by reason: files that could not be decoded now or
-            before, formats that are not read, hidden folders and so on; names are absolute paths.
+        left_out: all that the folder has and the index does not, by reason; names are absolute paths.
     """
 
     found: int = 0
@@ -180,7 +176,6 @@ def nothing_to_index(folder: Path, left_out: LeftOut) -> DistilvlError:
     """The error of a folder of which nothing is in the index."""
     if not left_out:
         return DistilvlError(f"{folder} holds no photographs.", "Give a folder that does.")
-    return DistilvlError(
-        f"nothing in {folder} can be indexed; left out {'; '.join(left_out.lines())}.",
-        "Convert these to JPEG or PNG, or see docs/data.md on what is read; --include-hidden reads hidden folders too.",
-    )
+    remedy = "Convert these to JPEG or PNG, or see docs/data.md on what is read; "
+    remedy += "--include-hidden reads hidden folders too."
+    return DistilvlError(f"nothing in {folder} can be indexed; left out {'; '.join(left_out.lines())}.", remedy)

@@ -49,8 +49,7 @@ class Hit:
         score: cosine with the query, -1 to 1.
         date: when it was taken, or, where the file does not say, when it was last modified; local time.
         taken: when it was taken, if the file says so (EXIF).
-        width: pixels, upright.
-        height: pixels, upright.
+        width, height: pixels, upright.
         paths: the files with this picture that meet the conditions of the search, sorted.
     """
 
@@ -71,16 +70,16 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times in ISO 8601 without a zone."""
         taken = None if self.taken is None else self.taken.isoformat()
-        own = {**asdict(self), "date": self.date.isoformat(), "taken": taken}
-        return {**own, "copies": self.copies, "paths": list(self.paths)}
+        times = {"date": self.date.isoformat(), "taken": taken}
+        return {**asdict(self), **times, "copies": self.copies, "paths": list(self.paths)}
 
 
 @dataclass(frozen=True)
 class Photo:
     """A row of the table, one file: `date` is the capture time, or the time of the last change.
 
-    No two rows have the same `path` (absolute, with `/`). `vector` is the L2-normalised embedding (D,), float32,
-    `thumbnail` a JPEG, `id` the content hash; `width` and `height` are pixels, upright.
+    `path` is absolute, with `/`, and in one row only; `id` the content hash; `thumbnail` a JPEG; `vector` the
+    L2-normalised embedding (D,), float32; `width` and `height` are pixels, upright.
     """
 
     path: str
@@ -132,8 +131,7 @@ def has_id(key: str) -> str:
 class PhotoTable:
     """The table of the index in `folder`, made when it is not there; `dim` is D, the embedding dimension.
 
-    Raises:
-        DistilvlError: lancedb is not installed, or the table cannot be read.
+    `DistilvlError`: lancedb is not installed, or the table cannot be read.
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
@@ -141,9 +139,8 @@ class PhotoTable:
         try:
             import lancedb
         except ImportError as error:
-            raise DistilvlError(
-                "an index of photographs needs the package lancedb.", "Run: pip install 'distilvl[search]'"
-            ) from error
+            message = "an index of photographs needs the package lancedb."
+            raise DistilvlError(message, "Run: pip install 'distilvl[search]'") from error
         pa = self._arrow = importlib.import_module("pyarrow")
         text, whole, time = pa.string(), pa.int64(), pa.timestamp("s")
         kinds = {"path": text, "id": text, "size": whole, "mtime_ns": whole, "taken": time, "date": time,
@@ -246,11 +243,7 @@ class PhotoTable:
     def train(self, trained_rows: int) -> int:
         """Make a vector index where the table is large enough for one and has outgrown the one it has.
 
-        Args:
-            trained_rows: what this returned the last time; 0 before.
-
-        Returns:
-            The number of rows that the index now in place was made for; 0 while searches are exact.
+        Takes what it returned the last time, 0 before: the number of rows that the index in place was made for.
         """
         rows = len(self)
         if rows <= EXACT_ROWS or rows <= 2 * trained_rows:
@@ -268,8 +261,8 @@ class PhotoTable:
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
-            text = " ".join(str(error).split())[:300]
+            message = f"cannot {doing} the index {self.folder}: {' '.join(str(error).split())[:300]}"
             raise DistilvlError(
-                f"cannot {doing} the index {self.folder}: {text}",
+                message,
                 "Check the disk's space and permissions and run the command again; if the index is damaged, --rebuild.",
             ) from error

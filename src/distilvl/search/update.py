@@ -67,18 +67,11 @@ class Update:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        table: PhotoTable,
-        unreadable: Unreadable,
-        load: Callable[[], Encoder],
-        *,
+        self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder], *,
         include_hidden: bool = False,
-    ) -> None:
-        self._folder, self._inside = folder, prefix(folder.as_posix())
-        self._table, self._unreadable, self._load = table, unreadable, load
-        self._include_hidden = include_hidden
-        self._report = UpdateReport()
+    ) -> None:  # fmt: skip
+        self._folder, self._inside, self._include_hidden = folder, prefix(folder.as_posix()), include_hidden
+        self._table, self._unreadable, self._load, self._report = table, unreadable, load, UpdateReport()
         self._files: list[PhotoFile] = []
         self._todo: list[PhotoFile] = []
         self._known: set[str] = set()
@@ -98,10 +91,8 @@ class Update:
         self._known = {path for path in stamps if path.startswith(self._inside)}
         self._ids = {key for _, _, key in stamps.values()}
         if not files and self._known:
-            raise DistilvlError(
-                f"{self._folder} has no image any more, but {len(self._known)} of it are in the index.",
-                "Is its disk mounted? If they are really gone, delete the index.",
-            )
+            message = f"{self._folder} has no image any more, but {len(self._known)} of it are in the index."
+            raise DistilvlError(message, "Is its disk mounted? If they are really gone, delete the index.")
         if not files:
             raise nothing_to_index(self._folder, self._report.left_out)
         self._todo = [file for file in files if not self._is_done(file, stamps)]
@@ -132,12 +123,9 @@ class Update:
 
     def _take_in(self, files: list[PhotoFile]) -> None:
         pictures: Prefetcher[PhotoFile, Picture] = Prefetcher(
-            lambda file: read_picture(file, self._ids),
-            workers=_THREADS,
-            window=2 * BATCH,
-            cost=lambda picture: picture.pixels,
-            budget=_PIXELS_AHEAD,
-        )
+            lambda file: read_picture(file, self._ids), workers=_THREADS, window=2 * BATCH,
+            cost=lambda picture: picture.pixels, budget=_PIXELS_AHEAD,
+        )  # fmt: skip
         encoder = self._load()
         started = time.monotonic()
         with progress("indexing", len(files)) as ticker:
@@ -151,6 +139,7 @@ class Update:
                 if block.is_due:
                     pictures.release(block.commit(self._ids))
                     self._unreadable.save()
+                    block = _Block(encoder, self._table, self._known, self._report)
                 ticker.advance()
             block.commit(self._ids)
         self._report.seconds = time.monotonic() - started
@@ -165,39 +154,37 @@ class Update:
 
     def _let_go(self, there: set[str]) -> None:
         """Delete the rows of files that are gone or undecodable, and forget what was remembered of those."""
-        unlisted = _Unlisted(self._folder, self._report.left_out)
+        root = PurePosixPath(self._folder.as_posix())
+        closed = {PurePosixPath(name): True for name in self._report.left_out.names.get(UNREADABLE_FOLDER, [])}
         lost = self._known - there
-        gone = (lost - unlisted.of(lost)) | (self._known & self._undecodable)
+        gone = (lost - _unlisted(lost, root, closed)) | (self._known & self._undecodable)
         self._table.delete(sorted(gone))
         self._known -= gone
         self._report.deleted = len(gone)
         remembered = {path for path in self._unreadable if path.startswith(self._inside)} - there
-        for path in remembered - unlisted.of(remembered):
+        for path in remembered - _unlisted(remembered, root, closed):
             del self._unreadable[path]
         self._unreadable.save()
 
 
-class _Unlisted:
-    """Tells which files below `root` may still be there although the disk did not list them."""
+def _unlisted(paths: Iterable[str], root: PurePosixPath, closed: dict[PurePosixPath, bool]) -> set[str]:
+    """Files that may still be there: in a folder below `root` which cannot be listed now or could not before.
 
-    def __init__(self, root: Path, left_out: LeftOut) -> None:
-        self._root = PurePosixPath(root.as_posix())
-        self._is_closed = {PurePosixPath(name): True for name in left_out.names.get(UNREADABLE_FOLDER, [])}
+    `closed` is what is known of folders, and is added to.
+    """
 
-    def of(self, paths: Iterable[str]) -> set[str]:
-        """Those that lie in a folder which cannot be listed now or could not before."""
-        return {path for path in paths if any(map(self._closed, PurePosixPath(path).parents))}
-
-    def _closed(self, folder: PurePosixPath) -> bool:
-        if folder != self._root and self._root not in folder.parents:
+    def is_closed(folder: PurePosixPath) -> bool:
+        if folder != root and root not in folder.parents:
             return False
-        if folder not in self._is_closed:
+        if folder not in closed:
             try:
                 with os.scandir(folder):
-                    self._is_closed[folder] = False
+                    closed[folder] = False
             except OSError as error:
-                self._is_closed[folder] = error.errno not in _NOT_THERE
-        return self._is_closed[folder]
+                closed[folder] = error.errno not in _NOT_THERE
+        return closed[folder]
+
+    return {path for path in paths if any(map(is_closed, PurePosixPath(path).parents))}
 
 
 class _Block:
@@ -205,9 +192,6 @@ class _Block:
 
     def __init__(self, encoder: Encoder, table: PhotoTable, known: set[str], report: UpdateReport) -> None:
         self._encoder, self._table, self._known, self._report = encoder, table, known, report
-        self._clear()
-
-    def _clear(self) -> None:
         self._begun = time.monotonic()
         self._batch: dict[str, Picture] = {}
         self._photos: dict[str, Photo] = {}
@@ -243,7 +227,6 @@ class _Block:
         self._report.changed += replaced
         self._report.added += len(rows) - replaced
         ids.update(row.id for row in rows)
-        self._clear()
         return freed
 
     def _encode(self) -> int:
