@@ -11,6 +11,11 @@ from typer import Argument, Option, echo
 from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, app, clean_stdout, print_json, print_left_out
 from distilvl.errors import DistilvlError
 
+_OUT = (
+    "Folder for image_features.npy, text_features.npy and ids.json, which --teacher reads; without it a line of JSON "
+)
+_OUT += "for each item is printed."
+
 
 @app.command(epilog='Example: distilvl embed runs/demo photos/ --text "a red circle" --out embeddings')
 def embed(
@@ -20,13 +25,7 @@ def embed(
     texts: Annotated[str | None, Option(help="File with one text a line; - for stdin.")] = None,
     data: Annotated[str | None, Option(help="Dataset whose images and captions are encoded.")] = None,
     split: Annotated[str, Option(help="Split of --data; all for all of them.")] = "all",
-    out: Annotated[
-        Path | None,
-        Option(
-            help="Folder for image_features.npy, text_features.npy and ids.json, which --teacher reads; without it "
-            "a line of JSON for each item is printed."
-        ),
-    ] = None,
+    out: Annotated[Path | None, Option(help=_OUT)] = None,
     dim: Annotated[int | None, Option(min=1, help="First so many numbers of a Matryoshka student.")] = None,
     skip_bad: SkipBad = False,
     _max_pixels: MaxPixels = None,

@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from distilvl.experiments.published import OurRow
 
 COLUMNS = ("", "i->t R@1", "R@5", "R@10", "t->i R@1", "R@5", "R@10", "RSUM")
+_MODEL = "Run folder, student folder, exported folder, any SentenceTransformer of images and text, feature store, or "
+_MODEL += "what --teacher takes elsewhere."
+_TRUTH = "What is right: pairs (an image's own captions alone, as in published results; the default for benchmarks and "
+_TRUTH += (
+    "with --protocol), or content (equal captions and equal pictures, too; by default for other data). cxc and eccv, "
+)
+_TRUTH += "for COCO's test split, are scored beside that."
+_LABELLED = "Labelled images: a folder with a folder for each class, or a CSV with the columns image and class."
+_PROMPT = "Prompt with {} in the place of the class name; may be given again."
 _ARRAYS = "Arrays instead of a model"
 _CLASSES = "Zero-shot classification instead of retrieval"
 
 
 @app.command("eval", epilog="Example: distilvl eval runs/demo --data scenes --split test --json")
 def evaluate(
-    model: Annotated[
-        str | None,
-        Argument(
-            help="Run folder, student folder, exported folder, any SentenceTransformer of images and text, feature "
-            "store, or what --teacher takes elsewhere."
-        ),
-    ] = None,
+    model: Annotated[str | None, Argument(help=_MODEL)] = None,
     data: Annotated[str | None, Option(help="Dataset: a folder, a list of captions, or a name such as scenes.")] = None,
     split: Annotated[
         str | None, Option(help="Split to score on, test by default; all for all of them together.")
@@ -41,30 +44,14 @@ def evaluate(
         str | None,
         Option(help="Check and score as flickr30k-1k, flickr8k-1k, coco-5k or coco-1k; any gallery by default."),
     ] = None,
-    ground_truth: Annotated[
-        str | None,
-        Option(
-            help="What is right: pairs (an image's own captions alone, as in published results; the default for "
-            "benchmarks and with --protocol), or content (equal captions and equal pictures, too; by default for other "
-            "data). cxc and eccv, for COCO's test split, are scored beside that."
-        ),
-    ] = None,
+    ground_truth: Annotated[str | None, Option(help=_TRUTH)] = None,
     compare: Annotated[str | None, Option(help="Another model: is the difference more than chance?")] = None,
     dim: Annotated[
         int | None, Option("--dim", "--width", help="Score the first so many dimensions, as of a Matryoshka student.")
     ] = None,
     published: Annotated[bool, Option("--published", help="Show the result among the published ones.")] = False,
-    classes: Annotated[
-        str | None,
-        Option(
-            help="Labelled images: a folder with a folder for each class, or a CSV with the columns image and class.",
-            rich_help_panel=_CLASSES,
-        ),
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        Option(help="Prompt with {} in the place of the class name; may be given again.", rich_help_panel=_CLASSES),
-    ] = None,
+    classes: Annotated[str | None, Option(help=_LABELLED, rich_help_panel=_CLASSES)] = None,
+    template: Annotated[list[str] | None, Option(help=_PROMPT, rich_help_panel=_CLASSES)] = None,
     image_features: Annotated[Path | None, Option(help=".npy with one row an image.", rich_help_panel=_ARRAYS)] = None,
     text_features: Annotated[Path | None, Option(help=".npy with one row a text.", rich_help_panel=_ARRAYS)] = None,
     text_image: Annotated[
@@ -89,10 +76,10 @@ def evaluate(
     if array is not None:
         _refuse({"MODEL": model} | options, "--image-features")
         if ground_truth not in (None, "pairs"):
-            raise DistilvlError(
-                f"--ground-truth {ground_truth} does not go with --image-features.",
-                "Arrays do not tell which captions or pictures are equal; leave it out, or give a model and --data.",
+            remedy = (
+                "Arrays do not tell which captions or pictures are equal; leave it out, or give a model and --data."
             )
+            raise DistilvlError(f"--ground-truth {ground_truth} does not go with --image-features.", remedy)
         image_rows, text_rows, owner = [_load(path, option) for option, path in arrays.items()]
         result = module.evaluate_arrays(image_rows, text_rows, owner, protocol)
         name, source = "features", str(image_features)
@@ -109,22 +96,18 @@ def evaluate(
     if as_json:
         print_json(result.as_dict() | ({"published": table1_json(load_published(), ours)} if ours else {}))
         return
-    _print(result, f"{name} on {source}", compare)
+    scored, of_model = result.student, "model" if result.teacher is None else "student"
+    named = (("teacher", result.teacher), (of_model, scored), (str(compare), result.other))
+    known = [(which, one.as_dict()) for which, one in named if one is not None]
+    rows = [(which, [*one["image_to_text"].values(), *one["text_to_image"].values(), one["rsum"]])
+            for which, one in known]  # fmt: skip
+    title = f"{name} on {source}: {scored.images} images, {scored.texts} captions"
+    console = print_table(title, COLUMNS, rows)
+    for line in _lines(result, compare):
+        console.print(line, highlight=False, soft_wrap=True)
     print_left_out(result.left_out)
     if ours:
         echo(table1_markdown(load_published(), ours))
-
-
-def _print(result: Evaluation, title: str, compare: str | None) -> None:
-    scored, ours = result.student, "model" if result.teacher is None else "student"
-    named = (("teacher", result.teacher), (ours, scored), (str(compare), result.other))
-    known = [(name, one.as_dict()) for name, one in named if one is not None]
-    rows = [
-        (name, [*one["image_to_text"].values(), *one["text_to_image"].values(), one["rsum"]]) for name, one in known
-    ]
-    console = print_table(f"{title}: {scored.images} images, {scored.texts} captions", COLUMNS, rows)
-    for line in _lines(result, compare):
-        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _lines(result: Evaluation, compare: str | None) -> Iterator[str]:
@@ -144,23 +127,19 @@ def _lines(result: Evaluation, compare: str | None) -> Iterator[str]:
     if result.retention is not None:
         yield f"retention: {100 * result.retention:.1f} % of the teacher's RSUM"
     if (found := result.agreement) is not None:
-        yield (
-            "agreement with the teacher: overlap@10 i->t {:.2f} t->i {:.2f}".format(*found.overlap)
-            + ", rank correlation i->t {:.2f} t->i {:.2f}".format(*found.rank_correlation)
-            + ", CKA image {:.2f} text {:.2f}".format(*found.cka)
-            + ("" if found.cosine is None else ", cosine image {:.2f} text {:.2f}".format(*found.cosine))
-            + ", modality gap {:.2f} (teacher {:.2f})".format(*found.modality_gap)
-        )
+        line = "agreement with the teacher: overlap@10 i->t {:.2f} t->i {:.2f}".format(*found.overlap)
+        line += ", rank correlation i->t {:.2f} t->i {:.2f}".format(*found.rank_correlation)
+        line += ", CKA image {:.2f} text {:.2f}".format(*found.cka)
+        line += "" if found.cosine is None else ", cosine image {:.2f} text {:.2f}".format(*found.cosine)
+        yield line + ", modality gap {:.2f} (teacher {:.2f})".format(*found.modality_gap)
     if (truth := result.ground_truth) is not None:
         measures = "R@1 {r1:.1f}, R@5 {r5:.1f}, R@10 {r10:.1f}, R-Precision {r_precision:.1f}, mAP@R {map_at_r:.1f}"
         for way, values in truth.as_dict().items():
             yield f"{truth.name} {way.replace('_', ' ')}: {measures} ({{queries}} queries)".format(**values)
     if (other := result.comparison) is not None:
-        low, high = other.interval
-        yield (
-            f"RSUM {other.difference:+.1f} against {compare} (95 % interval {low:+.1f} to {high:+.1f}, "
-            f"permutation test over {other.images} independent groups of images: p = {other.p_value:.4f})"
-        )
+        ends = "{:+.1f} to {:+.1f}".format(*other.interval)
+        test = f"permutation test over {other.images} independent groups of images: p = {other.p_value:.4f}"
+        yield f"RSUM {other.difference:+.1f} against {compare} (95 % interval {ends}, {test})"
     if result.hard_negatives is not None:
         same = result.same_negatives
         also = f"; {same:,} that equal a right caption are left out" if same else ""
@@ -175,10 +154,8 @@ def _classify(model: str, classes: str, templates: list[str] | None, skip_bad: b
     if as_json:
         print_json(result.as_dict())
         return
-    echo(
-        f"{model} on {classes}: {result.images} images, {result.classes} classes: top-1 {result.top1:.1f} %, "
-        f"top-5 {result.top5:.1f} %, mean per class {result.mean_per_class:.1f} %"
-    )
+    scores = f"top-1 {result.top1:.1f} %, top-5 {result.top5:.1f} %, mean per class {result.mean_per_class:.1f} %"
+    echo(f"{model} on {classes}: {result.images} images, {result.classes} classes: {scores}")
     print_left_out(result.left_out)
 
 

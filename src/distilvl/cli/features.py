@@ -18,6 +18,10 @@ class Engine(str, Enum):
     RAY = "ray"
 
 
+_TEACHER = "A model's id or folder, file.py:Class, an API's address (openai+https://...), features to import (a folder "
+_TEACHER += "of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. [required]"
+_RAY = "Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is started for "
+_RAY += "this command."
 stores = Typer(no_args_is_help=False)
 Stores = Annotated[list[str], Argument(help="Feature stores.", metavar="STORE...")]
 
@@ -28,13 +32,7 @@ Stores = Annotated[list[str], Argument(help="Feature stores.", metavar="STORE...
 )
 def features(
     context: Context,
-    teacher: Annotated[
-        str | None,
-        Option(
-            help="A model's id or folder, file.py:Class, an API's address (openai+https://...), features to import (a "
-            "folder of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. [required]"
-        ),
-    ] = None,
+    teacher: Annotated[str | None, Option(help=_TEACHER)] = None,
     data: Annotated[str | None, Option(help=f"{Data.__metadata__[0].help} [required]")] = None,
     out: Annotated[Path | None, Option(help="Feature store to make or to complete. [required]")] = None,
     split: Annotated[list[str] | None, Option(help="Only these splits; all, as by default, is all of them.")] = None,
@@ -43,13 +41,7 @@ def features(
     engine: Annotated[
         Engine, Option(help="Extract in this process, or in many of a Ray cluster (extra: ray).")
     ] = Engine.LOCAL,
-    ray_address: Annotated[
-        str | None,
-        Option(
-            help="Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is "
-            "started for this command."
-        ),
-    ] = None,
+    ray_address: Annotated[str | None, Option(help=_RAY)] = None,
     ray_workers: Annotated[
         int | None, Option(min=1, help="Processes that load the teacher; one a GPU, or, without GPUs, one a machine.")
     ] = None,

@@ -42,10 +42,8 @@ def index(
         print_json(report.as_dict())
         return
     left_out = f"; left out {len(report.left_out)}" if report.left_out else ""
-    echo(
-        f"{out}: {report.found} photographs in {folder}: {report.unchanged} unchanged, {report.added} new, "
-        f"{report.changed} changed, {report.deleted} deleted{left_out}"
-    )
+    counts = f"{report.unchanged} unchanged, {report.added} new, {report.changed} changed, {report.deleted} deleted"
+    echo(f"{out}: {report.found} photographs in {folder}: {counts}{left_out}")
     if report.encoded:
         echo(f"{report.encoded} encoded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second")
     print_left_out(report.left_out)

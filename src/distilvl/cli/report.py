@@ -31,8 +31,7 @@ def report(
     from distilvl.reports.report import build_report
 
     with clean_stdout():
-        built = build_report(
-            runs, data=data, split=split, items=items, examples=examples, timed=timing, skip_bad=skip_bad
-        )
+        built = build_report(runs, data=data, split=split, items=items, examples=examples, timed=timing,
+                             skip_bad=skip_bad)  # fmt: skip
         written = write_report(built, out or runs[0] / "report.html", markdown, as_json)
     echo("written: " + ", ".join(map(str, written)))

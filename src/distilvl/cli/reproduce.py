@@ -57,9 +57,8 @@ def reproduce(
         return
     command = shlex.join(["distilvl", *sys.argv[1:]])
     with clean_stdout():
-        done = run_table(
-            specs, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher, command=command
-        )
+        done = run_table(specs, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher,
+                         command=command)  # fmt: skip
     if as_json:
         print_json({spec.name: json.loads((out / f"{spec.name}.json").read_text(encoding="utf-8")) for spec in specs})
         return

@@ -50,11 +50,8 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
         style=Markup(style),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         hits=[(hit, _base64(index.thumbnail(hit.id)), [Path(path) for path in hit.paths]) for hit in hits],
-        shown=_COPIES_SHOWN,
-        photos=len(index),
-        left_out=index.left_out.lines(),
-        version=__version__,
-    )
+        shown=_COPIES_SHOWN, photos=len(index), left_out=index.left_out.lines(), version=__version__,
+    )  # fmt: skip
     return page
 
 

@@ -105,13 +105,12 @@ def _start(axis: str, places: Sequence[float]) -> float:
 
 def _points(run: Run, axis: str, lines: Sequence[Line], *factors: Keys) -> tuple[Point, ...]:
     """The product of what the lines have at these keys, where it is a number."""
-    unit = float(run.steps_per_epoch or 1) if axis == "epochs" else 1.0
-    return _thinned([(int(line["step"]) / unit, y) for line in lines if is_number(y := _product(line, factors))])
-
-
-def _product(line: Line, factors: Sequence[Keys]) -> Any:
-    found = [_value(line, keys) for keys in factors]
-    return math.prod(found) if all(map(is_number, found)) else None
+    unit, points = float(run.steps_per_epoch or 1) if axis == "epochs" else 1.0, []
+    for line in lines:
+        found = [_value(line, keys) for keys in factors]
+        if all(map(is_number, found)) and is_number(math.prod(found)):
+            points.append((int(line["step"]) / unit, math.prod(found)))
+    return _thinned(points)
 
 
 def _value(value: Any, keys: Keys) -> Any:

@@ -31,10 +31,9 @@ THUMBNAIL, SHOWN = 160, 4
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail: a `data:` URI, what stands for it where it cannot be seen, and its size in pixels."""
+    """A thumbnail: a `data:` URI and its size in pixels."""
 
     source: str
-    caption: str
     width: int
     height: int
 
@@ -169,4 +168,4 @@ def thumbnail(record: Record) -> Picture:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True)
     source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(source, record.captions[0], *image.size)
+    return Picture(source, *image.size)

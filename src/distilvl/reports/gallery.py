@@ -32,12 +32,9 @@ MOST_STUDENTS = 3
 
 @dataclass(frozen=True)
 class View:
-    """A gallery as one model sees it.
+    """A gallery as one model sees it: L2-normalised embeddings (n, D) and (m, D), and what follows from them.
 
-    Attributes:
-        name: the run's, or `teacher`, or whose teacher where there are several.
-        images, texts: L2-normalised embeddings (n, D) and (m, D).
-        ranks: of each image's best-placed caption and of each caption's image.
+    `ranks` are of each image's best-placed caption and of each caption's image.
     """
 
     name: str
@@ -102,11 +99,8 @@ def build_gallery(
 ) -> tuple[Gallery | None, str]:
     """Encode the gallery with every finished student; the arguments are those of `build_report`.
 
-    Returns:
-        The gallery, or none and the reason, where the run's own data are not here or no student is finished.
-
-    Raises:
-        DistilvlError: data or split that the user named and that cannot be read.
+    None and the reason, where the run's own data are not here or no student is finished; `DistilvlError`, where data or
+    split were named and cannot be read.
     """
     finished = [run for run in runs if run.has_student]
     if not finished:
@@ -128,18 +122,13 @@ def build_gallery(
     students = [_view(name, (one.images, one.texts), owner, first.groups)
                 for name, one in zip(names, encoded, strict=True)]  # fmt: skip
     cut = f"Without --items, all {len(whole):,} are." if len(chosen) < len(whole) else None
+    teachers = _teachers(names, taught, owner, first.groups)
     return Gallery(
-        dataset=first.dataset,
-        total=len(whole),
-        owner=owner,
-        teachers=_teachers(names, taught, owner, first.groups),
-        students=tuple(students),
+        first.dataset, len(whole), owner, teachers, tuple(students),
         agreements=tuple((name, one) for name, one in zip(names, agreements, strict=True) if one is not None),
-        left_out=first.left_out,
-        groups=first.groups,
-        truth=describe_truth(first.dataset, first.copies),
+        left_out=first.left_out, groups=first.groups, truth=describe_truth(first.dataset, first.copies),
         note=few_images(dataset, split, remedy=cut, scored=len(first.dataset)),
-    ), ""
+    ), ""  # fmt: skip
 
 
 def _view(name: str, rows: Taught, owner: Integers, groups: Groups | None) -> View:

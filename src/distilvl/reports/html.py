@@ -23,21 +23,13 @@ from distilvl.reports.report import Report, as_dict, config_text, environment_ro
 from distilvl.reports.run import Run
 from distilvl.reports.tables import chart_table, published_note, render_markdown, report_tables
 
-KIND_LABELS = {
-    "right": "Right",
-    "teacher only": "Only the teacher is right",
-    "both fail": "Both are wrong, in the same way",
-    "student only": "Only the student is right",
-    "wrong": "Wrong",
-}
 _POLICY = "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'"
 
 
 def write_report(report: Report, html: Path, markdown: Path | None = None, as_json: Path | None = None) -> list[Path]:
     """Write the page, and the other forms where a path is given; returns what was written.
 
-    Raises:
-        DistilvlError: a path that cannot be written; matplotlib is missing.
+    `DistilvlError`: a path that cannot be written; matplotlib is missing.
     """
     texts = {html: render_html(report)}
     if markdown is not None:
@@ -63,22 +55,16 @@ def render_html(report: Report) -> str:
     charts = {f"chart{k}": chart for k, chart in enumerate(c for group in report.charts for c in group.charts)}
     names = iter(charts)
     return environment.get_template("report.html.j2").render(
-        report=report,
-        version=__version__,
-        style=Markup(style),
-        script=Markup(script),
-        policy=_POLICY.format(*(_hash(text) for text in (style, script))),
+        report=report, version=__version__, style=Markup(style), script=Markup(script),
+        policy=_POLICY.format(_hash(style), _hash(script)),
         data=inline_json(_data(report, charts)),
         tiles=[(run.name, tiles) for run in report.runs if (tiles := _tiles(report, run))],
         tables=report_tables(report),
         groups=[(one.title, one.note, [_drawn(next(names), chart) for chart in one.charts]) for one in report.charts],
-        kinds=KIND_LABELS,
         explained={kind: EXPLAINED[kind] for kind in EXPLAINED if any(e.kind == kind for e in report.examples)},
-        spaces=spaces,
-        published_note=published_note(report.published[1]),
-        config_text=config_text,
-        environment_rows=environment_rows,
-    )
+        spaces=spaces, published_note=published_note(report.published[1]),
+        config_text=config_text, environment_rows=environment_rows,
+    )  # fmt: skip
 
 
 def inline_json(value: Any) -> Markup:
@@ -94,7 +80,6 @@ def _hash(text: str) -> str:
 
 
 def _drawn(name: str, chart: Chart) -> dict[str, Any]:
-    """A chart made ready for the page."""
     legend = [(style_of(chart, k), series) for k, series in enumerate(chart.series)]
     return {"name": name, "chart": chart, "svg": line_chart(chart, name), "legend": legend, "table": chart_table(chart)}
 

@@ -5,6 +5,7 @@ Run as a program with a student, it loads the student, encodes some items, and p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -35,14 +36,11 @@ class ResultRow:
     """A line of the table of results.
 
     Attributes:
-        name: of the run, or the teacher.
         role: teacher, student, or baseline: a run without a teacher.
         image_to_text, text_to_image: R@1, R@5, R@10, percent.
         rsum: 0 to 600.
         retention: percent of its own teacher's RSUM.
-        measured_on: what the figures were measured on.
         interval: 95 % interval of RSUM, where the ranks are known.
-        note: for instance that the run is not finished.
         ground_truth: what counted as right; empty where an unfinished run does not say it.
         teacher_rsum: RSUM of its own teacher on the same items, where known.
     """
@@ -93,10 +91,7 @@ def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
 
 
 def from_gallery(runs: Sequence[Run], gallery: Gallery | None) -> tuple[list[ResultRow], list[Difference]]:
-    """What was measured for this report, all models on the same items; and the first student against the others.
-
-    Retention is of each run's own teacher. The tests are paired, and there are none for a single image.
-    """
+    """What was measured for this report, and the first student against the others (paired tests, of two images on)."""
     if gallery is None:
         return [], []
 
@@ -162,19 +157,13 @@ class Size:
 
 def build_sizes(runs: Sequence[Run], gallery: Gallery | None, *, timed: bool) -> list[Size]:
     """One entry a teacher and a finished student; nothing is run unless `timed` and there are items to encode."""
-    teachers = dict.fromkeys(teacher for run in runs if (teacher := teacher_of(run)) is not None)
-    sizes = [Size(f"{name} (teacher)", parameters) for name, parameters in teachers]
-    return sizes + [_student(run, gallery if timed else None) for run in runs if run.has_student]
-
-
-def teacher_of(run: Run) -> tuple[str, int | None] | None:
-    """Name and parameters, as the run's feature store says; none when there is no store."""
-    named = run.config.inputs.features
-    try:
-        manifest = FeatureStore.open(Path(named) if named else run.folder.path / "features").manifest
-    except DistilvlError:
-        return None
-    return manifest.teacher, manifest.num_parameters
+    teachers: dict[Size, None] = {}
+    for run in runs:
+        named = run.config.inputs.features
+        with contextlib.suppress(DistilvlError):  # without a feature store
+            told = FeatureStore.open(Path(named) if named else run.folder.path / "features").manifest
+            teachers[Size(f"{told.teacher} (teacher)", told.num_parameters)] = None
+    return [*teachers] + [_student(run, gallery if timed else None) for run in runs if run.has_student]
 
 
 def _student(run: Run, gallery: Gallery | None) -> Size:
@@ -211,8 +200,7 @@ def _peak() -> float:
     # On Linux getrusage counts the parent process in, whose pages a child holds until it starts its own program.
     status = Path("/proc/self/status")
     if status.is_file():
-        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 2**10
+        return int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) / 2**10
     import resource
 
     unit = 2**20 if sys.platform == "darwin" else 2**10  # kibibytes, but bytes on macOS

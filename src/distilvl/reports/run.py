@@ -39,9 +39,7 @@ class Run:
 
     Attributes:
         name: the folder's name; its path where two runs share a name.
-        environment: versions and device; empty when unknown.
-        steps: training lines of metrics.jsonl.
-        validations: lines with a `val` score.
+        steps, validations: lines of metrics.jsonl of training, and with a `val` score.
         result: result.json; none unless the run is finished.
         steps_per_epoch: none until a whole epoch is logged.
         left_out: items left out of its data, or when its teacher's features were extracted.
@@ -98,11 +96,7 @@ def mixed_truths(runs: Sequence[Run]) -> str:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs of these folders, with names that tell them apart.
-
-    Raises:
-        DistilvlError: a path that is no run folder, or is given twice.
-    """
+    """The runs of these folders, with names that tell them apart; `DistilvlError` for a path that is given twice."""
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) != len(resolved):
         raise DistilvlError("a run folder is named twice.", "Name each run once.")
@@ -114,8 +108,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def read_run(path: Path, name: str) -> Run:
     """The run in `path`; damaged lines and files of a crashed run are left out and mentioned.
 
-    Raises:
-        DistilvlError: no run folder, or one whose config cannot be read.
+    `DistilvlError`: no run folder, or one whose config cannot be read.
     """
     folder = RunFolder(path)
     if not folder.config.is_file():
@@ -127,17 +120,12 @@ def read_run(path: Path, name: str) -> Run:
     validations = [line for line in lines if _is_score(line.get("val"))]
     told = _object(_text(folder.result))
     result = told if _is_score(told.get("val")) else None
-    per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None) or _epoch_length(steps)
+    per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None)
+    if not per_epoch and any(line["epoch"] == 1 for line in steps):  # an epoch's last step is always logged
+        per_epoch = max((int(line["step"]) for line in steps if line["epoch"] == 0), default=None)
     state = _state(folder, config, steps, result, per_epoch, damaged=len(logged) - len(lines))
     environment, left_out = _object(_text(folder.environment)), all_left_out(read_left_out(path))
     return Run(name, folder, config, environment, steps, validations, result, per_epoch, state, left_out)
-
-
-def _epoch_length(steps: Sequence[Line]) -> int | None:
-    """From the last line of epoch 0, once epoch 1 has begun: the last step of an epoch is always logged."""
-    if not any(line["epoch"] == 1 for line in steps):
-        return None
-    return max((int(line["step"]) for line in steps if line["epoch"] == 0), default=None)
 
 
 def _is_score(value: Any) -> bool:
@@ -176,16 +164,17 @@ def _state(
     if not steps:
         if ended:
             return State("stopped", f"{ended} No training step was logged.{notes}")
-        made = f"No training step is logged yet. The folder was made {_duration(_age(folder.config))} ago: it is "
-        return State(
-            "not begun", f"{made}still preparing features and pixels, or it failed before the first step.{notes}"
-        )
+        made = f"No training step is logged yet. The folder was made {_duration(_age(folder.config))} ago: "
+        why = "it is still preparing features and pixels, or it failed before the first step."
+        return State("not begun", f"{made}{why}{notes}")
     last = steps[-1]
     reached = f"It reached step {last['step']}" + (f" of {per_epoch * epochs}" if per_epoch else "")
     reached += f", in epoch {last['epoch'] + 1} of {epochs}."
     if broken := sorted(name for name, value in last["losses"].items() if not is_number(value)):
         notes = f" The last logged loss of {', '.join(broken)} is not finite.{notes}"
-    age, pause = _age(folder.metrics), _pause(steps, config)
+    age, rate = _age(folder.metrics), last.get("pairs_per_s", 0.0)
+    pairs = config.training.log_every * config.training.batch_size
+    pause = float(pairs / rate) if is_number(rate) and rate > 0 else 0.0  # seconds between two lines
     if not ended and age <= max(QUIET_SECONDS, 10 * pause):
         left = ""
         if per_epoch is not None and pause:
@@ -206,13 +195,6 @@ def _ended(folder: RunFolder) -> str:
     if isinstance(process.get("writer"), str) and is_dead_here(process["writer"]):
         return "Crashed: its process is gone and left no reason; it was killed, or the machine went down."
     return ""
-
-
-def _pause(steps: Sequence[Line], config: Config) -> float:
-    """Seconds between two lines of metrics."""
-    rate: Any = steps[-1].get("pairs_per_s")
-    pairs = config.training.log_every * config.training.batch_size
-    return float(pairs / rate) if is_number(rate) and rate > 0 else 0.0
 
 
 def is_number(value: Any) -> bool:

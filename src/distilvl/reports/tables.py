@@ -148,20 +148,17 @@ def sizes_table(sizes: Sequence[Size]) -> Table:
     for article, side in (("an", "image"), ("a", "caption")):
         header += [f"GFLOPs {article} {side}", f"ms, {side}, batch 1", f"ms, {side}, batch 64"]
     header += ["peak memory, MiB", "of which libraries, MiB", "device"]
-    rows = [_size_cells(size) for size in sizes]
+    rows = []
+    for size in sizes:
+        cost, memory = size.cost, (size.memory.peak, size.memory.libraries) if size.memory else (None, None)
+        weights = None if size.parameters is None or size.disk is None else 4 * size.parameters / 2**20
+        cells = [size.model, fixed(size.parameters, 2, 1e6), fixed(weights), fixed(size.disk)]
+        for one in (cost.image, cost.text) if cost else (None, None):
+            known = (one.flops, one.ms_one, one.ms_batch) if one else (None, None, None)
+            cells += [fixed(value, 2, unit) for value, unit in zip(known, (1e9, 1.0, 1.0), strict=True)]
+        rows.append([*cells, *(fixed(value, 0) for value in memory), size.device])
     kept = [k for k in range(len(header)) if k < 2 or any(row[k] not in ("", NONE) for row in rows)]
     return Table("Size, speed and memory", *_columns(header, rows, kept), ["device"])
-
-
-def _size_cells(size: Size) -> tuple[str, ...]:
-    sides: list[str] = []
-    for side in (size.cost.image, size.cost.text) if size.cost else (None, None):
-        known = (side.flops, side.ms_one, side.ms_batch) if side else (None, None, None)
-        sides += [fixed(value, 2, unit) for value, unit in zip(known, (1e9, 1.0, 1.0), strict=True)]
-    weights = None if size.parameters is None or size.disk is None else 4 * size.parameters / 2**20
-    memory = (size.memory.peak, size.memory.libraries) if size.memory else (None, None)
-    held = (fixed(value, 0) for value in memory)
-    return (size.model, fixed(size.parameters, 2, 1e6), fixed(weights), fixed(size.disk), *sides, *held, size.device)
 
 
 def chart_table(chart: Chart) -> Table:
@@ -190,20 +187,20 @@ def _near(series: Series, place: float) -> str:
 def render_markdown(report: Report) -> str:
     """All sections of the page but the pictures, in the same order."""
     tables = {name: _table(table) for name, table in report_tables(report).items()}
-    parts = [
-        f"# {plain(report.title)}",
-        f"Made {report.created}.",
-        "\n".join(f"- **{plain(run.name)}** ({run.state.kind}): {plain(run.state.text)}" for run in report.runs),
-        "## Results",
-        *_results(report, tables),
-    ]
+    states = [f"- **{plain(run.name)}** ({run.state.kind}): {plain(run.state.text)}" for run in report.runs]
+    parts = [f"# {plain(report.title)}", f"Made {report.created}.", "\n".join(states), "## Results"]
+    parts += _results(report, tables)
     if len(report.runs) > 1:
         parts += ["## What differs", tables.get("differing", "The runs have the same configuration.")]
     parts += ["## Curves"] if report.charts else ["## Curves", "Nothing is logged yet."]
     for group in report.charts:
         parts += [f"### {plain(group.title)}", plain(group.note)]
         parts += [_table(chart_table(chart)) for chart in group.charts]
-    parts += _examples(report)
+    if report.examples and report.gallery:
+        subject = f"Of {plain(report.gallery.students[0].name)}, on {plain(report.gallery.label)}."
+        parts += ["## Retrieval examples", subject, *map(_example, report.examples)]
+    else:
+        parts += ["## Retrieval examples", plain(report.gallery_reason or "None were asked for.")]
     if "spaces" in tables:
         parts += ["## Feature spaces", *(tables[name] for name in ("spaces", "agreement") if name in tables)]
     if "sizes" in tables:
@@ -236,13 +233,6 @@ def _results(report: Report, tables: dict[str, str]) -> list[str]:
     return [*parts, tables["published"], published_note(report.published[1])]
 
 
-def _examples(report: Report) -> list[str]:
-    if not report.examples or report.gallery is None:
-        return ["## Retrieval examples", plain(report.gallery_reason or "None were asked for.")]
-    subject = f"Of {plain(report.gallery.students[0].name)}, on {plain(report.gallery.label)}."
-    return ["## Retrieval examples", subject, *map(_example, report.examples)]
-
-
 def _example(example: Example) -> str:
     ranks = ", ".join(f"{plain(name)} {rank}" for name, rank in example.ranks.items())
     query = f"{example.direction}: “{plain(example.question)}” (image {plain(example.image_id)})."
@@ -257,9 +247,9 @@ def _example(example: Example) -> str:
 
 def _repeat(run: Run) -> list[str]:
     rows = "\n".join(f"- {plain(key)}: {plain(value)}" for key, value in environment_rows(run))
+    title = [f"### {plain(run.name)}", f"Seed {run.config.training.seed}; folder {code(str(run.folder.path))}."]
     return [
-        f"### {plain(run.name)}",
-        f"Seed {run.config.training.seed}; folder {code(str(run.folder.path))}.",
+        *title,
         fenced(run.command, "sh"),
         rows or "Its environment is not known.",
         fenced(config_text(run), "yaml"),

@@ -156,20 +156,15 @@ def note_folder(index: Path, folder: str, found: LeftOut) -> None:
 
     Names are absolute paths, so that a folder within another is told of once. What it said of others stays.
     """
-    inside = prefix(folder)
-    kept = {known: _outside(one, inside) for known, one in read_left_out(index).items()
-            if not prefix(known).startswith(inside)}  # fmt: skip
+    inside, kept = prefix(folder), dict[str, LeftOut]()
+    for known, one in read_left_out(index).items():
+        if not prefix(known).startswith(inside):
+            left = kept[known] = LeftOut()
+            for reason, names in one.names.items():
+                others = [name for name in names if not name.startswith(inside)]
+                if count := one.counts[reason] - (len(names) - len(others)):
+                    left.counts[reason], left.names[reason] = count, others
     write_left_out(index, {**kept, folder: found})
-
-
-def _outside(found: LeftOut, inside: str) -> LeftOut:
-    """`found` without the items below a folder."""
-    left = LeftOut()
-    for reason, names in found.names.items():
-        kept = [name for name in names if not name.startswith(inside)]
-        if count := found.counts[reason] - (len(names) - len(kept)):
-            left.counts[reason], left.names[reason] = count, kept
-    return left
 
 
 def nothing_to_index(folder: Path, left_out: LeftOut) -> DistilvlError:

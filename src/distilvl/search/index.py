@@ -45,10 +45,8 @@ class Index:
         """The index in the folder `path`.
 
         `model` is a spec or an open model, if the index's own has moved; a spec is loaded when it is first needed. An
-        open one is called from the threads that search; `Encoder(model)` takes one call at a time.
-
-        Raises:
-            DistilvlError: not an index, or `model` is open and is not the one the index was made with.
+        open one is called from the threads that search; `Encoder(model)` takes one call at a time. `DistilvlError`: not
+        an index, or `model` is open and is not the one the index was made with.
         """
         folder = on_disk(Path(path)).resolve()
         about = About.load(folder)
@@ -61,10 +59,8 @@ class Index:
         """The index in the folder `path`, made if it is not there; `model` is a spec or an open one.
 
         The model is loaded and compared with the index's own. With `rebuild` the index begins anew, whatever the folder
-        holds of one; what was begun so with the same model, and no update has ended since, continues.
-
-        Raises:
-            DistilvlError: the folder holds something else, or another model's embeddings and not `rebuild`.
+        holds of one; what was begun so with the same model, and no update has ended since, continues. `DistilvlError`:
+        the folder holds something else, or another model's embeddings and not `rebuild`.
         """
         folder = on_disk(Path(path)).resolve()
         encoder = _encoder(model)
@@ -128,8 +124,7 @@ class Index:
         process at a time does this; a second waits. What is left out is told by the report, and by `left_out`.
         With `include_hidden` hidden folders are read too, and those of a NAS or a waste bin.
 
-        Raises:
-            DistilvlError: no such folder; nothing to index in it; none of the pictures that it had; a full disk.
+        `DistilvlError`: no such folder; nothing to index in it; none of the pictures that it had; a full disk.
         """
         place = on_disk(Path(folder)).resolve()
         with only_writer(self.path):
@@ -219,9 +214,8 @@ class Index:
     def _require_same(self, encoder: Encoder) -> None:
         own = self._about.model
         if not is_same_model(own, encoder.info):
-            made, given = (
-                f"model {one.name!r} revision {one.revision!r} of dim {one.dim}" for one in (own, encoder.info)
-            )
+            told = "model {!r} revision {!r} of dim {}"
+            made, given = (told.format(one.name, one.revision, one.dim) for one in (own, encoder.info))
             remedy = "Give that model, choose another folder for the index, or make it anew with --rebuild."
             raise DistilvlError(f"{self.path} was made with {made}, not with {given}.", remedy)
 
@@ -265,8 +259,7 @@ def index_folder(
         rebuild: begin anew, with another model if one is given.
         include_hidden: read hidden folders too.
 
-    Raises:
-        DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
+    `DistilvlError`: as `Index.create` and `Index.update`; or a new index without a model.
     """
     folder, out = on_disk(Path(folder)), on_disk(Path(out))
     if not folder.is_dir():

@@ -143,14 +143,9 @@ _TIFF_XMP, _LONGEST_XMP = 700, 1 << 20
 _DATE = r"(\d{4})\s*([-:/. ])\s*(\d{1,2})\s*\2\s*(\d{1,2})(?!\d)"
 _HALF = r"a\.?\s?m\.?|p\.?\s?m\.?|[ap]\.?|[πμ]\.?\s?μ\.?|上午|下午|오전|오후|午前|午後"
 _REST = rf"s?(?:[.:,]\d+)?\s*({_HALF})?\s*(?:(?:z|utc|gmt|[a-z]{{1,4}}t)?\s*(?:[+-]\d\d?(?::?\d\d){{0,2}})?)"
-_CLOCKS = tuple(
-    re.compile(clock + _REST, re.A | re.S)
-    for clock in (
-        r"(\d{1,2})\s*([:.\-])\s*(\d{1,2})(?:\s*\2\s*(\d{1,2}))?",
-        r"(\d{1,2})\s*(h)\s*(\d{1,2})(?:\s*m\s*(\d{1,2}))?",
-        r"(\d\d)()(\d\d)(\d\d)?",
-    )
-)
+_SEPARATED = r"(\d{1,2})\s*([:.\-])\s*(\d{1,2})(?:\s*\2\s*(\d{1,2}))?"
+_LETTERED = r"(\d{1,2})\s*(h)\s*(\d{1,2})(?:\s*m\s*(\d{1,2}))?"
+_CLOCKS = [re.compile(clock + _REST, re.A | re.S) for clock in (_SEPARATED, _LETTERED, r"(\d\d)()(\d\d)(\d\d)?")]
 _NO_CLOCK = re.compile(r"[t\s:,._/-]*(?:z|\+\d\d:?\d\d)?")
 _SPACED = re.compile(rf"{_DATE}(?:(?:[t\s:,_]+|-)({_HALF})?\s*(\d.*))?(.*)", re.A | re.S)
 _PACKED = re.compile(rf"(\d{{4}})()(\d\d)(\d\d)(?:[t\s_-]*({_HALF})?\s*(\d.*))?(.*)", re.A | re.S)

@@ -73,12 +73,8 @@ def query_embedding(
 ) -> Embeddings:  # fmt: skip
     """The L2-normalised embedding (D,) of a query, whose parts are those of `Index.search` and passed `check_query`.
 
-    Args:
-        encoder: gives the model; called only if something must be encoded.
-        embedding_of: gives the embedding of an id.
-
-    Raises:
-        DistilvlError: nothing to search for, an unknown id, a bad picture.
+    `encoder` gives the model, and is called only if something must be encoded; `embedding_of` gives that of an id.
+    `DistilvlError`: nothing to search for, an unknown id, a bad picture.
     """
     if vector is not None:
         return _normalised(vector)
@@ -123,10 +119,8 @@ def _pixels(image: ImageQuery) -> Image.Image:
 def below(folder: str, roots: Iterable[str]) -> str:
     """The condition, in SQL, that a file is below a folder, however accents in its name are composed.
 
-    `folder` is absolute, or relative to any of `roots`, the indexed folders (absolute, with `/`).
-
-    Raises:
-        OptionError: a name that no folder can have, a relative one with `..`, or a link that leads to itself.
+    `folder` is absolute, or relative to any of `roots`, the indexed folders (absolute, with `/`). `OptionError`: a name
+    that no folder can have, a relative one with `..`, or a link that leads to itself.
     """
     quoted(folder)  # before the disk is read: it takes neither a NUL nor half of a surrogate pair
     if len(folder) > _LONGEST_PATH:
@@ -168,10 +162,8 @@ def between(since: str | date | None, until: str | date | None) -> list[str]:
     """The conditions, in SQL, that `date` is not before the beginning of `since` and not after the end of `until`.
 
     Both are dates or times, or as much of one as matters (`2021`, `2021-07`); text or Python's. Between the numbers of
-    a date may be `-`, `/`, `.` or `:`, or, in one of eight digits, nothing.
-
-    Raises:
-        OptionError: not a date, a time of some zone (photographs' times have none), or an end before the beginning.
+    a date may be `-`, `/`, `.` or `:`, or, in one of eight digits, nothing. `OptionError`: not a date, a time of some
+    zone (photographs' times have none), or an end before the beginning.
     """
     first = None if since is None else _period("since", since)[0]
     last = None if until is None else _period("until", until)[1]

@@ -21,8 +21,8 @@ from distilvl.search.photographs import PhotoFile, Picture
 
 Embeddings = npt.NDArray[np.float32]
 
+# Up to so many rows, of the table or of what a filter leaves of it, every one is compared with the query.
 EXACT_ROWS = 100_000
-"""Up to so many rows, of the table or of what a filter leaves of it, every one is compared with the query."""
 
 # Every partition is searched: a query in words lies far from all pictures, so that no few partitions are sure to hold
 # what is nearest to it. The scan of one byte a number is what saves the time; the best are compared again exactly.
@@ -123,8 +123,8 @@ def one_of(column: str, values: Iterable[str]) -> str:
 def has_id(key: str) -> str:
     """Rows of that content; `OptionError` if it is not 32 hex digits."""
     if not _ID.fullmatch(key):
-        message = f"{key[:100]!r} is not the id of a photograph."
-        raise OptionError("like", message, "An id has 32 hex digits, as in a hit.")
+        remedy = "An id has 32 hex digits, as in a hit."
+        raise OptionError("like", f"{key[:100]!r} is not the id of a photograph.", remedy)
     return f"id = {quoted(key)}"
 
 
@@ -135,7 +135,7 @@ class PhotoTable:
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
-        self.folder, self._dim = folder, dim
+        self.folder = folder
         try:
             import lancedb
         except ImportError as error:
@@ -216,16 +216,11 @@ class PhotoTable:
 
     def write(self, photos: Sequence[Photo], *, replacing: bool) -> None:
         """Add rows, all in one commit; with `replacing`, in the place of those with the same path."""
-        pa = self._arrow
-        columns = [[getattr(photo, name) for photo in photos] for name in self._schema.names[:-1]]
-        arrays = [pa.array(column, kind.type) for column, kind in zip(columns, self._schema, strict=False)]
-        flat = np.concatenate([photo.vector for photo in photos])
-        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), self._dim))
-        rows = pa.Table.from_arrays(arrays, schema=self._schema)
+        rows = self._arrow.Table.from_pylist([vars(photo) for photo in photos], schema=self._schema)
         with self._errors("write to"):
             if replacing:
-                merge = self._table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all()
-                merge.execute(rows)
+                merge = self._table.merge_insert("path").when_matched_update_all()
+                merge.when_not_matched_insert_all().execute(rows)
             else:
                 self._table.add(rows)
 
@@ -262,7 +257,5 @@ class PhotoTable:
             yield
         except (OSError, RuntimeError, ValueError) as error:
             message = f"cannot {doing} the index {self.folder}: {' '.join(str(error).split())[:300]}"
-            raise DistilvlError(
-                message,
-                "Check the disk's space and permissions and run the command again; if the index is damaged, --rebuild.",
-            ) from error
+            remedy = "Check the disk's space and permissions and run the command again; "
+            raise DistilvlError(message, f"{remedy}if the index is damaged, --rebuild.") from error

@@ -23,16 +23,12 @@ from distilvl.search.about import About, Unreadable, UpdateReport, note_folder, 
 from distilvl.search.photographs import PhotoFile, Picture, list_files, read_picture
 from distilvl.search.table import Photo, PhotoTable
 
-BATCH = 64
-"""Pictures that the model encodes at once, unless they are large."""
-
+BATCH = 64  # pictures that the model encodes at once, unless they are large
 _PIXELS_A_BATCH = 1 << 27  # 400 MB of RGB
 _PIXELS_AHEAD = 2 * _PIXELS_A_BATCH
 _THREADS = min(4, os.cpu_count() or 1)
-
 # What a kill can cost: so many pictures, and, of a slow model, so many seconds.
-COMMIT_ROWS = 512
-_COMMIT_S = 10.0
+COMMIT_ROWS, _COMMIT_S = 512, 10.0
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
 
 
@@ -42,7 +38,6 @@ def update_table(
     """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
     index = table.folder
     update = Update(folder, table, Unreadable(index), load, include_hidden=include_hidden)
-    update.compare()
     # Before the first row: what is found in the folder is to be found by its name too.
     if about.cover(folder.as_posix()):
         about.save(index)
@@ -61,46 +56,36 @@ def update_table(
 
 
 class Update:
-    """One update of a table from a folder (absolute and resolved): `compare`, then `run`, each once.
+    """One update of a table from a folder (absolute and resolved), which are compared at once; `run` does the rest.
 
     Files in `unreadable` are not tried again. `load` gives the model; it is called only if a file must be read.
+    `DistilvlError`: the folder cannot be listed; it has no picture, or none left of those in the table.
     """
 
     def __init__(
         self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder], *,
         include_hidden: bool = False,
     ) -> None:  # fmt: skip
-        self._folder, self._inside, self._include_hidden = folder, prefix(folder.as_posix()), include_hidden
-        self._table, self._unreadable, self._load, self._report = table, unreadable, load, UpdateReport()
-        self._files: list[PhotoFile] = []
-        self._todo: list[PhotoFile] = []
-        self._known: set[str] = set()
-        self._ids: set[str] = set()
-        self._undecodable: set[str] = set()
-
-    def compare(self) -> None:
-        """Compare the folder with the table; nothing is written.
-
-        `DistilvlError`: it cannot be listed; it has no picture, or none left of those in the table.
-        """
+        self._folder, self._inside = folder, prefix(folder.as_posix())
+        self._table, self._unreadable, self._load = table, unreadable, load
         scan = LeftOut()
-        files = self._files = list_files(self._folder, include_hidden=self._include_hidden, left_out=scan)
-        names = {reason: [(self._folder / name).as_posix() for name in held] for reason, held in scan.names.items()}
-        self._report.left_out = LeftOut(dict(scan.counts), names)
-        stamps = self._table.stamps()
+        files = self._files = list_files(folder, include_hidden=include_hidden, left_out=scan)
+        names = {reason: [(folder / name).as_posix() for name in held] for reason, held in scan.names.items()}
+        self._report = UpdateReport(found=len(files), left_out=LeftOut(dict(scan.counts), names))
+        stamps = table.stamps()
         self._known = {path for path in stamps if path.startswith(self._inside)}
         self._ids = {key for _, _, key in stamps.values()}
+        self._undecodable: set[str] = set()
         if not files and self._known:
-            message = f"{self._folder} has no image any more, but {len(self._known)} of it are in the index."
+            message = f"{folder} has no image any more, but {len(self._known)} of it are in the index."
             raise DistilvlError(message, "Is its disk mounted? If they are really gone, delete the index.")
         if not files:
-            raise nothing_to_index(self._folder, self._report.left_out)
+            raise nothing_to_index(folder, self._report.left_out)
         self._todo = [file for file in files if not self._is_done(file, stamps)]
-        self._report.found = len(files)
         self._report.unchanged = len(files) - len(self._todo) - self._report.remembered
 
     def run(self) -> UpdateReport:
-        """Do what `compare` found; `DistilvlError` for a model that fails, or a full disk."""
+        """Read, encode, write and delete; `DistilvlError` for a model that fails, or a full disk."""
         if self._todo:
             self._take_in(self._todo)
         self._let_go({file.path for file in self._files})
@@ -168,10 +153,7 @@ class Update:
 
 
 def _unlisted(paths: Iterable[str], root: PurePosixPath, closed: dict[PurePosixPath, bool]) -> set[str]:
-    """Files that may still be there: in a folder below `root` which cannot be listed now or could not before.
-
-    `closed` is what is known of folders, and is added to.
-    """
+    """Those in a folder below `root` which cannot be listed, now or before; `closed` has what is known of folders."""
 
     def is_closed(folder: PurePosixPath) -> bool:
         if folder != root and root not in folder.parents:
@@ -230,10 +212,9 @@ class _Block:
         return freed
 
     def _encode(self) -> int:
-        if not self._batch:
+        pictures, self._batch = list(self._batch.values()), {}
+        if not pictures:
             return 0
-        pictures = list(self._batch.values())
-        self._batch = {}
         vectors = self._encoder.encode_images([picture.image for picture in pictures if picture.image is not None])
         self._photos |= {one.id: Photo.of(one, row) for one, row in zip(pictures, vectors, strict=True)}
         self._report.encoded += len(pictures)

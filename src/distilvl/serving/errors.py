@@ -28,14 +28,9 @@ class RequestError(HTTPException):
     """
 
     def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str | None = None,
-        param: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
+        self, status: int, message: str, *,
+        code: str | None = None, param: str | None = None, headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(status, message, headers)
         self.code, self.param = code, param
 
@@ -46,6 +41,11 @@ class RequestError(HTTPException):
         return JSONResponse({"error": error}, self.status_code, self.headers)
 
 
+def wrong_field(param: str, wrong: str, code: str = "invalid_value", status: int = 422) -> RequestError:
+    """The refusal of a field; its message is the field's name and what is `wrong`."""
+    return RequestError(status, f"{param} {wrong}", code=code, param=param)
+
+
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Handler of `HTTPException`: ours, or the framework's (no such path, no such method); answers OPTIONS too."""
     assert isinstance(error, HTTPException)
@@ -54,21 +54,15 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code != 405:
         message = f"{error.detail}: {request.method} {request.url.path[:100]}"
         return RequestError(error.status_code, message, headers=error.headers).response()
-    methods = _methods(request)
-    allowed = {"Allow": ", ".join(methods)}
-    if request.method == "OPTIONS":
-        return Response(status_code=204, headers=allowed)
-    message = f"{request.method[:20]} is no method of this address; it has {', '.join(methods)}."
-    return RequestError(405, message, code="method_not_allowed", headers=allowed).response()
-
-
-def _methods(request: Request) -> list[str]:
-    """All methods of an address that has one, in alphabetical order; the framework tells those of its first route."""
-    found = {"OPTIONS"}
+    found = {"OPTIONS"}  # and those of all routes of the address; the framework tells those of the first
     for route in request.app.routes:
         if isinstance(route, Route | Mount) and route.path_regex.match(request.scope["path"]):
             found |= (route.methods or set()) if isinstance(route, Route) else {"GET"}
-    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+    methods = ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": methods})
+    message = f"{request.method[:20]} is no method of this address; it has {methods}."
+    return RequestError(405, message, code="method_not_allowed", headers={"Allow": methods}).response()
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
@@ -94,8 +88,7 @@ def unknown(
 
     Args:
         what: `field` or `parameter`.
-        names: those that are not known.
-        known: those that are, in the order in which they are listed.
+        known: the names that are, in the order in which they are listed.
         param: the object that they are in; empty for the whole body or the query.
         advice: what to do, if it is more than to correct the name.
     """
