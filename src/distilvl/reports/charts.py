@@ -23,14 +23,9 @@ _SPEED_NOTE = "Learning rates of the towers and the heads, the gradient's norm b
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a chart.
+    """A line of a chart, in order of x: single measurements (`dots`), a horizontal reference (`level`), or a curve.
 
-    Attributes:
-        points: in order of x.
-        dots: single measurements, each worth a mark.
-        level: a horizontal reference.
-        exact: not noisy, so not to be smoothed.
-        slot: number of its colour; a run keeps its colour in charts where another run is missing.
+    What is `exact` is not smoothed; `slot` numbers its colour, which a run keeps in charts where another is missing.
     """
 
     name: str

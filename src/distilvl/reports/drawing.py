@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 40
-COLOURS = 8
-"""Series styles of the style sheet, `c0` to `c7`; each differs in colour and in dashes."""
+COLOURS = 8  # series styles of the style sheet, `c0` to `c7`; each differs in colour and in dashes
 _SMOOTHED_FROM = 40
 _SIDE, _MARGIN, _GAP_HEIGHT, _BINS = 300, 34, 116, 48
 
@@ -71,8 +70,7 @@ def style_of(chart: Chart, index: int) -> str:
     if not series.level:
         return f"c{series.slot % COLOURS} curve"
     slots = {f"teacher {of}{one.name}": one.slot for of in ("", "of ") for one in chart.series}
-    owner = slots.get(series.name)
-    return "reference level" if owner is None else f"c{owner % COLOURS} level"
+    return f"c{slots[series.name] % COLOURS} level" if series.name in slots else "reference level"
 
 
 def _draw_series(axes: Axes, series: Series, style: str) -> None:

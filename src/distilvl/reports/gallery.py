@@ -49,8 +49,7 @@ class Gallery:
     """Items and the views of them; the first student's run is the report's subject.
 
     Attributes:
-        dataset: the records that could be decoded.
-        total: images of the whole split.
+        dataset: the records that could be decoded; `total` are images of the whole split.
         owner: (m,) row of each caption's image.
         teachers: of each student its own, from its run's stored features; the same view where runs share a teacher,
             none where a run has no features, or they lack an item.

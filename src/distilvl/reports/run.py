@@ -21,8 +21,8 @@ from distilvl.training.run_folder import PROCESS_NAME, RunFolder
 
 Line = dict[str, Any]
 Kind = Literal["finished", "going", "stopped", "not begun"]
+# A run whose metrics have not grown for so long (or for ten times its usual pause) is taken for stopped.
 QUIET_SECONDS = 600.0
-"""A run whose metrics have not grown for so long (or for ten times its usual pause) is taken for stopped."""
 
 
 @dataclass(frozen=True)

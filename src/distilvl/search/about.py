@@ -25,7 +25,6 @@ class About:
     """What an index says about itself.
 
     Attributes:
-        model: whose embeddings it holds.
         folders: what was indexed, absolute, with `/`; none lies in another.
         trained_rows: size of the table when its vector index was last made; 0 while there is none.
         rebuilding: it was begun anew, and no update has ended since.

@@ -114,7 +114,6 @@ class Index:
             return encoder
 
     def __len__(self) -> int:
-        """Number of photographs."""
         return len(self._table)
 
     def update(self, folder: str | Path, *, include_hidden: bool = False) -> UpdateReport:
@@ -254,12 +253,8 @@ def index_folder(
 ) -> UpdateReport:  # fmt: skip
     """Make or update the index `out` of the photographs in `folder`; what `distilvl index` does.
 
-    Args:
-        model: a spec or an open model; of an index that is there, its own if not given.
-        rebuild: begin anew, with another model if one is given.
-        include_hidden: read hidden folders too.
-
-    `DistilvlError`: as `Index.create` and `Index.update`; or a new index without a model.
+    `model` is a spec or an open model; of an index that is there, its own if not given. With `rebuild` it begins anew,
+    with another model if one is given. `DistilvlError`: as `Index.create` and `update`; or no model for a new index.
     """
     folder, out = on_disk(Path(folder)), on_disk(Path(out))
     if not folder.is_dir():

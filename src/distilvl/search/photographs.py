@@ -171,10 +171,8 @@ def parse_time(value: object) -> datetime | None:
     """`2021:07:30 18:05:09`, which is what the standard prescribes, or what is nearly that.
 
     Read are other separators or none, numbers without their zero, a time without seconds or none, fractions, zones,
-    24:00:00 (which begins the next day; 24:15:00 is how clocks from 1 to 24 write a quarter past midnight), clocks of
-    twelve hours with their half of the day before or behind, C's `Fri Jul 30 18:05:09 2021`, and what a NUL and
-    anything after it follow. Years have four digits and come first: what could be read in two ways, or has a part that
-    is not understood, is not read.
+    24:00:00 (which begins the next day), clocks of twelve hours, C's `Fri Jul 30 18:05:09 2021`, and what a NUL ends.
+    Years have four digits and come first: what could be read in two ways, or is not all understood, is not read.
     """
     if isinstance(value, tuple | list):
         value = next(iter(value), None)

@@ -1,7 +1,6 @@
 """A query: its embedding, the folders and dates that narrow it, and the different pictures nearest to it.
 
-Copies are files of the same bytes, which share their id, and are one hit. Nothing else that an index stores tells equal
-pixels from nearly equal ones: two pictures that differ in a small spot may have the same thumbnail and embedding.
+Copies are files of the same bytes, which share their id: nothing else that is stored tells equal from nearly equal.
 """
 
 from __future__ import annotations
@@ -148,8 +147,8 @@ def _names(folder: str) -> list[str]:
         if _is_link(real):
             real = PurePath(os.path.realpath(real))
             if _is_link(real):
-                message = f"the folder {folder} is behind a link that leads to itself."
-                raise OptionError("folder", message, "Check the path.")
+                wrong = f"the folder {folder} is behind a link that leads to itself."
+                raise OptionError("folder", wrong, "Check the path.")
             names.append(real.joinpath(*path.parts[number:]).as_posix())
     return names
 
@@ -211,7 +210,7 @@ def nearest_pictures(
     """The `top` different pictures that meet all `conditions` and are most similar to a query (D,), best first.
 
     Each search leaves out what the ones before have found, and goes through more rows: a thousand copies of one picture
-    cost one further search, and pictures without copies none. With `without`, the picture of that id is left out.
+    cost one further search, and pictures without copies none. The picture of the id `without` is left out.
     """
     files: dict[str, list[Hit]] = {}
     amount, searches = top + _MORE, 0

@@ -24,17 +24,15 @@ Embeddings = npt.NDArray[np.float32]
 # Up to so many rows, of the table or of what a filter leaves of it, every one is compared with the query.
 EXACT_ROWS = 100_000
 
-# Every partition is searched: a query in words lies far from all pictures, so that no few partitions are sure to hold
-# what is nearest to it. The scan of one byte a number is what saves the time; the best are compared again exactly.
+# Every partition is searched: a query in words lies far from all pictures. The scan of one byte a number is what saves
+# the time; the best are compared again exactly.
 _ROWS_A_PARTITION = 8192
 _EVERY_PARTITION = 1 << 20
 _COMPARED_AGAIN = 5  # times `top`
 
-_TABLE = "photos"
-_DELETED_AT_ONCE = 500
-# A reader of an older version finishes well within this time; what is older is removed from the disk.
-_GRACE = timedelta(minutes=5)
-_SEEN_AFTER = timedelta(seconds=5)
+_TABLE, _DELETED_AT_ONCE = "photos", 500
+# A reader of an older version finishes well within the first time; what is older is removed from the disk.
+_GRACE, _SEEN_AFTER = timedelta(minutes=5), timedelta(seconds=5)
 _HIT_COLUMNS = ("id", "path", "date", "taken", "width", "height")
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -46,11 +46,8 @@ def create_app(
 ) -> FastAPI:  # fmt: skip
     """An ASGI application that serves `encoder`; its lifespan must run, as every ASGI server sees to.
 
-    Args:
-        encoder: the model; from here on only the application's worker thread calls it.
-        settings: limits and key.
-        name: what clients call the model; its own name if not given.
-        open_index: opens the index to search, with an encoder that joins its queries with all others; it may raise.
+    From here on only the application's worker thread calls the model, whose own name is used if no `name` is given.
+    `open_index` opens the index to search, with an encoder that joins its queries with all others; it may raise.
     """
     metrics = Metrics()
     model = ServedModel(encoder, name or encoder.name, settings, metrics)

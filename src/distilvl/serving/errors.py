@@ -17,14 +17,10 @@ _LONGEST_NAME = 60
 
 
 class RequestError(HTTPException):
-    """A request that is refused.
+    """A request that is refused, with an HTTP status of 400 or above.
 
-    Args:
-        status: HTTP status, 400 or above.
-        message: what is wrong and what to do, without any of the request's content.
-        code: a word for programs.
-        param: the field of the body that it is about.
-        headers: further headers of the response.
+    `message` says what is wrong and what to do, without any of the request's content; `code` is a word for programs;
+    `param` the field of the body that it is about; `headers` are further ones of the response.
     """
 
     def __init__(
@@ -84,13 +80,10 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 def unknown(
     what: str, names: Collection[str], known: Collection[str], param: str = "", advice: str = ""
 ) -> RequestError:
-    """The refusal of `names`, of which there is at least one.
+    """The refusal of at least one of `names`, which are not among the `known` ones.
 
-    Args:
-        what: `field` or `parameter`.
-        known: the names that are, in the order in which they are listed.
-        param: the object that they are in; empty for the whole body or the query.
-        advice: what to do, if it is more than to correct the name.
+    `what` is `field` or `parameter`; `param` the object that they are in, empty for the whole body or the query;
+    `advice` what to do, if it is more than to correct the name.
     """
     first = next(iter(names))
     near = difflib.get_close_matches(first.lower(), known, n=1)

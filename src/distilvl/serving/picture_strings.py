@@ -1,9 +1,7 @@
 """Pictures in strings: the ways to write one that are read, and how a string that holds one is told from a text.
 
-A picture comes as a data URL, in any letter case, with any parameters, in base64 or percent-encoded, or as bare base64;
-of the usual alphabet or the one for addresses, padded or not, in one line or several. To tell whether a string holds
-one in any other way (`_holds_picture`), all that may be bytes in it is decoded: the first bytes of a picture tell its
-kind.
+A picture comes as a data URL, in base64 or percent-encoded, or as bare base64 of either alphabet, padded or not. To
+tell whether a string holds one in any other way, all that may be bytes in it is decoded: the first ones tell its kind.
 """
 
 from __future__ import annotations
@@ -98,7 +96,7 @@ class Likeness(enum.Enum):
 def likeness(text: str) -> Likeness:
     """What `text` looks like; quick for ordinary texts, and bounded by the first 100,000 characters of hostile ones."""
     bare = _bare(text)
-    if (head := _data_head(bare)) is not None:  # `data:,` before a text is a text
+    if (head := _HEAD.match(bare[:_LONGEST_HEAD])) is not None:  # `data:,` before a text is a text
         is_claimed = _IN_BASE64.search(head["options"]) or (head["type"] or "").lower().startswith("image/")
         start = unquote_to_bytes(bare[head.end() : head.end() + 3 * LONGEST])
         return Likeness.PICTURE if is_claimed or kind_of(start) is not None else Likeness.TEXT
@@ -124,10 +122,6 @@ def _bare(text: str) -> str:
         bare = unquote(bare)
     bare = bare.replace("\\/", "/")  # as JSON may write a slash
     return bare[7:].lstrip() if bare[:7].lower() in ("base64,", "base64:") else bare
-
-
-def _data_head(bare: str) -> re.Match[str] | None:
-    return _HEAD.match(bare[:_LONGEST_HEAD]) if bare[:5].lower() == "data:" else None
 
 
 def _begins_as_picture(bare: str) -> bool:
@@ -221,7 +215,7 @@ def _from_base64(run: str) -> bytes:
 def picture_bytes(value: str, param: str) -> bytes:
     """The encoded picture in a data URL or in bare base64; `RequestError` (422) if `value` is neither."""
     bare = _bare(value)
-    head = _data_head(bare)
+    head = _HEAD.match(bare[:_LONGEST_HEAD])
     if head is None and not _begins_as_picture(bare):
         wrong = "is not a picture as data:image/TYPE;base64,... or base64 (addresses are not fetched)."
         raise wrong_field(param, wrong, "invalid_image")

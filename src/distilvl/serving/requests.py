@@ -1,7 +1,4 @@
-"""What clients may send: parameters, bodies and items; each is understood, or refused by its name.
-
-An item of `POST /v1/embeddings` is a text or a picture, in the dialects of several APIs.
-"""
+"""What clients may send: parameters, bodies and items (a text or a picture); each is understood, or refused by name."""
 
 from __future__ import annotations
 

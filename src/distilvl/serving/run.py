@@ -32,9 +32,8 @@ def serve(
         name: what clients call the model; its own name if not given.
         no_key: let everyone in who reaches the address, by whatever name.
 
-    Raises:
-        DistilvlError: nothing to serve, a public address without a key, an address that is taken, a model or index
-            that cannot be opened, or the extra `serve` is not installed.
+    `DistilvlError`: nothing to serve, a public address without a key, an address that is taken, a model or index that
+    cannot be opened, or the extra `serve` is not installed.
     """
     settings = _guarded(settings, host, no_key)
     uvicorn = require("uvicorn", "fastapi", "prometheus_client", extra="serve", why="serving")

@@ -14,17 +14,13 @@ class ServeSettings:
     """Limits of one server; all are positive.
 
     Attributes:
-        max_batch: items that the model encodes at a time.
-        max_wait_ms: how long a batch waits for more items, milliseconds.
-        max_items: texts and pictures of one request.
+        max_batch, max_wait_ms: items that the model encodes at a time, and how long a batch waits for more.
+        max_items, max_upload_mb: texts and pictures of one request, and size of its body, millions of bytes.
         max_queue: items that are waiting or being encoded, of all requests; beyond it requests are turned away.
-        max_upload_mb: size of one request's body, millions of bytes.
-        max_pixels: of one picture, whatever the limit elsewhere is. Four times as many may be decoded and waiting, of
-            all requests.
+        max_pixels: of one picture, whatever the limit elsewhere is; four times as many wait decoded, of all requests.
         read_timeout: seconds in which a request's header, and then its body, must have arrived.
         request_timeout: seconds from there to the response.
-        api_key: what clients must send; None for no key.
-        hosts: names by which the server may be called; None for any.
+        api_key, hosts: what clients must send, and names by which they may call the server; None for any.
     """
 
     max_batch: int = 32
@@ -59,10 +55,9 @@ def read_key(variable: str | None, file: Path | None) -> str | None:
     if variable is not None and file is not None:
         raise DistilvlError("two places for the key are given.", "Give --api-key-env or --api-key-file.")
     if variable is not None:
-        key = os.environ.get(variable, "").strip()
-        if not key:
-            raise DistilvlError(f"the environment variable {variable} is not set.", "Put the key into it.")
-        return key
+        if key := os.environ.get(variable, "").strip():
+            return key
+        raise DistilvlError(f"the environment variable {variable} is not set.", "Put the key into it.")
     if file is None:
         return None
     try:
