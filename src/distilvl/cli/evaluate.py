@@ -101,8 +101,7 @@ def evaluate(
     known = [(which, one.as_dict()) for which, one in named if one is not None]
     rows = [(which, [*one["image_to_text"].values(), *one["text_to_image"].values(), one["rsum"]])
             for which, one in known]  # fmt: skip
-    title = f"{name} on {source}: {scored.images} images, {scored.texts} captions"
-    console = print_table(title, COLUMNS, rows)
+    console = print_table(f"{name} on {source}: {scored.images} images, {scored.texts} captions", COLUMNS, rows)
     for line in _lines(result, compare):
         console.print(line, highlight=False, soft_wrap=True)
     print_left_out(result.left_out)

@@ -131,8 +131,7 @@ def _chart(title: str, axis: str, y: str, series: Sequence[Series], log: bool = 
     drawn = tuple(replace(one, slot=slot) for slot, one in enumerate(series) if one.points)
     if all(one.level for one in drawn):
         return []
-    positive = all(value > 0 for one in drawn for _, value in one.points)
-    return [Chart(title, axis, y, drawn, log and positive)]
+    return [Chart(title, axis, y, drawn, log and all(value > 0 for one in drawn for _, value in one.points))]
 
 
 def _retrieval(runs: Sequence[Run], axis: str) -> tuple[Chart, ...]:

@@ -16,6 +16,7 @@ from distilvl.reports.report import Report, config_text, environment_rows
 from distilvl.reports.results import Difference, ResultRow, Size
 from distilvl.reports.run import Run
 
+Cells = Sequence[str]
 SAMPLES = 9
 _INTERVALS = (
     "Intervals are bootstrapped over images and p is of a paired permutation test; both cover the choice of queries, "
@@ -33,8 +34,8 @@ class Table:
     """
 
     caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    header: Cells
+    rows: Sequence[Cells]
     words: Collection[str] = ()
     strong: Collection[int] = ()
 
@@ -83,9 +84,7 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
     return Table(caption, *_columns(header, cells, kept), ("role", *about), strong)
 
 
-def _columns(
-    header: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence[int]
-) -> tuple[list[str], list[tuple[str, ...]]]:
+def _columns(header: Cells, rows: Sequence[Cells], kept: Sequence[int]) -> tuple[Cells, list[Cells]]:
     return [header[k] for k in kept], [tuple(row[k] for k in kept) for row in rows]
 
 

@@ -184,8 +184,8 @@ def parse_time(value: object) -> datetime | None:
     text = unicodedata.normalize("NFKC", text).lower().strip()  # blanks, digits and letters have several codes
     if found := _ASCTIME.fullmatch(text):
         month, day, hour, minute, second, year = found.groups()
-        number = _MONTHS.index(month) + 1 if month in _MONTHS else 0
-        return _time(year, str(number), day, hour, minute, second, "")
+        number = str(_MONTHS.index(month) + 1 if month in _MONTHS else 0)
+        return _time(year, number, day, hour, minute, second, "")
     found = _SPACED.fullmatch(text) or _PACKED.fullmatch(text)
     if found is None:
         return None
