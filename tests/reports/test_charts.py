@@ -83,7 +83,7 @@ def test_what_a_chart_says_in_words_and_in_its_table() -> None:
                                             Series("teacher", ((1.0, 40.0), (3.0, 40.0)), level=True)))  # fmt: skip
     assert "a: from 10 to 20, lowest 10, highest 30." in chart.text
     assert "teacher: 40." in chart.text
-    assert chart_table(chart).rows == (("1", "10", "40"), ("2", "30", "40"), ("3", "20", "40"))
+    assert chart_table(chart).rows == [("1", "10", "40"), ("2", "30", "40"), ("3", "20", "40")]
     assert [style_of(chart, k) for k in (0, 1)] == ["c0 curve", "reference level"]
 
 

@@ -239,7 +239,7 @@ def test_who_lacks_the_key_cannot_upload(serve: Any) -> None:
 
 def test_our_own_mistake_is_told_as_such(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     served = serve()
-    monkeypatch.setattr("distilvl.serving.app.read_items", lambda *_: 1 / 0)
+    monkeypatch.setattr("distilvl.serving.requests.read_items", lambda *_: 1 / 0)
     answer = served.embed("a secret")
     monkeypatch.undo()
     error = served.refusal(answer, 500)

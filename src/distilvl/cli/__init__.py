@@ -6,26 +6,11 @@ import logging
 import os
 import sys
 
-from distilvl.cli import data, demo, embed, evaluate, export, features, index, report, reproduce, search, serve, train
+from distilvl.cli import data, demo, embed, evaluate, export, features, index, report, reproduce, search, serve, train  # noqa: F401
 from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 
-__all__ = [
-    "app",
-    "data",
-    "demo",
-    "embed",
-    "evaluate",
-    "export",
-    "features",
-    "index",
-    "main",
-    "report",
-    "reproduce",
-    "search",
-    "serve",
-    "train",
-]
+__all__ = ["app", "main"]
 
 
 def main() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer, echo
 
-from distilvl.cli.shared import AsJson, MaxPixels, allow_pixels, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, MaxPixels, app, clean_stdout, print_json
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at datasets.")
+data_app = Typer(no_args_is_help=True, help="Look at datasets.")
 app.add_typer(data_app, name="data")
 
 
@@ -19,21 +19,15 @@ def data() -> None:
 
 @data_app.command(epilog="Example: distilvl data inspect photos/ --json > photos.json")
 def inspect(
-    source: Annotated[str, typer.Argument(metavar="DATA", help="What --data takes elsewhere, or unpaired:DIR,FILE.")],
-    near: Annotated[
-        int, typer.Option(min=0, max=15, help="Bits of 64 in which hashes of near duplicates may differ.")
-    ] = 8,
-    max_pixels: MaxPixels = None,
+    source: Annotated[str, Argument(metavar="DATA", help="What --data takes elsewhere, or unpaired:DIR,FILE.")],
+    near: Annotated[int, Option(min=0, max=15, help="Bits of 64 in which hashes of near duplicates may differ.")] = 8,
+    _max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Count images and captions, measure them, name bad files, duplicates and images shared by splits."""
-    allow_pixels(max_pixels)
     from distilvl.data import load_any
     from distilvl.data.inspection import as_dict, as_text, inspect_dataset
 
     with clean_stdout():
         found = inspect_dataset(load_any(source, skip_bad=True), near_bits=near)
-    if as_json:
-        print_json(as_dict(found))
-    else:
-        typer.echo(as_text(found))
+    print_json(as_dict(found)) if as_json else echo(as_text(found))

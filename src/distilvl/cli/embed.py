@@ -6,34 +6,32 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, echo
 
-from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json, print_left_out
+from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, app, clean_stdout, print_json, print_left_out
 from distilvl.errors import DistilvlError
+
+_OUT = (
+    "Folder for image_features.npy, text_features.npy and ids.json, which --teacher reads; without it a line of JSON "
+)
+_OUT += "for each item is printed."
 
 
 @app.command(epilog='Example: distilvl embed runs/demo photos/ --text "a red circle" --out embeddings')
 def embed(
-    model: Annotated[str, typer.Argument(help="Run, student, exported folder, or whatever --teacher takes.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of them.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="A text; may be given again.")] = None,
-    texts: Annotated[str | None, typer.Option(help="File with one text a line; - for stdin.")] = None,
-    data: Annotated[str | None, typer.Option(help="Dataset whose images and captions are encoded.")] = None,
-    split: Annotated[str, typer.Option(help="Split of --data; all for all of them.")] = "all",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for image_features.npy, text_features.npy and ids.json, which --teacher reads; without it "
-            "a line of JSON for each item is printed."
-        ),
-    ] = None,
-    dim: Annotated[int | None, typer.Option(min=1, help="First so many numbers of a Matryoshka student.")] = None,
+    model: Annotated[str, Argument(help="Run, student, exported folder, or whatever --teacher takes.")],
+    files: Annotated[list[Path] | None, Argument(help="Image files, and folders of them.")] = None,
+    text: Annotated[list[str] | None, Option(help="A text; may be given again.")] = None,
+    texts: Annotated[str | None, Option(help="File with one text a line; - for stdin.")] = None,
+    data: Annotated[str | None, Option(help="Dataset whose images and captions are encoded.")] = None,
+    split: Annotated[str, Option(help="Split of --data; all for all of them.")] = "all",
+    out: Annotated[Path | None, Option(help=_OUT)] = None,
+    dim: Annotated[int | None, Option(min=1, help="First so many numbers of a Matryoshka student.")] = None,
     skip_bad: SkipBad = False,
-    max_pixels: MaxPixels = None,
+    _max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode images and texts with any model: L2-normalised embeddings as NumPy arrays, or as lines of JSON."""
-    allow_pixels(max_pixels)
     from distilvl.data import PairDataset, load_dataset
     from distilvl.extraction.embed import Photographs, embed
     from distilvl.models.loading import load_encoder
@@ -66,7 +64,7 @@ def embed(
         about |= {"images": counts["image"], "texts": counts["text"], "files": list(map(str, written))}
         print_json(about | {"left_out": found.left_out.as_dict()})
         return
-    typer.echo(f"{out}: {counts['image']} images and {counts['text']} texts by {found.name}, {size} dimensions")
+    echo(f"{out}: {counts['image']} images and {counts['text']} texts by {found.name}, {size} dimensions")
     print_left_out(found.left_out)
 
 

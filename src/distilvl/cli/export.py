@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
-from rich.console import Console
-from rich.table import Table
+from typer import Argument, Option, echo
 
 from distilvl.cli.shared import (
     AsJson,
     Data,
     MaxPixels,
     SkipBad,
-    allow_pixels,
     app,
     clean_stdout,
     print_json,
     print_left_out,
+    print_table,
 )
-
-if TYPE_CHECKING:
-    from distilvl.export import Export
 
 COLUMNS = ("", "size, MB", "RSUM", "drop", "ms, image", "ms, text")
 
@@ -31,56 +26,42 @@ COLUMNS = ("", "size, MB", "RSUM", "drop", "ms, image", "ms, text")
     epilog="Example: distilvl export runs/mine --out exported --precision fp32 --precision int8 --data photos/"
 )
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDENT", help="Run folder or student folder.")],
-    out: Annotated[Path, typer.Option(help="New folder; an earlier export there is replaced.")],
+    source: Annotated[Path, Argument(metavar="RUN_OR_STUDENT", help="Run folder or student folder.")],
+    out: Annotated[Path, Option(help="New folder; an earlier export there is replaced.")],
     data: Data,
-    split: Annotated[str, typer.Option(help="Split on which RSUM is measured before and after.")] = "val",
+    split: Annotated[str, Option(help="Split on which RSUM is measured before and after.")] = "val",
     precision: Annotated[
-        list[str] | None,
-        typer.Option(help="fp32, fp16 or int8; may be given again. fp32 and int8 by default."),
+        list[str] | None, Option(help="fp32, fp16 or int8; may be given again. fp32 and int8 by default.")
     ] = None,
-    max_drop: Annotated[
-        float, typer.Option(help="RSUM, of 600, that a dtype may lose; else nothing is written.")
-    ] = 1.0,
+    max_drop: Annotated[float, Option(help="RSUM, of 600, that a dtype may lose; else nothing is written.")] = 1.0,
     keep: Annotated[
-        list[str] | None,
-        typer.Option(help="Layer, or module with layers, that stays in fp32; may be given again."),
+        list[str] | None, Option(help="Layer, or module with layers, that stays in fp32; may be given again.")
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="Store with the teacher's features of the split, for its RSUM; the run's own by default."),
+        Option(help="Store with the teacher's features of the split, for its RSUM; the run's own by default."),
     ] = None,
     teacher: Annotated[
-        str | None,
-        typer.Option(help="The teacher itself, to time it, and to score it where no store has its features."),
+        str | None, Option(help="The teacher itself, to time it, and to score it where no store has its features.")
     ] = None,
     browser: Annotated[
         Path | None,
-        typer.Option(metavar="PHOTOS", help="Also write OUT/browser: a static folder that searches these photographs."),
+        Option(metavar="PHOTOS", help="Also write OUT/browser: a static folder that searches these photographs."),
     ] = None,
     npm_files: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the npm archives for --browser; fetched by default."),
+        Path | None, Option(help="Folder with the npm archives for --browser; fetched by default.")
     ] = None,
     skip_bad: SkipBad = False,
-    max_pixels: MaxPixels = None,
+    _max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a student as ONNX that runs without PyTorch; score it before and after, and refuse what loses too much."""
-    allow_pixels(max_pixels)
     from distilvl.browser import web_files, write_bundle
     from distilvl.export import Settings, export_student
     from distilvl.search.photographs import list_files
 
-    settings = Settings(
-        split=split,
-        precisions=precision or Settings.precisions,
-        max_drop=max_drop,
-        keep=keep or (),
-        features=features,
-        teacher=teacher,
-        skip_bad=skip_bad,
-    )
+    settings = Settings(split=split, precisions=precision or Settings.precisions, max_drop=max_drop, keep=keep or (),
+                        features=features, teacher=teacher, skip_bad=skip_bad)  # fmt: skip
     with clean_stdout():
         if browser is not None:
             list_files(browser)  # both before what takes minutes
@@ -88,31 +69,20 @@ def export(
         found = export_student(source, out, data, settings)
         bundle = None if browser is None else write_bundle(out, browser, out / "browser", npm_files)
     if found.note is not None:
-        typer.echo(f"note: {found.note}", err=True)
+        echo(f"note: {found.note}", err=True)
     if as_json:
         print_json(found.as_dict() | ({} if bundle is None else {"browser": bundle.as_dict()}))
         return
-    _print(found)
-    if bundle is not None:
-        Console().print(
-            f"{bundle.pictures} pictures to search in the browser, {bundle.size / 1e6:.1f} MB. Try it: "
-            f"python -m http.server --bind 127.0.0.1 --directory {bundle.folder}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        print_left_out(bundle.left_out)
-
-
-def _print(found: Export) -> None:
-    table = Table(title=f"{found.student} on {found.data}: {found.images} images, {found.texts} captions")
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column else "left")
-    for row in found.rows:
-        size = None if row.size is None else row.size / 1e6
-        values = (size, row.rsum, row.drop, row.image_ms, row.text_ms)
-        table.add_row(row.name, *("" if value is None else f"{value:.1f}" for value in values))
-    console = Console()
-    console.print(table)
+    title = f"{found.student} on {found.data}: {found.images} images, {found.texts} captions"
+    sizes = [None if row.size is None else row.size / 1e6 for row in found.rows]
+    rows = [(row.name, (size, row.rsum, row.drop, row.image_ms, row.text_ms))
+            for row, size in zip(found.rows, sizes, strict=True)]  # fmt: skip
+    console = print_table(title, COLUMNS, rows)
     console.print(f"{found.threads} thread(s), one item at a time; written: {found.folder}", highlight=False)
     print_left_out(found.left_out)
-    for line in found.run_left_out.lines():
-        typer.echo(f"its run left out {line}")
+    print_left_out(found.run_left_out, "its run ")
+    if bundle is not None:
+        served = f"{bundle.pictures} pictures to search in the browser, {bundle.size / 1e6:.1f} MB. Try it: "
+        command = f"python -m http.server --bind 127.0.0.1 --directory {bundle.folder}"
+        console.print(served + command, highlight=False, soft_wrap=True)
+        print_left_out(bundle.left_out)

@@ -6,19 +6,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, BadParameter, Context, Option, Typer, echo
 
-from distilvl.cli.shared import (
-    AsJson,
-    Data,
-    MaxPixels,
-    SkipBad,
-    allow_pixels,
-    app,
-    clean_stdout,
-    print_json,
-    print_left_out,
-)
+from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, app, clean_stdout, print_json, print_left_out
 
 
 class Engine(str, Enum):
@@ -28,8 +18,12 @@ class Engine(str, Enum):
     RAY = "ray"
 
 
-stores = typer.Typer(no_args_is_help=False)
-Stores = Annotated[list[str], typer.Argument(help="Feature stores.", metavar="STORE...")]
+_TEACHER = "A model's id or folder, file.py:Class, an API's address (openai+https://...), features to import (a folder "
+_TEACHER += "of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. [required]"
+_RAY = "Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is started for "
+_RAY += "this command."
+stores = Typer(no_args_is_help=False)
+Stores = Annotated[list[str], Argument(help="Feature stores.", metavar="STORE...")]
 
 
 @stores.callback(
@@ -37,73 +31,42 @@ Stores = Annotated[list[str], typer.Argument(help="Feature stores.", metavar="ST
     epilog="Example: distilvl features --teacher demo --data scenes --out runs/features --split train --split val",
 )
 def features(
-    context: typer.Context,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            help="A model's id or folder, file.py:Class, an API's address (openai+https://...), features to import (a "
-            "folder of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. [required]",
-            show_default=False,
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help=f"{Data.__metadata__[0].help} [required]", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Feature store to make or to complete. [required]", show_default=False),
-    ] = None,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these splits; all, as by default, is all of them."),
-    ] = None,
+    context: Context,
+    teacher: Annotated[str | None, Option(help=_TEACHER)] = None,
+    data: Annotated[str | None, Option(help=f"{Data.__metadata__[0].help} [required]")] = None,
+    out: Annotated[Path | None, Option(help="Feature store to make or to complete. [required]")] = None,
+    split: Annotated[list[str] | None, Option(help="Only these splits; all, as by default, is all of them.")] = None,
     skip_bad: SkipBad = False,
-    max_pixels: MaxPixels = None,
+    _max_pixels: MaxPixels = None,
     engine: Annotated[
-        Engine, typer.Option(help="Extract in this process, or in many of a Ray cluster (extra: ray).")
+        Engine, Option(help="Extract in this process, or in many of a Ray cluster (extra: ray).")
     ] = Engine.LOCAL,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            help="Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is "
-            "started for this command.",
-            show_default=False,
-        ),
-    ] = None,
+    ray_address: Annotated[str | None, Option(help=_RAY)] = None,
     ray_workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes that load the teacher; one a GPU, or, without GPUs, one a machine.",
-            show_default=False,
-        ),
+        int | None, Option(min=1, help="Processes that load the teacher; one a GPU, or, without GPUs, one a machine.")
     ] = None,
     views: Annotated[
-        int, typer.Option(min=1, help="Extract random crops, too: so many an image, the whole image included.")
+        int, Option(min=1, help="Extract random crops, too: so many an image, the whole image included.")
     ] = 1,
-    view_seed: Annotated[int, typer.Option(min=0, help="Another seed gives other crops.")] = 0,
-    view_scale: Annotated[str, typer.Option(help="Smallest and largest share of the image in a crop.")] = "0.5,1.0",
+    view_seed: Annotated[int, Option(min=0, help="Another seed gives other crops.")] = 0,
+    view_scale: Annotated[str, Option(help="Smallest and largest share of the image in a crop.")] = "0.5,1.0",
     view_flip: Annotated[
-        bool, typer.Option("--view-flip", help="Mirror half of the crops; captions may speak of left and right.")
+        bool, Option("--view-flip", help="Mirror half of the crops; captions may speak of left and right.")
     ] = False,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Only say what an API would encode, and what that takes.")
+        bool, Option("--estimate", help="Only say what an API would encode, and what that takes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Extract a teacher's embeddings of all images and captions. Run again, it continues or does nothing."""
-    allow_pixels(max_pixels)
     if context.invoked_subcommand is not None:
         return
     for name, value in (("--teacher", teacher), ("--data", data), ("--out", out)):
         if value is None:
-            raise typer.BadParameter("Missing option.", ctx=context, param_hint=name)
+            raise BadParameter("Missing option.", ctx=context, param_hint=name)
     if engine is Engine.LOCAL and (ray_address is not None or ray_workers is not None):
-        raise typer.BadParameter("Only with --engine ray.", ctx=context, param_hint="--ray-address, --ray-workers")
-    assert teacher is not None
-    assert data is not None
-    assert out is not None
+        raise BadParameter("Only with --engine ray.", ctx=context, param_hint="--ray-address, --ray-workers")
+    assert teacher is not None and data is not None and out is not None  # noqa: PT018
     from distilvl.data.crops import parse_crops
     from distilvl.extraction import Cluster, estimate_features, extract_features
 
@@ -115,30 +78,17 @@ def features(
             cluster = Cluster(ray_address, ray_workers) if engine is Engine.RAY else None
             report = extract_features(teacher, data, out, splits=split, crops=crops, skip_bad=skip_bad, cluster=cluster)
     if estimate:
-        if as_json:
-            print_json({"estimate": line})
-        else:
-            typer.echo(line)
+        print_json({"estimate": line}) if as_json else echo(line)
         return
+    store, asked = report.store, (report.asked_images, report.asked_texts)
     if as_json:
-        print_json(
-            {
-                "store": str(report.store.path),
-                "teacher": report.store.manifest.teacher,
-                "dim": report.store.manifest.dim,
-                "asked_images": report.asked_images,
-                "asked_texts": report.asked_texts,
-                "skipped_images": list(report.skipped),
-                "left_out": report.left_out.as_dict(),
-            }
-        )
+        print_json({"store": str(store.path), "teacher": store.manifest.teacher, "dim": store.manifest.dim,
+                    "asked_images": asked[0], "asked_texts": asked[1], "skipped_images": list(report.skipped),
+                    "left_out": report.left_out.as_dict()})  # fmt: skip
         return
-    held = report.store.counts
-    what = "images" if report.store.manifest.views is None else "images and crops"
-    typer.echo(
-        f"{report.store.path} holds {held['image']} {what} and {held['text']} captions of "
-        f"{report.store.manifest.teacher}; extracted now: {report.asked_images} and {report.asked_texts}"
-    )
+    what = "images" if store.manifest.views is None else "images and crops"
+    held = f"{store.path} holds {store.counts['image']} {what} and {store.counts['text']} captions of "
+    echo(f"{held}{store.manifest.teacher}; extracted now: {asked[0]} and {asked[1]}")
     print_left_out(report.left_out)
 
 
@@ -157,14 +107,12 @@ def verify(paths: Stores, as_json: AsJson = False) -> None:
         crops = f", {report.views} crops of them" if report.views else ""
         twice = f"; {report.repeated} embeddings twice, which `features merge` removes" if report.repeated else ""
         what = f"{report.images} images{crops} and {report.texts} captions"
-        typer.echo(f"{path} is whole: {what} in {report.shards} shards{twice}")
+        echo(f"{path} is whole: {what} in {report.shards} shards{twice}")
 
 
 @stores.command(epilog="Example: distilvl features merge machine1/features machine2/features --out runs/features")
 def merge(
-    paths: Stores,
-    out: Annotated[Path, typer.Option(help="Store to make, or to add to.")],
-    as_json: AsJson = False,
+    paths: Stores, out: Annotated[Path, Option(help="Store to make, or to add to.")], as_json: AsJson = False
 ) -> None:
     """Put stores of the same teacher together, bit for bit, each item once. Of one store: few shards out of many."""
     from distilvl.features import merge_stores
@@ -174,7 +122,7 @@ def merge(
     if as_json:
         print_json({"store": str(out), "images": held["image"], "texts": held["text"], "left_out": left_out.as_dict()})
         return
-    typer.echo(f"{out} holds {held['image']} images and {held['text']} captions")
+    echo(f"{out} holds {held['image']} images and {held['text']} captions")
     print_left_out(left_out)
 
 
@@ -184,10 +132,7 @@ def info(paths: Stores, as_json: AsJson = False) -> None:
     from distilvl.features import store_info
 
     found = [store_info(path) for path in paths]
-    if as_json:
-        print_json([entry.as_dict() for entry in found])
-        return
-    typer.echo("\n\n".join(str(entry) for entry in found))
+    print_json([entry.as_dict() for entry in found]) if as_json else echo("\n\n".join(map(str, found)))
 
 
 app.add_typer(stores, name="features")

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, echo
 
-from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, app, clean_stdout, print_json
+from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, app, clean_stdout, print_json
 
 
 @app.command(
@@ -19,36 +19,30 @@ from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, allow_pixels, 
 )
 def reproduce(
     tables: Annotated[
-        list[str], typer.Argument(help="table1 ... table10, figure2, false-negatives, towers, strong, or YAML files.")
+        list[str], Argument(help="table1 ... table10, figure2, false-negatives, towers, strong, or YAML files.")
     ],
     data: Data,
-    features: Annotated[str, typer.Option(help="A finished feature store of that data.")],
-    out: Annotated[Path, typer.Option(help="Folder of runs and tables; the same command continues.")],
-    student: Annotated[str | None, typer.Option(help="Preset, YAML file, or a finished student's folder.")] = None,
-    recipe: Annotated[str, typer.Option(help="Base recipe of all cells, name or YAML file.")] = "default",
+    features: Annotated[str, Option(help="A finished feature store of that data.")],
+    out: Annotated[Path, Option(help="Folder of runs and tables; the same command continues.")],
+    student: Annotated[str | None, Option(help="Preset, YAML file, or a finished student's folder.")] = None,
+    recipe: Annotated[str, Option(help="Base recipe of all cells, name or YAML file.")] = "default",
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a value in all cells; a cell's own values win."),
+        list[str] | None, Option("--set", help="Override a value in all cells; a cell's own values win.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs a cell, with seeds 0, 1, ...")] = 3,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every run; the recipe's by default.")] = None,
-    split: Annotated[str, typer.Option(help="Split to score on.")] = "val",
+    seeds: Annotated[int, Option(min=1, help="Runs a cell, with seeds 0, 1, ...")] = 3,
+    epochs: Annotated[int | None, Option(min=1, help="Epochs of every run; the recipe's by default.")] = None,
+    split: Annotated[str, Option(help="Split to score on.")] = "val",
     teacher: Annotated[
-        str | None,
-        typer.Option(help="For table3: a teacher that can encode, to be timed beside the student."),
+        str | None, Option(help="For table3: a teacher that can encode, to be timed beside the student.")
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes; one a GPU, or one, by default."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    max_pixels: MaxPixels = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the time they will take.")] = False,
+    workers: Annotated[int | None, Option(min=1, help="Processes; one a GPU, or one, by default.")] = None,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    _max_pixels: MaxPixels = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="List the cells and the time they will take.")] = False,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Re-run tables or the figure of the paper: all cells, several seeds, beside the published values."""
-    allow_pixels(max_pixels)
     from distilvl.experiments.cells import Base, load_table
     from distilvl.experiments.reproduce import dry_run as plan_only
     from distilvl.experiments.reproduce import reproduce as run_table
@@ -59,16 +53,15 @@ def reproduce(
     if dry_run:
         with clean_stdout():
             planned = plan_only(specs, base, out, seeds=numbers, workers=workers, accelerator=device)
-        print_json(planned.as_dict()) if as_json else typer.echo(planned.text())
+        print_json(planned.as_dict()) if as_json else echo(planned.text())
         return
     command = shlex.join(["distilvl", *sys.argv[1:]])
     with clean_stdout():
-        done = run_table(
-            specs, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher, command=command
-        )
+        done = run_table(specs, base, out, seeds=numbers, workers=workers, accelerator=device, teacher=teacher,
+                         command=command)  # fmt: skip
     if as_json:
         print_json({spec.name: json.loads((out / f"{spec.name}.json").read_text(encoding="utf-8")) for spec in specs})
         return
     for table in done:
-        typer.echo(table.text)
-        typer.echo("written: " + ", ".join(map(str, table.files)) + "\n")
+        echo(table.text)
+        echo("written: " + ", ".join(map(str, table.files)) + "\n")

@@ -4,74 +4,57 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from rich.console import Console
+from rich.table import Table
+from typer import Exit, Option, Typer, echo
 
 from distilvl._version import __version__
 
 if TYPE_CHECKING:
     from distilvl.data.left_out import LeftOut
 
-app = typer.Typer(
-    name="distilvl",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = Typer(name="distilvl", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"distilvl {__version__}")
-        raise typer.Exit
+        echo(f"distilvl {__version__}")
+        raise Exit
 
 
 @app.callback()
 def distilvl(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    _version: Annotated[
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Distil any big vision-language model into a small image-text model of your own."""
-    del version
 
 
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="Dataset: a folder, a list (JSONL, CSV, TSV, Parquet), COCO's or Karpathy's JSON, hf:NAME, flickr30k, "
-        "coco, webdataset:SHARDS, or scenes.",
-    ),
-]
-SkipBad = Annotated[
-    bool,
-    typer.Option(
-        "--skip-bad",
-        help="Leave out images that are missing, cannot be decoded or have no caption; they are counted and named.",
-    ),
-]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(
-        "--max-pixels",
-        min=1,
-        # In figures: `distilvl.pictures` brings NumPy and Pillow, which `--help` should not wait for.
-        help="Pixels that an image may have; $DISTILVL_MAX_PIXELS, or 200,000,000.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-
-def allow_pixels(limit: int | None) -> None:
-    """`--max-pixels`, where it is given, for this process and those that it starts."""
+def _allow_pixels(limit: int | None) -> None:
+    """For this process and those that it starts."""
     if limit is not None:
         from distilvl.pictures.limits import set_max_pixels
 
         set_max_pixels(limit)
+
+
+_DATA = "Dataset: a folder, a list (JSONL, CSV, TSV, Parquet), COCO's or Karpathy's JSON, hf:NAME, flickr30k, coco, "
+_DATA += "webdataset:SHARDS, or scenes."
+_BAD = "Leave out images that are missing, cannot be decoded or have no caption; they are counted and named."
+# In figures: `distilvl.pictures` brings NumPy and Pillow, which `--help` should not wait for.
+_PIXELS = "Pixels that an image may have; $DISTILVL_MAX_PIXELS, or 200,000,000."
+Data = Annotated[str, Option("--data", help=_DATA)]
+SkipBad = Annotated[bool, Option("--skip-bad", help=_BAD)]
+# Its callback does all; a command has no use for the number.
+MaxPixels = Annotated[
+    int | None, Option("--max-pixels", min=1, callback=_allow_pixels, help=_PIXELS, show_default=False)
+]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 
 
 @contextmanager
@@ -86,7 +69,19 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     sys.stdout.write(json.dumps(value, indent=indent) + "\n")
 
 
-def print_left_out(left_out: LeftOut) -> None:
+def print_table(title: str, header: Sequence[str], rows: Iterable[tuple[str, Iterable[float | None]]]) -> Console:
+    """Names and numbers with one decimal, on the console that is returned; what is not known is empty."""
+    table = Table(title=title)
+    for column in header:
+        table.add_column(column, justify="right" if column else "left")
+    for name, values in rows:
+        table.add_row(name, *("" if value is None else f"{value:.1f}" for value in values))
+    console = Console()
+    console.print(table)
+    return console
+
+
+def print_left_out(left_out: LeftOut, beginning: str = "") -> None:
     """A line a reason, with the first names; nothing where nothing was left out."""
     for line in left_out.lines():
-        typer.echo(f"left out {line}")
+        echo(f"{beginning}left out {line}")

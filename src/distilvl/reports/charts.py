@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from distilvl.objectives.loss import label_of
-from distilvl.reports.run import Run, mixed_truths
+from distilvl.reports.run import Line, Run, is_number, mixed_truths
 
 Point = tuple[float, float]
-Read = Callable[[dict[str, Any]], Any]
-ReadNamed = Callable[[str, dict[str, Any]], Any]
+Keys = tuple[str, ...]
 MOST_POINTS = 300
 _LOSS_NOTE = "Raw values, before the balancer. Thin: as logged; thick: running mean."
 _BALANCER_NOTE = (
@@ -25,14 +23,9 @@ _SPEED_NOTE = "Learning rates of the towers and the heads, the gradient's norm b
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a chart.
+    """A line of a chart, in order of x: single measurements (`dots`), a horizontal reference (`level`), or a curve.
 
-    Attributes:
-        points: in order of x.
-        dots: single measurements, each worth a mark.
-        level: a horizontal reference.
-        exact: not noisy, so not to be smoothed.
-        slot: number of its colour; a run keeps its colour in charts where another run is missing.
+    What is `exact` is not smoothed; `slot` numbers its colour, which a run keeps in charts where another is missing.
     """
 
     name: str
@@ -54,13 +47,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over training.
-
-    Attributes:
-        x, y: what the axes count.
-        series: at least one, none of them empty.
-        log: whether the vertical axis is logarithmic; then all values are positive.
-    """
+    """Lines over training: what the axes count, at least one series that is not empty, and whether y is logarithmic."""
 
     title: str
     x: str
@@ -76,7 +63,7 @@ class Chart:
     @property
     def start(self) -> float:
         """Where the horizontal axis begins."""
-        return 0.0 if self.x == "epochs" else min(x for series in self.series for x, _ in series.points)
+        return _start(self.x, [x for series in self.series for x, _ in series.points])
 
 
 @dataclass(frozen=True)
@@ -89,39 +76,43 @@ class ChartGroup:
 
 
 def build_charts(runs: Sequence[Run]) -> list[ChartGroup]:
-    """All groups that have something to show, in the order of the page."""
+    """All groups that have something to show, over epochs where every run's epoch length is known, else over steps."""
     drawn = [run for run in runs if run.steps or run.validations]
     if not drawn:
         return []
-    axis = _Axis(drawn)
+    axis = "epochs" if all(run.steps_per_epoch for run in drawn) else "steps"
     retrieval = _retrieval(drawn, axis)
     has_teacher = any(series.level for chart in retrieval for series in chart.series)
     levels = has_teacher * " Level lines: the teacher's stored features on the same items."
     note = f"Measured after an epoch.{levels} {mixed_truths(drawn)}".rstrip()
     groups = [
         ChartGroup("Retrieval on the validation split", note, retrieval),
-        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", partial(_in, "losses"))),
+        ChartGroup("Losses", _LOSS_NOTE, _per_loss(drawn, axis, "", "losses")),
         ChartGroup("Balancer", _BALANCER_NOTE, _balancer(drawn, axis)),
         ChartGroup("Optimiser and speed", _SPEED_NOTE, _speed(drawn, axis)),
     ]
     return [group for group in groups if group.charts]
 
 
-class _Axis:
-    """Counts epochs where every run's epoch length is known, steps otherwise."""
+def _start(axis: str, places: Sequence[float]) -> float:
+    return 0.0 if axis == "epochs" else min(places)
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._epochs = all(run.steps_per_epoch for run in runs)
-        self.name = "epochs" if self._epochs else "steps"
 
-    def start(self, places: Sequence[float]) -> float:
-        """Where the axis begins that shows these places."""
-        return 0.0 if self._epochs else min(places)
+def _points(run: Run, axis: str, lines: Sequence[Line], *factors: Keys) -> tuple[Point, ...]:
+    """The product of what the lines have at these keys, where it is a number."""
+    unit, points = float(run.steps_per_epoch or 1) if axis == "epochs" else 1.0, []
+    for line in lines:
+        found = [_value(line, keys) for keys in factors]
+        if all(map(is_number, found)) and is_number(math.prod(found)):
+            points.append((int(line["step"]) / unit, math.prod(found)))
+    return _thinned(points)
 
-    def points(self, run: Run, lines: Sequence[dict[str, Any]], read: Read) -> tuple[Point, ...]:
-        """What is read from the lines, where it is a number."""
-        unit = float(run.steps_per_epoch or 1) if self._epochs else 1.0
-        return _thinned([(int(line["step"]) / unit, value) for line in lines if _is_number(value := read(line))])
+
+def _value(value: Any, keys: Keys) -> Any:
+    """What stands at the keys of nested objects, or nothing."""
+    for key in keys:
+        value = (value or {}).get(key)
+    return value
 
 
 def _thinned(points: list[Point]) -> tuple[Point, ...]:
@@ -135,61 +126,50 @@ def _thinned(points: list[Point]) -> tuple[Point, ...]:
     return (points[0], *means, points[-1])
 
 
-def _chart(title: str, axis: _Axis, y: str, series: Sequence[Series], log: bool = False) -> list[Chart]:
+def _chart(title: str, axis: str, y: str, series: Sequence[Series], log: bool = False) -> list[Chart]:
     """The chart, unless nothing is in it."""
     drawn = tuple(replace(one, slot=slot) for slot, one in enumerate(series) if one.points)
     if all(one.level for one in drawn):
         return []
-    positive = all(value > 0 for one in drawn for _, value in one.points)
-    return [Chart(title, axis.name, y, drawn, log and positive)]
+    return [Chart(title, axis, y, drawn, log and all(value > 0 for one in drawn for _, value in one.points))]
 
 
-def _retrieval(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
-    charts = _chart("RSUM", axis, "RSUM", _scores(runs, axis, "", lambda val: val.get("rsum")))
+def _retrieval(runs: Sequence[Run], axis: str) -> tuple[Chart, ...]:
+    charts = _chart("RSUM", axis, "RSUM", _scores(runs, axis, "", ("rsum",)))
     for direction, label in (("image_to_text", "image to text"), ("text_to_image", "text to image")):
         if len(runs) == 1:
-            series = [
-                one for k in (1, 5, 10) for one in _scores(runs, axis, f"R@{k}", partial(_in, direction, f"r{k}"))
-            ]
-            charts += _chart(f"Recall, {label}", axis, "percent", series)
-            continue
-        for k in (1, 10):
-            charts += _chart(
-                f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", partial(_in, direction, f"r{k}"))
-            )
+            named = [_scores(runs, axis, f"R@{k}", (direction, f"r{k}")) for k in (1, 5, 10)]
+            charts += _chart(f"Recall, {label}", axis, "percent", [one for series in named for one in series])
+        else:
+            for k in (1, 10):
+                charts += _chart(f"R@{k}, {label}", axis, "percent", _scores(runs, axis, "", (direction, f"r{k}")))
     return tuple(charts)
 
 
-def _in(group: str, name: str, line: dict[str, Any]) -> Any:
-    """`line[group][name]`, or nothing."""
-    return (line.get(group) or {}).get(name)
-
-
-def _scores(runs: Sequence[Run], axis: _Axis, what: str, read: Read) -> list[Series]:
+def _scores(runs: Sequence[Run], axis: str, what: str, keys: Keys) -> list[Series]:
     """A line a run, and a level for each teacher; `what` is read where the chart does not say it."""
     series: list[Series] = []
     levels: dict[float, list[str]] = {}
     for run in runs:
-        points = axis.points(run, run.validations, lambda line: read(line["val"]))
+        points = _points(run, axis, run.validations, ("val", *keys))
         series.append(Series(what or run.name, points, dots=True))
-        teacher = (run.result or {}).get("teacher")
-        level: Any = read(teacher) if teacher else None
-        if _is_number(level) and points:
+        level = _value(run.result, ("teacher", *keys))
+        if is_number(level) and points:
             levels.setdefault(level, []).append(run.name)
     places = [x for one in series for x, _ in one.points]
     for value, taught in levels.items():
         whose = what if len(levels) == 1 else f"of {' and '.join(taught)}"
-        ends = ((axis.start(places), value), (max(places), value))
+        ends = ((_start(axis, places), value), (max(places), value))
         series.append(Series(f"teacher {whose}".strip(), ends, level=True))
     return series
 
 
-def _per_loss(runs: Sequence[Run], axis: _Axis, prefix: str, read: ReadNamed, log: bool = False) -> tuple[Chart, ...]:
+def _per_loss(runs: Sequence[Run], axis: str, prefix: str, *kinds: str, log: bool = False) -> tuple[Chart, ...]:
     """A chart for each loss, with a line for each run that has it; a loss that is not known here has its own name."""
     charts: list[Chart] = []
     for name in _losses(runs):
-        series = [Series(run.name, axis.points(run, run.steps, partial(read, name))) for run in runs]
-        title = f"{prefix} {_symbol(name)}".strip() if prefix else label_of(name)
+        series = [Series(run.name, _points(run, axis, run.steps, *((kind, name) for kind in kinds))) for run in runs]
+        title = f"{prefix} {_symbol(name)}" if prefix else label_of(name)
         known = prefix or label_of(name) != name
         charts += _chart(title[0].upper() + title[1:] if known else name, axis, prefix or "loss", series, log)
     return tuple(charts)
@@ -199,53 +179,36 @@ def _symbol(name: str) -> str:
     return name.upper() if label_of(name) != name else name
 
 
-def _balancer(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
+def _balancer(runs: Sequence[Run], axis: str) -> tuple[Chart, ...]:
     """One run: a chart for each quantity, a line for each loss. Several: charts for each loss, a line for each run."""
     if len(runs) > 1:
-        weights = _per_loss(runs, axis, "weight", partial(_in, "weight"))
-        return (*_per_loss(runs, axis, "multiplier", _multiplier, log=True), *weights)
+        multipliers = _per_loss(runs, axis, "multiplier", "weight", "scale", log=True)
+        return (*multipliers, *_per_loss(runs, axis, "weight", "weight"))
     run, charts = runs[0], []
-    kinds: tuple[tuple[str, str, ReadNamed, bool], ...] = (
-        ("Weights w", "weight", partial(_in, "weight"), False),
-        ("Multipliers w·s", "multiplier", _multiplier, True),
-        ("Rates r", "rate", partial(_in, "rate"), False),
-    )
-    for title, y, read, log in kinds:
-        series = [Series(_symbol(name), axis.points(run, run.steps, partial(read, name))) for name in _losses(runs)]
-        charts += _chart(title, axis, y, series, log)
+    kinds = (("Weights w", ("weight",)), ("Multipliers w·s", ("weight", "scale")), ("Rates r", ("rate",)))
+    for title, factors in kinds:
+        points = {name: _points(run, axis, run.steps, *((kind, name) for kind in factors)) for name in _losses(runs)}
+        is_product = len(factors) > 1
+        series = [Series(_symbol(name), found) for name, found in points.items()]
+        charts += _chart(title, axis, "multiplier" if is_product else factors[0], series, log=is_product)
     return tuple(charts)
 
 
-def _multiplier(name: str, line: dict[str, Any]) -> Any:
-    weight, scale = _in("weight", name, line), _in("scale", name, line)
-    return weight * scale if _is_number(weight) and _is_number(scale) else None
-
-
-def _speed(runs: Sequence[Run], axis: _Axis) -> tuple[Chart, ...]:
+def _speed(runs: Sequence[Run], axis: str) -> tuple[Chart, ...]:
     charts = _chart("Learning rate", axis, "rate", [series for run in runs for series in _rates(run, axis, len(runs))])
     for key, title, y in (("grad_norm", "Gradient norm", "norm"), ("pairs_per_s", "Speed of training", "pairs/s")):
-        series = [Series(run.name, axis.points(run, run.steps, partial(_value, key))) for run in runs]
-        charts += _chart(title, axis, y, series)
+        charts += _chart(title, axis, y, [Series(run.name, _points(run, axis, run.steps, (key,))) for run in runs])
     return tuple(charts)
 
 
-def _value(key: str, line: dict[str, Any]) -> Any:
-    return line.get(key)
-
-
-def _rates(run: Run, axis: _Axis, runs: int) -> list[Series]:
+def _rates(run: Run, axis: str, runs: int) -> list[Series]:
     """Learning rates of the run's parameter groups; groups that share a rate share a line."""
     by_points: dict[tuple[Point, ...], list[str]] = {}
     for group in dict.fromkeys(name for line in run.steps for name in line.get("lr") or {}):
-        points = axis.points(run, run.steps, partial(_in, "lr", group))
-        by_points.setdefault(points, []).append(group)
+        by_points.setdefault(_points(run, axis, run.steps, ("lr", group)), []).append(group)
     prefix = "" if runs == 1 else f"{run.name}, "
     return [Series(prefix + " and ".join(groups), points, exact=True) for points, groups in by_points.items()]
 
 
 def _losses(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for line in run.steps for name in line["losses"]))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

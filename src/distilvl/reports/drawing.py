@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 40
-COLOURS = 8
-"""Series styles of the style sheet, `c0` to `c7`; each differs in colour and in dashes."""
+COLOURS = 8  # series styles of the style sheet, `c0` to `c7`; each differs in colour and in dashes
 _SMOOTHED_FROM = 40
 _SIDE, _MARGIN, _GAP_HEIGHT, _BINS = 300, 34, 116, 48
 
@@ -37,18 +36,16 @@ def line_chart(chart: Chart, name: str) -> Markup:
     low, high = _apart(chart.start, max(xs))
     axes.set_xlim(low, high)
     _ticks(axes, "x", [value for value in locator.tick_values(low, high) if low <= value <= high * (1 + 1e-9)])
-    if chart.log:
-        # Whole powers of ten at the ends make ticks that can be read.
+    if chart.log:  # whole powers of ten at the ends make ticks that can be read
         first, last = math.floor(math.log10(min(ys))), math.ceil(math.log10(max(ys)) + 1e-9)
         axes.set_yscale("log")
         axes.set_ylim(10.0**first, 10.0**last)
         _ticks(axes, "y", [10.0**power for power in range(first, last + 1, math.ceil((last - first) / 5))])
-    else:
+    else:  # a scale that nearly reaches zero had better show it
         low, high = _apart(min(ys), max(ys))
-        # A scale that nearly reaches zero had better show it.
-        ticks = locator.tick_values(0.0 if 0 < low < 0.4 * high else low, high)
+        ticks = list(locator.tick_values(0.0 if 0 < low < 0.4 * high else low, high))
         axes.set_ylim(ticks[0], ticks[-1])
-        _ticks(axes, "y", list(ticks))
+        _ticks(axes, "y", ticks)
     axes.grid(axis="y")
     axes.set(xlabel=chart.x, ylabel=chart.y + (", log" if chart.log else ""))
     axes.yaxis.set_label_coords((11 - LEFT) / (WIDTH - LEFT - RIGHT), 0.5)
@@ -68,17 +65,12 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
 
 def style_of(chart: Chart, index: int) -> str:
-    """The style sheet's class of a series.
-
-    A level takes the colour of the line it belongs to, if names tell (`teacher R@1` or `teacher of R@1`, `R@1`).
-    """
+    """The style sheet's class of a series; a level has its line's colour, if names tell (`teacher of R@1`, `R@1`)."""
     series = chart.series[index]
     if not series.level:
         return f"c{series.slot % COLOURS} curve"
-    owner = next(
-        (one for one in chart.series if series.name in (f"teacher {one.name}", f"teacher of {one.name}")), None
-    )
-    return "reference level" if owner is None else f"c{owner.slot % COLOURS} level"
+    slots = {f"teacher {of}{one.name}": one.slot for of in ("", "of ") for one in chart.series}
+    return f"c{slots[series.name] % COLOURS} level" if series.name in slots else "reference level"
 
 
 def _draw_series(axes: Axes, series: Series, style: str) -> None:
@@ -131,10 +123,8 @@ def gap_view(space: Space, others: Sequence[Space], name: str) -> Markup:
     figure, axes = _figure(_SIDE + _MARGIN + 10, _GAP_HEIGHT, (_MARGIN, 24, _SIDE, _GAP_HEIGHT - 30))
     draw_gap(axes, space.points, common_bins([one.points for one in others], _BINS))
     axes.set(xticks=[], xlabel="along the line through both means")
-    text = (
-        f"{space.name}: all images and all captions on the line through their means, "
-        f"{space.numbers['modality_gap']:.2f} apart."
-    )
+    gap = f"{space.numbers['modality_gap']:.2f} apart."
+    text = f"{space.name}: all images and all captions on the line through their means, {gap}"
     return _for_page(figure, name, f"{space.name}: along the modality gap", text)
 
 
@@ -147,12 +137,10 @@ def _figure(width: int, height: int, box: tuple[int, int, int, int]) -> tuple[Fi
     # At 72 dots an inch a point is a pixel; the style sheet has letters of 12 pixels.
     with matplotlib.rc_context({"font.size": 12, "axes.xmargin": 0, "axes.labelpad": 2}):
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-        left, bottom, wide, high = box
-        axes = figure.add_axes((left / width, bottom / height, wide / width, high / height))
-    axes.spines[:].set_visible(False)
+        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
     axes.tick_params(which="both", length=0, labelsize=12, pad=6)
-    axes.patch.set_visible(False)
-    figure.patch.set_visible(False)
+    for hidden in (axes.spines[:], axes.patch, figure.patch):
+        hidden.set_visible(False)
     return figure, axes
 
 
@@ -162,8 +150,7 @@ def _ticks(axes: Axes, which: str, values: Sequence[float]) -> None:
     axis.set_ticks([], minor=True)
 
 
-_SVG = "{http://www.w3.org/2000/svg}"
-_LINK = "{http://www.w3.org/1999/xlink}href"
+_SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 
 
 def _for_page(figure: Figure, name: str, title: str, text: str, tips: Sequence[str] = ()) -> Markup:
@@ -181,10 +168,10 @@ def _for_page(figure: Figure, name: str, title: str, text: str, tips: Sequence[s
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify_threshold": 0.3}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawn = ET.fromstring(buffer.getvalue())
-    attributes = {"class": "plot", "role": "img", "viewBox": drawn.get("viewBox", "")}
-    svg = ET.Element("svg", {**attributes, "aria-labelledby": f"{name}-t {name}-d"})
-    for tag, ending, words in (("title", "t", title), ("desc", "d", text)):
-        ET.SubElement(svg, tag, id=f"{name}-{ending}").text = words
+    box, labels = drawn.get("viewBox", ""), f"{name}-t {name}-d"
+    svg = ET.Element("svg", {"class": "plot", "role": "img", "viewBox": box, "aria-labelledby": labels})
+    ET.SubElement(svg, "title", id=f"{name}-t").text = title
+    ET.SubElement(svg, "desc", id=f"{name}-d").text = text
     _copy(drawn, svg, iter(tips))
     return Markup(ET.tostring(svg, encoding="unicode"))
 
@@ -201,7 +188,7 @@ def _copy(source: ET.Element, target: ET.Element, tips: Iterator[str]) -> None:
             ET.SubElement(target, "path", {key: _short(node.get(key, "")) for key in ("id", "d") if node.get(key)})
         elif kind == "use":
             places = {key: _short(node.get(key, "0")) for key in ("x", "y")}
-            mark = ET.SubElement(target, "use", {"href": node.get(_LINK, ""), **places})
+            mark = ET.SubElement(target, kind, {"href": node.get(_LINK, ""), **places})
             if (tip := next(tips, None)) is not None:
                 ET.SubElement(mark, "title").text = tip
         elif kind == "text":
@@ -209,8 +196,8 @@ def _copy(source: ET.Element, target: ET.Element, tips: Iterator[str]) -> None:
             places = {key: _short(node.get(key, "")) for key in ("x", "y", "transform") if node.get(key)}
             if places.get("transform", "").startswith("rotate(-0 "):
                 del places["transform"]
-            letters = ET.SubElement(target, "text", {**places, "text-anchor": anchor[1] if anchor else "start"})
-            letters.text = node.text
+            places["text-anchor"] = anchor[1] if anchor else "start"
+            ET.SubElement(target, kind, places).text = node.text
         if kind in ("g", "defs"):
             _copy(node, inside, tips)
 

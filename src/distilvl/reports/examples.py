@@ -26,16 +26,14 @@ EXPLAINED: dict[Kind, str] = {
     "student only": "The student is right and the teacher is not.",
     "wrong": "The student is wrong; the right answer is the furthest down the list.",
 }
-THUMBNAIL = 160
-SHOWN = 4
+THUMBNAIL, SHOWN = 160, 4
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail: a `data:` URI, what stands for it where it cannot be seen, and its size in pixels."""
+    """A thumbnail: a `data:` URI and its size in pixels."""
 
     source: str
-    caption: str
     width: int
     height: int
 
@@ -65,9 +63,9 @@ class Example:
 
     direction: Direction
     kind: Kind
+    image_id: str
     question: str
     picture: Picture
-    image_id: str
     ranks: dict[str, int]
     answers: tuple[Answer, ...]
     teacher_answer: str | None
@@ -78,11 +76,10 @@ def choose_examples(gallery: Gallery, count: int, *, seed: int = 0) -> list[Exam
     if not gallery.students or not count:
         return []
     used: set[int] = set()
-    wanted = (("text to image", count - count // 2), ("image to text", count // 2))
     return [
-        _example(gallery, direction == "text to image", kind, row)
-        for direction, number in wanted
-        for kind, row in _queries(gallery, direction == "text to image", number, used, seed)
+        _example(gallery, texts, kind, row)
+        for texts, wanted in ((True, count - count // 2), (False, count // 2))
+        for kind, row in _queries(gallery, texts, wanted, used, seed)
     ]
 
 
@@ -106,9 +103,8 @@ def _queries(gallery: Gallery, texts: bool, wanted: int, used: set[int], seed: i
 
 def _candidates(gallery: Gallery, texts: bool, seed: int) -> dict[Kind, Integers]:
     """Rows of each kind, the most telling first."""
-    student, teacher = gallery.students[0], gallery.teacher
+    student, teacher, random = gallery.students[0], gallery.teacher, np.random.default_rng(seed)
     ranks = student.ranks.text if texts else student.ranks.image
-    random = np.random.default_rng(seed)
     right = random.permutation(np.flatnonzero(ranks == 1))
     if teacher is None:
         return {"right": right, "wrong": _worst(ranks, ranks > 1)}
@@ -140,32 +136,23 @@ def _first_answers(view: View, texts: bool) -> Integers:
 def _example(gallery: Gallery, texts: bool, kind: Kind, row: int) -> Example:
     """The example of a caption, or of an image."""
     student, dataset, teacher = gallery.students[0], gallery.dataset, gallery.teacher
-    right = gallery.right_images(row) if texts else gallery.right_texts(row)
-    similarity = _similarity(student, texts, row)
+    right, similarity = gallery.right_rows(row, texts=texts), _similarity(student, texts, row)
     answers = []
     for place, column in enumerate(np.argsort(-similarity, kind="stable")[:SHOWN].tolist(), start=1):
-        text, picture = dataset.captions[column] if not texts else dataset[column].captions[0], None
-        if texts:
-            picture = thumbnail(dataset[column])
+        text = dataset[column].captions[0] if texts else dataset.captions[column]
+        picture = thumbnail(dataset[column]) if texts else None
         answers.append(Answer(place, column in right, float(similarity[column]), text, picture))
     taught = None
     if teacher is not None:
         best = int(np.argmax(_similarity(teacher, texts, row)))
-        taught = dataset.captions[best] if not texts else f"an image of: {dataset[best].captions[0]}"
+        taught = f"an image of: {dataset[best].captions[0]}" if texts else dataset.captions[best]
         taught = "the right image" if texts and best in right else taught
     models = (*([teacher] if teacher else []), *gallery.students)
     ranks = {view.name: int((view.ranks.text if texts else view.ranks.image)[row]) for view in models}
     record = dataset[int(gallery.owner[row]) if texts else row]
-    return Example(
-        direction="text to image" if texts else "image to text",
-        kind=kind,
-        question=dataset.captions[row] if texts else record.captions[0],
-        picture=thumbnail(record),
-        image_id=record.image_id,
-        ranks=ranks,
-        answers=tuple(answers),
-        teacher_answer=taught,
-    )
+    question = dataset.captions[row] if texts else record.captions[0]
+    direction: Direction = "text to image" if texts else "image to text"
+    return Example(direction, kind, record.image_id, question, thumbnail(record), ranks, tuple(answers), taught)
 
 
 def _similarity(view: View, texts: bool, row: int) -> Floats:
@@ -180,5 +167,4 @@ def thumbnail(record: Record) -> Picture:
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True)
-    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(source, record.captions[0], *image.size)
+    return Picture("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), *image.size)

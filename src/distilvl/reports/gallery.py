@@ -28,17 +28,13 @@ logger = logging.getLogger("distilvl")
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 MOST_STUDENTS = 3
-_PLAIN = GroundTruth(PAIRS)
 
 
 @dataclass(frozen=True)
 class View:
-    """A gallery as one model sees it.
+    """A gallery as one model sees it: L2-normalised embeddings (n, D) and (m, D), and what follows from them.
 
-    Attributes:
-        name: the run's, or `teacher`, or whose teacher where there are several.
-        images, texts: L2-normalised embeddings (n, D) and (m, D).
-        ranks: of each image's best-placed caption and of each caption's image.
+    `ranks` are of each image's best-placed caption and of each caption's image.
     """
 
     name: str
@@ -53,8 +49,7 @@ class Gallery:
     """Items and the views of them; the first student's run is the report's subject.
 
     Attributes:
-        dataset: the records that could be decoded.
-        total: images of the whole split.
+        dataset: the records that could be decoded; `total` are images of the whole split.
         owner: (m,) row of each caption's image.
         teachers: of each student its own, from its run's stored features; the same view where runs share a teacher,
             none where a run has no features, or they lack an item.
@@ -65,7 +60,6 @@ class Gallery:
     """
 
     dataset: PairDataset
-    split: str
     total: int
     owner: Integers
     teachers: tuple[View | None, ...]
@@ -73,7 +67,7 @@ class Gallery:
     agreements: tuple[tuple[str, Agreement], ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
     groups: Groups | None = None
-    truth: GroundTruth = _PLAIN
+    truth: GroundTruth = field(default=GroundTruth(PAIRS))
     note: str | None = None
 
     @property
@@ -91,15 +85,8 @@ class Gallery:
         part = "" if len(self.dataset) == self.total else f"the first {len(self.dataset)} of "
         return f"{self.dataset.name}, {part}{self.total} images, {len(self.owner)} captions"
 
-    def right_images(self, text: int) -> set[int]:
-        """Rows of the images that are right for a caption."""
-        return self._right(text, texts=True)
-
-    def right_texts(self, image: int) -> set[int]:
-        """Rows of the captions that are right for an image."""
-        return self._right(image, texts=False)
-
-    def _right(self, query: int, *, texts: bool) -> set[int]:
+    def right_rows(self, query: int, *, texts: bool) -> set[int]:
+        """Rows of the images that are right for a caption (`texts`), or of the captions that are right for an image."""
         groups = self.groups or Groups.alone(len(self.dataset), len(self.owner))
         sides = [(groups.image, self.owner), (groups.text, np.arange(len(self.owner)))]
         (asked, queries), (given, items) = reversed(sides) if texts else sides
@@ -109,20 +96,10 @@ class Gallery:
 def build_gallery(
     runs: Sequence[Run], *, data: str | None, split: str, items: int | None, skip_bad: bool = False
 ) -> tuple[Gallery | None, str]:
-    """Encode the gallery with every finished student.
+    """Encode the gallery with every finished student; the arguments are those of `build_report`.
 
-    Args:
-        runs: whose students; unfinished runs have none.
-        data: a dataset; the first run's own when none.
-        split: of it.
-        items: use only so many images from the beginning of the split.
-        skip_bad: leave bad images out.
-
-    Returns:
-        The gallery, or none and the reason, where the run's own data are not here or no student is finished.
-
-    Raises:
-        DistilvlError: data or split that the user named and that cannot be read.
+    None and the reason, where the run's own data are not here or no student is finished; `DistilvlError`, where data or
+    split were named and cannot be read.
     """
     finished = [run for run in runs if run.has_student]
     if not finished:
@@ -137,38 +114,28 @@ def build_gallery(
         return None, f"The run's data cannot be read here: {error}"
     chosen = whole.only(whole.records[:items]) if items else whole
     encoded = [encode_dataset(load_student(run.folder.student), chosen, skip_bad=skip_bad) for run in finished]
-    first = encoded[0]
+    first, names = encoded[0], [run.name for run in finished]
     owner = np.asarray(first.dataset.caption_image, dtype=np.int64)
     taught = [_taught(run, one) for run, one in zip(finished, encoded, strict=True)]
     agreements = [one.agreement_with(its) for one, its in zip(encoded, taught, strict=True)]
+    students = [_view(name, (one.images, one.texts), owner, first.groups)
+                for name, one in zip(names, encoded, strict=True)]  # fmt: skip
     cut = f"Without --items, all {len(whole):,} are." if len(chosen) < len(whole) else None
+    teachers = _teachers(names, taught, owner, first.groups)
     return Gallery(
-        dataset=first.dataset,
-        split=split,
-        total=len(whole),
-        owner=owner,
-        teachers=_teachers(finished, taught, owner, first.groups),
-        students=tuple(
-            _view(run.name, (one.images, one.texts), owner, first.groups)
-            for run, one in zip(finished, encoded, strict=True)
-        ),
-        agreements=tuple((run.name, one) for run, one in zip(finished, agreements, strict=True) if one is not None),
-        left_out=first.left_out,
-        groups=first.groups,
-        truth=describe_truth(first.dataset, first.copies),
+        first.dataset, len(whole), owner, teachers, tuple(students),
+        agreements=tuple((name, one) for name, one in zip(names, agreements, strict=True) if one is not None),
+        left_out=first.left_out, groups=first.groups, truth=describe_truth(first.dataset, first.copies),
         note=few_images(dataset, split, remedy=cut, scored=len(first.dataset)),
-    ), ""
+    ), ""  # fmt: skip
 
 
 def _view(name: str, rows: Taught, owner: Integers, groups: Groups | None) -> View:
     images, texts = (np.asarray(side, np.float32) for side in rows)
     ranks = rank_gallery(images, texts, owner, groups)
-    return View(name, _normalised(images), _normalised(texts), ranks, score_ranks(ranks))
-
-
-def _normalised(embeddings: npt.NDArray[np.float32]) -> Floats:
-    wide = embeddings.astype(np.float64)
-    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
+    wide = (side.astype(np.float64) for side in (images, texts))
+    normalised = [np.asarray(side / np.linalg.norm(side, axis=1, keepdims=True)) for side in wide]
+    return View(name, normalised[0], normalised[1], ranks, score_ranks(ranks))
 
 
 def _taught(run: Run, encoded: EncodedDataset) -> Taught | None:
@@ -181,7 +148,7 @@ def _taught(run: Run, encoded: EncodedDataset) -> Taught | None:
 
 
 def _teachers(
-    runs: Sequence[Run], taught: Sequence[Taught | None], owner: Integers, groups: Groups | None
+    names: Sequence[str], taught: Sequence[Taught | None], owner: Integers, groups: Groups | None
 ) -> tuple[View | None, ...]:
     """Each run's own teacher; runs whose teachers have the same features share one view."""
     shared: list[tuple[Taught, list[int]]] = []
@@ -191,22 +158,18 @@ def _teachers(
             same[0].append(row)
         elif one is not None:
             shared.append((one, [row]))
-    views: list[View | None] = [None] * len(runs)
+    views: dict[int, View] = {}
     for features, rows in shared:
-        name = teacher_name([runs[row].name for row in rows], alone=len(shared) == 1)
-        view = _view(name, features, owner, groups)
-        for row in rows:
-            views[row] = view
-    return tuple(views)
+        name = teacher_name([names[row] for row in rows], alone=len(shared) == 1)
+        views |= dict.fromkeys(rows, _view(name, features, owner, groups))
+    return tuple(views.get(row) for row in range(len(names)))
 
 
 @dataclass(frozen=True)
 class Space:
-    """One space, projected onto its own three principal components.
+    """One space on its own three principal components.
 
-    Attributes:
-        numbers: as `SpaceNumbers`: modality gap, mean cosines, explained variance, counts.
-        reach: half the side of the box that holds the drawn points of all spaces of the page.
+    `numbers` are those of `SpaceNumbers`; `reach` is half the side of the box that holds the points of all spaces.
     """
 
     name: str
@@ -217,11 +180,11 @@ class Space:
     @property
     def text(self) -> str:
         """What the pictures show, for those who cannot see them."""
-        n = self.numbers
+        n, held = self.numbers, 100 * sum(self.numbers["explained_variance"])
         return (
             f"{self.name}: {n['pairs_drawn']} images and as many captions on three principal components, which hold "
-            f"{100 * sum(n['explained_variance']):.0f} % of their variance. Modality gap {n['modality_gap']:.2f}; mean "
-            f"cosine of matching pairs {n['matching_cosine']:.2f}, of others {n['other_cosine']:.2f}."
+            f"{held:.0f} % of their variance. Modality gap {n['modality_gap']:.2f}; mean cosine of matching pairs "
+            f"{n['matching_cosine']:.2f}, of others {n['other_cosine']:.2f}."
         )
 
     def coordinates(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The report as one HTML page that needs nothing but itself, and the files of a report.
 
-A content security policy with the hashes of its own script and style sheet keeps the page from asking for anything,
-and keeps anything that slipped into it from running.
+Its content security policy keeps it from asking for anything, and anything that slipped into it from running.
 """
 
 from __future__ import annotations
@@ -24,21 +23,13 @@ from distilvl.reports.report import Report, as_dict, config_text, environment_ro
 from distilvl.reports.run import Run
 from distilvl.reports.tables import chart_table, published_note, render_markdown, report_tables
 
-KIND_LABELS = {
-    "right": "Right",
-    "teacher only": "Only the teacher is right",
-    "both fail": "Both are wrong, in the same way",
-    "student only": "Only the student is right",
-    "wrong": "Wrong",
-}
-Tile = tuple[str, str, str]
+_POLICY = "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'"
 
 
 def write_report(report: Report, html: Path, markdown: Path | None = None, as_json: Path | None = None) -> list[Path]:
     """Write the page, and the other forms where a path is given; returns what was written.
 
-    Raises:
-        DistilvlError: a path that cannot be written; matplotlib is missing.
+    `DistilvlError`: a path that cannot be written; matplotlib is missing.
     """
     texts = {html: render_html(report)}
     if markdown is not None:
@@ -54,36 +45,26 @@ def write_report(report: Report, html: Path, markdown: Path | None = None, as_js
 
 def render_html(report: Report) -> str:
     """The whole page; every text that comes from outside is escaped."""
+    loader = PackageLoader("distilvl.reports")
     environment = Environment(
-        loader=PackageLoader("distilvl.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style, script = (_asset(environment, name) for name in ("report.css", "report.js"))
+    style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
+    spaces = [(space, flat_view(space, f"flat{k}"), gap_view(space, report.spaces, f"gap{k}"))
+              for k, space in enumerate(report.spaces)]  # fmt: skip
     charts = {f"chart{k}": chart for k, chart in enumerate(c for group in report.charts for c in group.charts)}
     names = iter(charts)
     return environment.get_template("report.html.j2").render(
-        report=report,
-        version=__version__,
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
+        report=report, version=__version__, style=Markup(style), script=Markup(script),
+        policy=_POLICY.format(_hash(style), _hash(script)),
         data=inline_json(_data(report, charts)),
         tiles=[(run.name, tiles) for run in report.runs if (tiles := _tiles(report, run))],
         tables=report_tables(report),
         groups=[(one.title, one.note, [_drawn(next(names), chart) for chart in one.charts]) for one in report.charts],
-        kinds=KIND_LABELS,
         explained={kind: EXPLAINED[kind] for kind in EXPLAINED if any(e.kind == kind for e in report.examples)},
-        spaces=[
-            (space, flat_view(space, f"flat{k}"), gap_view(space, report.spaces, f"gap{k}"))
-            for k, space in enumerate(report.spaces)
-        ],
-        published_note=published_note(report.published[1]),
-        config_text=config_text,
-        environment_rows=environment_rows,
-    )
+        spaces=spaces, published_note=published_note(report.published[1]),
+        config_text=config_text, environment_rows=environment_rows,
+    )  # fmt: skip
 
 
 def inline_json(value: Any) -> Markup:
@@ -94,22 +75,11 @@ def inline_json(value: Any) -> Markup:
     return Markup(text)
 
 
-def _asset(environment: Environment, name: str) -> str:
-    assert environment.loader is not None  # set above
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _policy(style: str, script: str) -> str:
-    digests = (hashlib.sha256(text.encode("utf-8")).digest() for text in (style, script))
-    style_hash, script_hash = (f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
-    return (
-        f"default-src 'none'; img-src data:; style-src {style_hash}; script-src {script_hash}; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
 
 
 def _drawn(name: str, chart: Chart) -> dict[str, Any]:
-    """A chart made ready for the page."""
     legend = [(style_of(chart, k), series) for k, series in enumerate(chart.series)]
     return {"name": name, "chart": chart, "svg": line_chart(chart, name), "legend": legend, "table": chart_table(chart)}
 
@@ -125,7 +95,7 @@ def _data(report: Report, charts: dict[str, Chart]) -> dict[str, Any]:
     return {"spaces": [space.coordinates() for space in report.spaces], "charts": values, "frame": frame}
 
 
-def _tiles(report: Report, run: Run) -> list[Tile]:
+def _tiles(report: Report, run: Run) -> list[tuple[str, str, str]]:
     """A run in a few figures: label, figure, and what it is compared with."""
     row = next((row for row in (*report.headline, *report.results) if row.name == run.name), None)
     tiles = []
@@ -134,13 +104,13 @@ def _tiles(report: Report, run: Run) -> list[Tile]:
         tiles.append(("RSUM", f"{row.rsum:.1f}", beside))
         if row.retention is not None:
             tiles.append(("Retention", f"{row.retention:.1f} %", "of the teacher's RSUM"))
-    size = next((size for size in report.sizes if size.model == run.name), None)
-    if size is not None and size.parameters is not None:
-        disk = f"{_three_digits(size.disk)} MiB on disk" if size.disk is not None else ""
-        tiles.append(("Parameters", f"{_three_digits(size.parameters / 1e6)} M", disk))
-    if size is not None and size.cost is not None:
-        image = f"{size.cost.image.ms_batch:.1f} ms an image"
-        tiles.append(("Speed", image, f"{size.cost.text.ms_batch:.2f} ms a caption, batches of 64, {size.device}"))
+    for size in [size for size in report.sizes if size.model == run.name][:1]:
+        if size.parameters is not None:
+            disk = f"{_three_digits(size.disk)} MiB on disk" if size.disk is not None else ""
+            tiles.append(("Parameters", f"{_three_digits(size.parameters / 1e6)} M", disk))
+        if (cost := size.cost) is not None:
+            text = f"{cost.text.ms_batch:.2f} ms a caption, batches of 64, {size.device}"
+            tiles.append(("Speed", f"{cost.image.ms_batch:.1f} ms an image", text))
     if run.result and isinstance(run.result.get("seconds"), int | float):
         seconds, epochs = float(run.result["seconds"]), run.config.training.epochs
         took = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

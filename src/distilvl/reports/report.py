@@ -20,16 +20,7 @@ from distilvl.experiments.published import PlacedRow, TestSet
 from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
 from distilvl.reports.gallery import Gallery, Space, build_gallery, build_spaces
-from distilvl.reports.results import (
-    Difference,
-    ResultRow,
-    Size,
-    among_published,
-    build_sizes,
-    differences,
-    from_gallery,
-    from_runs,
-)
+from distilvl.reports.results import Difference, ResultRow, Size, among_published, build_sizes, from_gallery, from_runs
 from distilvl.reports.run import Run, mixed_truths, read_runs
 
 
@@ -39,13 +30,11 @@ class Report:
 
     Attributes:
         runs: as read; the first is the subject of examples.
-        created: UTC.
         results: measured by the runs on their validation splits.
         measured: measured for this report on the gallery, with intervals.
         differences: the first student against the others on the gallery.
         published: the nearest published test set and our place in it.
-        gallery: what examples and spaces are made of; none when there is nothing to encode.
-        gallery_reason: why there is none.
+        gallery: what examples and spaces are made of; none, for a `gallery_reason`, when there is nothing to encode.
         agreements: each student's with its own teacher.
         differing: configuration keys in which the runs differ, with each run's value.
     """
@@ -74,8 +63,7 @@ class Report:
     def left_out(self) -> list[tuple[str, LeftOut]]:
         """Items that were left out, by each run and for this report; only where there are any."""
         parts = [(run.name, run.left_out) for run in self.runs]
-        if self.gallery is not None:
-            parts.append(("this report", self.gallery.left_out))
+        parts += [("this report", self.gallery.left_out)] if self.gallery else []
         return [(name, found) for name, found in parts if found]
 
     @property
@@ -90,61 +78,47 @@ class Report:
 
 
 def build_report(
-    paths: Sequence[Path],
-    *,
-    data: str | None = None,
-    split: str = "val",
-    items: int | None = None,
-    examples: int = 12,
-    timed: bool = True,
-    skip_bad: bool = False,
-) -> Report:
-    """Read the runs and measure what is not stored.
+    paths: Sequence[Path], *, data: str | None = None, split: str = "val", items: int | None = None,
+    examples: int = 12, timed: bool = True, skip_bad: bool = False,
+) -> Report:  # fmt: skip
+    """Read the runs and measure what is not stored; `timed`, speed and memory too.
 
-    Args:
-        data: gallery of examples and spaces; the first run's own data when none.
-        split: of it.
-        items: only so many of its images.
-        timed: measure speed and memory.
-        skip_bad: leave bad images out.
-
-    Raises:
-        DistilvlError: not a run folder, or data that were named and cannot be read.
+    Examples and spaces are of the first `items` images in a `split` of `data`, or, when none, of the first run's own
+    data. `DistilvlError`: not a run folder, or data that were named and cannot be read.
     """
     if not paths:
         raise DistilvlError("no run is named.", "Give at least one run folder.")
     runs = read_runs(paths)
     gallery, reason = build_gallery(runs, data=data, split=split, items=items, skip_bad=skip_bad)
-    results = from_runs(runs)
-    measured = from_gallery(runs, gallery) if gallery is not None else []
+    results, (measured, differences) = from_runs(runs), from_gallery(runs, gallery)
     return Report(
-        runs=runs,
-        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        results=results,
-        measured=measured,
-        differences=differences(gallery) if gallery is not None else [],
+        runs=runs, created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        results=results, measured=measured, differences=differences,
         published=among_published(measured or results, gallery),
-        charts=build_charts(runs),
-        gallery=gallery,
-        gallery_reason=reason,
-        examples=choose_examples(gallery, examples) if gallery is not None else [],
-        spaces=build_spaces(gallery) if gallery is not None else [],
-        agreements=list(gallery.agreements) if gallery is not None else [],
-        sizes=build_sizes(runs, gallery, timed=timed),
-        differing=differing_keys(runs),
-    )
+        charts=build_charts(runs), gallery=gallery, gallery_reason=reason,
+        examples=choose_examples(gallery, examples) if gallery else [],
+        spaces=build_spaces(gallery) if gallery else [],
+        agreements=list(gallery.agreements) if gallery else [],
+        sizes=build_sizes(runs, gallery, timed=timed), differing=differing_keys(runs),
+    )  # fmt: skip
 
 
 def as_dict(report: Report) -> dict[str, Any]:
     """The report for programs: no pictures, no coordinates; what is not a finite number is null."""
+    examples = [asdict(example) for example in report.examples]
+    for part in [part for example in examples for part in (example, *example["answers"])]:
+        del part["picture"]
     data: dict[str, Any] = {
         "created": report.created,
         "distilvl": __version__,
-        "runs": [_run_dict(run) for run in report.runs],
+        "runs": [
+            {"name": run.name, "path": str(run.folder.path), "state": run.state.kind, "state_text": run.state.text,
+             "command": run.command, "seed": run.config.training.seed, "config": run.config.model_dump(mode="json"),
+             "environment": run.environment, "result": run.result, "validations": run.validations}
+            for run in report.runs
+        ],
         "mixed_ground_truths": report.mixed_truths or None,
-        "results": [asdict(row) for row in report.results],
-        "measured": [asdict(row) for row in report.measured],
-        "differences": [asdict(one) for one in report.differences],
+        **{name: [asdict(row) for row in getattr(report, name)] for name in ("results", "measured", "differences")},
         "published": {"test_set": report.published[0], "rows": [asdict(row) for row in report.published[1]]},
         "curves": [{"group": group.title, "charts": [asdict(chart) for chart in group.charts]}
                    for group in report.charts],
@@ -152,7 +126,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         **(report.gallery.truth.as_dict() if report.gallery else {}),
         "note": report.gallery.note if report.gallery else None,
         "gallery_reason": report.gallery_reason,
-        "examples": [_example_dict(example) for example in report.examples],
+        "examples": examples,
         "spaces": {space.name: space.numbers for space in report.spaces},
         "agreement_with_teacher": {name: asdict(found) for name, found in report.agreements},
         "left_out": {name: found.as_dict() for name, found in report.left_out},
@@ -161,31 +135,6 @@ def as_dict(report: Report) -> dict[str, Any]:
                       for key, values in report.differing},
     }  # fmt: skip
     return _finite(data)  # type: ignore[no-any-return]
-
-
-def _run_dict(run: Run) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "path": str(run.folder.path),
-        "state": run.state.kind,
-        "state_text": run.state.text,
-        "command": run.command,
-        "seed": run.config.training.seed,
-        "config": run.config.model_dump(mode="json"),
-        "environment": run.environment,
-        "result": run.result,
-        "validations": run.validations,
-    }
-
-
-def _example_dict(example: Example) -> dict[str, Any]:
-    keys = ("direction", "kind", "image_id", "question", "ranks")
-    answers = [{key: getattr(one, key) for key in ("place", "right", "similarity", "text")} for one in example.answers]
-    return {
-        **{key: getattr(example, key) for key in keys},
-        "answers": answers,
-        "teacher_answer": example.teacher_answer,
-    }
 
 
 def _finite(value: Any) -> Any:

@@ -1,10 +1,11 @@
 """Results of the runs beside their teachers and published ones; size, speed and memory of the students.
 
-Run as `python -m distilvl.reports.results STUDENT` it loads a student, encodes some items, and prints the peak memory.
+Run as a program with a student, it loads the student, encodes some items, and prints the peak memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -35,14 +36,11 @@ class ResultRow:
     """A line of the table of results.
 
     Attributes:
-        name: of the run, or the teacher.
         role: teacher, student, or baseline: a run without a teacher.
         image_to_text, text_to_image: R@1, R@5, R@10, percent.
         rsum: 0 to 600.
         retention: percent of its own teacher's RSUM.
-        measured_on: what the figures were measured on.
         interval: 95 % interval of RSUM, where the ranks are known.
-        note: for instance that the run is not finished.
         ground_truth: what counted as right; empty where an unfinished run does not say it.
         teacher_rsum: RSUM of its own teacher on the same items, where known.
     """
@@ -71,89 +69,62 @@ class Difference:
 def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
     """What the runs themselves measured on their validation split; unfinished runs with their best epoch so far."""
     rows: list[ResultRow] = []
-    shared = _taught_alike(runs)
-    for run in runs:
-        where = f"{_data_name(run)}/val, by the run"
-        teacher = (run.result or {}).get("teacher")
-        alike = next((names for names in shared if names[0] == run.name), None)
-        if teacher and alike:
-            name = teacher_name(alike, alone=len(shared) == 1)
-            rows.append(_row(name, "teacher", teacher, None, where, run.ground_truth))
-        values = run.result["val"] if run.result else (run.best or {}).get("val")
-        if values is None:
-            continue
-        note = "" if run.result else f"run not finished; epoch {(run.best or {}).get('epoch', 0) + 1}"
-        rows.append(_row(run.name, _role(run), values, teacher, where, run.ground_truth, note))
+    # Of runs whose teachers have the same score on the same data, one row says it for all.
+    alike: dict[str, list[str]] = {}
+    teachers = [(run.result or {}).get("teacher") for run in runs]
+    keys = [json.dumps([_data_name(run), run.ground_truth, teacher], sort_keys=True)
+            for run, teacher in zip(runs, teachers, strict=True)]  # fmt: skip
+    for run, teacher, key in zip(runs, teachers, keys, strict=True):
+        if teacher:
+            alike.setdefault(key, []).append(run.name)
+    for run, teacher, key in zip(runs, teachers, keys, strict=True):
+        where = f"{_data_name(run)}/val, by the run", run.ground_truth
+        if teacher and alike[key][0] == run.name:
+            rows.append(_row(teacher_name(alike[key], alone=len(alike) == 1), "teacher", teacher, None, *where))
+        best = run.best or {}
+        if run.result:
+            rows.append(_row(run.name, _role(run), run.result["val"], teacher, *where))
+        elif best:
+            note = f"run not finished; epoch {best.get('epoch', 0) + 1}"
+            rows.append(_row(run.name, _role(run), best["val"], teacher, *where, note=note))
     return rows
 
 
-def _taught_alike(runs: Sequence[Run]) -> list[list[str]]:
-    """Names of the runs whose teachers have the same score on the same data: one row says it for all of them."""
-    groups: dict[str, list[str]] = {}
-    for run in runs:
-        if teacher := (run.result or {}).get("teacher"):
-            key = json.dumps([_data_name(run), run.ground_truth, teacher], sort_keys=True)
-            groups.setdefault(key, []).append(run.name)
-    return list(groups.values())
+def from_gallery(runs: Sequence[Run], gallery: Gallery | None) -> tuple[list[ResultRow], list[Difference]]:
+    """What was measured for this report, and the first student against the others (paired tests, of two images on)."""
+    if gallery is None:
+        return [], []
 
+    def row(view: View, role: str, teacher: View | None) -> ResultRow:
+        interval = intervals(view.ranks)["rsum"] if len(view.images) > 1 else None
+        values, own = view.score.as_dict(), None if teacher is None else teacher.score.as_dict()
+        return _row(view.name, role, values, own, gallery.label, gallery.truth.name, interval=interval)
 
-def from_gallery(runs: Sequence[Run], gallery: Gallery) -> list[ResultRow]:
-    """What was measured for this report, all models on the same items; retention is of each run's own teacher."""
-    where = gallery.label, gallery.truth.name
-    rows = [
-        _row(view.name, "teacher", view.score.as_dict(), None, *where, interval=_interval(view))
-        for view in gallery.teachers_of()
-    ]
     roles = {run.name: _role(run) for run in runs}
-    for view, taught in zip(gallery.students, gallery.teachers, strict=True):
-        teacher = None if taught is None else taught.score.as_dict()
-        rows.append(_row(view.name, roles[view.name], view.score.as_dict(), teacher, *where, interval=_interval(view)))
-    return rows
-
-
-def differences(gallery: Gallery) -> list[Difference]:
-    """The first student against each other student, with paired tests; none for a single image."""
-    if len(gallery.dataset) < 2:
-        return []
+    rows = [row(view, "teacher", None) for view in gallery.teachers_of()]
+    rows += [row(view, roles[view.name], its) for view, its in zip(gallery.students, gallery.teachers, strict=True)]
     first, *others = gallery.students
-    return [Difference(view.name, compare(first.ranks, view.ranks)) for view in others]
-
-
-def _interval(view: View) -> Interval | None:
-    return intervals(view.ranks)["rsum"] if len(view.images) > 1 else None
+    compared = others if len(gallery.dataset) > 1 else []
+    return rows, [Difference(view.name, compare(first.ranks, view.ranks)) for view in compared]
 
 
 def among_published(rows: Sequence[ResultRow], gallery: Gallery | None) -> tuple[TestSet, list[PlacedRow]]:
     """Our students among the rows of the published test set that is nearest to ours."""
     name = literature_name(gallery.dataset) if gallery is not None else ""
     data: TestSet = "COCO 5K test" if any("coco" in row.measured_on.lower() for row in rows) else "Flickr30k 1K test"
-    ours = [
-        OurRow(row.name, row.image_to_text, row.text_to_image, row.rsum, name or row.measured_on, row.note)
-        for row in rows
-        if row.role != "teacher"
-    ]
+    ours = [OurRow(row.name, row.image_to_text, row.text_to_image, row.rsum, name or row.measured_on, row.note)
+            for row in rows if row.role != "teacher"]  # fmt: skip
     return data, table1(load_published(), ours, data)
 
 
 def _row(
-    name: str,
-    role: str,
-    values: dict[str, Any],
-    teacher: dict[str, Any] | None,
-    where: str,
-    truth: str,
-    note: str = "",
-    interval: Interval | None = None,
-) -> ResultRow:
+    name: str, role: str, values: dict[str, Any], teacher: dict[str, Any] | None, where: str, truth: str,
+    note: str = "", interval: Interval | None = None,
+) -> ResultRow:  # fmt: skip
     share = retention(values["rsum"], teacher["rsum"]) if teacher else None
-    percent = None if share is None else 100 * share
-    recalls = _three(values["image_to_text"]), _three(values["text_to_image"])
-    return ResultRow(name, role, *recalls, values["rsum"], percent, where, interval, note, truth,
-                     None if teacher is None else teacher["rsum"])  # fmt: skip
-
-
-def _three(recalls: dict[str, float]) -> Three:
-    return recalls["r1"], recalls["r5"], recalls["r10"]
+    percent, taught = None if share is None else 100 * share, None if teacher is None else teacher["rsum"]
+    i2t, t2i = ((way["r1"], way["r5"], way["r10"]) for way in (values["image_to_text"], values["text_to_image"]))
+    return ResultRow(name, role, i2t, t2i, values["rsum"], percent, where, interval, note, truth, taught)
 
 
 def _role(run: Run) -> str:
@@ -166,12 +137,7 @@ def _data_name(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory in MiB.
-
-    Attributes:
-        libraries: after importing what a student needs.
-        peak: highest while it was loaded and encoded 64 images and 64 captions.
-    """
+    """Resident memory, MiB: with the libraries that a student needs, and at most while it encoded 64 of each kind."""
 
     libraries: float
     peak: float
@@ -191,30 +157,20 @@ class Size:
 
 def build_sizes(runs: Sequence[Run], gallery: Gallery | None, *, timed: bool) -> list[Size]:
     """One entry a teacher and a finished student; nothing is run unless `timed` and there are items to encode."""
-    teachers = dict.fromkeys(teacher for run in runs if (teacher := teacher_of(run)) is not None)
-    sizes = [Size(f"{name} (teacher)", parameters) for name, parameters in teachers]
+    teachers: dict[Size, None] = {}
     for run in runs:
-        if run.has_student:
-            sizes.append(_student(run, gallery if timed else None))
-    return sizes
-
-
-def teacher_of(run: Run) -> tuple[str, int | None] | None:
-    """Name and parameters, as the run's feature store says; none when there is no store."""
-    named = run.config.inputs.features
-    try:
-        manifest = FeatureStore.open(Path(named) if named else run.folder.path / "features").manifest
-    except DistilvlError:
-        return None
-    return manifest.teacher, manifest.num_parameters
+        named = run.config.inputs.features
+        with contextlib.suppress(DistilvlError):  # without a feature store
+            told = FeatureStore.open(Path(named) if named else run.folder.path / "features").manifest
+            teachers[Size(f"{told.teacher} (teacher)", told.num_parameters)] = None
+    return [*teachers] + [_student(run, gallery if timed else None) for run in runs if run.has_student]
 
 
 def _student(run: Run, gallery: Gallery | None) -> Size:
     folder = run.folder.student
     disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
-    parameters = (run.result or {}).get("parameters")
     if gallery is None:
-        return Size(run.name, parameters, disk)
+        return Size(run.name, (run.result or {}).get("parameters"), disk)
     model = load_student(folder)
     records = gallery.dataset[:BATCH]
     images = [decode_image(record.image.read(), record.image.name) for record in records]
@@ -244,12 +200,10 @@ def _peak() -> float:
     # On Linux getrusage counts the parent process in, whose pages a child holds until it starts its own program.
     status = Path("/proc/self/status")
     if status.is_file():
-        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 2**10
+        return int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) / 2**10
     import resource
 
-    # Kibibytes, but bytes on macOS.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # kibibytes, but bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 

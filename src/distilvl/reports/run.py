@@ -19,9 +19,10 @@ from distilvl.io.files import is_dead_here
 from distilvl.recipes import load_config
 from distilvl.training.run_folder import PROCESS_NAME, RunFolder
 
+Line = dict[str, Any]
 Kind = Literal["finished", "going", "stopped", "not begun"]
+# A run whose metrics have not grown for so long (or for ten times its usual pause) is taken for stopped.
 QUIET_SECONDS = 600.0
-"""A run whose metrics have not grown for so long (or for ten times its usual pause) is taken for stopped."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ class Run:
 
     Attributes:
         name: the folder's name; its path where two runs share a name.
-        environment: versions and device; empty when unknown.
-        steps: training lines of metrics.jsonl.
-        validations: lines with a `val` score.
+        steps, validations: lines of metrics.jsonl of training, and with a `val` score.
         result: result.json; none unless the run is finished.
         steps_per_epoch: none until a whole epoch is logged.
         left_out: items left out of its data, or when its teacher's features were extracted.
@@ -49,16 +48,16 @@ class Run:
     name: str
     folder: RunFolder
     config: Config
-    environment: dict[str, Any]
-    steps: list[dict[str, Any]]
-    validations: list[dict[str, Any]]
-    result: dict[str, Any] | None
+    environment: Line
+    steps: list[Line]
+    validations: list[Line]
+    result: Line | None
     steps_per_epoch: int | None
     state: State
     left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> Line | None:
         """The best validation so far: `{"step", "epoch", "val"}`."""
         return max(self.validations, key=lambda line: float(line["val"]["rsum"]), default=None)
 
@@ -70,8 +69,8 @@ class Run:
     @property
     def command(self) -> str:
         """The command that repeats this run in a new folder."""
-        words = ["distilvl", "train", "--recipe", str(self.folder.config), "--out", f"{self.folder.path}-again"]
-        return shlex.join(words)
+        folder = self.folder
+        return shlex.join(["distilvl", "train", "--recipe", str(folder.config), "--out", f"{folder.path}-again"])
 
     @property
     def has_student(self) -> bool:
@@ -97,11 +96,7 @@ def mixed_truths(runs: Sequence[Run]) -> str:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs of these folders, with names that tell them apart.
-
-    Raises:
-        DistilvlError: a path that is no run folder, or is given twice.
-    """
+    """The runs of these folders, with names that tell them apart; `DistilvlError` for a path that is given twice."""
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) != len(resolved):
         raise DistilvlError("a run folder is named twice.", "Name each run once.")
@@ -113,47 +108,24 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def read_run(path: Path, name: str) -> Run:
     """The run in `path`; damaged lines and files of a crashed run are left out and mentioned.
 
-    Raises:
-        DistilvlError: no run folder, or one whose config cannot be read.
+    `DistilvlError`: no run folder, or one whose config cannot be read.
     """
     folder = RunFolder(path)
     if not folder.config.is_file():
         raise DistilvlError(f"{path} is not a run folder: it has no config.yaml.", "Name the --out of a run.")
     config = load_config(str(folder.config))
-    lines, damaged = _metrics(folder.metrics)
+    logged = [_object(text) for text in _text(folder.metrics).splitlines()]
+    lines = [line for line in logged if isinstance(line.get("step"), int) and isinstance(line.get("epoch"), int)]
     steps = [line for line in lines if isinstance(line.get("losses"), dict)]
     validations = [line for line in lines if _is_score(line.get("val"))]
-    result = _json_object(folder.result)
-    result = result if result is not None and _is_score(result.get("val")) else None
-    per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None) or _epoch_length(steps)
-    state = _state(folder, config, steps, result, per_epoch, damaged)
-    environment = _json_object(folder.environment) or {}
-    left_out = all_left_out(read_left_out(path))
+    told = _object(_text(folder.result))
+    result = told if _is_score(told.get("val")) else None
+    per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None)
+    if not per_epoch and any(line["epoch"] == 1 for line in steps):  # an epoch's last step is always logged
+        per_epoch = max((int(line["step"]) for line in steps if line["epoch"] == 0), default=None)
+    state = _state(folder, config, steps, result, per_epoch, damaged=len(logged) - len(lines))
+    environment, left_out = _object(_text(folder.environment)), all_left_out(read_left_out(path))
     return Run(name, folder, config, environment, steps, validations, result, per_epoch, state, left_out)
-
-
-def _epoch_length(steps: Sequence[dict[str, Any]]) -> int | None:
-    """From the last line of epoch 0, once epoch 1 has begun: the last step of an epoch is always logged."""
-    if not any(line["epoch"] == 1 for line in steps):
-        return None
-    return max((int(line["step"]) for line in steps if line["epoch"] == 0), default=None)
-
-
-def _metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Lines that are objects with a step and an epoch, and how many others there are."""
-    if not path.is_file():
-        return [], 0
-    found, damaged = [], 0
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int) and isinstance(line.get("epoch"), int):
-            found.append(line)
-        else:
-            damaged += 1
-    return found, damaged
 
 
 def _is_score(value: Any) -> bool:
@@ -161,21 +133,27 @@ def _is_score(value: Any) -> bool:
     return isinstance(value, dict) and "rsum" in value and all(isinstance(value.get(d), dict) for d in directions)
 
 
-def _json_object(path: Path) -> dict[str, Any] | None:
+def _text(path: Path) -> str:
+    """Empty where there is no such file; `DistilvlError` for one that cannot be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Fix its permissions.") from error
+
+
+def _object(text: str) -> Line:
+    """The object in `text`; an empty one where there is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _state(
-    folder: RunFolder,
-    config: Config,
-    steps: Sequence[dict[str, Any]],
-    result: dict[str, Any] | None,
-    per_epoch: int | None,
-    damaged: int,
+    folder: RunFolder, config: Config, steps: Sequence[Line], result: Line | None, per_epoch: int | None, damaged: int
 ) -> State:
     epochs = config.training.epochs
     if result is not None:
@@ -188,31 +166,32 @@ def _state(
     if not steps:
         if ended:
             return State("stopped", f"{ended} No training step was logged.{notes}")
-        age = _age(folder.config)
-        return State(
-            "not begun",
-            f"No training step is logged yet. The folder was made {_duration(age)} ago: it is still preparing features "
-            f"and pixels, or it failed before the first step.{notes}",
-        )
+        made = f"No training step is logged yet. The folder was made {_duration(_age(folder.config))} ago: "
+        why = "it is still preparing features and pixels, or it failed before the first step."
+        return State("not begun", f"{made}{why}{notes}")
     last = steps[-1]
     reached = f"It reached step {last['step']}" + (f" of {per_epoch * epochs}" if per_epoch else "")
     reached += f", in epoch {last['epoch'] + 1} of {epochs}."
-    broken = sorted(name for name, value in last["losses"].items() if not _finite(value))
-    if broken:
+    if broken := sorted(name for name, value in last["losses"].items() if not is_number(value)):
         notes = f" The last logged loss of {', '.join(broken)} is not finite.{notes}"
-    age = _age(folder.metrics)
-    silence = f"Nothing was written for {_duration(age)}."
-    resume = "The command that began it continues it." if folder.last.is_file() else "It has no checkpoint."
-    if not ended and age <= max(QUIET_SECONDS, 10 * _pause(steps, config)):
-        left = _time_left(steps, config, per_epoch)
+    age, rate = _age(folder.metrics), last.get("pairs_per_s", 0.0)
+    pairs = config.training.log_every * config.training.batch_size
+    pause = float(pairs / rate) if is_number(rate) and rate > 0 else 0.0  # seconds between two lines
+    if not ended and age <= max(QUIET_SECONDS, 10 * pause):
+        left = ""
+        if per_epoch is not None and pause:
+            seconds = (per_epoch * epochs - int(last["step"])) * pause / config.training.log_every
+            left = f" About {_duration(seconds)} of training are left."
         text = f"Still going, as far as can be told: its last line was written {_duration(age)} ago. {reached}{left}"
         return State("going", f"{text} Figures on this page are provisional.{notes}")
+    silence = f"Nothing was written for {_duration(age)}."
+    resume = "The command that began it continues it." if folder.last.is_file() else "It has no checkpoint."
     return State("stopped", f"{ended or 'Stopped or crashed before its end.'} {silence} {reached} {resume}{notes}")
 
 
 def _ended(folder: RunFolder) -> str:
     """How its process ended, in a sentence; empty where that is not known."""
-    process = _json_object(folder.metrics.with_name(PROCESS_NAME)) or {}
+    process = _object(_text(folder.metrics.with_name(PROCESS_NAME)))
     if process.get("error"):
         return f"Failed: {str(process['error']).rstrip('.')}."
     if isinstance(process.get("writer"), str) and is_dead_here(process["writer"]):
@@ -220,23 +199,9 @@ def _ended(folder: RunFolder) -> str:
     return ""
 
 
-def _pause(steps: Sequence[dict[str, Any]], config: Config) -> float:
-    """Seconds between two lines of metrics."""
-    rate: Any = steps[-1].get("pairs_per_s")
-    pairs = config.training.log_every * config.training.batch_size
-    return float(pairs / rate) if _finite(rate) and rate > 0 else 0.0
-
-
-def _time_left(steps: Sequence[dict[str, Any]], config: Config, per_epoch: int | None) -> str:
-    pause = _pause(steps, config)
-    if per_epoch is None or not pause:
-        return ""
-    left = per_epoch * config.training.epochs - int(steps[-1]["step"])
-    return f" About {_duration(left * pause / config.training.log_every)} of training are left."
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _age(path: Path) -> float:

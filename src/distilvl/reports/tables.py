@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from distilvl.evaluation import Agreement
@@ -16,6 +16,7 @@ from distilvl.reports.report import Report, config_text, environment_rows
 from distilvl.reports.results import Difference, ResultRow, Size
 from distilvl.reports.run import Run
 
+Cells = Sequence[str]
 SAMPLES = 9
 _INTERVALS = (
     "Intervals are bootstrapped over images and p is of a paired permutation test; both cover the choice of queries, "
@@ -28,40 +29,33 @@ class Table:
     """Cells of text; the first column names the rows.
 
     Attributes:
-        caption: what it holds.
-        header: one name a column.
-        rows: cells.
-        words: columns that hold words rather than numbers, besides the first.
-        strong: rows that are ours or matter most.
+        words: names of columns that hold words rather than numbers, besides the first.
+        strong: numbers of rows that are ours or matter most.
     """
 
     caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: frozenset[str] = frozenset()
-    strong: frozenset[int] = frozenset()
+    header: Cells
+    rows: Sequence[Cells]
+    words: Collection[str] = ()
+    strong: Collection[int] = ()
 
 
 def report_tables(report: Report) -> dict[str, Table]:
     """All tables that have something to say, but those of the charts."""
-    tables = {"published": published_table(*report.published)}
-    if report.results:
-        tables["results"] = results_table(report.results, "Measured by the runs on their validation split")
-    if report.measured:
-        tables["measured"] = results_table(report.measured, "Measured for this report")
-    if report.differences and report.gallery:
-        tables["differences"] = differences_table(report.gallery.students[0].name, report.differences)
-    if report.differing:
-        header = ("key", *(run.name for run in report.runs))
-        rows = tuple((key, *values) for key, values in report.differing)
-        tables["differing"] = Table("Settings in which the runs differ", header, rows, frozenset(header))
-    if report.spaces:
-        tables["spaces"] = spaces_table(report.spaces)
-    if report.agreements:
-        tables["agreement"] = agreement_table(report.agreements)
-    if report.sizes:
-        tables["sizes"] = sizes_table(report.sizes)
-    return tables
+    first = report.gallery.students[0].name if report.gallery else ""
+    runs = ("key", *(run.name for run in report.runs))
+    differing = [(key, *values) for key, values in report.differing]
+    tables = {
+        "published": published_table(*report.published),
+        "results": results_table(report.results, "Measured by the runs on their validation split"),
+        "measured": results_table(report.measured, "Measured for this report"),
+        "differences": differences_table(first, report.differences),
+        "differing": Table("Settings in which the runs differ", runs, differing, runs),
+        "spaces": spaces_table(report.spaces),
+        "agreement": agreement_table(report.agreements),
+        "sizes": sizes_table(report.sizes),
+    }
+    return {name: table for name, table in tables.items() if table.rows}
 
 
 def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
@@ -69,18 +63,12 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
     about = ("measured on", "ground truth", "note")
     header = ("model", "role", *RECALL_NAMES, "RSUM", "95 % interval", "retention", *about)
     cells = [
-        (
-            row.name,
-            row.role,
-            *(fixed(value) for value in (*row.image_to_text, *row.text_to_image, row.rsum)),
-            NONE if row.interval is None else f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
-            NONE if row.retention is None else f"{row.retention:.1f} %",
-            row.measured_on,
-            row.ground_truth or NONE,
-            row.note,
-        )
+        (row.name, row.role, *map(fixed, (*row.image_to_text, *row.text_to_image, row.rsum)),
+         NONE if row.interval is None else f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
+         NONE if row.retention is None else f"{row.retention:.1f} %",
+         row.measured_on, row.ground_truth or NONE, row.note)
         for row in rows
-    ]
+    ]  # fmt: skip
     # Columns that say nothing, or the same in every row, go to the caption or away.
     places, truths = {row.measured_on for row in rows}, {row.ground_truth for row in rows if row.ground_truth}
     silent = {
@@ -90,19 +78,14 @@ def results_table(rows: Sequence[ResultRow], caption: str) -> Table:
         "ground truth": len(truths) < 2,
     }
     kept = [k for k, name in enumerate(header) if not silent.get(name, False)]
-    if len(places) == 1:
-        caption = f"{caption}: {places.pop()}"
-    if len(truths) == 1:
-        caption = f"{caption}; ground truth {truths.pop()}"
-    strong = frozenset(k for k, row in enumerate(rows) if row.role == "student")
-    words = frozenset({"role", *about})
-    return Table(caption, *_columns(header, cells, kept), words, strong)
+    caption += f": {places.pop()}" if len(places) == 1 else ""
+    caption += f"; ground truth {truths.pop()}" if len(truths) == 1 else ""
+    strong = {k for k, row in enumerate(rows) if row.role == "student"}
+    return Table(caption, *_columns(header, cells, kept), ("role", *about), strong)
 
 
-def _columns(
-    header: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence[int]
-) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    return tuple(header[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows)
+def _columns(header: Cells, rows: Sequence[Cells], kept: Sequence[int]) -> tuple[Cells, list[Cells]]:
+    return [header[k] for k in kept], [tuple(row[k] for k in kept) for row in rows]
 
 
 def differences_table(first: str, rows: Sequence[Difference]) -> Table:
@@ -113,26 +96,17 @@ def differences_table(first: str, rows: Sequence[Difference]) -> Table:
         found = row.comparison
         ends = f"{found.interval[0]:+.1f} to {found.interval[1]:+.1f}"
         cells.append((row.other, f"{found.difference:+.1f}", ends, format_p(found.p_value), str(found.images)))
-    return Table(f"{first} against the other runs, on the same items", header, tuple(cells))
+    return Table(f"{first} against the other runs, on the same items", header, cells)
 
 
 def published_table(test_set: str, rows: Sequence[PlacedRow]) -> Table:
     """Ours among published rows of `test_set`."""
-    header = ("method", "published in", *RECALL_NAMES, "RSUM", "place", "measured on", "note")
-    cells = [
-        (
-            row.method,
-            row.published_in or "ours",
-            *(fixed(value) for value in (*row.image_to_text, *row.text_to_image, row.rsum)),
-            fixed(row.place, 0),
-            row.measured_on,
-            row.note,
-        )
-        for row in rows
-    ]
-    strong = frozenset(k for k, row in enumerate(rows) if row.ours)
-    words = frozenset({"published in", "measured on", "note"})
-    return Table(f"Published results on {test_set}, and ours", header, tuple(cells), words, strong)
+    words = ("published in", "measured on", "note")
+    header = ("method", words[0], *RECALL_NAMES, "RSUM", "place", *words[1:])
+    cells = [(row.method, row.published_in or "ours", *map(fixed, (*row.image_to_text, *row.text_to_image, row.rsum)),
+              fixed(row.place, 0), row.measured_on, row.note) for row in rows]  # fmt: skip
+    strong = [k for k, row in enumerate(rows) if row.ours]
+    return Table(f"Published results on {test_set}, and ours", header, cells, words, strong)
 
 
 def published_note(rows: Sequence[PlacedRow]) -> str:
@@ -148,16 +122,13 @@ def published_note(rows: Sequence[PlacedRow]) -> str:
 def spaces_table(spaces: Sequence[Space]) -> Table:
     """Modality gap and cosines of each space."""
     header = ("space", "modality gap", "cosine of matching pairs", "of other pairs", "PC1", "PC2", "PC3")
-    rows = [
-        (
-            space.name,
-            # Adding 0 turns the -0.0 of rounding into 0.0.
-            *(fixed(space.numbers[key] + 0.0, 3) for key in ("modality_gap", "matching_cosine", "other_cosine")),
-            *(f"{100 * share:.1f} %" for share in space.numbers["explained_variance"]),
-        )
-        for space in spaces
-    ]
-    return Table("The spaces in numbers, over all items", header, tuple(rows))
+    rows = []
+    for space in spaces:
+        # Adding 0 turns the -0.0 of rounding into 0.0.
+        values = [space.numbers[key] + 0.0 for key in ("modality_gap", "matching_cosine", "other_cosine")]
+        shares = [f"{100 * share:.1f} %" for share in space.numbers["explained_variance"]]
+        rows.append((space.name, *(fixed(value, 3) for value in values), *shares))
+    return Table("The spaces in numbers, over all items", header, rows)
 
 
 def agreement_table(agreements: Sequence[tuple[str, Agreement]]) -> Table:
@@ -167,7 +138,7 @@ def agreement_table(agreements: Sequence[tuple[str, Agreement]]) -> Table:
     for name, found in agreements:
         values = (*found.overlap, *found.rank_correlation, *found.cka, *(found.cosine or (None, None)))
         rows.append((name, *(fixed(value, 3) for value in values)))
-    return Table("Agreement with the teacher", (*header, "cosine text"), tuple(rows))
+    return Table("Agreement with the teacher", (*header, "cosine text"), rows)
 
 
 def sizes_table(sizes: Sequence[Size]) -> Table:
@@ -176,40 +147,28 @@ def sizes_table(sizes: Sequence[Size]) -> Table:
     for article, side in (("an", "image"), ("a", "caption")):
         header += [f"GFLOPs {article} {side}", f"ms, {side}, batch 1", f"ms, {side}, batch 64"]
     header += ["peak memory, MiB", "of which libraries, MiB", "device"]
-    rows = [_size_cells(size) for size in sizes]
+    rows = []
+    for size in sizes:
+        cost, memory = size.cost, (size.memory.peak, size.memory.libraries) if size.memory else (None, None)
+        weights = None if size.parameters is None or size.disk is None else 4 * size.parameters / 2**20
+        cells = [size.model, fixed(size.parameters, 2, 1e6), fixed(weights), fixed(size.disk)]
+        for one in (cost.image, cost.text) if cost else (None, None):
+            known = (one.flops, one.ms_one, one.ms_batch) if one else (None, None, None)
+            cells += [fixed(value, 2, unit) for value, unit in zip(known, (1e9, 1.0, 1.0), strict=True)]
+        rows.append([*cells, *(fixed(value, 0) for value in memory), size.device])
     kept = [k for k in range(len(header)) if k < 2 or any(row[k] not in ("", NONE) for row in rows)]
-    return Table("Size, speed and memory", *_columns(header, rows, kept), frozenset({"device"}))
-
-
-def _size_cells(size: Size) -> tuple[str, ...]:
-    cost, memory = size.cost, size.memory
-    sides: list[str] = []
-    for side in (cost.image, cost.text) if cost else (None, None):
-        known = (side.flops, side.ms_one, side.ms_batch) if side else (None, None, None)
-        sides += [fixed(value, 2, unit) for value, unit in zip(known, (1e9, 1.0, 1.0), strict=True)]
-    weights = None if size.parameters is None or size.disk is None else 4 * size.parameters / 2**20
-    return (
-        size.model,
-        fixed(size.parameters, 2, 1e6),
-        fixed(weights),
-        fixed(size.disk),
-        *sides,
-        fixed(memory.peak if memory else None, 0),
-        fixed(memory.libraries if memory else None, 0),
-        size.device,
-    )
+    return Table("Size, speed and memory", *_columns(header, rows, kept), ["device"])
 
 
 def chart_table(chart: Chart) -> Table:
     """A chart's values at about nine places, for those who cannot see it, or want the figures."""
     places = sorted({x for series in chart.series if not series.level for x in _sampled(series)})
-    header = (chart.x, *(series.name for series in chart.series))
     rows = []
     for place in places:
         cells = [_near(series, place) for series in chart.series]
         if any(cells):
             rows.append((f"{place:.4g}", *(cell or NONE for cell in cells)))
-    return Table(f"{chart.title}: values", header, tuple(rows))
+    return Table(f"{chart.title}: values", (chart.x, *(series.name for series in chart.series)), rows)
 
 
 def _sampled(series: Series) -> list[float]:
@@ -227,22 +186,22 @@ def _near(series: Series, place: float) -> str:
 def render_markdown(report: Report) -> str:
     """All sections of the page but the pictures, in the same order."""
     tables = {name: _table(table) for name, table in report_tables(report).items()}
-    parts = [
-        f"# {plain(report.title)}",
-        f"Made {report.created}.",
-        "\n".join(f"- **{plain(run.name)}** ({run.state.kind}): {plain(run.state.text)}" for run in report.runs),
-        "## Results",
-        *_results(report, tables),
-    ]
+    states = [f"- **{plain(run.name)}** ({run.state.kind}): {plain(run.state.text)}" for run in report.runs]
+    parts = [f"# {plain(report.title)}", f"Made {report.created}.", "\n".join(states), "## Results"]
+    parts += _results(report, tables)
     if len(report.runs) > 1:
         parts += ["## What differs", tables.get("differing", "The runs have the same configuration.")]
     parts += ["## Curves"] if report.charts else ["## Curves", "Nothing is logged yet."]
     for group in report.charts:
         parts += [f"### {plain(group.title)}", plain(group.note)]
         parts += [_table(chart_table(chart)) for chart in group.charts]
-    parts += _examples(report)
+    if report.examples and report.gallery:
+        subject = f"Of {plain(report.gallery.students[0].name)}, on {plain(report.gallery.label)}."
+        parts += ["## Retrieval examples", subject, *map(_example, report.examples)]
+    else:
+        parts += ["## Retrieval examples", plain(report.gallery_reason or "None were asked for.")]
     if "spaces" in tables:
-        parts += ["## Feature spaces", tables["spaces"], *([tables["agreement"]] if "agreement" in tables else [])]
+        parts += ["## Feature spaces", *(tables[name] for name in ("spaces", "agreement") if name in tables)]
     if "sizes" in tables:
         parts += ["## Size, speed and memory", tables["sizes"]]
     left_out = [f"- {plain(name)}: {plain(line)}" for name, found in report.left_out for line in found.lines()]
@@ -269,26 +228,14 @@ def _results(report: Report, tables: dict[str, str]) -> list[str]:
         parts += [tables["differences"], _INTERVALS]
     if "results" in tables:
         parts += [tables["results"], *([plain(report.mixed_truths)] if report.mixed_truths else [])]
-    return [
-        *(parts or ["No run has a validation score yet."]),
-        tables["published"],
-        published_note(report.published[1]),
-    ]
-
-
-def _examples(report: Report) -> list[str]:
-    if not report.examples or report.gallery is None:
-        return ["## Retrieval examples", plain(report.gallery_reason or "None were asked for.")]
-    parts = ["## Retrieval examples", f"Of {plain(report.gallery.students[0].name)}, on {plain(report.gallery.label)}."]
-    return [*parts, *(_example(example) for example in report.examples)]
+    parts = parts or ["No run has a validation score yet."]
+    return [*parts, tables["published"], published_note(report.published[1])]
 
 
 def _example(example: Example) -> str:
     ranks = ", ".join(f"{plain(name)} {rank}" for name, rank in example.ranks.items())
-    lines = [
-        f"- {example.direction}: “{plain(example.question)}” (image {plain(example.image_id)}). "
-        f"{EXPLAINED[example.kind]} Rank of the right answer: {ranks}."
-    ]
+    query = f"{example.direction}: “{plain(example.question)}” (image {plain(example.image_id)})."
+    lines = [f"- {query} {EXPLAINED[example.kind]} Rank of the right answer: {ranks}."]
     for answer in example.answers:
         mark = "right" if answer.right else "wrong"
         lines.append(f"  {answer.place}. {mark}, cosine {answer.similarity:.2f}: {plain(answer.text)}")
@@ -299,9 +246,9 @@ def _example(example: Example) -> str:
 
 def _repeat(run: Run) -> list[str]:
     rows = "\n".join(f"- {plain(key)}: {plain(value)}" for key, value in environment_rows(run))
+    title = [f"### {plain(run.name)}", f"Seed {run.config.training.seed}; folder {code(str(run.folder.path))}."]
     return [
-        f"### {plain(run.name)}",
-        f"Seed {run.config.training.seed}; folder {code(str(run.folder.path))}.",
+        *title,
         fenced(run.command, "sh"),
         rows or "Its environment is not known.",
         fenced(config_text(run), "yaml"),

@@ -25,7 +25,6 @@ class About:
     """What an index says about itself.
 
     Attributes:
-        model: whose embeddings it holds.
         folders: what was indexed, absolute, with `/`; none lies in another.
         trained_rows: size of the table when its vector index was last made; 0 while there is none.
         rebuilding: it was begun anew, and no update has ended since.
@@ -66,9 +65,8 @@ class About:
             model = ModelInfo(**values.pop("model"))
             about = cls(model, **values)
             texts = [model.spec, model.name, model.revision, *about.folders]
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError
-            if not (type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)):
+            numbers = type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)
+            if not (numbers and all(isinstance(text, str) for text in texts)):
                 raise TypeError
         except (AttributeError, KeyError, TypeError) as error:
             raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY) from error
@@ -83,8 +81,7 @@ def prefix(folder: str) -> str:
 class Unreadable(dict[str, tuple[int, int, str, str]]):
     """Files that could not be decoded: size, time, reason (a sentence) and kind (a phrase), by path.
 
-    They are tried again only when they change, and all of them when the limit of pixels is another one, or distilvl
-    reads more than it did.
+    They are tried again when they change, or all of them when the limit of pixels or what distilvl reads does.
     """
 
     def __init__(self, index: Path) -> None:
@@ -116,15 +113,13 @@ class UpdateReport:
     Attributes:
         found: image files in the folder.
         unchanged: known with the same size and time; not read.
-        added: new in the table.
-        changed: in the table before, with another size or time.
+        added, changed: new in the table, and there before with another size or time.
         deleted: left the table, as the file is gone or can no longer be decoded.
         encoded: different pictures that the model encoded.
         unreadable: path and reason of each file that was tried and cannot be decoded.
         remembered: files that could not be decoded before and have not changed since; not tried.
         seconds: of reading, decoding and encoding.
-        left_out: all that the folder has and the index does not, by reason: files that could not be decoded now or
-            before, formats that are not read, hidden folders and so on; names are absolute paths.
+        left_out: all that the folder has and the index does not, by reason; names are absolute paths.
     """
 
     found: int = 0
@@ -160,27 +155,21 @@ def note_folder(index: Path, folder: str, found: LeftOut) -> None:
 
     Names are absolute paths, so that a folder within another is told of once. What it said of others stays.
     """
-    inside = prefix(folder)
-    kept = {known: _outside(one, inside) for known, one in read_left_out(index).items()
-            if not prefix(known).startswith(inside)}  # fmt: skip
+    inside, kept = prefix(folder), dict[str, LeftOut]()
+    for known, one in read_left_out(index).items():
+        if not prefix(known).startswith(inside):
+            left = kept[known] = LeftOut()
+            for reason, names in one.names.items():
+                others = [name for name in names if not name.startswith(inside)]
+                if count := one.counts[reason] - (len(names) - len(others)):
+                    left.counts[reason], left.names[reason] = count, others
     write_left_out(index, {**kept, folder: found})
-
-
-def _outside(found: LeftOut, inside: str) -> LeftOut:
-    """`found` without the items below a folder."""
-    left = LeftOut()
-    for reason, names in found.names.items():
-        kept = [name for name in names if not name.startswith(inside)]
-        if count := found.counts[reason] - (len(names) - len(kept)):
-            left.counts[reason], left.names[reason] = count, kept
-    return left
 
 
 def nothing_to_index(folder: Path, left_out: LeftOut) -> DistilvlError:
     """The error of a folder of which nothing is in the index."""
     if not left_out:
         return DistilvlError(f"{folder} holds no photographs.", "Give a folder that does.")
-    return DistilvlError(
-        f"nothing in {folder} can be indexed; left out {'; '.join(left_out.lines())}.",
-        "Convert these to JPEG or PNG, or see docs/data.md on what is read; --include-hidden reads hidden folders too.",
-    )
+    remedy = "Convert these to JPEG or PNG, or see docs/data.md on what is read; "
+    remedy += "--include-hidden reads hidden folders too."
+    return DistilvlError(f"nothing in {folder} can be indexed; left out {'; '.join(left_out.lines())}.", remedy)

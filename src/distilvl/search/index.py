@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from datetime import date
+from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -41,15 +42,11 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, model: str | Path | Teacher | None = None) -> Index:
-        """The index in a folder that is there.
+        """The index in the folder `path`.
 
-        Args:
-            path: the folder.
-            model: a spec or an open model, if the index's own has moved; a spec is loaded when it is first needed.
-                An open one is called from the threads that search; `Encoder(model)` takes one call at a time.
-
-        Raises:
-            DistilvlError: not an index, or `model` is open and is not the one the index was made with.
+        `model` is a spec or an open model, if the index's own has moved; a spec is loaded when it is first needed. An
+        open one is called from the threads that search; `Encoder(model)` takes one call at a time. `DistilvlError`: not
+        an index, or `model` is open and is not the one the index was made with.
         """
         folder = on_disk(Path(path)).resolve()
         about = About.load(folder)
@@ -59,16 +56,11 @@ class Index:
 
     @classmethod
     def create(cls, path: str | Path, model: str | Path | Teacher, *, rebuild: bool = False) -> Index:
-        """The index in a folder, made if it is not there; the model is loaded and compared with the index's own.
+        """The index in the folder `path`, made if it is not there; `model` is a spec or an open one.
 
-        Args:
-            path: the folder.
-            model: a spec or an open model.
-            rebuild: begin anew with this model, whatever the folder holds of an index; what was begun so with the
-                same model, and no update has ended since, continues.
-
-        Raises:
-            DistilvlError: the folder holds something else, or another model's embeddings and not `rebuild`.
+        The model is loaded and compared with the index's own. With `rebuild` the index begins anew, whatever the folder
+        holds of one; what was begun so with the same model, and no update has ended since, continues. `DistilvlError`:
+        the folder holds something else, or another model's embeddings and not `rebuild`.
         """
         folder = on_disk(Path(path)).resolve()
         encoder = _encoder(model)
@@ -122,7 +114,6 @@ class Index:
             return encoder
 
     def __len__(self) -> int:
-        """Number of photographs."""
         return len(self._table)
 
     def update(self, folder: str | Path, *, include_hidden: bool = False) -> UpdateReport:
@@ -132,9 +123,7 @@ class Index:
         process at a time does this; a second waits. What is left out is told by the report, and by `left_out`.
         With `include_hidden` hidden folders are read too, and those of a NAS or a waste bin.
 
-        Raises:
-            DistilvlError: no such folder; nothing in it that can be indexed; none of the pictures that it had; a full
-                disk.
+        `DistilvlError`: no such folder; nothing to index in it; none of the pictures that it had; a full disk.
         """
         place = on_disk(Path(folder)).resolve()
         with only_writer(self.path):
@@ -142,19 +131,11 @@ class Index:
             return update_table(about, self._table, lambda: self.encoder, place, include_hidden=include_hidden)
 
     def search(
-        self,
-        text: str | None = None,
-        image: ImageQuery | None = None,
-        *,
-        like: str | None = None,
-        vector: Embeddings | None = None,
-        weight: float | None = None,
-        top: int = 10,
-        folder: str | Path | None = None,
-        since: str | date | None = None,
-        until: str | date | None = None,
+        self, text: str | None = None, image: ImageQuery | None = None, *,
+        like: str | None = None, vector: Embeddings | None = None, weight: float | None = None, top: int = 10,
+        folder: str | Path | None = None, since: str | date | None = None, until: str | date | None = None,
         copies: bool = False,
-    ) -> list[Hit]:
+    ) -> list[Hit]:  # fmt: skip
         """The pictures most similar to a text, a picture, or both; copies of one picture are one hit.
 
         Args:
@@ -164,14 +145,11 @@ class Index:
             vector: a query in the model's space (D,) instead of all these; it is L2-normalised.
             weight: of text and picture together, the text's share (a half if not given): the query is the weighted sum
                 of their embeddings. Not without both.
-            top: how many.
+            top: how many, the best first; fewer are found where fewer meet the conditions.
             folder: only below this folder; absolute, or relative to an indexed one.
             since: only from the beginning of this day, month, year or second on.
             until: only up to the end of it.
             copies: each file is a hit of its own.
-
-        Returns:
-            The best first; fewer than `top` where fewer meet the conditions.
 
         Raises:
             DistilvlError: nothing to search for, an unknown id, a bad date, weight or picture, a folder that is not in
@@ -187,10 +165,8 @@ class Index:
         if vector is not None and np.shape(vector) != (about.model.dim,):
             raise DistilvlError(f"the query has the shape {np.shape(vector)}.", f"It must be ({about.model.dim},).")
         query = query_embedding(lambda: self.encoder, self._embedding_of, text, image, like, vector, weight)
-        if copies:
-            hits = self._table.nearest(query, conditions, top)
-        else:
-            hits = nearest_pictures(self._table, query, conditions, top, without=like)
+        nearest = partial(nearest_pictures, self._table, without=like)
+        hits = (self._table.nearest if copies else nearest)(query, conditions, top)
         if folder is not None and not hits:
             self._require_folder(str(folder), about.folders)
         return hits
@@ -217,12 +193,11 @@ class Index:
 
     def _now(self) -> About:
         """What the folder says of itself by now; read only when it was written again."""
-        try:
+        stamp = 0, 0, 0
+        with contextlib.suppress(OSError):
             status = (self.path / ABOUT_NAME).stat()
             # Every write makes a new file, so that its number tells apart two within one tick of the disk's clock.
             stamp = status.st_mtime_ns, status.st_ino, status.st_size
-        except OSError:
-            stamp = 0, 0, 0
         if stamp != self._stamp:
             self._about, self._stamp = self._load_about(), stamp
         return self._about
@@ -238,25 +213,20 @@ class Index:
     def _require_same(self, encoder: Encoder) -> None:
         own = self._about.model
         if not is_same_model(own, encoder.info):
-            made, given = (
-                f"model {model.name!r} revision {model.revision!r} of dim {model.dim}" for model in (own, encoder.info)
-            )
-            raise DistilvlError(
-                f"{self.path} was made with {made}, not with {given}.",
-                "Give that model, choose another folder for the index, or make it anew with --rebuild.",
-            )
+            told = "model {!r} revision {!r} of dim {}"
+            made, given = (told.format(one.name, one.revision, one.dim) for one in (own, encoder.info))
+            remedy = "Give that model, choose another folder for the index, or make it anew with --rebuild."
+            raise DistilvlError(f"{self.path} was made with {made}, not with {given}.", remedy)
 
 
 def _is_unfinished(folder: Path, model: ModelInfo) -> bool:
     """Whether an index was begun anew with this model, no update has ended since, and what there is can be read."""
-    try:
+    with contextlib.suppress(DistilvlError):
         about = About.load(folder)
-        if not (about.rebuilding and is_same_model(about.model, model)):
-            return False
-        PhotoTable(folder, model.dim).stamps()
-    except DistilvlError:
-        return False
-    return True
+        if about.rebuilding and is_same_model(about.model, model):
+            PhotoTable(folder, model.dim).stamps()
+            return True
+    return False
 
 
 def _empty(folder: Path) -> None:
@@ -278,24 +248,13 @@ def _made_in_python(path: Path) -> DistilvlError:
 
 
 def index_folder(
-    folder: str | Path,
-    out: str | Path,
-    model: str | Path | Teacher | None = None,
-    *,
-    rebuild: bool = False,
-    include_hidden: bool = False,
-) -> UpdateReport:
+    folder: str | Path, out: str | Path, model: str | Path | Teacher | None = None, *,
+    rebuild: bool = False, include_hidden: bool = False,
+) -> UpdateReport:  # fmt: skip
     """Make or update the index `out` of the photographs in `folder`; what `distilvl index` does.
 
-    Args:
-        folder: the photographs.
-        out: the index's folder.
-        model: a spec or an open model; of an index that is there, its own if not given.
-        rebuild: begin anew, with another model if one is given.
-        include_hidden: read hidden folders too.
-
-    Raises:
-        DistilvlError: as `Index.create` and `Index.update`; or a new index without a model.
+    `model` is a spec or an open model; of an index that is there, its own if not given. With `rebuild` it begins anew,
+    with another model if one is given. `DistilvlError`: as `Index.create` and `update`; or no model for a new index.
     """
     folder, out = on_disk(Path(folder)), on_disk(Path(out))
     if not folder.is_dir():
@@ -311,8 +270,7 @@ def index_folder(
     try:
         return index.update(folder, include_hidden=include_hidden)
     except DistilvlError:
-        if is_new and not len(index):
-            # Take an index that holds nothing away again.
+        if is_new and not len(index):  # it holds nothing: taken away again
             _empty(index.path)
             (index.path / ABOUT_NAME).unlink(missing_ok=True)
             with contextlib.suppress(OSError):

@@ -21,17 +21,13 @@ from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
 from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, open_image
 
-THUMBNAIL_SIDE = 256
-_THUMBNAIL_QUALITY = 80
+THUMBNAIL_SIDE, _THUMBNAIL_QUALITY = 256, 80
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """An image file as the disk tells of it: its absolute `path` with `/`, bytes, nanoseconds since 1970.
-
-    `reason` says why the disk does not tell of it; it is empty when it does.
-    """
+    """An image file as the disk tells of it: absolute `path` with `/`, bytes, nanoseconds; or the `reason` why not."""
 
     path: str
     size: int
@@ -56,9 +52,9 @@ class PhotoFile:
 class Picture:
     """A file that was read.
 
-    `id` is its content hash, 32 hex digits, empty when the disk did not give the bytes. `image` is None when the
-    content was known already, so that it need not be decoded; the JPEG `thumbnail` is then empty. `reason` says why it
-    cannot be decoded, in a sentence, and `kind` in a phrase by which such files are counted; else they are empty.
+    `id` is its content hash, 32 hex digits, empty when the disk did not give the bytes. `image` is None, and the JPEG
+    `thumbnail` empty, when the content was known already. `reason` says in a sentence why it cannot be decoded, and
+    `kind` in a phrase by which such files are counted; else they are empty.
     """
 
     file: PhotoFile
@@ -76,17 +72,13 @@ class Picture:
 
 
 def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut | None = None) -> list[PhotoFile]:
-    """All image files in `folder` and the folders in it, in the order of their paths.
+    """All image files in `folder` and the folders in it, in the order of their paths; `DistilvlError` without one.
 
     A file that the disk does not tell of has a `reason`, and no stamp that a good one has. With `include_hidden`
     hidden folders are read too. `left_out` is told of links to nothing, of what is no file, of folders that may not be
     listed, and of all that `image_files` leaves out.
-
-    Raises:
-        DistilvlError: no such folder, or it cannot be listed.
     """
-    left_out = LeftOut() if left_out is None else left_out
-    found = []
+    left_out, found = LeftOut() if left_out is None else left_out, []
     for name in image_files(folder, include_hidden=include_hidden, skip_bad=True, left_out=left_out):
         path = folder / name
         try:
@@ -97,11 +89,10 @@ def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut 
             else:
                 left_out.add(MISSING, name)
             continue
-        # Reading a pipe would never end.
-        if not stat.S_ISREG(status.st_mode):
+        if stat.S_ISREG(status.st_mode):
+            found.append(PhotoFile(path.as_posix(), status.st_size, status.st_mtime_ns))
+        else:  # reading a pipe would never end
             left_out.add(SPECIAL, name)
-            continue
-        found.append(PhotoFile(path.as_posix(), status.st_size, status.st_mtime_ns))
     return found
 
 
@@ -143,34 +134,18 @@ def _unread(path: str, error: OSError) -> str:
 _TIMES = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime)
 
 # What damaged tags make Pillow raise; a picture is no worse for them.
-_DAMAGED = (
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    struct.error,
-)
+_DAMAGED = (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError,
+            AttributeError, ArithmeticError, struct.error)  # fmt: skip
 
 _XMP_TIMES = (b"exif:DateTimeOriginal", b"photoshop:DateCreated", b"exif:DateTimeDigitized", b"xmp:CreateDate")
-_TIFF_XMP = 700
-_LONGEST_XMP = 1 << 20
+_TIFF_XMP, _LONGEST_XMP = 700, 1 << 20
 
 _DATE = r"(\d{4})\s*([-:/. ])\s*(\d{1,2})\s*\2\s*(\d{1,2})(?!\d)"
 _HALF = r"a\.?\s?m\.?|p\.?\s?m\.?|[ap]\.?|[πμ]\.?\s?μ\.?|上午|下午|오전|오후|午前|午後"
 _REST = rf"s?(?:[.:,]\d+)?\s*({_HALF})?\s*(?:(?:z|utc|gmt|[a-z]{{1,4}}t)?\s*(?:[+-]\d\d?(?::?\d\d){{0,2}})?)"
-_CLOCKS = tuple(
-    re.compile(clock + _REST, re.A | re.S)
-    for clock in (
-        r"(\d{1,2})\s*([:.\-])\s*(\d{1,2})(?:\s*\2\s*(\d{1,2}))?",
-        r"(\d{1,2})\s*(h)\s*(\d{1,2})(?:\s*m\s*(\d{1,2}))?",
-        r"(\d\d)()(\d\d)(\d\d)?",
-    )
-)
+_SEPARATED = r"(\d{1,2})\s*([:.\-])\s*(\d{1,2})(?:\s*\2\s*(\d{1,2}))?"
+_LETTERED = r"(\d{1,2})\s*(h)\s*(\d{1,2})(?:\s*m\s*(\d{1,2}))?"
+_CLOCKS = [re.compile(clock + _REST, re.A | re.S) for clock in (_SEPARATED, _LETTERED, r"(\d\d)()(\d\d)(\d\d)?")]
 _NO_CLOCK = re.compile(r"[t\s:,._/-]*(?:z|\+\d\d:?\d\d)?")
 _SPACED = re.compile(rf"{_DATE}(?:(?:[t\s:,_]+|-)({_HALF})?\s*(\d.*))?(.*)", re.A | re.S)
 _PACKED = re.compile(rf"(\d{{4}})()(\d\d)(\d\d)(?:[t\s_-]*({_HALF})?\s*(\d.*))?(.*)", re.A | re.S)
@@ -184,11 +159,10 @@ def capture_time(data: bytes) -> datetime | None:
     """Local time of the camera from the EXIF or XMP of an encoded image; None where there is none, or nonsense.
 
     Of the times that they have, the first that is one: the picture's, the digitisation's, the file's. An offset from
-    UTC, where there is one, is left aside: the clock of the place is what people remember.
+    UTC is left aside: the clock of the place is what people remember.
     """
     try:
-        written = _written(open_image(data))
-        return next((time for value in written if (time := parse_time(value)) is not None), None)
+        return next((time for value in _written(open_image(data)) if (time := parse_time(value)) is not None), None)
     except _DAMAGED:
         return None
 
@@ -197,10 +171,8 @@ def parse_time(value: object) -> datetime | None:
     """`2021:07:30 18:05:09`, which is what the standard prescribes, or what is nearly that.
 
     Read are other separators or none, numbers without their zero, a time without seconds or none, fractions, zones,
-    24:00:00 (which begins the next day; 24:15:00 is how clocks from 1 to 24 write a quarter past midnight), clocks of
-    twelve hours with their half of the day before or behind, C's `Fri Jul 30 18:05:09 2021`, and what a NUL and
-    anything after it follow. Years have four digits and come first: what could be read in two ways, or has a part that
-    is not understood, is not read.
+    24:00:00 (which begins the next day), clocks of twelve hours, C's `Fri Jul 30 18:05:09 2021`, and what a NUL ends.
+    Years have four digits and come first: what could be read in two ways, or is not all understood, is not read.
     """
     if isinstance(value, tuple | list):
         value = next(iter(value), None)
@@ -212,9 +184,8 @@ def parse_time(value: object) -> datetime | None:
     text = unicodedata.normalize("NFKC", text).lower().strip()  # blanks, digits and letters have several codes
     if found := _ASCTIME.fullmatch(text):
         month, day, hour, minute, second, year = found.groups()
-        if month.lower() not in _MONTHS:
-            return None
-        return _time(year, str(1 + _MONTHS.index(month.lower())), day, hour, minute, second, "")
+        number = str(_MONTHS.index(month) + 1 if month in _MONTHS else 0)
+        return _time(year, number, day, hour, minute, second, "")
     found = _SPACED.fullmatch(text) or _PACKED.fullmatch(text)
     if found is None:
         return None
@@ -236,17 +207,13 @@ def _written(image: Image.Image) -> Iterator[object]:
         yield from [table.get(tag) for tag in _TIMES for table in (inner, exif)]
     except _DAMAGED:
         pass
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or _tiff_xmp(image)
+    tags = getattr(image, "tag_v2", None) or {}
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(_TIFF_XMP)
     text = xmp.encode("utf-8", errors="replace") if isinstance(xmp, str) else xmp
     if isinstance(text, bytes):
         for name in _XMP_TIMES:
             found = re.search(re.escape(name) + rb"""\s*(?:=\s*["']|>\s*)([^"'<]{1,60})""", text[:_LONGEST_XMP])
             yield found[1] if found else None
-
-
-def _tiff_xmp(image: Image.Image) -> object:
-    tags = getattr(image, "tag_v2", None)
-    return None if tags is None else tags.get(_TIFF_XMP)
 
 
 def _time(

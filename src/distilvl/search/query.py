@@ -1,7 +1,6 @@
 """A query: its embedding, the folders and dates that narrow it, and the different pictures nearest to it.
 
-Copies are files of the same bytes, which share their id, and are one hit. Nothing else that an index stores tells equal
-pixels from nearly equal ones: two pictures that differ in a small spot may have the same thumbnail and embedding.
+Copies are files of the same bytes, which share their id: nothing else that is stored tells equal from nearly equal.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from distilvl.search.table import Embeddings, Hit, PhotoTable, one_of, quoted
 ImageQuery = Image.Image | bytes | str | Path
 """Pixels, encoded bytes, or a file."""
 
-MOST_HITS = 1_000_000
-"""More are refused: they would be copied, not looked at."""
+MOST_HITS = 1_000_000  # more are refused: they would be copied, not looked at
 
 _DATE_REMEDY = "Write YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH:MM[:SS]."
 _DATE = re.compile(r"(\d{4})(?:([-/.:])(\d{1,2})(?:\2(\d{1,2}))?|(\d\d)(\d\d))?", re.A)
@@ -37,9 +35,8 @@ _LONGEST_PATH = 4096  # of Linux; what is longer would only cost time
 
 _MORE = 16  # rows beyond those wanted, so that a few copies cost no second search
 _GROWTH = 4
+# Rows; a model with one embedding for everything makes all pictures look like copies, and is not followed further.
 _ENOUGH = 10_000
-"""Rows; a model with one embedding for everything makes all pictures look like copies, and is not followed further."""
-
 # A picture that was encoded once more differs by the rounding of the batches.
 _SAME_SCORE = 1e-5
 
@@ -48,16 +45,16 @@ def check_query(
     text: object, image: object, like: object, weight: object, top: object, folder: object, since: object, until: object
 ) -> None:
     """`OptionError` for a value that `Index.search` does not take, or a weight without both a text and a picture."""
-    if text is not None and not isinstance(text, str):
+    if not isinstance(text, str | None):
         raise OptionError("text", f"text is {text!r:.100}, not a string.", "Put it in quotes.")
     if isinstance(top, bool) or not isinstance(top, int | np.integer):
         raise OptionError("top", f"top is {top!r:.100}, not a whole number.", "Say how many photographs.")
     if not 1 <= top <= MOST_HITS:
         raise OptionError("top", f"top is {top}.", f"Give 1 to {MOST_HITS:,}.")
-    if folder is not None and not isinstance(folder, str | Path):
+    if not isinstance(folder, str | Path | None):
         raise OptionError("folder", f"folder is {folder!r:.100}, not a string or a Path.", "Name a folder.")
     for option, value in (("since", since), ("until", until)):
-        if value is not None and not isinstance(value, str | date):
+        if not isinstance(value, str | date | None):
             message = f"{option} is {value!r:.100}, not a string or a date."
             raise OptionError(option, message, "Put it in quotes, as in '2021-07'.")
     if weight is None:
@@ -70,23 +67,13 @@ def check_query(
 
 
 def query_embedding(
-    encoder: Callable[[], Encoder],
-    embedding_of: Callable[[str], Embeddings],
-    text: str | None,
-    image: ImageQuery | None,
-    like: str | None,
-    vector: Embeddings | None,
-    weight: float | None,
-) -> Embeddings:
-    """The L2-normalised embedding (D,) of a query, whose parts are those of `Index.search`.
+    encoder: Callable[[], Encoder], embedding_of: Callable[[str], Embeddings],
+    text: str | None, image: ImageQuery | None, like: str | None, vector: Embeddings | None, weight: float | None,
+) -> Embeddings:  # fmt: skip
+    """The L2-normalised embedding (D,) of a query, whose parts are those of `Index.search` and passed `check_query`.
 
-    Args:
-        encoder: gives the model; called only if something must be encoded.
-        embedding_of: gives the embedding of an id.
-        text, image, like, vector, weight: see `Index.search`; they have passed `check_query`.
-
-    Raises:
-        DistilvlError: nothing to search for, an unknown id, a bad picture.
+    `encoder` gives the model, and is called only if something must be encoded; `embedding_of` gives that of an id.
+    `DistilvlError`: nothing to search for, an unknown id, a bad picture.
     """
     if vector is not None:
         return _normalised(vector)
@@ -94,14 +81,12 @@ def query_embedding(
         raise OptionError("like", "two pictures are given.", "Give either a picture or the id of one.")
     if text is not None and not text.strip():
         raise OptionError("text", "the text to search for is empty.", "Say what the photograph should show.")
-    pixels = None if image is None else _pixels(image)  # before the model, which takes longer to load
-    parts = []
-    if text is not None:
-        parts.append(encoder().encode_texts([text])[0])
+    pixels = [] if image is None else [_pixels(image)]  # before the model, which takes longer to load
+    parts = [] if text is None else [encoder().encode_texts([text])[0]]
     if like is not None:
         parts.append(embedding_of(like))
-    elif pixels is not None:
-        parts.append(encoder().encode_images([pixels])[0])
+    elif pixels:
+        parts.append(encoder().encode_images(pixels)[0])
     if not parts:
         raise DistilvlError("there is nothing to search for.", "Give a text, a picture, or both.")
     share = 0.5 if weight is None else weight
@@ -131,14 +116,10 @@ def _pixels(image: ImageQuery) -> Image.Image:
 
 
 def below(folder: str, roots: Iterable[str]) -> str:
-    """The condition, in SQL, that a file is in a folder or in folders in it, however accents in its name are composed.
+    """The condition, in SQL, that a file is below a folder, however accents in its name are composed.
 
-    Args:
-        folder: absolute, or relative to any of `roots`.
-        roots: the indexed folders, absolute, with `/`.
-
-    Raises:
-        OptionError: a name that no folder can have, a relative one with `..`, or a link that leads to itself.
+    `folder` is absolute, or relative to any of `roots`, the indexed folders (absolute, with `/`). `OptionError`: a name
+    that no folder can have, a relative one with `..`, or a link that leads to itself.
     """
     quoted(folder)  # before the disk is read: it takes neither a NUL nor half of a surrogate pair
     if len(folder) > _LONGEST_PATH:
@@ -149,8 +130,8 @@ def below(folder: str, roots: Iterable[str]) -> str:
     else:
         parts = [part for part in path.parts if part != "."]
         if ".." in parts:
-            message = f"the folder {folder!r} has '..' in it."
-            raise OptionError("folder", message, "Name it from the indexed folder down.")
+            remedy = "Name it from the indexed folder down."
+            raise OptionError("folder", f"the folder {folder!r} has '..' in it.", remedy)
         tops = ["/".join([root.rstrip("/"), *parts]) for root in roots]
     # `starts_with` has no wild cards, unlike LIKE.
     starts = dict.fromkeys(spelling for top in tops for spelling in spellings(prefix(top)))
@@ -166,8 +147,8 @@ def _names(folder: str) -> list[str]:
         if _is_link(real):
             real = PurePath(os.path.realpath(real))
             if _is_link(real):
-                message = f"the folder {folder} is behind a link that leads to itself."
-                raise OptionError("folder", message, "Check the path.")
+                wrong = f"the folder {folder} is behind a link that leads to itself."
+                raise OptionError("folder", wrong, "Check the path.")
             names.append(real.joinpath(*path.parts[number:]).as_posix())
     return names
 
@@ -179,17 +160,13 @@ def _is_link(path: PurePath) -> bool:
 def between(since: str | date | None, until: str | date | None) -> list[str]:
     """The conditions, in SQL, that `date` is not before the beginning of `since` and not after the end of `until`.
 
-    Args:
-        since: a date or time, or as much of one as matters (`2021`, `2021-07`); text or Python's. Between the numbers
-            of a date may be `-`, `/`, `.` or `:`, or, in one of eight digits, nothing.
-        until: the same.
-
-    Raises:
-        OptionError: not a date, a time of some zone (photographs' times have none), or an end before the beginning.
+    Both are dates or times, or as much of one as matters (`2021`, `2021-07`); text or Python's. Between the numbers of
+    a date may be `-`, `/`, `.` or `:`, or, in one of eight digits, nothing. `OptionError`: not a date, a time of some
+    zone (photographs' times have none), or an end before the beginning.
     """
     first = None if since is None else _period("since", since)[0]
     last = None if until is None else _period("until", until)[1]
-    if first is not None and last is not None and first > last:
+    if first and last and first > last:
         raise OptionError("until", f"there is no time since {since} and until {until}.", "Exchange the two.")
     bounds = [(">=", first), ("<=", last)]
     return [f"date {sign} timestamp '{time.isoformat(sep=' ')}'" for sign, time in bounds if time is not None]
@@ -233,7 +210,7 @@ def nearest_pictures(
     """The `top` different pictures that meet all `conditions` and are most similar to a query (D,), best first.
 
     Each search leaves out what the ones before have found, and goes through more rows: a thousand copies of one picture
-    cost one further search, and pictures without copies none. With `without`, the picture of that id is left out.
+    cost one further search, and pictures without copies none. The picture of the id `without` is left out.
     """
     files: dict[str, list[Hit]] = {}
     amount, searches = top + _MORE, 0
@@ -244,11 +221,8 @@ def nearest_pictures(
         for hit in found:
             files.setdefault(hit.id, []).append(hit)
         # The first of one picture's files, by path, with the best of their scores.
-        pictures = [
-            replace(min(hits, key=lambda hit: hit.path), score=max(hit.score for hit in hits))
-            for key, hits in files.items()
-            if key != without
-        ]
+        pictures = [replace(min(hits, key=lambda hit: hit.path), score=max(hit.score for hit in hits))
+                    for key, hits in files.items() if key != without]  # fmt: skip
         best = sorted(pictures, key=lambda hit: (-hit.score, hit.path))[:top]
         # Copies have equal scores: of the last one, none can be among the rows that were not found.
         is_whole = len(best) == top and (amount > _ENOUGH or best[-1].score - found[-1].score > _SAME_SCORE)

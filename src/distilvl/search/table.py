@@ -21,20 +21,18 @@ from distilvl.search.photographs import PhotoFile, Picture
 
 Embeddings = npt.NDArray[np.float32]
 
+# Up to so many rows, of the table or of what a filter leaves of it, every one is compared with the query.
 EXACT_ROWS = 100_000
-"""Up to so many rows, of the table or of what a filter leaves of it, every one is compared with the query."""
 
-# Every partition is searched: a query in words lies far from all pictures, so that no few partitions are sure to hold
-# what is nearest to it. The scan of one byte a number is what saves the time; the best are compared again exactly.
+# Every partition is searched: a query in words lies far from all pictures. The scan of one byte a number is what saves
+# the time; the best are compared again exactly.
 _ROWS_A_PARTITION = 8192
 _EVERY_PARTITION = 1 << 20
 _COMPARED_AGAIN = 5  # times `top`
 
-_TABLE = "photos"
-_DELETED_AT_ONCE = 500
-# A reader of an older version finishes well within this time; what is older is removed from the disk.
-_GRACE = timedelta(minutes=5)
-_SEEN_AFTER = timedelta(seconds=5)
+_TABLE, _DELETED_AT_ONCE = "photos", 500
+# A reader of an older version finishes well within the first time; what is older is removed from the disk.
+_GRACE, _SEEN_AFTER = timedelta(minutes=5), timedelta(seconds=5)
 _HIT_COLUMNS = ("id", "path", "date", "taken", "width", "height")
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -49,8 +47,7 @@ class Hit:
         score: cosine with the query, -1 to 1.
         date: when it was taken, or, where the file does not say, when it was last modified; local time.
         taken: when it was taken, if the file says so (EXIF).
-        width: pixels, upright.
-        height: pixels, upright.
+        width, height: pixels, upright.
         paths: the files with this picture that meet the conditions of the search, sorted.
     """
 
@@ -71,16 +68,16 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times in ISO 8601 without a zone."""
         taken = None if self.taken is None else self.taken.isoformat()
-        own = {**asdict(self), "date": self.date.isoformat(), "taken": taken}
-        return {**own, "copies": self.copies, "paths": list(self.paths)}
+        times = {"date": self.date.isoformat(), "taken": taken}
+        return {**asdict(self), **times, "copies": self.copies, "paths": list(self.paths)}
 
 
 @dataclass(frozen=True)
 class Photo:
     """A row of the table, one file: `date` is the capture time, or the time of the last change.
 
-    No two rows have the same `path` (absolute, with `/`). `vector` is the L2-normalised embedding (D,), float32,
-    `thumbnail` a JPEG, `id` the content hash; `width` and `height` are pixels, upright.
+    `path` is absolute, with `/`, and in one row only; `id` the content hash; `thumbnail` a JPEG; `vector` the
+    L2-normalised embedding (D,), float32; `width` and `height` are pixels, upright.
     """
 
     path: str
@@ -124,26 +121,24 @@ def one_of(column: str, values: Iterable[str]) -> str:
 def has_id(key: str) -> str:
     """Rows of that content; `OptionError` if it is not 32 hex digits."""
     if not _ID.fullmatch(key):
-        message = f"{key[:100]!r} is not the id of a photograph."
-        raise OptionError("like", message, "An id has 32 hex digits, as in a hit.")
+        remedy = "An id has 32 hex digits, as in a hit."
+        raise OptionError("like", f"{key[:100]!r} is not the id of a photograph.", remedy)
     return f"id = {quoted(key)}"
 
 
 class PhotoTable:
     """The table of the index in `folder`, made when it is not there; `dim` is D, the embedding dimension.
 
-    Raises:
-        DistilvlError: lancedb is not installed, or the table cannot be read.
+    `DistilvlError`: lancedb is not installed, or the table cannot be read.
     """
 
     def __init__(self, folder: Path, dim: int) -> None:
-        self.folder, self._dim = folder, dim
+        self.folder = folder
         try:
             import lancedb
         except ImportError as error:
-            raise DistilvlError(
-                "an index of photographs needs the package lancedb.", "Run: pip install 'distilvl[search]'"
-            ) from error
+            message = "an index of photographs needs the package lancedb."
+            raise DistilvlError(message, "Run: pip install 'distilvl[search]'") from error
         pa = self._arrow = importlib.import_module("pyarrow")
         text, whole, time = pa.string(), pa.int64(), pa.timestamp("s")
         kinds = {"path": text, "id": text, "size": whole, "mtime_ns": whole, "taken": time, "date": time,
@@ -219,16 +214,11 @@ class PhotoTable:
 
     def write(self, photos: Sequence[Photo], *, replacing: bool) -> None:
         """Add rows, all in one commit; with `replacing`, in the place of those with the same path."""
-        pa = self._arrow
-        columns = [[getattr(photo, name) for photo in photos] for name in self._schema.names[:-1]]
-        arrays = [pa.array(column, kind.type) for column, kind in zip(columns, self._schema, strict=False)]
-        flat = np.concatenate([photo.vector for photo in photos])
-        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), self._dim))
-        rows = pa.Table.from_arrays(arrays, schema=self._schema)
+        rows = self._arrow.Table.from_pylist([vars(photo) for photo in photos], schema=self._schema)
         with self._errors("write to"):
             if replacing:
-                merge = self._table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all()
-                merge.execute(rows)
+                merge = self._table.merge_insert("path").when_matched_update_all()
+                merge.when_not_matched_insert_all().execute(rows)
             else:
                 self._table.add(rows)
 
@@ -246,11 +236,7 @@ class PhotoTable:
     def train(self, trained_rows: int) -> int:
         """Make a vector index where the table is large enough for one and has outgrown the one it has.
 
-        Args:
-            trained_rows: what this returned the last time; 0 before.
-
-        Returns:
-            The number of rows that the index now in place was made for; 0 while searches are exact.
+        Takes what it returned the last time, 0 before: the number of rows that the index in place was made for.
         """
         rows = len(self)
         if rows <= EXACT_ROWS or rows <= 2 * trained_rows:
@@ -268,8 +254,6 @@ class PhotoTable:
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
-            text = " ".join(str(error).split())[:300]
-            raise DistilvlError(
-                f"cannot {doing} the index {self.folder}: {text}",
-                "Check the disk's space and permissions and run the command again; if the index is damaged, --rebuild.",
-            ) from error
+            message = f"cannot {doing} the index {self.folder}: {' '.join(str(error).split())[:300]}"
+            remedy = "Check the disk's space and permissions and run the command again; "
+            raise DistilvlError(message, f"{remedy}if the index is damaged, --rebuild.") from error

@@ -23,16 +23,12 @@ from distilvl.search.about import About, Unreadable, UpdateReport, note_folder, 
 from distilvl.search.photographs import PhotoFile, Picture, list_files, read_picture
 from distilvl.search.table import Photo, PhotoTable
 
-BATCH = 64
-"""Pictures that the model encodes at once, unless they are large."""
-
+BATCH = 64  # pictures that the model encodes at once, unless they are large
 _PIXELS_A_BATCH = 1 << 27  # 400 MB of RGB
 _PIXELS_AHEAD = 2 * _PIXELS_A_BATCH
 _THREADS = min(4, os.cpu_count() or 1)
-
 # What a kill can cost: so many pictures, and, of a slow model, so many seconds.
-COMMIT_ROWS = 512
-_COMMIT_S = 10.0
+COMMIT_ROWS, _COMMIT_S = 512, 10.0
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
 
 
@@ -42,7 +38,6 @@ def update_table(
     """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
     index = table.folder
     update = Update(folder, table, Unreadable(index), load, include_hidden=include_hidden)
-    update.compare()
     # Before the first row: what is found in the folder is to be found by its name too.
     if about.cover(folder.as_posix()):
         about.save(index)
@@ -61,55 +56,36 @@ def update_table(
 
 
 class Update:
-    """One update of a table from a folder (absolute and resolved): `compare`, then `run`, each once.
+    """One update of a table from a folder (absolute and resolved), which are compared at once; `run` does the rest.
 
     Files in `unreadable` are not tried again. `load` gives the model; it is called only if a file must be read.
+    `DistilvlError`: the folder cannot be listed; it has no picture, or none left of those in the table.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        table: PhotoTable,
-        unreadable: Unreadable,
-        load: Callable[[], Encoder],
-        *,
+        self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder], *,
         include_hidden: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._folder, self._inside = folder, prefix(folder.as_posix())
         self._table, self._unreadable, self._load = table, unreadable, load
-        self._include_hidden = include_hidden
-        self._report = UpdateReport()
-        self._files: list[PhotoFile] = []
-        self._todo: list[PhotoFile] = []
-        self._known: set[str] = set()
-        self._ids: set[str] = set()
-        self._undecodable: set[str] = set()
-
-    def compare(self) -> None:
-        """Compare the folder with the table; nothing is written.
-
-        `DistilvlError`: it cannot be listed; it has no picture, or none left of those in the table.
-        """
         scan = LeftOut()
-        files = self._files = list_files(self._folder, include_hidden=self._include_hidden, left_out=scan)
-        names = {reason: [(self._folder / name).as_posix() for name in held] for reason, held in scan.names.items()}
-        self._report.left_out = LeftOut(dict(scan.counts), names)
-        stamps = self._table.stamps()
+        files = self._files = list_files(folder, include_hidden=include_hidden, left_out=scan)
+        names = {reason: [(folder / name).as_posix() for name in held] for reason, held in scan.names.items()}
+        self._report = UpdateReport(found=len(files), left_out=LeftOut(dict(scan.counts), names))
+        stamps = table.stamps()
         self._known = {path for path in stamps if path.startswith(self._inside)}
         self._ids = {key for _, _, key in stamps.values()}
+        self._undecodable: set[str] = set()
         if not files and self._known:
-            raise DistilvlError(
-                f"{self._folder} has no image any more, but {len(self._known)} of it are in the index.",
-                "Is its disk mounted? If they are really gone, delete the index.",
-            )
+            message = f"{folder} has no image any more, but {len(self._known)} of it are in the index."
+            raise DistilvlError(message, "Is its disk mounted? If they are really gone, delete the index.")
         if not files:
-            raise nothing_to_index(self._folder, self._report.left_out)
+            raise nothing_to_index(folder, self._report.left_out)
         self._todo = [file for file in files if not self._is_done(file, stamps)]
-        self._report.found = len(files)
         self._report.unchanged = len(files) - len(self._todo) - self._report.remembered
 
     def run(self) -> UpdateReport:
-        """Do what `compare` found; `DistilvlError` for a model that fails, or a full disk."""
+        """Read, encode, write and delete; `DistilvlError` for a model that fails, or a full disk."""
         if self._todo:
             self._take_in(self._todo)
         self._let_go({file.path for file in self._files})
@@ -132,12 +108,9 @@ class Update:
 
     def _take_in(self, files: list[PhotoFile]) -> None:
         pictures: Prefetcher[PhotoFile, Picture] = Prefetcher(
-            lambda file: read_picture(file, self._ids),
-            workers=_THREADS,
-            window=2 * BATCH,
-            cost=lambda picture: picture.pixels,
-            budget=_PIXELS_AHEAD,
-        )
+            lambda file: read_picture(file, self._ids), workers=_THREADS, window=2 * BATCH,
+            cost=lambda picture: picture.pixels, budget=_PIXELS_AHEAD,
+        )  # fmt: skip
         encoder = self._load()
         started = time.monotonic()
         with progress("indexing", len(files)) as ticker:
@@ -151,6 +124,7 @@ class Update:
                 if block.is_due:
                     pictures.release(block.commit(self._ids))
                     self._unreadable.save()
+                    block = _Block(encoder, self._table, self._known, self._report)
                 ticker.advance()
             block.commit(self._ids)
         self._report.seconds = time.monotonic() - started
@@ -165,39 +139,34 @@ class Update:
 
     def _let_go(self, there: set[str]) -> None:
         """Delete the rows of files that are gone or undecodable, and forget what was remembered of those."""
-        unlisted = _Unlisted(self._folder, self._report.left_out)
+        root = PurePosixPath(self._folder.as_posix())
+        closed = {PurePosixPath(name): True for name in self._report.left_out.names.get(UNREADABLE_FOLDER, [])}
         lost = self._known - there
-        gone = (lost - unlisted.of(lost)) | (self._known & self._undecodable)
+        gone = (lost - _unlisted(lost, root, closed)) | (self._known & self._undecodable)
         self._table.delete(sorted(gone))
         self._known -= gone
         self._report.deleted = len(gone)
         remembered = {path for path in self._unreadable if path.startswith(self._inside)} - there
-        for path in remembered - unlisted.of(remembered):
+        for path in remembered - _unlisted(remembered, root, closed):
             del self._unreadable[path]
         self._unreadable.save()
 
 
-class _Unlisted:
-    """Tells which files below `root` may still be there although the disk did not list them."""
+def _unlisted(paths: Iterable[str], root: PurePosixPath, closed: dict[PurePosixPath, bool]) -> set[str]:
+    """Those in a folder below `root` which cannot be listed, now or before; `closed` has what is known of folders."""
 
-    def __init__(self, root: Path, left_out: LeftOut) -> None:
-        self._root = PurePosixPath(root.as_posix())
-        self._is_closed = {PurePosixPath(name): True for name in left_out.names.get(UNREADABLE_FOLDER, [])}
-
-    def of(self, paths: Iterable[str]) -> set[str]:
-        """Those that lie in a folder which cannot be listed now or could not before."""
-        return {path for path in paths if any(map(self._closed, PurePosixPath(path).parents))}
-
-    def _closed(self, folder: PurePosixPath) -> bool:
-        if folder != self._root and self._root not in folder.parents:
+    def is_closed(folder: PurePosixPath) -> bool:
+        if folder != root and root not in folder.parents:
             return False
-        if folder not in self._is_closed:
+        if folder not in closed:
             try:
                 with os.scandir(folder):
-                    self._is_closed[folder] = False
+                    closed[folder] = False
             except OSError as error:
-                self._is_closed[folder] = error.errno not in _NOT_THERE
-        return self._is_closed[folder]
+                closed[folder] = error.errno not in _NOT_THERE
+        return closed[folder]
+
+    return {path for path in paths if any(map(is_closed, PurePosixPath(path).parents))}
 
 
 class _Block:
@@ -205,9 +174,6 @@ class _Block:
 
     def __init__(self, encoder: Encoder, table: PhotoTable, known: set[str], report: UpdateReport) -> None:
         self._encoder, self._table, self._known, self._report = encoder, table, known, report
-        self._clear()
-
-    def _clear(self) -> None:
         self._begun = time.monotonic()
         self._batch: dict[str, Picture] = {}
         self._photos: dict[str, Photo] = {}
@@ -243,14 +209,12 @@ class _Block:
         self._report.changed += replaced
         self._report.added += len(rows) - replaced
         ids.update(row.id for row in rows)
-        self._clear()
         return freed
 
     def _encode(self) -> int:
-        if not self._batch:
+        pictures, self._batch = list(self._batch.values()), {}
+        if not pictures:
             return 0
-        pictures = list(self._batch.values())
-        self._batch = {}
         vectors = self._encoder.encode_images([picture.image for picture in pictures if picture.image is not None])
         self._photos |= {one.id: Photo.of(one, row) for one, row in zip(pictures, vectors, strict=True)}
         self._report.encoded += len(pictures)

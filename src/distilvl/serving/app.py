@@ -26,22 +26,11 @@ from starlette.types import Scope
 from distilvl._version import __version__
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.models.encoder import Encoder
-from distilvl.serving.errors import RequestError, on_http_error, on_validation_error
+from distilvl.serving import requests
+from distilvl.serving.errors import RequestError, on_http_error, on_validation_error, wrong_field
 from distilvl.serving.middleware import PAGE, AccessMiddleware, BodyMiddleware, Metrics, ResponseMiddleware
 from distilvl.serving.model import Embeddings, ServedModel, UnencodableError, shortened
 from distilvl.serving.picture_strings import Likeness, likeness
-from distilvl.serving.requests import (
-    EMBEDDINGS,
-    SEARCH,
-    CheckedRoute,
-    EmbeddingRequest,
-    Item,
-    SearchParameters,
-    SearchRequest,
-    check_parameters,
-    checked_text,
-    read_items,
-)
 from distilvl.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -52,22 +41,13 @@ T = TypeVar("T")
 
 
 def create_app(
-    encoder: Encoder,
-    settings: ServeSettings,
-    *,
-    name: str | None = None,
+    encoder: Encoder, settings: ServeSettings, *, name: str | None = None,
     open_index: Callable[[Encoder], Index] | None = None,
-) -> FastAPI:
+) -> FastAPI:  # fmt: skip
     """An ASGI application that serves `encoder`; its lifespan must run, as every ASGI server sees to.
 
-    Args:
-        encoder: the model; from here on only the application's worker thread calls it.
-        settings: limits and key.
-        name: what clients call the model; its own name if not given.
-        open_index: opens the index to search, with an encoder that joins its queries with all others.
-
-    Raises:
-        DistilvlError: the index cannot be opened, or was made with another model.
+    From here on only the application's worker thread calls the model, whose own name is used if no `name` is given.
+    `open_index` opens the index to search, with an encoder that joins its queries with all others; it may raise.
     """
     metrics = Metrics()
     model = ServedModel(encoder, name or encoder.name, settings, metrics)
@@ -76,28 +56,21 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        model.close()
+        model.batcher.close()
 
+    layers = [Middleware(one, settings=settings) for one in (AccessMiddleware, BodyMiddleware)]
     app = FastAPI(
         title="distilvl serve",
         version=__version__,
-        # The framework's documentation pages fetch their scripts from elsewhere; the schema alone needs nothing.
-        docs_url=None,
-        redoc_url=None,
         openapi_url=None,  # a route of ours has it, which refuses parameters
         lifespan=lifespan,
-        middleware=[
-            Middleware(ResponseMiddleware, metrics=metrics),
-            Middleware(AccessMiddleware, settings=settings),
-            Middleware(BodyMiddleware, settings=settings),
-        ],
+        middleware=[Middleware(ResponseMiddleware, metrics=metrics), *layers],
         exception_handlers={HTTPException: on_http_error, RequestValidationError: on_validation_error},
     )
-    app.router.route_class = CheckedRoute
+    app.router.route_class = requests.CheckedRoute
     _add_embeddings(app, model, settings)
     if index is not None:
         _add_search(app, model, index, settings.request_timeout)
-        _add_page(app)
 
     @app.get("/healthz")
     async def health() -> dict[str, str]:
@@ -126,29 +99,23 @@ async def _within(seconds: float, work: Awaitable[T]) -> T:
 
 def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -> None:
     """The routes of the model."""
-    entry = {
-        "id": model.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "distilvl",
-        "revision": model.revision,
-        "dimensions": sorted(model.dims),
-    }
+    about = {"id": model.name, "object": "model", "created": 0, "owned_by": "distilvl"}
+    entry = about | {"revision": model.revision, "dimensions": sorted(model.dims)}
 
     def check_name(name: str) -> None:
         if name != model.name:
             message = f"This server has one model, {model.name!r}."
             raise RequestError(404, message, code="model_not_found", param="model")
 
-    @app.post(EMBEDDINGS)
-    async def embeddings(request: EmbeddingRequest) -> Response:
+    @app.post(requests.EMBEDDINGS)
+    async def embeddings(request: requests.EmbeddingRequest) -> Response:
         """Embeddings of texts and pictures."""
         check_name(request.model)
         dim = request.dimensions if request.dimensions is not None else model.dim
         if dim not in model.dims:
-            message = f"dimensions is {dim}; this model has {' or '.join(map(str, sorted(model.dims)))}."
-            raise RequestError(422, message, code="invalid_value", param="dimensions")
-        items = read_items(request, settings.max_items)
+            has = " or ".join(map(str, sorted(model.dims)))
+            raise wrong_field("dimensions", f"is {dim}; this model has {has}.")
+        items = requests.read_items(request, settings.max_items)
         found = await _within(settings.request_timeout, model.encode(items))
         body = partial(_embeddings_json, shortened(found, dim), model.name, request.encoding_format == "base64")
         # Ten thousands of numbers to text: not in the event loop. A few cost less than the way to a thread.
@@ -169,11 +136,8 @@ def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -
 
 def _embeddings_json(embeddings: Embeddings, name: str, is_base64: bool) -> bytes:
     """The JSON; base64 is of little-endian float32, as OpenAI's is."""
-    values: list[Any]
-    if is_base64:
-        values = [base64.b64encode(one.astype("<f4").tobytes()).decode("ascii") for one in embeddings]
-    else:
-        values = np.asarray(embeddings, np.float32).tolist()
+    numbers = np.asarray(embeddings, "<f4")
+    values = [base64.b64encode(one.tobytes()).decode("ascii") for one in numbers] if is_base64 else numbers.tolist()
     data = [{"object": "embedding", "index": index, "embedding": value} for index, value in enumerate(values)]
     # Tokens are not counted: nobody pays for them, and a student's tokenizer is its own.
     usage = {"prompt_tokens": 0, "total_tokens": 0}
@@ -181,19 +145,21 @@ def _embeddings_json(embeddings: Embeddings, name: str, is_base64: bool) -> byte
 
 
 def _add_search(app: FastAPI, model: ServedModel, index: Index, seconds: float) -> None:
-    """The routes of `index`, whose encoder must be `model.encoder`."""
+    """The routes of `index`, whose encoder must be `model.encoder`, and the page that searches it."""
 
-    async def answer(request: SearchRequest, text_param: str) -> dict[str, Any]:
+    async def answer(request: requests.SearchRequest, text_param: str) -> dict[str, Any]:
         text = (request.text or "").strip()
         if likeness(text) is not Likeness.TEXT:
             # Somebody may have wanted to search with it.
-            message = "looks like a picture, or the place of one. Send a picture as image, in the body of POST."
-            raise RequestError(422, f"{text_param} {message}", code="invalid_value", param=text_param)
-        checked_text(text, text_param)
+            wrong = "looks like a picture, or the place of one. Send a picture as image, in the body of POST."
+            raise wrong_field(text_param, wrong)
+        requests.checked_text(text, text_param)
         if not text and request.image is None and request.like is None:
             raise RequestError(422, "Give a text, an image, or the id of a picture (like).", code="invalid_value")
         # A text is encoded while the index is searched; here it only counts as one item.
-        item = Item("text", text, text_param) if request.image is None else Item("image", request.image, "image")
+        item = requests.Item("text", text, text_param)
+        if request.image is not None:
+            item = requests.Item("image", request.image, "image")
 
         async def found() -> dict[str, Any]:
             async with model.admitted([item]) as [value]:
@@ -202,13 +168,13 @@ def _add_search(app: FastAPI, model: ServedModel, index: Index, seconds: float) 
 
         return await _within(seconds, found())
 
-    @app.post(SEARCH)
-    async def search(request: SearchRequest) -> dict[str, Any]:
+    @app.post(requests.SEARCH)
+    async def search(request: requests.SearchRequest) -> dict[str, Any]:
         """Best pictures first."""
         return await answer(request, "text")
 
-    @app.get(SEARCH)
-    async def search_by_address(parameters: Annotated[SearchParameters, Query()]) -> dict[str, Any]:
+    @app.get(requests.SEARCH)
+    async def search_by_address(parameters: Annotated[requests.SearchParameters, Query()]) -> dict[str, Any]:
         """The same without a picture of one's own."""
         return await answer(parameters.request(), "q")
 
@@ -222,8 +188,18 @@ def _add_search(app: FastAPI, model: ServedModel, index: Index, seconds: float) 
         # An id stands for its picture's content for good.
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
+    folder = Path(__file__).with_name("page")
 
-def _search(index: Index, request: SearchRequest, text: str | None, image: Image.Image | None) -> dict[str, Any]:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(folder / "search.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount(PAGE, _PageFiles(directory=folder), name="page")
+
+
+def _search(
+    index: Index, request: requests.SearchRequest, text: str | None, image: Image.Image | None
+) -> dict[str, Any]:
     options = request.model_dump(exclude={"text", "image"})
     try:
         hits = index.search(text, image, **options)
@@ -236,20 +212,9 @@ def _search(index: Index, request: SearchRequest, text: str | None, image: Image
 
 
 class _PageFiles(StaticFiles):
-    """Files, which are there or not there before their parameters are looked at; they take none."""
+    """Files of the page, which are there or not there before their parameters are looked at; they take none."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         found = await super().get_response(path, scope)
-        check_parameters(scope["query_string"])
+        requests.check_parameters(scope["query_string"])
         return found
-
-
-def _add_page(app: FastAPI) -> None:
-    """The search page at `/`, and its files."""
-    folder = Path(__file__).with_name("page")
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(folder / "search.html", headers={"Cache-Control": "no-cache"})
-
-    app.mount(PAGE, _PageFiles(directory=folder), name="page")

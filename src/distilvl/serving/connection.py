@@ -22,21 +22,18 @@ def server_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=type("Connection", (_Connection,), {"header_seconds": settings.read_timeout}),
-        ws="none",
         access_log=False,  # its lines would hold people's queries
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        ws="none", log_config=None, server_header=False, proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S, limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(settings.read_timeout + settings.request_timeout) + 1,
-        limit_concurrency=_CONNECTIONS,
-    )
+    )  # fmt: skip
 
 
 class _Connection(H11Protocol):
-    """A connection that is closed when a request's header is not complete `header_seconds` after it began."""
+    """A connection that is closed when a request's header is not complete `header_seconds` after it began.
 
-    # uvicorn has no option for this: its `timeout_keep_alive` begins after a response only.
+    uvicorn has no option for this: its `timeout_keep_alive` begins after a response only.
+    """
 
     header_seconds = 30.0
     _deadline: asyncio.TimerHandle | None = None

@@ -17,25 +17,16 @@ _LONGEST_NAME = 60
 
 
 class RequestError(HTTPException):
-    """A request that is refused.
+    """A request that is refused, with an HTTP status of 400 or above.
 
-    Args:
-        status: HTTP status, 400 or above.
-        message: what is wrong and what to do, without any of the request's content.
-        code: a word for programs.
-        param: the field of the body that it is about.
-        headers: further headers of the response.
+    `message` says what is wrong and what to do, without any of the request's content; `code` is a word for programs;
+    `param` the field of the body that it is about; `headers` are further ones of the response.
     """
 
     def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str | None = None,
-        param: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
+        self, status: int, message: str, *,
+        code: str | None = None, param: str | None = None, headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(status, message, headers)
         self.code, self.param = code, param
 
@@ -46,6 +37,11 @@ class RequestError(HTTPException):
         return JSONResponse({"error": error}, self.status_code, self.headers)
 
 
+def wrong_field(param: str, wrong: str, code: str = "invalid_value", status: int = 422) -> RequestError:
+    """The refusal of a field; its message is the field's name and what is `wrong`."""
+    return RequestError(status, f"{param} {wrong}", code=code, param=param)
+
+
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Handler of `HTTPException`: ours, or the framework's (no such path, no such method); answers OPTIONS too."""
     assert isinstance(error, HTTPException)
@@ -54,21 +50,15 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code != 405:
         message = f"{error.detail}: {request.method} {request.url.path[:100]}"
         return RequestError(error.status_code, message, headers=error.headers).response()
-    methods = _methods(request)
-    allowed = {"Allow": ", ".join(methods)}
-    if request.method == "OPTIONS":
-        return Response(status_code=204, headers=allowed)
-    message = f"{request.method[:20]} is no method of this address; it has {', '.join(methods)}."
-    return RequestError(405, message, code="method_not_allowed", headers=allowed).response()
-
-
-def _methods(request: Request) -> list[str]:
-    """All methods of an address that has one, in alphabetical order; the framework tells those of its first route."""
-    found = {"OPTIONS"}
+    found = {"OPTIONS"}  # and those of all routes of the address; the framework tells those of the first
     for route in request.app.routes:
         if isinstance(route, Route | Mount) and route.path_regex.match(request.scope["path"]):
             found |= (route.methods or set()) if isinstance(route, Route) else {"GET"}
-    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+    methods = ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": methods})
+    message = f"{request.method[:20]} is no method of this address; it has {methods}."
+    return RequestError(405, message, code="method_not_allowed", headers={"Allow": methods}).response()
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
@@ -90,14 +80,10 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 def unknown(
     what: str, names: Collection[str], known: Collection[str], param: str = "", advice: str = ""
 ) -> RequestError:
-    """The refusal of `names`, of which there is at least one.
+    """The refusal of at least one of `names`, which are not among the `known` ones.
 
-    Args:
-        what: `field` or `parameter`.
-        names: those that are not known.
-        known: those that are, in the order in which they are listed.
-        param: the object that they are in; empty for the whole body or the query.
-        advice: what to do, if it is more than to correct the name.
+    `what` is `field` or `parameter`; `param` the object that they are in, empty for the whole body or the query;
+    `advice` what to do, if it is more than to correct the name.
     """
     first = next(iter(names))
     near = difflib.get_close_matches(first.lower(), known, n=1)

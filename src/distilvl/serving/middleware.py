@@ -34,14 +34,11 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 # A client in the midst of sending reads our response only if the connection is not torn down under it.
-_LINGER_S = 1.0
-_LINGER_BYTES = 2**26
+_LINGER_S, _LINGER_BYTES = 1.0, 2**26
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
 PAGE = "/page"
 _WITHOUT_KEY = ("/", "/healthz")
-
 # Each list or object of a body costs some 40 times its bytes, and time in which no other request is served.
 _MOST_BRACKETS = 100_000
 # So many of the largest bodies are held at a time, of all requests.
@@ -107,8 +104,7 @@ class ResponseMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start = time.perf_counter()
-        exchange = _Exchange(scope, receive, send)
+        start, exchange = time.perf_counter(), _Exchange(scope, receive, send)
         # The server itself leaves out the body of a response to HEAD.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
@@ -119,7 +115,6 @@ class ResponseMiddleware:
             logger.exception("%s %s failed", scope["method"], _route(inner))
             if exchange.status:
                 raise  # too late for another response: the server cuts the connection
-            # What happened is in the log only.
             message = "The server failed at this request; its log says why."
             await exchange.refuse(RequestError(500, message, code="internal_error"))
         finally:
@@ -143,14 +138,12 @@ class _Exchange:
         self.status = 0
 
     async def receive(self) -> Message:
-        """Pass on what the client sends."""
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._unread = False
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the response, with our headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -184,7 +177,6 @@ class AccessMiddleware:
     """ASGI middleware: a request without the key, or to another name, is refused before its body is read.
 
     Without a key everyone gets the page itself, which holds nothing and asks for the key, and `/healthz`.
-    Starlette's `TrustedHostMiddleware` answers with 400 in plain text, and knows no IPv6 addresses.
     """
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
@@ -194,30 +186,20 @@ class AccessMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            if self._hosts is not None and _hostname(headers.get("host", "")) not in self._hosts:
-                message = (
-                    "This server answers by a name of this machine only. Give it a key to call it by another name."
-                )
-                raise RequestError(403, message, code="wrong_host")
-            if scope["path"] not in _WITHOUT_KEY and not scope["path"].startswith(f"{PAGE}/"):
-                self._check_key(headers)
+            headers, host = Headers(scope=scope), None
+            with contextlib.suppress(ValueError):
+                host = urlsplit(f"//{headers.get('host', '')}").hostname
+            if self._hosts is not None and host not in self._hosts:
+                only = "This server answers by a name of this machine only."
+                raise RequestError(403, f"{only} Give it a key to call it by another name.", code="wrong_host")
+            is_open = self._key is None or scope["path"] in _WITHOUT_KEY or scope["path"].startswith(f"{PAGE}/")
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            sent = key.strip() if scheme.lower() == "bearer" else ""
+            # In time that does not depend on where it differs. Header values are Latin-1, and any byte may come.
+            if not is_open and not hmac.compare_digest(sent.encode("latin-1"), self._key or b""):
+                message = "A key is needed: Authorization: Bearer KEY." if not sent else "The key is not the right one."
+                raise RequestError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         await self._app(scope, receive, send)
-
-    def _check_key(self, headers: Headers) -> None:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        sent = key.strip() if scheme.lower() == "bearer" else ""
-        # In time that does not depend on where it differs. Header values are Latin-1, and any byte may come.
-        if self._key is not None and not hmac.compare_digest(sent.encode("latin-1"), self._key):
-            message = "A key is needed: Authorization: Bearer KEY." if not sent else "The key is not the right one."
-            raise RequestError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-
-
-def _hostname(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 class BodyMiddleware:
@@ -247,7 +229,13 @@ class BodyMiddleware:
                 raise RequestError(408, message, code="slow_request") from error
             if body is None:
                 return
-            _check_body(body, scope["method"])
+            if body and scope["method"] == "GET":
+                message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
+                raise RequestError(422, message, code="unexpected_body", param="body")
+            brackets = body.count(b"[") + body.count(b"{")
+            if brackets > _MOST_BRACKETS:
+                message = f"The body has {brackets:,} opening brackets; at most {_MOST_BRACKETS:,} are read."
+                raise RequestError(422, message, code="too_complex")
             first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
             async def replay() -> Message:
@@ -272,13 +260,3 @@ class BodyMiddleware:
 
     def _too_large(self) -> RequestError:
         return RequestError(413, f"The body is larger than {self._limit:,} bytes.", code="too_large")
-
-
-def _check_body(body: bytes, method: str) -> None:
-    if body and method == "GET":
-        message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
-        raise RequestError(422, message, code="unexpected_body", param="body")
-    brackets = body.count(b"[") + body.count(b"{")
-    if brackets > _MOST_BRACKETS:
-        message = f"The body has {brackets:,} opening brackets; at most {_MOST_BRACKETS:,} are read."
-        raise RequestError(422, message, code="too_complex")

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,6 @@ from distilvl.serving.settings import ServeSettings
 logger = logging.getLogger("distilvl")
 
 Embeddings = npt.NDArray[np.float32]
-T = TypeVar("T")
-
 # Decoded pictures of four of the largest, or of many small ones, wait at a time.
 _LARGEST_HELD = 4
 
@@ -47,8 +45,8 @@ class ServedModel:
             metrics.batch_items.labels(modality).observe(items)
             metrics.batch_seconds.labels(modality).observe(seconds)
 
-        self._batcher = Batcher(encoder, settings.max_batch, settings.max_wait_ms / 1000, observe)
-        self.encoder = BatchedEncoder(encoder, self._batcher)
+        self.batcher = Batcher(encoder, settings.max_batch, settings.max_wait_ms / 1000, observe)
+        self.encoder = BatchedEncoder(encoder, self.batcher)
         self._items = ConcurrencyLimit("items", settings.max_queue, metrics.waiting.set)
         self._pixels = ConcurrencyLimit("pictures", _LARGEST_HELD * settings.max_pixels)
         # More threads than cores would only take memory: each thread's allocator keeps what it once had.
@@ -57,9 +55,7 @@ class ServedModel:
     async def encode(self, items: Sequence[Item]) -> Embeddings:
         """Embeddings of `items` in their order, L2-normalised, float32, shape (n, dim).
 
-        Raises:
-            RequestError: a picture that is refused (413, 422), an item at which the model fails (500), too much under
-                way (503).
+        `RequestError`: a picture is refused (413, 422), the model fails at an item (500), too much is under way (503).
         """
         async with self.admitted(items) as values:
             found = np.empty((len(items), self.dim), np.float32)
@@ -77,31 +73,23 @@ class ServedModel:
             values: list[Any] = [item.value for item in items]
             pictures = [(place, item.param) for place, item in enumerate(items) if item.modality == "image"]
             for place, param in pictures:
-                values[place] = await self._in_thread(picture_bytes, values[place], param)
+                values[place] = await to_thread.run_sync(picture_bytes, values[place], param, limiter=self._decoders)
             for place, param in pictures:
                 add_pixels(count_pixels(values[place], self._max_pixels, param))
             for place, param in pictures:
-                values[place] = await self._in_thread(decode_picture, values[place], param)
+                values[place] = await to_thread.run_sync(decode_picture, values[place], param, limiter=self._decoders)
             yield values
-
-    async def _in_thread(self, work: Callable[[Any, str], T], data: Any, param: str) -> T:
-        return await to_thread.run_sync(work, data, param, limiter=self._decoders)
 
     async def _encode(self, modality: Modality, items: Sequence[Item], values: list[Any], found: Embeddings) -> None:
         """Encode those of one modality into their places in `found`."""
         places = [place for place, item in enumerate(items) if item.modality == modality]
+        submitted = self.batcher.submit(modality, [values[place] for place in places])
         try:
-            encoded: Embeddings = await asyncio.wrap_future(
-                self._batcher.submit(modality, [values[place] for place in places])
-            )
+            encoded: Embeddings = await asyncio.wrap_future(submitted)
         except UnencodableError as error:
             param = items[places[error.position]].param
             raise RequestError(500, f"The model fails at {param}.", code="unencodable", param=param) from error
         found[places] = encoded
-
-    def close(self) -> None:
-        """Finish what is under way."""
-        self._batcher.close()
 
 
 class UnencodableError(Exception):
@@ -137,11 +125,7 @@ class Batcher:
     next one gathers, so that under load nobody waits for the clock. When the model fails at a batch, its halves are
     tried, down to the one item that is at fault: the others get their embeddings.
 
-    Args:
-        encoder: the model; called from the worker thread only.
-        max_batch: items a batch.
-        max_wait: seconds.
-        observe: told of every batch that was encoded: modality, items, seconds.
+    `encoder` is called from the worker thread only. `observe` is told of every batch: modality, items, seconds.
     """
 
     def __init__(
@@ -149,21 +133,15 @@ class Batcher:
     ) -> None:
         self._encoder, self._max_batch, self._max_wait, self._observe = encoder, max_batch, max_wait, observe
         self._waiting: dict[Modality, deque[_Entry]] = {"image": deque(), "text": deque()}
-        self._changed = threading.Condition()
-        self._closing = False
+        self._changed, self._closing = threading.Condition(), False
         self._worker = threading.Thread(target=self._work, name="encoder", daemon=True)
         self._worker.start()
 
     def submit(self, modality: Modality, items: Sequence[str] | Sequence[Image.Image]) -> Future[Embeddings]:
-        """Have `items` encoded.
+        """A future of embeddings in the order of `items`, float32, shape (n, dim); it fails with `UnencodableError`.
 
-        Returns:
-            Future of embeddings in the order of `items`, float32, shape (n, dim). Cancelled, it costs no more work
-            than the batch that is under way. It fails with `UnencodableError`.
-
-        Raises:
-            NotAListError: one item instead of a list.
-            RuntimeError: after `close`.
+        Cancelled, it costs no more work than the batch that is under way. Raises `NotAListError` for one item instead
+        of a list, and `RuntimeError` after `close`.
         """
         items = list_of_images(items) if modality == "image" else list_of_texts(items)  # type: ignore[arg-type]
         job = _Job(np.empty((len(items), self._encoder.dim), np.float32), len(items))
@@ -218,12 +196,14 @@ class Batcher:
         entries = [entry for entry in entries if not entry.job.future.done()]
         if not entries:
             return
-        start = time.perf_counter()
+        start, expected = time.perf_counter(), (len(entries), self._encoder.dim)
+        encode = self._encoder.encode_images if modality == "image" else self._encoder.encode_texts
         try:
-            embeddings = self._embeddings(modality, [entry.item for entry in entries])
+            embeddings = np.asarray(encode([entry.item for entry in entries]), dtype=np.float32)
+            if embeddings.shape != expected or not np.isfinite(embeddings).all():
+                raise ValueError(f"shape {embeddings.shape}, not {expected}, or not finite")
         except Exception:  # whatever a model raises; which item it is about only trying tells
-            if len(entries) > 1:
-                middle = len(entries) // 2
+            if (middle := len(entries) // 2) > 0:
                 self._encode(modality, entries[:middle])
                 self._encode(modality, entries[middle:])
                 return
@@ -239,13 +219,6 @@ class Batcher:
             if job.left == 0:
                 with contextlib.suppress(InvalidStateError):  # cancelled in the meantime
                     job.future.set_result(job.embeddings)
-
-    def _embeddings(self, modality: Modality, items: list[Any]) -> Embeddings:
-        encode = self._encoder.encode_images if modality == "image" else self._encoder.encode_texts
-        found = np.asarray(encode(items), dtype=np.float32)
-        if found.shape != (len(items), self._encoder.dim) or not np.isfinite(found).all():
-            raise ValueError(f"shape {found.shape}, not {(len(items), self._encoder.dim)}, or not finite")
-        return found
 
 
 class BatchedEncoder(Encoder):

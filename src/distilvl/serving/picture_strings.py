@@ -1,9 +1,7 @@
 """Pictures in strings: the ways to write one that are read, and how a string that holds one is told from a text.
 
-A picture comes as a data URL, in any letter case, with any parameters, in base64 or percent-encoded, or as bare base64;
-of the usual alphabet or the one for addresses, padded or not, in one line or several. To tell whether a string holds
-one in any other way (`_holds_picture`), all that may be bytes in it is decoded: the first bytes of a picture tell its
-kind.
+A picture comes as a data URL, in base64 or percent-encoded, or as bare base64 of either alphabet, padded or not. To
+tell whether a string holds one in any other way, all that may be bytes in it is decoded: the first ones tell its kind.
 """
 
 from __future__ import annotations
@@ -21,12 +19,13 @@ from PIL import Image
 from distilvl.errors import BadImageError, TooManyPixelsError
 from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, read_header
 from distilvl.pictures.formats import IMAGE_SUFFIXES, LONGEST, kind_of
-from distilvl.serving.errors import RequestError
+from distilvl.serving.errors import RequestError, wrong_field
 
 # Data URLs and bare base64.
 _AROUND = " \t\r\n\f\v\"'`<>\0\ufeff\u00a0\u200b\u200c\u200d\u202f\u2060\u3000\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _ENCODED_HEAD = re.compile(r"data%(?:25){0,3}3a", re.I)
 _HEAD = re.compile(r"data:\s*(?P<type>[\w.+-]+/[\w.+*-]+)?\s*(?P<options>(?:;[^;,]*)*),", re.I)
+_IN_BASE64 = re.compile(r";\s*base64\s*(?:;|$)", re.I)
 _LONGEST_HEAD = 400
 _CLAIM = re.compile(r"data:\s*image/", re.I)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+")
@@ -60,13 +59,11 @@ _NESTED = 3  # encodings within each other that are undone
 _WITHIN = re.compile(r"image/[^,]{1,180}base64\s{0,3},", re.I)
 # Bytes that were made letters in one of the ways in which that goes wrong; drawings are letters anyway.
 _AS_LETTERS = re.compile(
-    r".PNG\r\n\x1a\n|.{0,20}(?:JFIF|Exif)\0|ÿØÿ|GIF8[79]a(?=.{0,8}[\0-\x08])|RIFF.{4,12}WEBPVP8"
-    r"|\ufeff?\s*<(?:svg[\s>]|[?!].{0,2000}?<svg[\s>])",
-    re.S | re.I,
+    r"(?si).PNG\r\n\x1a\n|.{0,20}(?:JFIF|Exif)\0|ÿØÿ|GIF8[79]a(?=.{0,8}[\0-\x08])|RIFF.{4,12}WEBPVP8"
+    r"|\ufeff?\s*<(?:svg[\s>]|[?!].{0,2000}?<svg[\s>])"
 )
 _ESCAPED = re.compile(
-    r"\\x89PNG|\\xff\\xd8\\xff|\\u0089PNG|\\u00ff\\u00d8|\\377\\330\\377|\\211PNG|b['\"](?:GIF8[79]a|RIFF.{4,40}WEBP)",
-    re.I,
+    r"(?i)\\x89PNG|\\xff\\xd8\\xff|\\u0089PNG|\\u00ff\\u00d8|\\377\\330\\377|\\211PNG|b['\"](?:GIF8[79]a|RIFF.{4,40}WEBP)"
 )
 _HEX_PAIRS = re.compile(r"(?<![0-9a-f])(?:(?:\\x|0x)?[0-9a-f]{2}[\s:,;_-]{0,2}){16,80}", re.I)
 _NOT_HEX = re.compile(r"\\x|0x|[^0-9a-f]", re.I)
@@ -88,33 +85,30 @@ _LONG_PIECE = 20  # characters between the dashes and slashes of a name, on aver
 
 
 class Likeness(enum.Enum):
-    """What a string looks like that may be a text or a picture."""
+    """What a string looks like: a text, a picture, the address or path of one (`PLACE`), or one that is `WRAPPED`.
 
-    TEXT = enum.auto()
-    PICTURE = enum.auto()
-    PLACE = enum.auto()
-    """The address or the path of one."""
-    WRAPPED = enum.auto()
-    """One within other text or in a spelling that is not read, or data of which no word can be read."""
+    Wrapped is a picture within other text or in a spelling that is not read, or data of which no word can be read.
+    """
+
+    TEXT, PICTURE, PLACE, WRAPPED = range(4)
 
 
 def likeness(text: str) -> Likeness:
     """What `text` looks like; quick for ordinary texts, and bounded by the first 100,000 characters of hostile ones."""
     bare = _bare(text)
-    if (head := _data_head(bare)) is not None:
-        return Likeness.PICTURE if _may_be_picture(bare, head) else Likeness.TEXT
+    if (head := _HEAD.match(bare[:_LONGEST_HEAD])) is not None:  # `data:,` before a text is a text
+        is_claimed = _IN_BASE64.search(head["options"]) or (head["type"] or "").lower().startswith("image/")
+        start = unquote_to_bytes(bare[head.end() : head.end() + 3 * LONGEST])
+        return Likeness.PICTURE if is_claimed or kind_of(start) is not None else Likeness.TEXT
     if _CLAIM.match(bare) or _begins_as_picture(bare):
         return Likeness.PICTURE
-    if len(bare) <= _LONGEST_PLACE and _is_place(bare.strip("()[]{} ")):
-        return Likeness.PLACE
+    if len(bare) <= _LONGEST_PLACE:
+        place = bare.strip("()[]{} ")
+        if (end := _AFTER_PLACE.search(place)) is not None:
+            place = place[: end.end(1)]  # without the size that some servers take after the name, or a sentence's end
+        if _PLACE.fullmatch(place):
+            return Likeness.PLACE
     return Likeness.WRAPPED if _holds_picture(text[:_LOOKED_THROUGH], _NESTED) else Likeness.TEXT
-
-
-def _is_place(text: str) -> bool:
-    """Whether all of `text` is an address or a path of a picture."""
-    if (end := _AFTER_PLACE.search(text)) is not None:
-        text = text[: end.end(1)]  # without the size that some servers take after the name, or the end of a sentence
-    return _PLACE.fullmatch(text) is not None
 
 
 def _bare(text: str) -> str:
@@ -128,21 +122,6 @@ def _bare(text: str) -> str:
         bare = unquote(bare)
     bare = bare.replace("\\/", "/")  # as JSON may write a slash
     return bare[7:].lstrip() if bare[:7].lower() in ("base64,", "base64:") else bare
-
-
-def _data_head(bare: str) -> re.Match[str] | None:
-    return _HEAD.match(bare[:_LONGEST_HEAD]) if bare[:5].lower() == "data:" else None
-
-
-def _is_base64(head: re.Match[str]) -> bool:
-    return any(option.strip().lower() == "base64" for option in head["options"].split(";"))
-
-
-def _may_be_picture(bare: str, head: re.Match[str]) -> bool:
-    """Whether a data URL is meant as a picture; `data:,` before a text is a text."""
-    if _is_base64(head) or (head["type"] or "").lower().startswith("image/"):
-        return True
-    return kind_of(unquote_to_bytes(bare[head.end() : head.end() + 3 * LONGEST])) is not None
 
 
 def _begins_as_picture(bare: str) -> bool:
@@ -185,23 +164,19 @@ def _written_out(text: str) -> Iterator[bytes]:
             yield bytes(number % 256 for number in numbers)
 
 
-def _runs(text: str) -> Iterator[str]:
+def _runs(text: str) -> list[str]:
     """Runs of the letters of base64 longer than any word; pieces of one length with blanks between them are one run."""
-    run, size, end = "", 0, 0
+    runs: list[tuple[str, int]] = []
+    end = 0
     for found in _BASE64.finditer(text):
-        goes_on = run and len(run) % size == 0 and len(found[0]) <= size and not text[end : found.start()].strip()
-        if not goes_on:
-            if _is_long(run, size):
-                yield run
-            run, size = "", len(found[0])
-        run += found[0]
+        run, size = runs[-1] if runs else ("", 1)
+        if run and len(run) % size == 0 and len(found[0]) <= size and not text[end : found.start()].strip():
+            runs[-1] = run + found[0], size
+        else:
+            runs.append((found[0], len(found[0])))
         end = found.end()
-    if _is_long(run, size):
-        yield run
-
-
-def _is_long(run: str, size: int) -> bool:
-    return len(run) >= _WORD if len(run) == size else len(run) >= _FEWEST_GROUPED and size >= _LEAST_GROUP
+    return [run for run, size in runs
+            if len(run) >= (_WORD if len(run) == size else _FEWEST_GROUPED) and size >= _LEAST_GROUP]  # fmt: skip
 
 
 def _is_data(run: str, nested: int) -> bool:
@@ -240,18 +215,18 @@ def _from_base64(run: str) -> bytes:
 def picture_bytes(value: str, param: str) -> bytes:
     """The encoded picture in a data URL or in bare base64; `RequestError` (422) if `value` is neither."""
     bare = _bare(value)
-    head = _data_head(bare)
+    head = _HEAD.match(bare[:_LONGEST_HEAD])
     if head is None and not _begins_as_picture(bare):
-        message = f"{param} is not a picture as data:image/TYPE;base64,... or base64 (addresses are not fetched)."
-        raise RequestError(422, message, code="invalid_image", param=param)
+        wrong = "is not a picture as data:image/TYPE;base64,... or base64 (addresses are not fetched)."
+        raise wrong_field(param, wrong, "invalid_image")
     text = bare if head is None else bare[head.end() :]
-    if head is not None and not _is_base64(head):
+    if head is not None and not _IN_BASE64.search(head["options"]):
         return unquote_to_bytes(text)
     text = "".join(unquote(text).split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise RequestError(422, f"{param} is not base64.", code="invalid_image", param=param) from error
+        raise wrong_field(param, "is not base64.", "invalid_image") from error
 
 
 def count_pixels(data: bytes, limit: int, param: str) -> int:
@@ -264,10 +239,9 @@ def count_pixels(data: bytes, limit: int, param: str) -> int:
     except BadImageError as error:
         kind = kind_of(data)
         what = f"a {kind} that is damaged or not read here" if kind else "not a picture that can be read"
-        raise RequestError(422, f"{param} is {what}.", code="invalid_image", param=param) from error
+        raise wrong_field(param, f"is {what}.", "invalid_image") from error
     if pixels > limit:
-        message = f"{param} has more than {limit:,} pixels. Send it smaller."
-        raise RequestError(413, message, code="too_many_pixels", param=param)
+        raise wrong_field(param, f"has more than {limit:,} pixels. Send it smaller.", "too_many_pixels", 413)
     return pixels
 
 

@@ -1,7 +1,4 @@
-"""What clients may send: parameters, bodies and items; each is understood, or refused by its name.
-
-An item of `POST /v1/embeddings` is a text or a picture, in the dialects of several APIs.
-"""
+"""What clients may send: parameters, bodies and items (a text or a picture); each is understood, or refused by name."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from distilvl.serving.errors import RequestError, unknown
+from distilvl.serving.errors import RequestError, unknown, wrong_field
 from distilvl.serving.picture_strings import Likeness, likeness
 
 Modality = Literal["image", "text"]
@@ -26,6 +23,8 @@ MOST_HITS = 200
 # Far above what any text tower reads; the tokenizer would still go through all of it.
 LONGEST_TEXT = 100_000
 _MOST_PARAMETERS = 100
+_FORMAT = AliasChoices("encoding_format", "embedding_type")
+_NORMALIZED = AliasChoices("normalized", "normalize")
 _WEIGHT = "of text and picture together, the text's share; 0.5 if not given"
 _COPIES = "each copy of a picture by itself"
 
@@ -47,11 +46,9 @@ class _Fields(BaseModel):
 @functools.cache
 def known_names(kind: type[BaseModel]) -> tuple[str, ...]:
     """What the fields of `kind` are called in a request."""
-    names: list[str] = []
-    for name, field in kind.model_fields.items():
-        alias = field.validation_alias
-        names += map(str, alias.choices) if isinstance(alias, AliasChoices) else [name]
-    return tuple(names)
+    aliases = {name: field.validation_alias for name, field in kind.model_fields.items()}
+    names = (alias.choices if isinstance(alias, AliasChoices) else [name] for name, alias in aliases.items())
+    return tuple(str(name) for alike in names for name in alike)
 
 
 def require_known(values: Mapping[str, Any], known: Collection[str], param: str = "") -> None:
@@ -78,13 +75,9 @@ class EmbeddingRequest(_Fields):
     input: Any = Field(None, description="a text or picture (data URI), or a list of them")
     messages: Any = Field(None, description="instead of input: one chat message with one text or picture")
     modality: Modality | None = Field(None, description="of all of input; else each tells by itself")
-    encoding_format: Literal["float", "base64"] | None = Field(
-        None, validation_alias=AliasChoices("encoding_format", "embedding_type")
-    )
+    encoding_format: Literal["float", "base64"] | None = Field(None, validation_alias=_FORMAT)
     dimensions: Whole | None = None
-    normalized: Literal[True] | None = Field(
-        None, validation_alias=AliasChoices("normalized", "normalize"), description="embeddings always are"
-    )
+    normalized: Literal[True] | None = Field(None, validation_alias=_NORMALIZED, description="embeddings always are")
     user: str | None = Field(None, description="who sends it; not used")
 
 
@@ -148,22 +141,18 @@ def check_parameters(query: bytes, known: Collection[str] = (), in_body: Collect
     if not query:
         return
     try:
-        fields = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
-        )
-    except UnicodeError as error:
-        message = "The query is not UTF-8, percent-encoded."
-        raise RequestError(422, message, code="invalid_query", param="query") from error
+        text = query.decode("ascii")
+        fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
     except ValueError as error:
-        message = f"The query has more than {_MOST_PARAMETERS} parameters."
-        raise RequestError(422, message, code="invalid_query", param="query") from error
+        wrong = f"has more than {_MOST_PARAMETERS} parameters"
+        wrong = "is not UTF-8, percent-encoded" if isinstance(error, UnicodeError) else wrong
+        raise RequestError(422, f"The query {wrong}.", code="invalid_query", param="query") from error
     counts = Counter(name for name, _ in fields)
     if strange := [name for name in counts if name not in known]:
         advice = "Send it in the JSON body of POST." if strange[0] in in_body else ""
         raise unknown("parameter", strange, known, advice=advice)
     if twice := [name for name, count in counts.items() if count > 1]:
-        message = f"{twice[0]} is given twice. Give it once."
-        raise RequestError(422, message, code="repeated_parameter", param=twice[0])
+        raise wrong_field(twice[0], "is given twice. Give it once.", "repeated_parameter")
 
 
 class _ExactRequest(Request):
@@ -183,8 +172,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _IMAGE_TYPES = ("image", "image_url", "input_image")
+# What `type` may say beside each field.
 _TYPES = {"text": ("text", "input_text"), "image": _IMAGE_TYPES, "image_url": _IMAGE_TYPES}
-"""What `type` may say beside each field."""
+
+
+_WRONG = {
+    Likeness.PLACE: "is the address or the path of a picture, and the server fetches and opens none",
+    Likeness.WRAPPED: "has a picture in a spelling that is not read, or looks like encoded data",
+}
 
 
 @dataclass(frozen=True)
@@ -205,20 +200,19 @@ def read_items(request: EmbeddingRequest, most: int) -> list[Item]:
     if not isinstance(request.input, list):
         return [_item(request.input, request.modality, "input")]
     if not 1 <= len(request.input) <= most:
-        message = f"input has {len(request.input)} entries; give 1 to {most} in one request."
-        raise RequestError(422, message, code="batch_size", param="input")
+        raise wrong_field("input", f"has {len(request.input)} entries; give 1 to {most} in one request.", "batch_size")
     return [_item(entry, request.modality, f"input[{k}]") for k, entry in enumerate(request.input)]
 
 
 def checked_text(text: str, param: str) -> str:
     """`text`, if a tokenizer can take it; `RequestError` (422) if it is too long or no Unicode."""
     if len(text) > LONGEST_TEXT:
-        message = f"{param} has {len(text):,} characters; at most {LONGEST_TEXT:,} are read."
-        raise RequestError(422, message, code="text_too_long", param=param)
+        wrong = f"has {len(text):,} characters; at most {LONGEST_TEXT:,} are read."
+        raise wrong_field(param, wrong, "text_too_long")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _invalid(param, "holds half of a surrogate pair, which is no character.") from error
+        raise wrong_field(param, "holds half of a surrogate pair, which is no character.") from error
     return text
 
 
@@ -228,8 +222,8 @@ def _item(entry: Any, modality: Modality | None, param: str) -> Item:
     if isinstance(entry, Mapping):
         return _from_object(entry, modality, param)
     if isinstance(entry, list) or (isinstance(entry, int) and not isinstance(entry, bool)):
-        message = f"{param} holds token numbers; which tokens they are depends on the tokenizer, so send text."
-        raise RequestError(422, message, code="tokens_not_supported", param=param)
+        wrong = "holds token numbers; which tokens they are depends on the tokenizer, so send text."
+        raise wrong_field(param, wrong, "tokens_not_supported")
     raise _not_understood(param)
 
 
@@ -237,12 +231,9 @@ def _from_string(entry: str, modality: Modality | None, param: str) -> Item:
     """A string that may be either; what looks like a picture must not be encoded as a text."""
     if modality is None:
         found = likeness(entry)
-        if found in (Likeness.PLACE, Likeness.WRAPPED):
-            wrong = "has a picture in a spelling that is not read, or looks like encoded data"
-            if found is Likeness.PLACE:
-                wrong = "is the address or the path of a picture, and the server fetches and opens none"
+        if wrong := _WRONG.get(found):
             remedy = 'Send the picture itself as data:image/TYPE;base64,..., or {"text": ...} if it is meant as a text.'
-            raise RequestError(422, f"{param} {wrong}. {remedy}", code="invalid_image", param=param)
+            raise wrong_field(param, f"{wrong}. {remedy}", "invalid_image")
         modality = "image" if found is Likeness.PICTURE else "text"
     return Item(modality, entry if modality == "image" else checked_text(entry, param), param)
 
@@ -256,7 +247,8 @@ def _from_object(entry: Mapping[str, Any], modality: Modality | None, param: str
     value = entry[names[0]]
     own: Modality = "text" if names[0] == "text" else "image"
     if own == "text" and "detail" in entry:
-        raise _invalid(param, "has detail, which is of pictures, and is a text. Leave it out.", ".detail")
+        message = f"{param} has detail, which is of pictures, and is a text. Leave it out."
+        raise RequestError(422, message, code="invalid_value", param=f"{param}.detail")
     _require_string(entry, "detail", param)
     if own == "image" and isinstance(value, Mapping):
         require_known(value, ("url", "detail"), f"{param}.{names[0]}")
@@ -265,38 +257,31 @@ def _from_object(entry: Mapping[str, Any], modality: Modality | None, param: str
     if not isinstance(value, str):
         raise _not_understood(param)
     if modality not in (None, own):
-        raise _invalid(param, f"is a {'text' if own == 'text' else 'picture'}, and modality says {modality}.")
+        raise wrong_field(param, f"is a {'text' if own == 'text' else 'picture'}, and modality says {modality}.")
     return Item(own, value if own == "image" else checked_text(value, param), param)
 
 
 def _require_string(values: Mapping[str, Any], name: str, param: str) -> None:
     if not isinstance(values.get(name), str | None):
-        raise _invalid(f"{param}.{name}", "is not a string.")
+        raise wrong_field(f"{param}.{name}", "is not a string.")
 
 
 def _from_messages(messages: Any, modality: Modality | None) -> Item:
-    message = _single(messages)
-    content = None
-    if isinstance(message, Mapping):
-        require_known(message, ("role", "content", "name"), "messages")
-        for name in ("role", "name"):
-            _require_string(message, name, "messages")
-        content = message.get("content")
-    if isinstance(content, str):
-        return _from_string(content, modality, "messages")
-    part = _single(content)
-    if not isinstance(part, Mapping):
-        raise _invalid("messages", "is not one message with one text or one picture; an embedding is of a single one.")
-    return _from_object(part, modality, "messages")
-
-
-def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else None
+    content: Any = None
+    match messages:
+        case [dict(message)]:
+            require_known(message, ("role", "content", "name"), "messages")
+            for name in ("role", "name"):
+                _require_string(message, name, "messages")
+            content = message.get("content")
+    match content:
+        case str():
+            return _from_string(content, modality, "messages")
+        case [dict(part)]:
+            return _from_object(part, modality, "messages")
+    wrong = "is not one message with one text or one picture; an embedding is of a single one."
+    raise wrong_field("messages", wrong)
 
 
 def _not_understood(param: str) -> RequestError:
-    return _invalid(param, 'is neither a text nor a picture: send a string, {"text": ...} or {"image": data URI}.')
-
-
-def _invalid(param: str, wrong: str, field: str = "") -> RequestError:
-    return RequestError(422, f"{param} {wrong}", code="invalid_value", param=f"{param}{field}")
+    return wrong_field(param, 'is neither a text nor a picture: send a string, {"text": ...} or {"image": data URI}.')

@@ -1,8 +1,7 @@
-"""`ServeSettings`: limits and key of a server, where its key is read from, and by which names it may be called."""
+"""`ServeSettings`: limits and key of a server, and where its key is read from."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,17 +14,13 @@ class ServeSettings:
     """Limits of one server; all are positive.
 
     Attributes:
-        max_batch: items that the model encodes at a time.
-        max_wait_ms: how long a batch waits for more items, milliseconds.
-        max_items: texts and pictures of one request.
+        max_batch, max_wait_ms: items that the model encodes at a time, and how long a batch waits for more.
+        max_items, max_upload_mb: texts and pictures of one request, and size of its body, millions of bytes.
         max_queue: items that are waiting or being encoded, of all requests; beyond it requests are turned away.
-        max_upload_mb: size of one request's body, millions of bytes.
-        max_pixels: of one picture, whatever the limit elsewhere is. Four times as many may be decoded and waiting, of
-            all requests.
+        max_pixels: of one picture, whatever the limit elsewhere is; four times as many wait decoded, of all requests.
         read_timeout: seconds in which a request's header, and then its body, must have arrived.
         request_timeout: seconds from there to the response.
-        api_key: what clients must send; None for no key.
-        hosts: names by which the server may be called; None for any. See `loopback_names`.
+        api_key, hosts: what clients must send, and names by which they may call the server; None for any.
     """
 
     max_batch: int = 32
@@ -45,45 +40,24 @@ class ServeSettings:
             if isinstance(value, int | float) and not 0 < value < float("inf"):
                 raise DistilvlError(f"{entry.name} is {value}.", "Give a positive number.")
         if self.max_items > self.max_queue:
-            raise DistilvlError(
-                f"max_queue is {self.max_queue}, less than the {self.max_items} items of one request (max_items).",
-                "Raise the one or lower the other.",
-            )
+            message = f"max_queue is {self.max_queue}, less than the {self.max_items} items of one request (max_items)."
+            raise DistilvlError(message, "Raise the one or lower the other.")
         key = self.api_key
         if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
             raise DistilvlError("the API key is empty or holds characters that no header takes.", "Choose another one.")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server at `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def loopback_names(host: str) -> frozenset[str]:
-    """The names for which a keyless server at the loopback address `host` answers.
-
-    A web page from elsewhere can have its own name lead to 127.0.0.1 (DNS rebinding) and would then read the answers
-    as its own; the Host header that browsers send still has that page's name.
-    """
-    return frozenset({host, "localhost", "127.0.0.1", "::1"})
-
-
 def read_key(variable: str | None, file: Path | None) -> str | None:
     """The key in an environment variable or a file, without white space around it; None if neither is named.
 
-    Raises:
-        DistilvlError: both are named, or there is no key where one should be.
+    `DistilvlError`: both are named, or there is no key where one should be.
     """
     if variable is not None and file is not None:
         raise DistilvlError("two places for the key are given.", "Give --api-key-env or --api-key-file.")
     if variable is not None:
-        key = os.environ.get(variable, "").strip()
-        if not key:
-            raise DistilvlError(f"the environment variable {variable} is not set.", "Put the key into it.")
-        return key
+        if key := os.environ.get(variable, "").strip():
+            return key
+        raise DistilvlError(f"the environment variable {variable} is not set.", "Put the key into it.")
     if file is None:
         return None
     try:
