@@ -47,10 +47,6 @@ class LeftOut:
         name = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
         self._count(reason, 1, [name])
 
-    def add_bad(self, error: BadImageError, name: str) -> None:
-        """Count an image for the reason that `error` gives."""
-        self.add(error.reason or NOT_DECODED, name)
-
     def update(self, other: LeftOut) -> None:
         """Count all that `other` counts."""
         for reason, count in other.counts.items():
@@ -63,8 +59,8 @@ class LeftOut:
 
     def __add__(self, other: LeftOut) -> LeftOut:
         both = LeftOut()
-        for one in (self, other):
-            both.update(one)
+        both.update(self)
+        both.update(other)
         return both
 
     def __or__(self, other: LeftOut) -> LeftOut:
@@ -88,6 +84,10 @@ class LeftOut:
         reasons = {key: {"count": count, "names": self.names[key][:named]} for key, count in self.counts.items()}
         return {"total": len(self), "reasons": reasons}
 
+    def add_bad(self, error: BadImageError, name: str) -> None:
+        """Count an image for the reason that `error` gives."""
+        self.add(error.reason or NOT_DECODED, name)
+
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> LeftOut:
         """What `as_dict` gave; LookupError, TypeError, ValueError or AttributeError where it is not of that form."""
@@ -99,11 +99,11 @@ class LeftOut:
 
     def lines(self) -> list[str]:
         """One line a reason: `2 (no caption): a.jpg, b.jpg`; the names are cut after the tenth."""
-        return [
-            f"{count:,} ({reason}): {', '.join(self.names[reason][:NAMED])}"
-            + (f" and {count - NAMED:,} more" if count > NAMED else "")
-            for reason, count in self.counts.items()
-        ]
+        lines = []
+        for reason, count in self.counts.items():
+            more = f" and {count - NAMED:,} more" if count > NAMED else ""
+            lines.append(f"{count:,} ({reason}): {', '.join(self.names[reason][:NAMED])}{more}")
+        return lines
 
     def log(self, where: str) -> None:
         """A warning line a reason, `where` being what it was left out of; nothing if there is nothing."""
@@ -117,7 +117,7 @@ class BadItemError(DistilvlError):
     `problem` is a sentence without its full stop, as the number of such items may be put behind it.
     """
 
-    def __init__(self, problem: str, remedy: str, *, name: str, reason: str) -> None:
+    def __init__(self, problem: str, remedy: str, name: str, reason: str) -> None:
         super().__init__(f"{problem}.", remedy)
         self.problem, self.remedy, self.name, self.reason = problem, remedy, name, reason
 
@@ -127,11 +127,9 @@ class MissingFileError(BadItemError, BadImageError):
 
 
 class Faults:
-    """What a reader found that cannot be used; as a context, it notes a `BadItemError` raised within, and goes on.
+    """What a reader of `source` cannot use; as a context, it notes a `BadItemError` raised within, and goes on.
 
-    Args:
-        source: how a message calls the data set.
-        skip_bad: whether such items are left out; else `check` raises the first.
+    With `skip_bad` such items are left out; else `check` raises the first.
     """
 
     def __init__(self, source: str, *, skip_bad: bool) -> None:
@@ -155,8 +153,7 @@ class Faults:
     def check(self, images: int = 0) -> None:
         """Raise the first item that cannot be used, with how many of its kind there are, unless they are left out.
 
-        `images` is how many there are in all, if that is known. A missing file is a `BadImageError`, all else a
-        `DistilvlError`.
+        `images`: how many there are in all, if known. A missing file is a `BadImageError`, all else a `DistilvlError`.
         """
         first = self._first
         if first is None or self.skip_bad:

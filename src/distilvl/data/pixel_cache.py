@@ -1,8 +1,7 @@
 """The pixel cache on disk: decoded once for all runs, mapped into memory, shared by all processes that read it.
 
-`pixels-NAME.npy` holds the pixels, `pixels-NAME.json` what they are; NAME is a hash of the images' bytes, the
-preprocessing and the crops, so a file that changed leads to another name. The JSON is written last: a cache without it
-does not exist.
+`pixels-NAME.npy` holds the pixels, `pixels-NAME.json`, written last, what they are; NAME is a hash of the bytes of the
+images, the preprocessing and the crops.
 """
 
 from __future__ import annotations
@@ -32,22 +31,15 @@ from distilvl.io.progress import progress
 from distilvl.pictures import DECODING_VERSION, decode_image
 
 FORMAT_VERSION = 1
-_UNREADABLE = bytes(KEY_BYTES)
 _WORKERS, _WINDOW = 4, 64
 _REMEDY = "Free space or fix the folder's permissions, or leave --pixel-cache away."
 _logger = logging.getLogger("distilvl")
 
 
 def cached_pixels(
-    dataset: Items,
-    resize: Resize,
-    preprocessing: str,
-    folder: Path,
-    *,
-    skip_bad: bool = False,
-    crops: Crops | None = None,
-    at_least: int | None = None,
-) -> PixelCache:
+    dataset: Items, resize: Resize, preprocessing: str, folder: Path,
+    *, skip_bad: bool = False, crops: Crops | None = None, at_least: int | None = None,
+) -> PixelCache:  # fmt: skip
     """As `decode_pixels`, with pixels that lie in a file in `folder`; made there when it is not there yet.
 
     Every image is read and hashed each time, which tells whether it is the one that was decoded. Making the cache
@@ -55,12 +47,7 @@ def cached_pixels(
 
     Args:
         preprocessing: what `resize` does, as text: equal texts, equal pixels.
-        folder: of this and other caches, created if need be.
-        dataset, resize, skip_bad, crops, at_least: as for `decode_pixels`.
-
-    Raises:
-        BadImageError: the first undecodable image, unless `skip_bad`; or all are.
-        DistilvlError: not enough room in `folder`, or it cannot be written.
+        folder: of this and other caches; `DistilvlError` where it lacks room or cannot be written.
     """
     keys = _image_keys(dataset, skip_bad=skip_bad)
     drawn = None if crops is None else asdict(crops)
@@ -74,12 +61,11 @@ def cached_pixels(
             # Another process may have made it while this one waited.
             found = _open(path) or _make(path, keys, decoding, resize, crops)
     pixels, bad = found
-    sources = [entry.image for entry in dataset]
+    sources, left_out = [entry.image for entry in dataset], LeftOut()
     if bad and not skip_bad:
         first = sources[min(bad)]
         decode_image(first.read(), first.name)
     rows = [row for row in range(len(sources)) if row not in bad]
-    left_out = LeftOut()
     for row, reason in bad.items():
         left_out.add(reason, sources[row].name)
     return PixelCache(only_images(dataset, rows), [keys[row] for row in rows], pixels, left_out)
@@ -94,12 +80,11 @@ def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
         except BadImageError:
             if not skip_bad:
                 raise
-            return _UNREADABLE
+            return bytes(KEY_BYTES)
 
     keys: list[bytes] = []
-    sources = [entry.image for entry in dataset]
-    with progress("hashing images", len(sources)) as ticker:
-        for found in prefetched(key, sources, workers=_WORKERS, window=_WINDOW):
+    with progress("hashing images", len(dataset)) as ticker:
+        for found in prefetched(key, [entry.image for entry in dataset], workers=_WORKERS, window=_WINDOW):
             keys.append(found)
             ticker.advance()
     return keys
@@ -134,10 +119,8 @@ def _make(
         with partial.open("w+b") as file:
             _write(file, blocks)
         if [keys[row] for row in decoding.rows] != decoding.keys:
-            raise DistilvlError(
-                f"images of {decoding.dataset.name} changed while they were being read.",
-                "Run the command again when they are at rest.",
-            )
+            problem = f"images of {decoding.dataset.name} changed while they were being read."
+            raise DistilvlError(problem, "Run the command again when they are at rest.")
         names = [entry.image.name for entry in decoding.dataset]
         bad = sorted(set(range(len(names))) - set(decoding.rows))
         known = dict(decoding.left_out.items())
@@ -171,28 +154,23 @@ def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, crops: 
             )  # fmt: skip
             free = shutil.disk_usage(path.parent).free
             if size > free:
-                raise DistilvlError(
-                    f"the pixel cache in {path.parent} needs {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free.",
-                    "Choose another --pixel-cache folder, or leave it away.",
-                )
+                need = f"needs {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free."
+                remedy = "Choose another --pixel-cache folder, or leave it away."
+                raise DistilvlError(f"the pixel cache in {path.parent} {need}", remedy)
         yield block
 
 
 def _write(file: BinaryIO, blocks: Iterator[Pixels]) -> None:
     """One array of all `blocks`; how long it is is known at the end, and NumPy's header leaves room for that."""
-    header, rows = 0, 0
-    shape: tuple[int, ...] = ()
+    about: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": ()}
+    rows = header = 0
     for block in blocks:
-        if not shape:
-            shape = block.shape[1:]
-            header = _write_header(file, (0, *shape))
+        if not rows:
+            np.lib.format.write_array_header_1_0(file, {**about, "shape": (0, *block.shape[1:])})
+            header = file.tell()
         file.write(np.ascontiguousarray(block).data)
         rows += len(block)
+        about["shape"] = (rows, *block.shape[1:])
     file.seek(0)
-    assert _write_header(file, (rows, *shape)) == header
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    described: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, described)
-    return file.tell()
+    np.lib.format.write_array_header_1_0(file, about)
+    assert file.tell() == header

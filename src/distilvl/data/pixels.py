@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol, overload
 
@@ -25,7 +25,6 @@ _WORKERS = 2  # Pillow decodes outside Python's lock
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Callable[[Sequence[Image.Image]], Pixels]
-Decoded = tuple[bytes, Image.Image]
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,13 @@ class PixelCache:
     left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
 
 
-class HasImages(Protocol):
-    """Whatever has images: a dataset, paired or not, or files."""
+class _HasImages(Protocol):
+    """A dataset, paired or not, or files."""
 
     @property
-    def name(self) -> str:
-        """How messages call it."""
-
-    def __len__(self) -> int:
-        """How many images."""
-
-    def __iter__(self) -> Iterator[Record | UnpairedImage]:
-        """Each with its `image`."""
+    def name(self) -> str: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Record | UnpairedImage]: ...
 
 
 @dataclass
@@ -59,7 +53,7 @@ class Decoding:
     With `skip_bad`, undecodable images are left out and counted, instead of stopping.
     """
 
-    dataset: HasImages
+    dataset: _HasImages
     skip_bad: bool
     description: str  # what the progress line says
     at_least: int | None = None  # of large JPEGs, decode no more than this takes; see `decode_image`
@@ -71,8 +65,7 @@ class Decoding:
     def blocks(self) -> Iterator[list[Image.Image]]:
         """The decodable images in order, at most 64 at a time, never none.
 
-        Raises:
-            BadImageError: the first undecodable image, unless `skip_bad`; or all are.
+        `BadImageError` for the first undecodable image, unless `skip_bad`; and where all are.
         """
         sources = [entry.image for entry in self.dataset]
         read = enumerate(prefetched(self._read, sources, workers=_WORKERS, window=2 * _WORKERS))
@@ -95,7 +88,7 @@ class Decoding:
             raise BadImageError(f"no image of {self.dataset.name} can be decoded.", "Check the image folder.")
         self.left_out.log(self.dataset.name)
 
-    def _read(self, source: ImageSource) -> Decoded | BadImageError:
+    def _read(self, source: ImageSource) -> tuple[bytes, Image.Image] | BadImageError:
         try:
             data = source.read()
             return image_key(data), decode_image(data, source.name, self.at_least)
@@ -110,34 +103,21 @@ def only_images(dataset: UnpairedDataset, rows: Sequence[int]) -> UnpairedDatase
 def only_images(dataset: Items, rows: Sequence[int]) -> Items:
     """`dataset` with the images in these rows; of an unpaired one all texts stay."""
     if isinstance(dataset, UnpairedDataset):
-        images = tuple(dataset.images[row] for row in rows)
-        return UnpairedDataset(dataset.name, images, dataset.texts, dataset.left_out)
+        return replace(dataset, images=tuple(dataset.images[row] for row in rows))
     return dataset.only([dataset.records[row] for row in rows])
 
 
 def decode_pixels(
-    dataset: Items,
-    resize: Resize,
-    *,
-    skip_bad: bool = False,
-    crops: Crops | None = None,
-    at_least: int | None = None,
+    dataset: Items, resize: Resize, *, skip_bad: bool = False, crops: Crops | None = None, at_least: int | None = None
 ) -> PixelCache:
-    """Read every image of `dataset` once, into memory.
+    """Read every image of `dataset` once, into memory. `skip_bad`, `at_least` and errors are those of `Decoding`.
 
     Args:
-        dataset: what to read, paired or not.
         resize: the student's own preprocessing, images to (n, 3, H, W) uint8.
-        skip_bad: leave undecodable images out and count them, instead of stopping.
         crops: cut these out of each image before its preprocessing, as before the teacher's.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
-
-    Raises:
-        BadImageError: the first undecodable image, unless `skip_bad`; or all are.
     """
     decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
-    pixels: Pixels | None = None
-    done = 0
+    pixels, done = None, 0
     for block in pixel_blocks(decoding, resize, crops):
         if pixels is None:
             pixels = np.empty((len(dataset) * crops_of_each(crops), *block.shape[1:]), dtype=np.uint8)

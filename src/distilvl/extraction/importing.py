@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.crops import Items, captions_of, images_of
+from distilvl.data.crops import Items
 from distilvl.data.left_out import NOT_READ
 from distilvl.data.records import UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
@@ -186,23 +186,23 @@ def import_arrays(
 def _image_rows(
     arrays: FeatureArrays, dataset: Items, source: str, *, skip_bad: bool
 ) -> tuple[dict[bytes, int], dict[str, str]]:
-    _require_ids(arrays.image_rows, [image_id for image_id, _ in images_of(dataset)], "image", source, dataset.name)
+    _require_ids(arrays.image_rows, [entry.image_id for entry in dataset], "image", source, dataset.name)
     rows: dict[bytes, int] = {}
     unreadable: dict[str, str] = {}
-    for image_id, image in images_of(dataset):
+    for entry in dataset:
         try:
-            key = image_key(image.read())
+            key = image_key(entry.image.read())
         except BadImageError as error:
             if not skip_bad:
                 raise
-            unreadable[image.name] = error.reason or NOT_READ
+            unreadable[entry.image.name] = error.reason or NOT_READ
             continue
-        rows.setdefault(key, arrays.image_rows[image_id])
+        rows.setdefault(key, arrays.image_rows[entry.image_id])
     return rows, unreadable
 
 
 def _text_rows(arrays: FeatureArrays, dataset: Items, source: str) -> dict[bytes, int]:
-    captions = captions_of(dataset)
+    captions = dataset.captions
     known_as = captions if arrays.by_caption else _caption_ids(dataset, source)
     _require_ids(arrays.text_rows, known_as, "caption", source, dataset.name)
     rows: dict[bytes, int] = {}

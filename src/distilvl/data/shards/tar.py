@@ -1,13 +1,8 @@
 """One shard from front to back: which files of the archive make a sample, and which are refused.
 
-Nothing is extracted, so a name is no more than a label here; those that would leave a folder are refused all the same,
-since whoever wrote them meant harm. `tarfile` parses the headers. Left to itself it takes a damaged header for the end
-of the archive, and believes every size that it is told; both would go unnoticed, so both are checked here. `webdataset`
-is not used for the same reason, and as it cannot begin in the middle of an epoch (docs/design/streaming.md).
-
-`webdataset` ends a key at the first dot: `b.seg.png` is a file of `b`, beside `b.png` and `b.txt`. Photographs are
-often called `v1.0_cat.jpg`, though. So where the files of a key are no sample by their plain names, those of each
-longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt`, are looked at on their own.
+`tarfile` takes a damaged header for the end of the archive and believes every size; both are checked here. Why not by
+`webdataset`: docs/design/streaming.md. It ends a key at the first dot; where the files of a key are no sample by their
+plain names, those of each longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt`, are looked at on their own.
 """
 
 from __future__ import annotations
@@ -19,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 from typing import BinaryIO
 
 from distilvl.data.left_out import NO_CAPTION
@@ -51,6 +47,9 @@ class Member:
     offset: int
     size: int
     data: bytes | None = None
+    stem: str = ""  # the name up to its last dot: the key of its group where it has one dot
+    kind: str = ""  # what follows the last dot, in lower case
+    refused: str = ""  # why its sample is refused if this is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,7 @@ def samples(
         note: told of each file or sample that is left out.
 
     Raises:
-        DistilvlError: not a tar archive, or a damaged or truncated one, at the place of the damage.
-        RemoteReadError: a remote shard's server gave no more.
+        DistilvlError: no tar archive, or a damaged one, at the place of the damage; `RemoteReadError` of a server.
     """
     wanted, count, where = frozenset(read), 0, str(path)
     group = Group("", where)
@@ -109,10 +107,10 @@ def samples(
             if count > start:
                 yield _with_contents(one, file, wanted)
 
-    with (
-        _named_damage(path, lambda: f"near record {count} ({group.key!r}): " if group.key else ""),
-        path.open("rb") as file,
-    ):
+    def place() -> str:
+        return f"near record {count} ({group.key!r}): " if group.key else ""
+
+    with _named_damage(path, place), path.open("rb") as file:
         for info in _headers(file):
             name = info.name.removeprefix("./")
             # `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it.
@@ -128,10 +126,10 @@ def samples(
                 group = Group(key, where)
             if part is None:
                 note(Unusable(f"{where}: {name!r}", refused, REFUSED))
-                group.refuse(name.rpartition(".")[0] if kind.count(".") else key)
-                continue
-            group.add(part)
-            yield from usable(group.ready())
+                group.refused.add(name.rpartition(".")[0] if kind.count(".") else key)
+            else:
+                group.add(part)
+                yield from usable(group.ready())
         yield from usable(group.rest())
 
 
@@ -165,18 +163,8 @@ def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
     return "is empty (0 bytes)" if image and info.size == 0 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A member in its group; its name is cut at the last dot."""
-
-    stem: str  # the group's key where the name has one dot
-    kind: str  # in lower case
-    member: Member
-    refused: str = ""  # why its sample is refused if this is needed
-
-
-def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Part | None:
-    """The member, read from `file` if given, as a part of a group; None for a folder, a hidden file, another kind."""
+def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Member | None:
+    """The member, read from `file` if given; None for a folder, a hidden file, another kind."""
     base = name.rpartition("/")[2]
     if info.isdir() or base.startswith(".") or ("/" not in name and name.startswith("__")):
         return None
@@ -186,8 +174,7 @@ def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Part | Non
     if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or picture or f".{kind}" in unread_pictures()):
         return None
     data = None if file is None else _body(file, info.offset_data, info.size)
-    member = Member(name, info.offset_data, info.size, data)
-    return Part(stem, kind, member, _size_refusal(info, "png" if picture else kind))
+    return Member(name, info.offset_data, info.size, data, stem, kind, _size_refusal(info, "png" if picture else kind))
 
 
 @functools.cache
@@ -200,22 +187,17 @@ class Group:
     """Neighbouring files whose names are equal up to the first dot, which part is the group's key."""
 
     def __init__(self, key: str, where: str) -> None:
-        self.key, self._where = key, where
-        self._plain: list[Part] = []
-        self._dotted: list[Part] = []
-        self._refused: set[str] = set()
-        self._decided = False
+        self.key, self._where, self._decided = key, where, False
+        self._plain: list[Member] = []
+        self._dotted: list[Member] = []
+        self.refused: set[str] = set()  # names up to the last dot, all of whose files are
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Member) -> None:
         """Take in a file that stands after the others."""
         if part.stem == self.key:
             self._plain.append(part)
         elif not self._is_sample():  # else it is one of the sample's other files, as `webdataset` has it
             self._dotted.append(part)
-
-    def refuse(self, stem: str) -> None:
-        """That a file with this name up to the last dot was refused, and so all of that name."""
-        self._refused.add(stem)
 
     def ready(self) -> Iterator[Sample | Unusable]:
         """What is complete while the group goes on: in a shard where all names begin alike, it is the whole shard."""
@@ -238,27 +220,27 @@ class Group:
         kinds = {part.kind for part in self._plain}
         return not kinds.isdisjoint(IMAGE_KINDS) and not kinds.isdisjoint(TEXT_KINDS)
 
-    def _runs(self, parts: Sequence[Part]) -> Iterator[Sample | Unusable]:
+    def _runs(self, parts: Sequence[Member]) -> Iterator[Sample | Unusable]:
         """What the files of each name make."""
-        for stem, run in groupby(parts, lambda part: part.stem):
-            if stem not in self._refused:
+        for stem, run in groupby(parts, attrgetter("stem")):
+            if stem not in self.refused:
                 yield _sample(stem, list(run), self._where)
 
 
-def _sample(key: str, parts: Sequence[Part], where: str) -> Sample | Unusable:
+def _sample(key: str, parts: Sequence[Member], where: str) -> Sample | Unusable:
     """The sample that these files make, or why they make none."""
     images = [part for part in parts if part.kind in IMAGE_KINDS]
     images = images or [part for part in parts if part.kind in more_image_kinds()]
     texts = [part for part in parts if part.kind in TEXT_KINDS]
-    by_kind = {part.kind: part.member for part in texts}
+    by_kind = {part.kind: part for part in texts}
     name = f"{where}: {key!r}"
-    refused = next((part for part in (*images, *texts) if part.refused), None)
-    if refused is not None:
-        return Unusable(f"{where}: {refused.member.name!r}", refused.refused, REFUSED)
+    for part in (*images, *texts):
+        if part.refused:
+            return Unusable(f"{where}: {part.name!r}", part.refused, REFUSED)
     if len(images) > 1 or len(by_kind) < len(texts):
         return Unusable(name, "has two files of a kind", TWO_OF_A_KIND)
     if images and by_kind:
-        return Sample(f"{where}: {images[0].member.name}", key, images[0].member, by_kind)
+        return Sample(f"{where}: {images[0].name}", key, images[0], by_kind)
     if images:
         return Unusable(name, "has no captions beside it (.txt or .json)", NO_CAPTION)
     unread = next((reason for part in parts if (reason := unread_pictures().get(f".{part.kind}"))), None)
@@ -308,7 +290,6 @@ def _body(file: BinaryIO, offset: int, size: int) -> bytes:
 
 @contextmanager
 def _named_damage(path: AnyPath, place: Callable[[], str]) -> Iterator[None]:
-    """All that a damaged archive can raise, as the one error that names it."""
     try:
         yield
     except RemoteReadError as error:
