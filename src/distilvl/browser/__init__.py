@@ -1,15 +1,9 @@
-"""Search in the page itself: a static folder with onnxruntime-web, the text tower, and an index of photographs.
-
-from distilvl.browser import write_bundle
-
-write_bundle("exported", "photos", "site")
-"""
+"""Search in the page itself: a static folder with onnxruntime-web, the text tower, and an index of photographs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +17,7 @@ import numpy.typing as npt
 from distilvl.browser.npm import web_files
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
+from distilvl.io.files import new_folder
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder
 from distilvl.pictures import full_size
@@ -67,25 +62,14 @@ def write_bundle(
         DistilvlError: `out` is there, not an exported student, no pictures, no npm packages, or a full disk.
     """
     exported, out = Path(exported), Path(out)
-    if out.exists():
-        raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
-    student = Runtime.load(exported)
-    libraries = web_files(npm_files)
-    staging = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        (staging / "npm").mkdir(parents=True)
+    with new_folder(out) as staging:
+        student, libraries = Runtime.load(exported), web_files(npm_files)
         pictures, left_out = write_pictures(Path(photos), student, staging)
         _write_page(staging)
+        (staging / "npm").mkdir()
         for name, content in libraries.items():
             (staging / "npm" / name).write_bytes(content)
         _write_model(exported, student, staging)
-        staging.replace(out)
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot write {out}: {error.strerror or error}.", "Free space or choose another folder, and run again."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Bundle(out, pictures, left_out, size)
 
@@ -115,13 +99,8 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
 
     `vectors.bin` has an L2-normalised embedding a picture, D little-endian float16, in the order of `index.json`. Paths
     in it are relative to `photos`. Copies of a picture (of its bytes, or of its pixels) are one entry, with the `paths`
-    of all. How many files were left out, and why, is in `index.json`, too.
-
-    Returns:
-        How many pictures are in the index, and what was left out, with paths relative to `photos`.
-
-    Raises:
-        DistilvlError: no such folder, or no picture in it that can be decoded.
+    of all. How many files were left out, and why, is in `index.json`, too. Returned are the number of pictures in the
+    index, and what was left out. `DistilvlError` for no such folder, or no picture in it that can be decoded.
     """
     encoder, root, left_out = Encoder(student), photos.resolve(), LeftOut()
     (folder / "thumbnails").mkdir()

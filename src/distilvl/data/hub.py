@@ -12,55 +12,41 @@ from distilvl.data.columns import NO_CHOICE, Choice, Row, column_types, find_col
 from distilvl.data.left_out import Faults
 from distilvl.data.listing import dataset_of, usual_split
 from distilvl.data.records import FileImage, PairDataset
-from distilvl.errors import BadImageError, DistilvlError, require
+from distilvl.errors import BadImageError, DistilvlError, one_line, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _BATCH = 1000
 
 
 def read_hub(
-    name: str,
-    *,
-    config: str | None = None,
-    revision: str | None = None,
-    chosen: Choice = NO_CHOICE,
-    split: str | None = None,
-    skip_bad: bool = False,
-) -> PairDataset:
+    name: str, *, config: str | None = None, revision: str | None = None, chosen: Choice = NO_CHOICE,
+    split: str | None = None, skip_bad: bool = False,
+) -> PairDataset:  # fmt: skip
     """The dataset that `datasets` finds under a name, downloaded by it if need be, or in a folder on disk.
 
     Columns are found by `find_columns`. Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such
     a column an image is called `split/row`. Splits come from the column `split`, or are the dataset's own, with
     `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`). No code of
-    the dataset's repository is run. For `chosen` and `skip_bad` see `listing`.
+    the dataset's repository is run. For `chosen`, `skip_bad` and errors see `listing`; rows count from 0.
 
     Args:
         name: `owner/name`, or a folder.
         config: of a dataset that has several.
         revision: branch, tag or commit.
         split: of all rows, instead of what the dataset says.
-
-    Raises:
-        DistilvlError: `datasets` is not installed (extra `datasets`), it cannot load the name, unclear columns, text
-            that is not UTF-8; and as all readers (rows count from 0).
     """
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)
     faults = Faults(Path(name).name, skip_bad=skip_bad)
-    divided = set(parts) != {"train"}
-    rows = (
-        row
-        for part, table in parts.items()
-        for row in _rows(name, part, table, chosen, split or (part if divided else None), folders, faults)
-    )
+    own = {part: split or (part if set(parts) != {"train"} else None) for part in parts}
+    rows = (row for part in parts for row in _rows(name, part, parts[part], chosen, own[part], folders, faults))
     return dataset_of(faults.source, merge_rows(rows, name, faults), faults)
 
 
 def is_saved_dataset(folder: Path) -> bool:
     """Whether `save_to_disk` of `datasets` wrote this folder."""
-    return (folder / "dataset_dict.json").is_file() or (
-        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
-    )
+    several, *one = ((folder / f"{name}.json").is_file() for name in ("dataset_dict", "state", "dataset_info"))
+    return several or all(one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +57,8 @@ class HubImage:
     column: str
     row: int
     name: str
-    # Where a path in place of bytes may lead. `datasets` writes paths of its own cache for what it downloaded, and of a
-    # folder of images that it was given; any other, and every one in a folder from disk, whose images are always bytes,
-    # is somebody's tampering.
+    # Where a path in place of bytes may lead: `datasets` writes paths of its own cache and of a folder of images that
+    # it was given; any other, and every one in a folder from disk, is somebody's tampering.
     folders: tuple[Path, ...]
 
     def read(self) -> bytes:
@@ -82,7 +67,7 @@ class HubImage:
         try:
             value = self.table[self.row][self.column]
         except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
-            raise BadImageError(f"cannot read {self.name}: {_reason(error)}.", BAD_IMAGE_REMEDY) from error
+            raise BadImageError(f"cannot read {self.name}: {one_line(error)}.", BAD_IMAGE_REMEDY) from error
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, Mapping) else (value, None)
         if data is None and isinstance(path, str):
             with suppress(OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
@@ -103,10 +88,6 @@ def _image_folders(name: str) -> tuple[Path, ...]:
     return tuple(Path(folder).resolve() for folder in (*caches, *named))
 
 
-def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
-
-
 def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[str, Any], bool]:
     """Tables by split, and whether they come from `save_to_disk`."""
     datasets = require("datasets", extra="datasets")
@@ -115,10 +96,8 @@ def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[
         found = datasets.load_from_disk(name) if on_disk else datasets.load_dataset(name, config, revision=revision)
     # RuntimeError: a repository with a script, which `datasets` no longer runs.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DistilvlError(
-            f"datasets cannot load {name!r}: {_reason(error)}.",
-            "Check the name and the network; some need ?config=NAME or ?revision=refs/convert/parquet.",
-        ) from error
+        remedy = "Check the name and the network; some need ?config=NAME or ?revision=refs/convert/parquet."
+        raise DistilvlError(f"datasets cannot load {name!r}: {one_line(error)}.", remedy) from error
     return (found if isinstance(found, Mapping) else {"train": found}), on_disk
 
 
@@ -137,7 +116,7 @@ def _rows(
         try:
             batch.validate(full=True)  # or else text that is not UTF-8 is an error without a place
         except require("pyarrow", extra="datasets").ArrowInvalid as error:
-            problem = f"cannot read {name}, {part} from row {row} on: {_reason(error)}."
+            problem = f"cannot read {name}, {part} from row {row} on: {one_line(error)}."
             raise DistilvlError(problem, "Save its texts as UTF-8.") from error
         for values in batch.to_pylist():
             where = f"{name}, {part} row {row}"

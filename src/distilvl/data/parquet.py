@@ -17,7 +17,7 @@ from distilvl.data.left_out import BadItemError, Faults
 from distilvl.data.listing import dataset_of, depth_in_common, image_in, path_in, split_in_path
 from distilvl.data.records import ImageSource, PairDataset
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
-from distilvl.errors import BadImageError, DistilvlError, require
+from distilvl.errors import BadImageError, DistilvlError, one_line, require
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _GROUPS_HELD = 2  # two threads decode side by side, so that at a border both groups are in use
@@ -31,15 +31,10 @@ def read_parquet(
     Columns are found by `find_columns`. The image column holds encoded images (bytes, or the struct with `bytes`
     that Hugging Face writes), or paths relative to the file's folder. Rows with the same `image_id` (`img_id`,
     `imgid`), or the same path, are merged; an image without either is called `file/row`. Files and paths are named from
-    the folder that all the files lie below, so equal names in two folders stay apart. Splits come from the
-    column `split`, or from the files' names (`train-00000-of-00004.parquet`), or else from a hash (`split_of`).
-    Bytes are read when an image is, a row group at a time, so a row group has to fit into memory. In an address `*` and
-    `[0-9]` may stand for several files, and the images have to be in the file. For `chosen`, `roots` and `skip_bad` see
-    `listing`.
-
-    Raises:
-        DistilvlError: pyarrow is not installed (extra `parquet`); not a Parquet file, unclear columns, text that is not
-            UTF-8, an address that cannot be read; and as all readers (rows count from 0).
+    the folder that all the files lie below. Splits come from the column `split`, or from the files' names
+    (`train-00000-of-00004.parquet`), or else from a hash (`split_of`). Bytes are read when an image is, a row group at
+    a time, so a row group has to fit into memory. In an address `*` and `[0-9]` may stand for several files, and the
+    images have to be in the file. For `chosen`, `roots`, `skip_bad` and errors see `listing`; rows count from 0.
     """
     files: Sequence[AnyPath]
     if isinstance(path, str) and is_remote(path):
@@ -81,11 +76,8 @@ def _as_parquet(path: AnyPath) -> Iterator[Any]:
         with _opened(path) as file:
             yield file
     except (OSError, require("pyarrow", extra="parquet").ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise DistilvlError(
-            f"cannot read {path} as Parquet: {reason.rstrip('.')}.",
-            "Check that the file is complete, and its texts are UTF-8.",
-        ) from error
+        problem = f"cannot read {path} as Parquet: {one_line(error)}."
+        raise DistilvlError(problem, "Check that the file is complete, and its texts are UTF-8.") from error
 
 
 @contextmanager
@@ -139,9 +131,7 @@ class ParquetImage:
             raise RemoteReadError(f"{self.name}: {error}") from error
         # IndexError: a page with fewer rows than the file says.
         except (OSError, arrow.ArrowException, UnicodeDecodeError, IndexError) as error:
-            raise BadImageError(
-                f"cannot read {self.name}: {' '.join(str(error).split()).rstrip('.')}.", BAD_IMAGE_REMEDY
-            ) from error
+            raise BadImageError(f"cannot read {self.name}: {one_line(error)}.", BAD_IMAGE_REMEDY) from error
         data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if data is None and isinstance(path, str) and isinstance(self.path, Path):
             root = self.roots[0] if self.roots else self.path.parent

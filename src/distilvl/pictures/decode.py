@@ -24,40 +24,24 @@ DECODING_VERSION = 3
 
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
 
-# What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's raises
-# RuntimeError, damaged EXIF the last two.
+# What the format plugins raise for damaged bytes: OSError mostly, AVIF's RuntimeError, damaged EXIF the last two.
 _DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error),
     *(TypeError, AttributeError),
 )
 
 # What undoes each of EXIF's orientations; with those from 5 on width and height change places.
-_ON_THEIR_SIDE = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    **_ON_THEIR_SIDE,
-}
+_Turn = Image.Transpose
+_ON_THEIR_SIDE = {5: _Turn.TRANSPOSE, 6: _Turn.ROTATE_270, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90}
+_UPRIGHT = {2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM, **_ON_THEIR_SIDE}
 
-# Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
-# HEIF and JXL are there if their plugins are (`formats.py`).
+# Pillow reads many more, one of them (EPS) by starting another program. HEIF and JXL are there if their plugins are.
 _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-
+_JPEGS = ("JPEG", "MPO")
 # A JPEG with more pixels is decoded smaller, with no more than these: still far beyond what any tower takes.
 _WHOLE = 50_000_000
 _REDUCED = 16_000_000
-
-# A picture that lacks no more than its last rows is shown by viewers, and read.
-_MOST_MISSING = 0.05
-
-_JPEGS = ("JPEG", "MPO")
-
+_MOST_MISSING = 0.05  # a picture that lacks no more than its last rows is shown by viewers, and read
 _FULL_SIZE = "distilvl_full_size"
 
 
@@ -88,8 +72,7 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
     Raises:
         TooManyPixelsError: by its header it has more than that.
         BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a TIFF of uncompressed
-            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans;
-            the last three are found before the pixels are looked at.
+            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans.
     """
     if not data:
         raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
@@ -123,9 +106,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 def read_header(data: bytes, name: str) -> Header:
     """Format and size of an encoded image; no pixel is decoded, and no limit of ours applies.
 
-    Raises:
-        BadImageError: not an image of a kind that is read.
-        TooManyPixelsError: of so many that its plugin does not even open it.
+    `BadImageError` for no image of a kind that is read, `TooManyPixelsError` where its plugin does not even open it.
     """
     try:
         image = open_image(data)
@@ -182,10 +163,8 @@ def _open_within(data: bytes, name: str, most: int) -> ImageFile.ImageFile:
             image = _open(data)
     _require_within(image.width * image.height, name, most)
     if max(image.size) > LONGEST * min(image.size):
-        raise BadImageError(
-            f"{name} is a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most.",
-            BAD_IMAGE_REMEDY,
-        )
+        strip = f"a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most."
+        raise BadImageError(f"{name} is {strip}", BAD_IMAGE_REMEDY)
     return image
 
 
@@ -204,18 +183,18 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile:
     """`image` with its pixels, or the picture without its missing end; `OSError` where more than that is missing."""
+    wrong = OSError("image file is truncated")
     try:
         loaded = _load(image, at_least)
-    except OSError:
-        if (found := _of_what_is_there(image, data, at_least)) is None:
-            raise
-        return found
-    # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
-    if _ends_blank(loaded) and (image.format in _JPEGS or (image.format == "PNG" and containers.ends_early(data))):
-        if (found := _of_what_is_there(image, data, at_least)) is None:
-            raise OSError("image file is truncated")
-        return found
-    return loaded
+        # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
+        kind = image.format
+        if not _ends_blank(loaded) or not (kind in _JPEGS or (kind == "PNG" and containers.ends_early(data))):
+            return loaded
+    except OSError as error:
+        wrong = error
+    if (found := _of_what_is_there(image, data, at_least)) is None:
+        raise wrong
+    return found
 
 
 def _of_what_is_there(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile | None:
@@ -267,10 +246,9 @@ def _divisor(size: tuple[int, int], at_least: int | None) -> int:
 def _require_within(pixels: int | None, name: str, most: int) -> None:
     if pixels is None or pixels > most:
         count = "too many" if pixels is None else f"{pixels:,}"
-        raise TooManyPixelsError(
-            f"{name} has {count} pixels; at most {most:,} are decoded.",
-            f"Make it smaller, allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out.",
-        )
+        remedy = f"allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out."
+        problem = f"{name} has {count} pixels; at most {most:,} are decoded."
+        raise TooManyPixelsError(problem, f"Make it smaller, {remedy}")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

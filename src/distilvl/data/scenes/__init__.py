@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from random import Random
+from typing import Any
 
 from distilvl.data.records import PairDataset, Record
 from distilvl.data.scenes.world import (
@@ -28,22 +29,13 @@ from distilvl.data.scenes.world import (
     sample_scene,
 )
 
-_SYNONYMS: dict[str, tuple[str, ...]] = {
-    "circle": ("circle", "disc"),
-    "square": ("square", "box"),
-    "diamond": ("diamond", "rhombus"),
-    "cross": ("cross", "plus sign"),
-    "large": ("large", "big"),
-    "small": ("small", "little"),
-    "striped": ("striped", "stripy"),
-    "dotted": ("dotted", "spotted"),
-    "checked": ("checked", "chequered"),
+_SYNONYMS = {
+    **{"circle": "disc", "square": "box", "diamond": "rhombus", "cross": "plus sign"},
+    **{"large": "big", "small": "little", "striped": "stripy", "dotted": "spotted", "checked": "chequered"},
 }
 _RELATIONS: dict[str, tuple[str, ...]] = {
-    "left": ("to the left of", "left of"),
-    "right": ("to the right of", "right of"),
-    "above": ("above", "over"),
-    "below": ("below", "under"),
+    **{"left": ("to the left of", "left of"), "right": ("to the right of", "right of")},
+    **{"above": ("above", "over"), "below": ("below", "under")},
 }
 _PLACES = (
     ("in the top left corner", "at the top", "in the top right corner"),
@@ -69,22 +61,18 @@ class SceneImage:
 def scenes_dataset(
     train: int = 4000, val: int = 500, test: int = 1000, seed: int = 0, size: int = 64, hard_negatives: bool = True
 ) -> PairDataset:
-    """The embedded dataset: `train` + `val` + `test` different scenes with five captions each.
+    """The embedded dataset: `train` + `val` + `test` scenes of `size` x `size` pixels with five captions each.
 
-    Args:
-        train, val, test: images of each split; no scene occurs twice, in whatever split.
-        seed: another seed is another world of the same kind.
-        size: side of the square images, pixels.
-        hard_negatives: give each record of val and test a wrong caption for each true one, used by scoring.
+    No scene occurs twice, in whatever split. Another seed is another world of the same kind. With `hard_negatives`,
+    each record of val and test has a wrong caption for each true one, used by scoring.
     """
     seen: set[Signature] = set()
-    # The test split comes first, so that it stays the same however many training scenes are asked for.
-    counts = {"test": test, "val": val, "train": train}
-    records = {
-        split: [_record(f"{seed}/{split}/{index:06d}", split, size, seen, hard_negatives) for index in range(count)]
-        for split, count in counts.items()
-    }
-    return PairDataset("scenes", tuple(records["train"] + records["val"] + records["test"]))
+    records: list[Record] = []
+    # The test split is drawn first, so that it stays the same however many training scenes are asked for.
+    for split, count in (("test", test), ("val", val), ("train", train)):
+        keys = [f"{seed}/{split}/{index:06d}" for index in range(count)]
+        records = [_record(key, split, size, seen, hard_negatives) for key in keys] + records
+    return PairDataset("scenes", tuple(records))
 
 
 def _record(key: str, split: str, size: int, seen: set[Signature], hard_negatives: bool) -> Record:
@@ -105,8 +93,7 @@ def captions(scene: Scene, key: str) -> tuple[str, ...]:
 
 def caption(scene: Scene, key: str, style: int) -> str:
     """The caption of one style, 0 to 4; its wording depends on `key` and `style` alone."""
-    rng = Random(f"{key}/caption/{style}")
-    return _STYLES[style](scene, rng)
+    return _STYLES[style](scene, Random(f"{key}/caption/{style}"))
 
 
 def _inventory(scene: Scene, rng: Random) -> str:
@@ -118,10 +105,8 @@ def _inventory(scene: Scene, rng: Random) -> str:
 
 def _places(scene: Scene, rng: Random) -> str:
     """Where each object is on the canvas."""
-    things = [
-        f"{_phrase(thing, rng, size=False, texture=True)} {_PLACES[thing.row][thing.column]}"
-        for thing in _shuffled(scene, rng)
-    ]
+    objects = _shuffled(scene, rng)
+    things = [f"{_phrase(one, rng, size=False, texture=True)} {_PLACES[one.row][one.column]}" for one in objects]
     opening = pick(rng, ("a picture with ", "an image of ", "a drawing with "))
     return opening + _join(things)
 
@@ -149,10 +134,10 @@ def _portrait(scene: Scene, rng: Random) -> str:
     first, *others = _shuffled(scene, rng)
     place = _PLACES[first.row][first.column]
     text = f"{_phrase(first, rng, size=True, texture=True)} sits {place}"
-    around = [
-        f"{_phrase(thing, rng, size=False, texture=True)} {pick(rng, _RELATIONS[relation(thing, first)])} it"
-        for thing in others
-    ]
+    around = []
+    for thing in others:
+        phrase = _phrase(thing, rng, size=False, texture=True)
+        around.append(f"{phrase} {pick(rng, _RELATIONS[relation(thing, first)])} it")
     return f"{text}, with {_join(around)}" if around else f"{text} {_background(scene, rng)}"
 
 
@@ -165,11 +150,8 @@ def _shuffled(scene: Scene, rng: Random) -> list[SceneObject]:
 
 def _phrase(thing: SceneObject, rng: Random, *, size: bool, texture: bool) -> str:
     """`a large striped red circle`, with the details that are asked for."""
-    words = [_word(thing.size, rng)] if size else []
-    if texture:
-        words.append(_word(thing.texture, rng))
-    words.append(_short(thing, rng))
-    text = " ".join(words)
+    details = [detail for detail, asked in ((thing.size, size), (thing.texture, texture)) if asked]
+    text = " ".join([*(_word(detail, rng) for detail in details), _short(thing, rng)])
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
@@ -180,8 +162,7 @@ def _short(thing: SceneObject, rng: Random) -> str:
 def _word(name: str, rng: Random) -> str:
     # One draw whether or not there is a synonym, so that an altered scene keeps the wording of all the rest.
     draw = rng.random()
-    words = _SYNONYMS.get(name, (name,))
-    return words[int(draw * len(words))]
+    return _SYNONYMS[name] if draw >= 0.5 and name in _SYNONYMS else name
 
 
 def _background(scene: Scene, rng: Random) -> str:
@@ -197,20 +178,25 @@ _ATTRIBUTES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "texture": TEX
 
 
 def hard_negatives(scene: Scene, key: str) -> list[Scene]:
-    """Altered scenes in random order, one for each way to alter `scene`: valid scenes, drawable and describable.
+    """Valid altered scenes in random order, one for each way to alter `scene`.
 
     For every object one of another colour, shape, size and texture each; another background; and every two objects
     exchanged.
     """
     rng = Random(f"{key}/negatives")
-    altered = [_with_background(scene, rng)]
+    other = pick(rng, [name for name in BACKGROUNDS if name != scene.background])
+    altered = [replace(scene, background=other)]
     for index, thing in enumerate(scene.objects):
         for name, values in _ATTRIBUTES.items():
-            options = [value for value in values if value != getattr(thing, name)]
-            candidate = _with_object(scene, index, {name: pick(rng, options)})
-            if _is_valid(candidate):
+            changes: Any = {name: pick(rng, [value for value in values if value != getattr(thing, name)])}
+            candidate = _with_objects(scene, {index: replace(thing, **changes)})
+            # No two objects may share both shape and colour.
+            if len({(one.shape, one.colour) for one in candidate.objects}) == len(candidate.objects):
                 altered.append(candidate)
-    altered += [_exchanged(scene, a, b) for a, b in combinations(range(len(scene.objects)), 2)]
+    for (a, first), (b, second) in combinations(enumerate(scene.objects), 2):
+        there = replace(first, column=second.column, row=second.row)
+        here = replace(second, column=first.column, row=first.row)
+        altered.append(_with_objects(scene, {a: there, b: here}))
     return draw_without_replacement(rng, altered, len(altered))
 
 
@@ -229,24 +215,5 @@ def _is_clean(scene: Scene, altered: Scene) -> bool:
     return sum(relation(*before) != relation(*after) for before, after in pairs) <= 1
 
 
-def _with_background(scene: Scene, rng: Random) -> Scene:
-    return replace(scene, background=pick(rng, [name for name in BACKGROUNDS if name != scene.background]))
-
-
-def _with_object(scene: Scene, index: int, changes: dict[str, str]) -> Scene:
-    objects = list(scene.objects)
-    objects[index] = replace(objects[index], **changes)  # type: ignore[arg-type]
-    return replace(scene, objects=tuple(objects))
-
-
-def _exchanged(scene: Scene, a: int, b: int) -> Scene:
-    objects = list(scene.objects)
-    first, second = objects[a], objects[b]
-    objects[a] = replace(first, column=second.column, row=second.row)
-    objects[b] = replace(second, column=first.column, row=first.row)
-    return replace(scene, objects=tuple(objects))
-
-
-def _is_valid(scene: Scene) -> bool:
-    """No two objects share both shape and colour."""
-    return len({(thing.shape, thing.colour) for thing in scene.objects}) == len(scene.objects)
+def _with_objects(scene: Scene, changed: dict[int, SceneObject]) -> Scene:
+    return replace(scene, objects=tuple(changed.get(k, thing) for k, thing in enumerate(scene.objects)))

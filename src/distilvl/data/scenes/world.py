@@ -29,7 +29,6 @@ COLOURS, BACKGROUNDS = tuple(_COLOURS), tuple(_BACKGROUNDS)
 
 GRID = 3
 """Objects stand in the cells of a grid of 3 x 3, one a cell, so that none hides another."""
-
 COUNT_WEIGHTS = ((1, 0.08), (2, 0.30), (3, 0.37), (4, 0.25))
 """How many objects a scene has. Single objects are rare: few words tell them apart."""
 
@@ -79,12 +78,10 @@ class Scene:
 def relation(a: SceneObject, b: SceneObject, prefer_horizontal: bool = True) -> str:
     """Where `a` is, seen from `b`: `left`, `right`, `above` or `below`.
 
-    The axis on which they are farther apart decides, `prefer_horizontal` where both are equal. So exchanging
-    the places of the two always gives the opposite relation.
+    The axis on which they are farther apart decides, `prefer_horizontal` where both are equal.
     """
     across, down = a.column - b.column, a.row - b.row
-    horizontal = abs(across) > abs(down) or (abs(across) == abs(down) and prefer_horizontal)
-    if horizontal:
+    if abs(across) > abs(down) or (abs(across) == abs(down) and prefer_horizontal):
         return "left" if across < 0 else "right"
     return "above" if down < 0 else "below"
 
@@ -116,7 +113,6 @@ def _sample_count(rng: Random) -> int:
 
 
 SUPERSAMPLING = 3
-
 # All lengths are in cells of the grid. A large object fills its cell but for a thin gap.
 _RADIUS = {"small": 0.33, "large": 0.47}
 _OUTLINE = 0.045
@@ -211,12 +207,9 @@ def _outline(shape: str) -> tuple[tuple[float, float], ...]:
         return tuple((r * sin(k * pi / 5), 0.1 - 1.05 * r * cos(k * pi / 5)) for k, r in enumerate(radii))
     if shape == "heart":
         angles = [k * pi / 20 for k in range(40)]
-        return tuple((sin(t) ** 3, -_heart_height(t) / 16) for t in angles)
+        heights = [13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2 for t in angles]
+        return tuple((sin(t) ** 3, -height / 16) for t, height in zip(angles, heights, strict=True))
     return _POLYGONS[shape]
-
-
-def _heart_height(t: float) -> float:
-    return 13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2
 
 
 _POLYGONS: dict[str, tuple[tuple[float, float], ...]] = {

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.remote import AnyPath, RemoteReadError
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, one_line
 from distilvl.pictures.formats import image_suffixes, unread_pictures
 
 IMAGE_KINDS = frozenset({"bmp", "jpeg", "jpg", "png", "ppm", "webp"})
@@ -298,5 +298,4 @@ def _named_damage(path: AnyPath, place: Callable[[], str]) -> Iterator[None]:
         raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
     # tarfile lets through what int(), split() and struct say to nonsense in a header.
     except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError, EOFError) as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise DistilvlError(f"{path} is no whole tar archive: {reason}.", _REPAIR) from error
+        raise DistilvlError(f"{path} is no whole tar archive: {one_line(error)}.", _REPAIR) from error
