@@ -28,8 +28,7 @@ __all__ = ["Bundle", "web_files", "write_bundle", "write_pictures"]
 
 _BATCH = 32
 _MOST_PIXELS = 100_000_000  # of a batch, give or take one picture
-_SHARED = ("search.css", "tiles.js", "icon.svg")
-"""Of the page of `distilvl serve`."""
+_SHARED = ("search.css", "tiles.js", "icon.svg")  # of the page of `distilvl serve`
 
 
 @dataclass(frozen=True)
@@ -52,36 +51,26 @@ def write_bundle(
 ) -> Bundle:
     """Write page, libraries, the student's text tower and an index of `photos`; the folder appears whole or not at all.
 
-    Args:
-        exported: a folder that `distilvl export` wrote; its smallest dtype is used, for the index too.
-        photos: a folder of pictures.
-        out: new folder.
-        npm_files: a folder with the npm archives, for machines without network; see `web_files`.
-
-    Raises:
-        DistilvlError: `out` is there, not an exported student, no pictures, no npm packages, or a full disk.
+    `exported` is a folder that `distilvl export` wrote, whose smallest dtype is used, for the index too; `out` a new
+    one; `npm_files` has the npm archives, for machines without network (`web_files`). `DistilvlError` where `out` is
+    there, for no exported student, no pictures, no npm packages, and a full disk.
     """
     exported, out = Path(exported), Path(out)
     with new_folder(out) as staging:
         student, libraries = Runtime.load(exported), web_files(npm_files)
         pictures, left_out = write_pictures(Path(photos), student, staging)
-        _write_page(staging)
+        for source in files("distilvl.browser").joinpath("page").iterdir():
+            (staging / source.name).write_bytes(source.read_bytes())
+        served = files("distilvl").joinpath("serving", "page")
+        for name in _SHARED:  # a static folder may lie anywhere below its host's root
+            text = served.joinpath(name).read_text(encoding="utf-8").replace('"/page/', '"./')
+            (staging / name).write_text(text, encoding="utf-8")
         (staging / "npm").mkdir()
         for name, content in libraries.items():
             (staging / "npm" / name).write_bytes(content)
         _write_model(exported, student, staging)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Bundle(out, pictures, left_out, size)
-
-
-def _write_page(folder: Path) -> None:
-    for source in files("distilvl.browser").joinpath("page").iterdir():
-        (folder / source.name).write_bytes(source.read_bytes())
-    served = files("distilvl").joinpath("serving", "page")
-    for name in _SHARED:
-        text = served.joinpath(name).read_text(encoding="utf-8")
-        # A static folder may lie anywhere below its host's root.
-        (folder / name).write_text(text.replace('"/page/', '"./'), encoding="utf-8")
 
 
 def _write_model(exported: Path, student: Runtime, folder: Path) -> None:

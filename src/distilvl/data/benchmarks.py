@@ -21,6 +21,7 @@ DATA_VARIABLE = "DISTILVL_DATA"
 """Environment variable: the folder that holds `flickr30k/` and `coco/`."""
 _COCO_COPY = "Multimodal-Fatima/COCO_captions"
 _KARPATHY_REMEDY = "Every image has 'filename', 'split' and a list 'sentences'."
+_COCO_LISTS = ("images", "annotations")
 _COCO_REMEDY = (
     "Give a COCO caption file: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}."
 )
@@ -167,7 +168,11 @@ def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False, roots: 
 
 def _coco_records(path: Path, faults: Faults, roots: Sequence[Path]) -> Iterator[Record]:
     content = read_json(path)
-    images, annotations = (_coco_entries(content, name, path) for name in ("images", "annotations"))
+    lists: dict[str, Any] = {name: content.get(name) if isinstance(content, dict) else None for name in _COCO_LISTS}
+    for name, entries in lists.items():
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DistilvlError(f"{path} has no list of objects {name!r}.", _COCO_REMEDY)
+    images, annotations = lists.values()
     split = split_in_name(path) or "train"
     captions: dict[Any, list[tuple[str, str]]] = {}
     for number, entry in enumerate(annotations):
@@ -190,13 +195,6 @@ def _coco_records(path: Path, faults: Faults, roots: Sequence[Path]) -> Iterator
     for key in captions:
         problem, name = f"{path} has captions of image {key!r}, which it does not list", f"{path}, image {key!r}"
         faults.add(BadItemError(problem, _COCO_REMEDY, name, "captions of an image that is not listed"))
-
-
-def _coco_entries(content: Any, name: str, path: Path) -> list[dict[str, Any]]:
-    entries = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DistilvlError(f"{path} has no list of objects {name!r}.", _COCO_REMEDY)
-    return entries
 
 
 def _coco_id(entry: dict[str, Any], name: str, where: str) -> int | str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -139,14 +139,14 @@ def _column_type(kind: Any, types: Any) -> ColumnType:
     return "number" if types.is_integer(kind) else "other"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """What one line or row of a list says, not yet checked."""
+    """What one line or row of a list says, not yet checked; or all that those about one image say, checked."""
 
     where: str  # how an error message calls the row
     key: str  # which image it is about, such as its path; also the `image_id`, unless that is given
     image: ImageSource
-    captions: Iterable[Any]
+    captions: list[Any]
     split: Any = None
     image_id: Any = None
 
@@ -171,29 +171,18 @@ def table_row(
     return Row(where, str(values[columns.image_id]) if columns.image_id else key, image, captions, split)
 
 
-@dataclass(slots=True)
-class _Entry:
-    """What the rows seen so far say about one image."""
-
-    key: str
-    image: ImageSource
-    captions: list[str] = field(default_factory=list)
-    split: str | None = None
-    image_id: str | None = None
-
-
 def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]:
     """One record an image, in order of first appearance, with the captions of all its rows.
 
     Without any split the images are divided by a hash of their id (`split_of`). Rows with a caption that is no string,
     or that contradict an earlier row of their image, and images without a split beside images with one, are faults.
     """
-    entries: dict[str, _Entry] = {}
+    entries: dict[str, Row] = {}
     for row in rows:
         place = PurePosixPath(row.key).as_posix() if "./" in row.key or "//" in row.key else row.key
-        with faults:
-            # All that the row says; none of it if any of it is bad.
-            entry, captions = entries.get(place) or _Entry(row.key, row.image), clean_captions(row.captions, row.where)
+        with faults:  # all that the row says; none of it if any of it is bad
+            entry = entries.get(place) or Row(row.where, row.key, row.image, [])
+            captions = clean_captions(row.captions, row.where)
             split = _agreed(entry.split, row.split, "split", row.where)
             entry.image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
             entry.captions += captions

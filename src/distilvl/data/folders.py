@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import unicodedata
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,8 +99,10 @@ def _take(entry: os.DirEntry[str], prefix: str, found: FolderScan, *, include_hi
     """Put a file where it belongs; whether the entry is a folder to be entered."""
     name = entry.name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path for every file is slow
-    suffix = suffix.lower()
-    folder, picture = _is_folder(entry), suffix in image_suffixes()
+    suffix, folder = suffix.lower(), False
+    picture = suffix in image_suffixes()
+    with suppress(OSError):  # a link in a circle, or into a folder that may not be entered
+        folder = entry.is_dir()
     if folder:
         reason = "" if include_hidden else kept_out(name)
     elif name.startswith(".") and not include_hidden:
@@ -122,13 +124,6 @@ def _take(entry: os.DirEntry[str], prefix: str, found: FolderScan, *, include_hi
     elif not folder and (picture or suffix == ".txt"):
         (found.images if picture else found.texts).append(prefix + name)
     return folder and not reason and is_unicode(name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle, or into a folder that may not be entered
-        return False
 
 
 def kept_out(name: str) -> str:
@@ -167,21 +162,24 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     `skip_bad`, for an image without a caption, a link into nothing, text or a folder that cannot be read.
     """
     folder = Path(folder)
-    found, faults = _scanned(folder, folder.resolve().name, skip_bad=skip_bad)
+    found, faults = scan_folder(folder, skip_bad=skip_bad), Faults(folder.resolve().name, skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
     images = sorted([*found.images, *found.dead])
     if not images:
         raise no_images(folder, found.left_out)
     texts = {os.path.splitext(text)[0]: text for text in found.texts}  # noqa: PTH122 - quick, there may be many
+    # Accents may be composed in another way in the name of a text file.
     composed = {unicodedata.normalize("NFC", stem): stem for stem in texts if not stem.isascii()}
-    stems = {name: _stem(name, texts, composed) for name in images}
+    stems = {name: os.path.splitext(name)[0] for name in images}  # noqa: PTH122
+    for name, stem in stems.items():
+        if stem not in texts and not stem.isascii():
+            stems[name] = composed.get(unicodedata.normalize("NFC", stem), stem)
     if texts.keys().isdisjoint(stems.values()):
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _LISTS and path.is_file())
         problem = f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions."
-        remedy = (
-            "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: unpaired:"
-        )
-        remedy += "DIR,FILE." + (f" There is {lists[0]}: if it is the list, give its path." if lists else "")
-        raise DistilvlError(problem, remedy)
+        remedy = "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
+        listed = f" There is {lists[0]}: if it is the list, give its path." if lists else ""
+        raise DistilvlError(problem, f"{remedy}unpaired:DIR,FILE.{listed}")
     for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
         faults.left_out.add(TEXT_ALONE, texts[stem])
     for name in found.dead:
@@ -191,7 +189,8 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
         with faults:
             captions[name] = _captions(folder, name, texts.get(stems[name]))
     faults.check(len(images))
-    splits = {name: _split(name) for name in captions}
+    tops = {name: usual_split(name.split("/")[0].lower()) if "/" in name else "" for name in captions}
+    splits = {name: top if top in _SPLITS else None for name, top in tops.items()}
     # One folder that happens to be called `train` among others is a class, such as of railways.
     known = None not in splits.values() or len(set(splits.values()) - {None}) > 1
     rows = []
@@ -206,19 +205,6 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     return dataset_of(faults.source, merge_rows(rows, str(folder), faults), faults)
 
 
-def _scanned(folder: Path, source: str, *, skip_bad: bool) -> tuple[FolderScan, Faults]:
-    """What is in a folder, and what of it cannot be used."""
-    found, faults = scan_folder(folder, skip_bad=skip_bad), Faults(source, skip_bad=skip_bad)
-    faults.left_out.update(found.left_out)
-    return found, faults
-
-
-def _stem(name: str, texts: Mapping[str, str], composed: Mapping[str, str]) -> str:
-    """What the text file of an image is called, whichever way its accents are composed."""
-    stem = os.path.splitext(name)[0]  # noqa: PTH122 - quick, there may be many
-    return stem if stem in texts or stem.isascii() else composed.get(unicodedata.normalize("NFC", stem), stem)
-
-
 def _captions(folder: Path, name: str, text: str | None) -> list[str]:
     """The lines of the text file of an image."""
     if text is None:
@@ -231,11 +217,6 @@ def _captions(folder: Path, name: str, text: str | None) -> list[str]:
         raise BadItemError(str(error).rstrip("."), "", str(folder / text), reason) from error
 
 
-def _split(name: str) -> str | None:
-    split = usual_split(name.split("/")[0].lower())
-    return split if "/" in name and split in _SPLITS else None
-
-
 def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
     """The images of one folder and the lines of one text file, which do not belong together.
 
@@ -245,7 +226,9 @@ def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = Fal
     nothing, a folder that may not be listed, a caption that is not valid text.
     """
     folder, file = Path(images), Path(texts)
-    found, faults = _scanned(folder, f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    found = scan_folder(folder, skip_bad=skip_bad)
+    faults = Faults(f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
     for name in found.dead:
         faults.add(missing(str(folder / name)))
     if not found.images and found.left_out:

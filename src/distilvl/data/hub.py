@@ -26,14 +26,9 @@ def read_hub(
 
     Columns are found by `find_columns`. Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such
     a column an image is called `split/row`. Splits come from the column `split`, or are the dataset's own, with
-    `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`). No code of
-    the dataset's repository is run. For `chosen`, `skip_bad` and errors see `listing`; rows count from 0.
-
-    Args:
-        name: `owner/name`, or a folder.
-        config: of a dataset that has several.
-        revision: branch, tag or commit.
-        split: of all rows, instead of what the dataset says.
+    `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`); or `split` is
+    that of all rows. `revision` is a branch, tag or commit. No code of the dataset's repository is run. For `chosen`,
+    `skip_bad` and errors see `listing`; rows count from 0.
     """
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)

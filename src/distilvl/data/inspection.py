@@ -18,7 +18,6 @@ from distilvl.io.hashes import words_key
 
 NEAR_BITS = 8
 """Bits of 64 in which near duplicates may differ; of copies saved again with 2 % cut off each side, 97 % are within."""
-
 _WORD_EDGES = (5, 10, 20, 40, 80)
 _UNPAIRED = "unpaired"
 _LETTERS = 60  # of a caption
@@ -201,13 +200,14 @@ def _lines(found: Inspection) -> Iterator[str]:
     for split in dict.fromkeys([*found.images, *found.captions]):
         yield f"  {split:<12}{found.images.get(split, 0):>9,} images {found.captions.get(split, 0):>9,} captions"
     yield from _summary("captions an image", found.captions_per_image)
-    yield from _histogram({str(count): images for count, images in found.images_by_captions.items()}, "images")
+    yield from _histogram(found.images_by_captions, "images")
     yield from _summary("words a caption", found.words)
     yield from _histogram(found.captions_by_words, "captions")
     yield from _summary("width", found.width)
     yield from _summary("height", found.height)
-    yield from _list("most frequent sizes", found.sizes)
-    yield from _list("formats", found.formats)
+    for what, counts in (("most frequent sizes", found.sizes), ("formats", found.formats)):
+        if counts:
+            yield f"{what}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items())
     yield f"bad files: {len(found.bad):,}"
     yield from _cut([f"  {bad.name}: {' '.join(bad.reason.split())}" for bad in found.bad])
     yield f"left out by the reader: {len(found.left_out):,}"
@@ -216,7 +216,10 @@ def _lines(found: Inspection) -> Iterator[str]:
     holders = {copy.image_id for one in found.shared_captions for copy in one.images}
     shared = _count(found.shared_captions, "captions", len(holders))
     yield f"captions that several images have, word by word: {shared}"
-    yield from _cut([_shared_caption(one) for one in found.shared_captions])
+    captions = [" ".join(one.caption.split()) for one in found.shared_captions]
+    short = [words if len(words) <= _LETTERS else f"{words[: _LETTERS - 1]}…" for words in captions]
+    told = zip(short, found.shared_captions, strict=True)
+    yield from _cut([f'  "{words}":{_group(one.images)[1:]}' for words, one in told])
     yield f"exact duplicates: {_count(found.exact, 'groups', sum(map(len, found.exact)))}"
     yield from _cut([_group(group) for group in found.exact])
     near = _count(found.near, "groups", sum(map(len, found.near)))
@@ -233,30 +236,17 @@ def _summary(what: str, of: Summary | None) -> Iterator[str]:
         yield f"{what}: {of.min:g} to {of.max:g}, mean {of.mean:g}, median {of.median:g}"
 
 
-def _histogram(counts: Mapping[str, int], unit: str) -> Iterator[str]:
-    most = max(counts.values(), default=0)
-    if len(counts) < 2 or not most:
-        return
-    rows = [(name, count) for name, count in counts.items() if count]
+def _histogram(counts: Mapping[Any, int], unit: str) -> Iterator[str]:
+    rows = [(name, count) for name, count in counts.items() if count] if len(counts) > 1 else []
     for name, count in rows[: 2 * _SHOWN]:
-        yield f"  {name:>8} {'#' * max(1, round(30 * count / most)):<30} {count:,} {unit}"
+        bar = "#" * max(1, round(30 * count / max(counts.values())))
+        yield f"  {name!s:>8} {bar:<30} {count:,} {unit}"
     if len(rows) > 2 * _SHOWN:
         yield f"  ... and {len(rows) - 2 * _SHOWN:,} more rows"
 
 
-def _list(what: str, counts: Mapping[str, int]) -> Iterator[str]:
-    if counts:
-        yield f"{what}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items())
-
-
 def _count(found: Sequence[object], unit: str, images: int) -> str:
     return f"{len(found):,} {unit}, {images:,} images" if found else "none"
-
-
-def _shared_caption(one: SharedCaption) -> str:
-    words = " ".join(one.caption.split())
-    short = words if len(words) <= _LETTERS else f"{words[: _LETTERS - 1]}…"
-    return f'  "{short}":{_group(one.images)[1:]}'
 
 
 def _group(group: Sequence[Copy]) -> str:

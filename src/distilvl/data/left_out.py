@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _logger = logging.getLogger("distilvl")
 
 
-@dataclass(eq=True)
+@dataclass
 class LeftOut:
     """Items that could not be used, by reason: a short phrase such as `no caption`."""
 
@@ -57,15 +57,10 @@ class LeftOut:
         held = self.names.setdefault(reason, [])
         held.extend(names[: max(0, HELD - len(held))])
 
-    def __add__(self, other: LeftOut) -> LeftOut:
-        both = LeftOut()
-        both.update(self)
-        both.update(other)
-        return both
-
     def __or__(self, other: LeftOut) -> LeftOut:
         """What either counts, once: items of one reason and name are one, as far as names are held."""
-        both = self + LeftOut()
+        both = LeftOut()
+        both.update(self)
         for reason, count in other.counts.items() if other is not self else ():
             names, seen = other.names.get(reason, []), set(both.names.get(reason, []))
             fresh = [name for name in names if name not in seen]
@@ -155,16 +150,14 @@ class Faults:
 
         `images`: how many there are in all, if known. A missing file is a `BadImageError`, all else a `DistilvlError`.
         """
-        first = self._first
-        if first is None or self.skip_bad:
+        if self._first is None or self.skip_bad:
             return
-        count = self.left_out.counts[first.reason]
+        count, remedy = self.left_out.counts[self._first.reason], self._first.remedy.rstrip(".")
         such = f"{count:,} of {images:,} images of" if images else f"{count:,} such in"
-        kind = BadImageError if isinstance(first, BadImageError) else DistilvlError
-        raise kind(
-            f"{first.problem} ({such} {self.source}).",
-            f"{first.remedy.rstrip('.')}, or pass --skip-bad to leave {'it' if count == 1 else 'them'} out.",
-        ) from first
+        problem = f"{self._first.problem} ({such} {self.source})."
+        kind = BadImageError if isinstance(self._first, BadImageError) else DistilvlError
+        them = "it" if count == 1 else "them"
+        raise kind(problem, f"{remedy}, or pass --skip-bad to leave {them} out.") from self._first
 
 
 Sources = dict[str, LeftOut]

@@ -33,8 +33,7 @@ DUPLICATE_CAPTION = "a caption id that another caption has"
 
 # The control characters C0, DEL and C1, without tab, line feed, carriage return and NEL, which are white space.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
-# COCO's `restval` (30,504 images) has been trained on since VSE++ (Faghri et al., BMVC 2018), and all figures published
-# since then are of the joint 113,287 images.
+# All figures since VSE++ (Faghri et al., BMVC 2018) are of 113,287 images, COCO's `restval` among them.
 _USUAL_SPLITS = {"restval": "train", "training": "train", "validation": "val", "valid": "val", "dev": "val"}
 _MOST_SPELLINGS = 64
 
@@ -66,7 +65,7 @@ def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairData
 
 def _check(record: Record, name: str, seen: set[str], seen_captions: set[str]) -> None:
     image = record.image.name
-    if isinstance(record.image, FileImage) and not _is_there(record.image):
+    if isinstance(record.image, FileImage) and not os.path.isfile(image):  # noqa: PTH113 - a name may be too long
         raise missing(image)
     if not any(caption.strip() for caption in record.captions):
         raise BadItemError(f"image {record.image_id!r} in {name} has no captions", "Add one.", image, NO_CAPTION)
@@ -77,13 +76,6 @@ def _check(record: Record, name: str, seen: set[str], seen_captions: set[str]) -
     if twice is not None or len(set(record.given_ids)) < len(record.given_ids):
         problem = f"duplicate caption id {twice or record.given_ids[0]!r} in {name} (image {record.image_id!r})"
         raise BadItemError(problem, "Give every caption an id of its own.", image, DUPLICATE_CAPTION)
-
-
-def _is_there(image: FileImage) -> bool:
-    try:
-        return image.path.is_file()
-    except OSError:  # a name too long for any file, or a folder that may not be entered
-        return False
 
 
 def _without_blanks(record: Record, left_out: LeftOut) -> Record:
@@ -116,11 +108,10 @@ def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> 
     if not isinstance(name, str) or not name.strip() or "\0" in name or not is_unicode(name):
         problem = f"{where}: the image is {name!r}, not a file name"
         raise BadItemError(problem, "Give its path in the image folder.", where, NO_NAME)
-    windows = PureWindowsPath(name)
+    windows, path = PureWindowsPath(name), Path(name)
     climbs = ".." in windows.parts
-    if not (PurePosixPath(name).is_absolute() or windows.drive or windows.root or climbs):
+    if not (name.startswith("/") or windows.drive or windows.root or climbs):
         return FileImage(str(root / name))
-    path = Path(name)
     if not climbs and any(path.is_relative_to(folder) for folder in _absolute((root, *others))):
         return FileImage(name)
     remedy = "Use paths relative to that folder, without '..'"
@@ -199,12 +190,12 @@ def clean_caption(caption: Any, where: str) -> str:
     `BadItemError` for what is not a string, or has half a surrogate pair in it, which no encoding can store.
     """
     if not isinstance(caption, str):
-        problem = f"{where}: the caption is {caption!r}, not a string"
-        raise BadItemError(problem, "Write it in quotes.", where, NO_TEXT)
-    if not is_unicode(caption):
-        problem = f"{where}: the caption {caption!r} is not valid Unicode"
-        raise BadItemError(problem, "Replace it.", where, NO_TEXT)
-    return _CONTROL.sub(" ", caption)
+        what, remedy = f"is {caption!r}, not a string", "Write it in quotes."
+    elif not is_unicode(caption):
+        what, remedy = f"{caption!r} is not valid Unicode", "Replace it."
+    else:
+        return _CONTROL.sub(" ", caption)
+    raise BadItemError(f"{where}: the caption {what}", remedy, where, NO_TEXT)
 
 
 def usual_split(name: str) -> str:

@@ -38,11 +38,8 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
             beside images, `save_to_disk`); `flickr8k`, `flickr30k` or `coco`, alone or followed by `:FOLDER` or
             `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`; `webdataset:SHARDS`. Parquet
             and shards may lie behind an address (`s3://`, `gs://`, `https://`, ...).
-        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising (`Faults`).
-
-    Raises:
-        DistilvlError: unknown name, missing path, a folder with no list or several, a bad list, or data without
-            pairs; images that are there but cannot be decoded are found when they are read.
+        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising a `DistilvlError`;
+            images that are there but cannot be decoded are found when they are read.
     """
     data = load_any(source, skip_bad=skip_bad)
     if isinstance(data, UnpairedDataset):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -84,9 +84,9 @@ def _as_parquet(path: AnyPath) -> Iterator[Any]:
 def _opened(path: AnyPath) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetFile`."""
     parquet = require("pyarrow.parquet", extra="parquet")
-    with ExitStack() as stack:
-        source = stack.enter_context(path.open("rb")) if isinstance(path, RemotePath) else path
-        yield stack.enter_context(parquet.ParquetFile(source))
+    opened: Any = path.open("rb") if isinstance(path, RemotePath) else nullcontext(path)
+    with opened as source, parquet.ParquetFile(source) as file:
+        yield file
 
 
 class RowGroups:

@@ -29,10 +29,7 @@ class RemoteReadError(DistilvlError):
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """A file or folder behind an address; what is used of `Path` goes by the same names.
-
-    Whatever its server does not give is a `RemoteReadError`.
-    """
+    """A file or folder behind an address, like `Path`; what its server does not give is a `RemoteReadError`."""
 
     url: str  # without user, password and query, so it may be shown and logged
 
@@ -106,10 +103,8 @@ def refuse_login(source: str) -> None:
 
 def local_only(source: str) -> DistilvlError:
     """The error for an address where only a path of this machine can be read."""
-    return DistilvlError(
-        f"{_shown(source)} is remote, and only Parquet and WebDataset are read from there.",
-        "Copy it to this machine, or use parquet:URL or webdataset:URL.",
-    )
+    problem = f"{_shown(source)} is remote, and only Parquet and WebDataset are read from there."
+    return DistilvlError(problem, "Copy it to this machine, or use parquet:URL or webdataset:URL.")
 
 
 def remote_path(url: str) -> RemotePath:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from distilvl.errors import BadImageError, TooManyPixelsError
+from distilvl.errors import BadImageError, TooManyPixelsError, one_line
 from distilvl.pictures import containers
 from distilvl.pictures.colour import UnknownRangeError, as_meant, require_whole_samples, to_rgb, widen_transparency
 from distilvl.pictures.formats import image_suffixes
@@ -67,23 +67,33 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
         name: what an error message calls it.
         at_least: pixels; for speed, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size where both sides stay at least so
             long. Resized to half of `at_least`, photographs differ by 0.3 to 0.7 of 255 on average.
-        most: pixels that it may have, instead of `max_pixels()`.
+        most: pixels that it may have by its header, instead of `max_pixels()`, or else a `TooManyPixelsError`.
 
     Raises:
-        TooManyPixelsError: by its header it has more than that.
         BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a TIFF of uncompressed
             planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans.
     """
     if not data:
         raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
     try:
-        return _decoded(data, name, at_least, max_pixels() if most is None else most)
+        data, profile = containers.without_texts(data)
+        image = _open_within(data, name, max_pixels() if most is None else most)
+        whole = image.size
+        if containers.has_too_many_scans(data):
+            raise BadImageError(f"{name} has more than {containers.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
+        require_whole_samples(image)
+        image = _loaded(image, data, at_least)
+        turn = _turn(image)
+        found = _finished(image, turn, profile or image.info.get("icc_profile"))
+        if image.format in _JPEGS and image.size != whole:
+            found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE.values() else whole
+        return found
     except UnidentifiedImageError as error:
         raise BadImageError(f"{name} is not an image of a kind that is read.", BAD_IMAGE_REMEDY) from error
     except UnknownRangeError as error:
         raise BadImageError(f"{name} holds {error}.", BAD_IMAGE_REMEDY) from error
     except _DAMAGED as error:
-        raise BadImageError(f"cannot decode image {name}: {_one_line(error)}.", BAD_IMAGE_REMEDY) from error
+        raise BadImageError(f"cannot decode image {name}: {one_line(error)}.", BAD_IMAGE_REMEDY) from error
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -100,7 +110,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     except UnknownRangeError as error:
         raise BadImageError(f"{name} holds {error}.", "Convert it to 8 bits a channel first.") from error
     except _DAMAGED as error:
-        raise BadImageError(f"cannot decode {name}: {_one_line(error)}.", "Replace it.") from error
+        raise BadImageError(f"cannot decode {name}: {one_line(error)}.", "Replace it.") from error
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -134,21 +144,6 @@ def supported_formats() -> tuple[str, ...]:
     Image.init()
     image_suffixes()  # makes the plugins known to Pillow
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _decoded(data: bytes, name: str, at_least: int | None, most: int) -> Image.Image:
-    data, profile = containers.without_texts(data)
-    image = _open_within(data, name, most)
-    whole = image.size
-    if containers.has_too_many_scans(data):
-        raise BadImageError(f"{name} has more than {containers.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
-    require_whole_samples(image)
-    image = _loaded(image, data, at_least)
-    turn = _turn(image)
-    found = _finished(image, turn, profile or image.info.get("icc_profile"))
-    if image.format in _JPEGS and image.size != whole:
-        found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE.values() else whole
-    return found
 
 
 def _open_within(data: bytes, name: str, most: int) -> ImageFile.ImageFile:
@@ -266,7 +261,3 @@ def _finished(image: Image.Image, turn: Image.Transpose | None, profile: bytes |
     found = to_rgb(meant if turn is None else meant.transpose(turn), profile)
     found.info = {}
     return found
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

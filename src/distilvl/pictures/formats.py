@@ -14,7 +14,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Endings, in lower case, of the pictures that are always read."""
 
-
 # What teaches Pillow one more format: its name, our extra, its endings, and packages, of which the first that is there
 # is imported. Those of HEIC are told to register themselves, that of JPEG XL does so when it is imported.
 _PLUGINS = (
@@ -58,10 +57,7 @@ def image_suffixes() -> frozenset[str]:
 
 @functools.cache
 def unread_pictures() -> Mapping[str, str]:
-    """Endings of pictures, films and archives of them that are not read, each with the reason for `left_out`.
-
-    Such as `HEIC (.heic), which needs pip install 'distilvl[heic]'` and `RAW (.cr2), which is not read`.
-    """
+    """Endings of pictures, films and archives of them that are not read, each with the reason for `left_out`."""
     found = {suffix: f"{kind} ({suffix}), which is not read" for kind, endings in _UNREAD.items() for suffix in endings}
     for name, extra, suffixes, modules in _PLUGINS:
         if not _loaded(modules):

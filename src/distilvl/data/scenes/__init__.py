@@ -12,22 +12,8 @@ from random import Random
 from typing import Any
 
 from distilvl.data.records import PairDataset, Record
-from distilvl.data.scenes.world import (
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    SIZES,
-    TEXTURES,
-    Scene,
-    SceneObject,
-    Signature,
-    draw_scene,
-    draw_without_replacement,
-    pick,
-    ppm_bytes,
-    relation,
-    sample_scene,
-)
+from distilvl.data.scenes import world
+from distilvl.data.scenes.world import Scene, SceneObject, pick, relation
 
 _SYNONYMS = {
     **{"circle": "disc", "square": "box", "diamond": "rhombus", "cross": "plus sign"},
@@ -55,7 +41,8 @@ class SceneImage:
 
     def read(self) -> bytes:
         """Binary PPM of `size` x `size` pixels."""
-        return ppm_bytes(draw_scene(self.scene, self.size))
+        image = world.draw_scene(self.scene, self.size)
+        return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
 
 
 def scenes_dataset(
@@ -66,7 +53,7 @@ def scenes_dataset(
     No scene occurs twice, in whatever split. Another seed is another world of the same kind. With `hard_negatives`,
     each record of val and test has a wrong caption for each true one, used by scoring.
     """
-    seen: set[Signature] = set()
+    seen: set[world.Signature] = set()
     records: list[Record] = []
     # The test split is drawn first, so that it stays the same however many training scenes are asked for.
     for split, count in (("test", test), ("val", val), ("train", train)):
@@ -75,9 +62,9 @@ def scenes_dataset(
     return PairDataset("scenes", tuple(records))
 
 
-def _record(key: str, split: str, size: int, seen: set[Signature], hard_negatives: bool) -> Record:
+def _record(key: str, split: str, size: int, seen: set[world.Signature], hard_negatives: bool) -> Record:
     rng = Random(key)
-    while (scene := sample_scene(rng)).signature in seen:
+    while (scene := world.sample_scene(rng)).signature in seen:
         pass
     seen.add(scene.signature)
     texts, wrong, name = captions(scene, key), list[str](), f"scenes/{key}"
@@ -93,47 +80,42 @@ def captions(scene: Scene, key: str) -> tuple[str, ...]:
 
 def caption(scene: Scene, key: str, style: int) -> str:
     """The caption of one style, 0 to 4; its wording depends on `key` and `style` alone."""
-    return _STYLES[style](scene, Random(f"{key}/caption/{style}"))
+    rng = Random(f"{key}/caption/{style}")
+    return _STYLES[style](scene, world.draw_without_replacement(rng, scene.objects, len(scene.objects)), rng)
 
 
-def _inventory(scene: Scene, rng: Random) -> str:
+def _inventory(scene: Scene, things: list[SceneObject], rng: Random) -> str:
     """Everything about every object, nothing about where it is."""
-    things = [_phrase(thing, rng, size=True, texture=True) for thing in _shuffled(scene, rng)]
-    opening = pick(rng, ("", "there is ", "i see "))
-    return f"{opening}{_join(things)} {_background(scene, rng)}"
+    phrases = [_phrase(thing, rng, size=True, texture=True) for thing in things]
+    return f"{pick(rng, ('', 'there is ', 'i see '))}{_join(phrases)} {_background(scene, rng)}"
 
 
-def _places(scene: Scene, rng: Random) -> str:
+def _places(_: Scene, things: list[SceneObject], rng: Random) -> str:
     """Where each object is on the canvas."""
-    objects = _shuffled(scene, rng)
-    things = [f"{_phrase(one, rng, size=False, texture=True)} {_PLACES[one.row][one.column]}" for one in objects]
-    opening = pick(rng, ("a picture with ", "an image of ", "a drawing with "))
-    return opening + _join(things)
+    phrases = [f"{_phrase(one, rng, size=False, texture=True)} {_PLACES[one.row][one.column]}" for one in things]
+    return pick(rng, ("a picture with ", "an image of ", "a drawing with ")) + _join(phrases)
 
 
-def _relations(scene: Scene, rng: Random) -> str:
+def _relations(scene: Scene, things: list[SceneObject], rng: Random) -> str:
     """Where each object is, seen from the one named before."""
-    things = _shuffled(scene, rng)
-    first = _phrase(things[0], rng, size=True, texture=False)
-    words = [f"{first} {_background(scene, rng)}"]
+    words = [f"{_phrase(things[0], rng, size=True, texture=False)} {_background(scene, rng)}"]
     for before, thing in pairwise(things):
         where = pick(rng, _RELATIONS[relation(thing, before)])
         words.append(f"{_phrase(thing, rng, size=True, texture=False)} {where} the {_short(before, rng)}")
     return ", ".join(words)
 
 
-def _count(scene: Scene, rng: Random) -> str:
+def _count(scene: Scene, things: list[SceneObject], rng: Random) -> str:
     """How many objects there are, then the list."""
-    things = [_phrase(thing, rng, size=False, texture=True) for thing in _shuffled(scene, rng)]
+    phrases = [_phrase(thing, rng, size=False, texture=True) for thing in things]
     noun = pick(rng, ("shape", "object", "thing")) + ("" if len(things) == 1 else "s")
-    return f"{_NUMBERS[len(things)]} {noun} {_background(scene, rng)}: {_join(things)}"
+    return f"{_NUMBERS[len(things)]} {noun} {_background(scene, rng)}: {_join(phrases)}"
 
 
-def _portrait(scene: Scene, rng: Random) -> str:
+def _portrait(scene: Scene, things: list[SceneObject], rng: Random) -> str:
     """One object in full, with its place; the others around it."""
-    first, *others = _shuffled(scene, rng)
-    place = _PLACES[first.row][first.column]
-    text = f"{_phrase(first, rng, size=True, texture=True)} sits {place}"
+    first, *others = things
+    text = f"{_phrase(first, rng, size=True, texture=True)} sits {_PLACES[first.row][first.column]}"
     around = []
     for thing in others:
         phrase = _phrase(thing, rng, size=False, texture=True)
@@ -141,11 +123,8 @@ def _portrait(scene: Scene, rng: Random) -> str:
     return f"{text}, with {_join(around)}" if around else f"{text} {_background(scene, rng)}"
 
 
-_STYLES: tuple[Callable[[Scene, Random], str], ...] = (_inventory, _places, _relations, _count, _portrait)
-
-
-def _shuffled(scene: Scene, rng: Random) -> list[SceneObject]:
-    return draw_without_replacement(rng, scene.objects, len(scene.objects))
+_STYLES: tuple[Callable[[Scene, list[SceneObject], Random], str], ...]
+_STYLES = (_inventory, _places, _relations, _count, _portrait)
 
 
 def _phrase(thing: SceneObject, rng: Random, *, size: bool, texture: bool) -> str:
@@ -174,17 +153,13 @@ def _join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-_ATTRIBUTES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "texture": TEXTURES}
+_ATTRIBUTES = {"colour": world.COLOURS, "shape": world.SHAPES, "size": world.SIZES, "texture": world.TEXTURES}
 
 
 def hard_negatives(scene: Scene, key: str) -> list[Scene]:
-    """Valid altered scenes in random order, one for each way to alter `scene`.
-
-    For every object one of another colour, shape, size and texture each; another background; and every two objects
-    exchanged.
-    """
+    """Valid scenes, shuffled: an object of another colour, shape, size or texture; another background; two swapped."""
     rng = Random(f"{key}/negatives")
-    other = pick(rng, [name for name in BACKGROUNDS if name != scene.background])
+    other = pick(rng, [name for name in world.BACKGROUNDS if name != scene.background])
     altered = [replace(scene, background=other)]
     for index, thing in enumerate(scene.objects):
         for name, values in _ATTRIBUTES.items():
@@ -197,13 +172,12 @@ def hard_negatives(scene: Scene, key: str) -> list[Scene]:
         there = replace(first, column=second.column, row=second.row)
         here = replace(second, column=first.column, row=first.row)
         altered.append(_with_objects(scene, {a: there, b: here}))
-    return draw_without_replacement(rng, altered, len(altered))
+    return world.draw_without_replacement(rng, altered, len(altered))
 
 
 def negative_caption(scene: Scene, key: str, style: int) -> str:
     """A caption of the same style and wording that is wrong for `scene` in one detail."""
-    true = caption(scene, key, style)
-    altered_scenes = hard_negatives(scene, f"{key}/{style}")
+    true, altered_scenes = caption(scene, key, style), hard_negatives(scene, f"{key}/{style}")
     texts = (caption(altered, key, style) for altered in altered_scenes if _is_clean(scene, altered))
     # Not every caption mentions every detail, but each names all colours: some altered scene reads differently.
     return next(text for text in texts if text != true)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from math import cos, pi, sin
 from random import Random
@@ -139,11 +138,6 @@ def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
     return canvas.reduce(SUPERSAMPLING)
 
 
-def ppm_bytes(image: Image.Image) -> bytes:
-    """The image as binary PPM: a header and the plain pixels, so equal pictures are equal bytes."""
-    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
-
-
 def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
     across, down = centre(thing)
     half = radius(thing) * cell
@@ -158,15 +152,16 @@ def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
 def _mask(shape: str, side: int, scale: float) -> Image.Image:
     mask = Image.new("1", (side, side))
     middle = (side - 1) / 2
-    points = [(middle + x * scale * middle, middle + y * scale * middle) for x, y in _outline(shape)]
+    points = [(middle + x * scale * middle, middle + y * scale * middle) for x, y in _POLYGONS[shape]]
     ImageDraw.Draw(mask).polygon(points, fill=1)
     return mask
 
 
 def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
     tile = Image.new("RGB", (side, side), colour)
-    pen, second = ImageDraw.Draw(tile), _second_tone(colour)
-    steps = int(side / period / 2) + 1
+    luminance = 0.30 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+    second = _mix(colour, (0, 0, 0), 0.6) if luminance > 150 else _mix(colour, (255, 255, 255), 0.82)
+    pen, steps = ImageDraw.Draw(tile), int(side / period / 2) + 1
     middle, half = side / 2, period / 2
     if name == "striped":
         for i in range(-steps, steps + 1):
@@ -187,32 +182,20 @@ def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
     return tile
 
 
-def _second_tone(colour: RGB) -> RGB:
-    luminance = 0.30 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
-    return _mix(colour, (0, 0, 0), 0.6) if luminance > 150 else _mix(colour, (255, 255, 255), 0.82)
-
-
 def _mix(a: RGB, b: RGB, share: float) -> RGB:
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
 
-@cache
-def _outline(shape: str) -> tuple[tuple[float, float], ...]:
-    """Corners of the shape in [-1, 1] x [-1, 1], y downwards."""
-    if shape == "circle":
-        return tuple((cos(k * pi / 24), sin(k * pi / 24)) for k in range(48))
-    if shape == "star":
-        radii = [(1.0, 0.46)[k % 2] for k in range(10)]
-        return tuple((r * sin(k * pi / 5), 0.1 - 1.05 * r * cos(k * pi / 5)) for k, r in enumerate(radii))
-    if shape == "heart":
-        angles = [k * pi / 20 for k in range(40)]
-        heights = [13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2 for t in angles]
-        return tuple((sin(t) ** 3, -height / 16) for t, height in zip(angles, heights, strict=True))
-    return _POLYGONS[shape]
+def _heart(t: float) -> tuple[float, float]:
+    return sin(t) ** 3, -(13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2) / 16
 
 
-_POLYGONS: dict[str, tuple[tuple[float, float], ...]] = {
+# Corners of each shape in [-1, 1] x [-1, 1], y downwards.
+_POLYGONS: dict[str, Sequence[tuple[float, float]]] = {
+    "circle": [(cos(k * pi / 24), sin(k * pi / 24)) for k in range(48)],
+    "star": [(r * sin(k * pi / 5), 0.1 - 1.05 * r * cos(k * pi / 5)) for k, r in enumerate((1.0, 0.46) * 5)],
+    "heart": [_heart(k * pi / 20) for k in range(40)],
     "square": ((-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)),
     "triangle": ((0.0, -0.95), (1.0, 0.85), (-1.0, 0.85)),
     "diamond": ((0.0, -1.0), (0.82, 0.0), (0.0, 1.0), (-0.82, 0.0)),

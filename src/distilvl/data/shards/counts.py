@@ -24,10 +24,9 @@ from distilvl.io.progress import progress
 
 
 def captions_of(sample: Sample) -> tuple[str, ...]:
-    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null; at least one.
+    """All captions, cleaned (`clean_caption`), without blank ones and null; at least one, else a `DistilvlError`.
 
-    The `txt` file has one caption a line. Without one, the `json` file is an object with `caption`, a text, or
-    `captions`, a list of texts. All else is a `DistilvlError` that names the file.
+    Of the `txt` file, one a line, or else of the `json` file: its `caption`, a text, or `captions`, a list of texts.
     """
     kind = "txt" if "txt" in sample.texts else "json"
     member = sample.texts[kind]
@@ -94,11 +93,8 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
 
     Shards that are not in the `distilvl-counts.json` of their folder, or have changed since, are read once (forward,
     without images) and added to it, where it can be written. For remote folders, which may be read-only, the file is
-    in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set).
-
-    Raises:
-        DistilvlError: unless `skip_bad`, a damaged shard, a refused file, an incomplete sample, bad captions.
-        RemoteReadError: a remote shard that is not there, or not given to the end; also with `skip_bad`.
+    in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set). Unless `skip_bad`, a damaged shard, a
+    refused file, an incomplete sample and bad captions are a `DistilvlError`.
     """
     known: dict[AnyPath, ShardCount] = {}
     with progress("counting shards", len(paths)) as ticker:
@@ -122,11 +118,9 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
     found = [known[path] for path in paths]
     bad = sum(count.bad for count in found)
     if bad and not skip_bad:
-        first = next(count.problem for count in found if count.problem)
-        raise DistilvlError(
-            f"{first.rstrip('.')} ({bad} such in {len(found)} shards).",
-            "Write the shard again, or pass --skip-bad to leave such records out.",
-        )
+        first = next(count.problem for count in found if count.problem).rstrip(".")
+        remedy = "Write the shard again, or pass --skip-bad to leave such records out."
+        raise DistilvlError(f"{first} ({bad} such in {len(found)} shards).", remedy)
     return found
 
 

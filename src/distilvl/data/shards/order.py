@@ -58,10 +58,8 @@ class ShardSplit:
             yield sample
             found += 1
         if found < stop - start:
-            raise DistilvlError(
-                f"{path} had {self.counts[shard]} records when they were counted, now {start + found}.",
-                "Run the command again when the shards are at rest.",
-            )
+            problem = f"{path} had {self.counts[shard]} records when they were counted, now {start + found}."
+            raise DistilvlError(problem, "Run the command again when the shards are at rest.")
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,8 @@ def one_split(source: str, name: str) -> str:
 def open_split(source: str, name: str, *, skip_bad: bool = False) -> ShardSplit:
     """The split `name` of `webdataset:...`, its records counted.
 
-    Raises:
-        DistilvlError: no such shards, none of that split, no records, an option that is not a number; whatever
-            `count_records` finds.
+    `DistilvlError` for no such shards, none of that split, no records, an option that is not a number, and whatever
+    `count_records` finds.
     """
     spec = parse_spec(one_split(source, name))
     assert spec is not None
@@ -136,10 +133,8 @@ class EpochOrder:
 
     def __init__(self, split: ShardSplit, batch_size: int, seed: int, *, node: int = 0, nodes: int = 1) -> None:
         if len(split) < batch_size or batch_size < 2 * nodes:
-            raise DistilvlError(
-                f"{len(split)} records of {split.name} do not make a batch of {batch_size} over {nodes} processes.",
-                "Use another training.batch_size or more records.",
-            )
+            few = f"{len(split)} records of {split.name} do not make a batch of {batch_size} over {nodes} processes."
+            raise DistilvlError(few, "Use another training.batch_size or more records.")
         self._split, self._seed, self._node = split, seed, node
         self._counts = np.asarray(split.counts, dtype=np.int64)
         # Two records a node at least: of 3 records, batches of 2 and 1 would leave a loss without a negative.

@@ -96,10 +96,8 @@ def find_shards(spec: Spec, left_out: LeftOut) -> list[tuple[AnyPath, str]]:
     parts = attrgetter("parts")
     val, test = (set(_expand(place, left_out) if (place := spec.one(name)) else ()) for name in ("val", "test"))
     every = sorted({*_expand(spec.place, left_out), *val, *test}, key=parts)
-    if val & test:
-        raise DistilvlError(
-            f"the shard {min(val & test, key=parts)} is named for val and for test.", "Give it one split."
-        )
+    if both := sorted(val & test, key=parts):
+        raise DistilvlError(f"the shard {both[0]} is named for val and for test.", "Give it one split.")
     shards = []
     for path in every:
         given = "val" if path in val else "test" if path in test else split_in_path(path.name, path.parent.name)

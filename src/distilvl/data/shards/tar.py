@@ -11,7 +11,6 @@ import functools
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -28,10 +27,8 @@ NO_IMAGE = "no image beside the captions"
 TWO_OF_A_KIND = "two files of a kind under one name"
 REFUSED = "a file that is refused"
 
-LARGEST_IMAGE = 1 << 28
-LARGEST_TEXT = 1 << 20
+LARGEST_IMAGE, LARGEST_TEXT = 1 << 28, 1 << 20
 """Bytes that a member may claim; what claims more is refused before memory is taken for it."""
-
 _LARGEST_HEADER = 1 << 20
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -84,15 +81,12 @@ def samples(
     """The complete samples of a shard from number `start` on, in order, forward only.
 
     Files of a sample stand next to each other, as `webdataset` and `tar --sort=name` write them. Folders, hidden files,
-    `__meta__` files and other kinds of files do not count.
+    `__meta__` files and other kinds of files do not count. `DistilvlError` at the place of any damage.
 
     Args:
         start: how many complete samples come before; only their headers are read.
         read: kinds of which `data` is wanted.
         note: told of each file or sample that is left out.
-
-    Raises:
-        DistilvlError: no tar archive, or a damaged one, at the place of the damage; `RemoteReadError` of a server.
     """
     wanted, count, where = frozenset(read), 0, str(path)
     group = Group("", where)
@@ -107,30 +101,36 @@ def samples(
             if count > start:
                 yield _with_contents(one, file, wanted)
 
-    def place() -> str:
-        return f"near record {count} ({group.key!r}): " if group.key else ""
-
-    with _named_damage(path, place), path.open("rb") as file:
-        for info in _headers(file):
-            name = info.name.removeprefix("./")
-            # `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it.
-            folder, slash, base = name.rpartition("/")
-            stem, _, kind = base.partition(".")
-            key, kind = folder + slash + stem, kind.lower()
-            refused = _refusal(info, name, kind)
-            part = None if refused else _part(info, name, file if kind in wanted and count >= start else None)
-            if not refused and part is None:
-                continue
-            if key != group.key:
-                yield from usable(group.rest())
-                group = Group(key, where)
-            if part is None:
-                note(Unusable(f"{where}: {name!r}", refused, REFUSED))
-                group.refused.add(name.rpartition(".")[0] if kind.count(".") else key)
-            else:
-                group.add(part)
-                yield from usable(group.ready())
-        yield from usable(group.rest())
+    try:
+        with path.open("rb") as file:
+            for info in _headers(file):
+                name = info.name.removeprefix("./")
+                # `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it.
+                folder, slash, base = name.rpartition("/")
+                stem, _, kind = base.partition(".")
+                key, kind = folder + slash + stem, kind.lower()
+                refused = _refusal(info, name, kind)
+                part = None if refused else _part(info, name, file if kind in wanted and count >= start else None)
+                if not refused and part is None:
+                    continue
+                if key != group.key:
+                    yield from usable(group.rest())
+                    group = Group(key, where)
+                if part is None:
+                    note(Unusable(f"{where}: {name!r}", refused, REFUSED))
+                    group.refused.add(name.rpartition(".")[0] if kind.count(".") else key)
+                else:
+                    group.add(part)
+                    yield from usable(group.ready())
+            yield from usable(group.rest())
+    except RemoteReadError as error:
+        near = f"near record {count} ({group.key!r}): " if group.key else ""
+        raise RemoteReadError(f"{near}{error}") from error
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
+    # tarfile lets through what int(), split() and struct say to nonsense in a header.
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError, EOFError) as error:
+        raise DistilvlError(f"{path} is no whole tar archive: {one_line(error)}.", _REPAIR) from error
 
 
 def _with_contents(sample: Sample, file: BinaryIO, wanted: Collection[str]) -> Sample:
@@ -286,16 +286,3 @@ def _body(file: BinaryIO, offset: int, size: int) -> bytes:
     if len(data) < size:
         raise tarfile.ReadError("unexpected end of data")
     return data
-
-
-@contextmanager
-def _named_damage(path: AnyPath, place: Callable[[], str]) -> Iterator[None]:
-    try:
-        yield
-    except RemoteReadError as error:
-        raise RemoteReadError(f"{place()}{error}") from error
-    except OSError as error:
-        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
-    # tarfile lets through what int(), split() and struct say to nonsense in a header.
-    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError, EOFError) as error:
-        raise DistilvlError(f"{path} is no whole tar archive: {one_line(error)}.", _REPAIR) from error
