@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.arrow import read_hub
 from distilvl.data.columns import Choice
-from distilvl.data.hub import read_hub
 from distilvl.data.left_out import MALFORMED, BadItemError, Faults, LeftOut
 from distilvl.data.listing import clean_captions, dataset_of, image_in, split_in_name, usual_split
 from distilvl.data.records import PAIRS, FileImage, PairDataset, Record

@@ -29,21 +29,6 @@ _NUMBERED = re.compile(r"(caption|sentence|text)s?[ _-]?\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Names of the columns of a table: of images or their paths, captions, splits and ids, the last two if there."""
-
-    image: str
-    captions: tuple[str, ...]
-    split: str | None
-    image_id: str | None
-
-    @property
-    def texts(self) -> list[str]:
-        """All but the image's, each once."""
-        return list(dict.fromkeys([*self.captions, *filter(None, (self.split, self.image_id))]))
-
-
-@dataclass(frozen=True)
 class Choice:
     """Columns, or keys of JSON lines, that the user has named; what is empty is found by name and type."""
 
@@ -54,6 +39,18 @@ class Choice:
 
 
 NO_CHOICE = Choice()
+
+
+@dataclass(frozen=True)
+class Columns(Choice):
+    """Names of the columns of a table: of images or their paths, captions, splits and ids, the last two if there."""
+
+    image: str
+
+    @property
+    def texts(self) -> list[str]:
+        """All but the image's, each once."""
+        return list(dict.fromkeys([*self.captions, *filter(None, (self.split, self.image_id))]))
 
 
 def find_columns(types: Mapping[str, ColumnType], where: str, chosen: Choice = NO_CHOICE, *, paths: bool) -> Columns:
@@ -201,7 +198,6 @@ def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]
 
 
 def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
-    """The value of a row, which must agree with what earlier rows of the same image said."""
     if new is None:
         return old
     value = str(new) if isinstance(new, (str, int)) else ""

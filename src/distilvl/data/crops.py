@@ -204,7 +204,6 @@ def with_crops(images: dict[bytes, list[ImageSource]], crops: Crops) -> dict[byt
 
 
 def _pixels(low: int, high: int, size: int) -> tuple[int, int]:
-    """Grid edges to pixel edges, halves upwards."""
-    first, last = ((2 * edge * size + GRID) // (2 * GRID) for edge in (low, high))
+    first, last = ((2 * edge * size + GRID) // (2 * GRID) for edge in (low, high))  # halves upwards
     first = min(first, size - 1)
     return first, max(last, first + 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import decode_image, full_size, read_header
 
@@ -51,11 +51,10 @@ class Picture:
 def read_pictures(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
     """Every image reduced, or why it cannot be decoded, in order; with a progress bar named after the dataset."""
     found: list[Picture | BadImageError] = []
-    with ThreadPoolExecutor(_WORKERS) as pool, progress(f"looking at {name}", len(images)) as ticker:
-        left = iter(images)
-        while block := list(itertools.islice(left, _READ_AT_ONCE)):
-            found += pool.map(_look, block)
-            ticker.advance(len(block))
+    with progress(f"looking at {name}", len(images)) as ticker:
+        for look in prefetched(_look, images, workers=_WORKERS, window=_READ_AT_ONCE):
+            found.append(look)
+            ticker.advance()
     return found
 
 

@@ -206,7 +206,6 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
 
 
 def _captions(folder: Path, name: str, text: str | None) -> list[str]:
-    """The lines of the text file of an image."""
     if text is None:
         place, remedy = str(folder / name), "Put a .txt of the same name beside each image."
         raise BadItemError(f"{place} has no text file", remedy, place, NO_CAPTION)

@@ -165,7 +165,6 @@ def _overlaps(exact: list[list[int]], near: list[list[int]], copies: Sequence[Co
     whole = [[member for row in group for member in same.get(row, [row])] for group in near]
 
     def shared(groups: Iterable[Sequence[int]]) -> set[int]:
-        """Rows of the split `second` in a group that also has a row of `first`."""
         held = (group for group in groups if any(copies[row].split == first for row in group))
         return {row for group in held for row in group if copies[row].split == second}
 
@@ -179,7 +178,6 @@ def _overlaps(exact: list[list[int]], near: list[list[int]], copies: Sequence[Co
 
 
 def _by_words(words: Sequence[int]) -> dict[str, int]:
-    """How many captions lie in each range of lengths, empty ranges included."""
     names = [f"{low + 1}-{high}" for low, high in pairwise((0, *_WORD_EDGES))] + [f"over {_WORD_EDGES[-1]}"]
     counts = np.bincount(np.searchsorted(_WORD_EDGES, words), minlength=len(names))
     return dict(zip(names, counts.tolist(), strict=True))

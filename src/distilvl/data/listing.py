@@ -163,7 +163,6 @@ def on_disk(path: Path) -> Path:
 
 
 def _on_disk(record: Record) -> Record:
-    """The record with its image file in the spelling that the disk has."""
     if not isinstance(record.image, FileImage) or record.image.name.isascii():
         return record
     name = str(on_disk(record.image.path))

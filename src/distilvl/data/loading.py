@@ -6,12 +6,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from distilvl.data.arrow import holds_images, is_saved_dataset, parquet_files, read_hub, read_parquet
 from distilvl.data.benchmarks import BENCHMARKS, read_coco_captions, read_karpathy, read_named
 from distilvl.data.columns import NO_CHOICE
 from distilvl.data.folders import image_files, no_images, read_sidecars, read_unpaired
-from distilvl.data.hub import is_saved_dataset, read_hub
 from distilvl.data.left_out import LeftOut
-from distilvl.data.parquet import holds_images, parquet_files, read_parquet
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.data.remote import is_remote, local_only
 from distilvl.data.shards import read_webdataset

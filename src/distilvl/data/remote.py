@@ -199,5 +199,4 @@ def _reading(url: str) -> Iterator[None]:
 
 
 def _shown(text: str) -> str:
-    """`text` with the addresses in it, but without users, passwords and queries."""
     return _QUERY.sub(r"\1", _LOGIN.sub("", text))

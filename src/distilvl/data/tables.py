@@ -154,7 +154,6 @@ def read_table(path: Path, chosen: Choice, faults: Faults, *, tabs: bool = False
 
 
 def _header(path: Path, line: str, signs: str, chosen: Choice) -> tuple[str, list[str], Columns]:
-    """What stands between the columns, their names, and which are which."""
     refused: dict[int, DistilvlError] = {}
     for sign in signs:
         try:

@@ -106,7 +106,6 @@ def _relations(scene: Scene, things: list[SceneObject], rng: Random) -> str:
 
 
 def _count(scene: Scene, things: list[SceneObject], rng: Random) -> str:
-    """How many objects there are, then the list."""
     phrases = [_phrase(thing, rng, size=False, texture=True) for thing in things]
     noun = pick(rng, ("shape", "object", "thing")) + ("" if len(things) == 1 else "s")
     return f"{_NUMBERS[len(things)]} {noun} {_background(scene, rng)}: {_join(phrases)}"

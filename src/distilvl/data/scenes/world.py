@@ -74,13 +74,10 @@ class Scene:
         return (self.background, *objects)
 
 
-def relation(a: SceneObject, b: SceneObject, prefer_horizontal: bool = True) -> str:
-    """Where `a` is, seen from `b`: `left`, `right`, `above` or `below`.
-
-    The axis on which they are farther apart decides, `prefer_horizontal` where both are equal.
-    """
+def relation(a: SceneObject, b: SceneObject) -> str:
+    """Where `a` is, seen from `b`: `left`, `right`, `above` or `below`, on the axis on which they are farther apart."""
     across, down = a.column - b.column, a.row - b.row
-    if abs(across) > abs(down) or (abs(across) == abs(down) and prefer_horizontal):
+    if abs(across) >= abs(down):
         return "left" if across < 0 else "right"
     return "above" if down < 0 else "below"
 

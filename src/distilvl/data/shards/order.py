@@ -147,7 +147,7 @@ class EpochOrder:
 
     def rows(self, batch: int) -> int:
         """Records of this node in that batch."""
-        return self._sizes[batch >= self._larger]
+        return self._sizes[0] if batch < self._larger else self._sizes[1]
 
     def epoch(self, number: int, batches: range) -> Iterator[list[Sample]]:
         """The samples of these ascending batches, whose step divides, or is divided by, the number of lanes."""

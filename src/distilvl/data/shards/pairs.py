@@ -111,7 +111,6 @@ def find_shards(spec: Spec, left_out: LeftOut) -> list[tuple[AnyPath, str]]:
 
 
 def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
-    """The shards that a place names, all of them there."""
     paths: list[AnyPath]
     if is_remote(place):
         paths = [path for name in _braces(place) for path in remote_files(name, ".tar", ("**/*",))]

@@ -145,7 +145,6 @@ def _with_contents(sample: Sample, file: BinaryIO, wanted: Collection[str]) -> S
 
 
 def _refusal(info: tarfile.TarInfo, name: str, kind: str) -> str:
-    """Why this member is refused, or nothing."""
     if name.startswith("/") or ".." in name.split("/") or "\\" in name or re.match("[A-Za-z]:", name):
         return "is a name that leaves its folder"
     if _CONTROL.search(name) or any("\ud800" <= letter <= "\udfff" for letter in name):
@@ -221,14 +220,12 @@ class Group:
         return not kinds.isdisjoint(IMAGE_KINDS) and not kinds.isdisjoint(TEXT_KINDS)
 
     def _runs(self, parts: Sequence[Member]) -> Iterator[Sample | Unusable]:
-        """What the files of each name make."""
         for stem, run in groupby(parts, attrgetter("stem")):
             if stem not in self.refused:
                 yield _sample(stem, list(run), self._where)
 
 
 def _sample(key: str, parts: Sequence[Member], where: str) -> Sample | Unusable:
-    """The sample that these files make, or why they make none."""
     images = [part for part in parts if part.kind in IMAGE_KINDS]
     images = images or [part for part in parts if part.kind in more_image_kinds()]
     texts = [part for part in parts if part.kind in TEXT_KINDS]
@@ -263,7 +260,6 @@ class _Headers:
 
 
 def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Every member, the end mark checked."""
     end, reached = file.seek(0, 2), 0
     file.seek(0)
     archive = tarfile.TarFile(fileobj=_Headers(file), encoding="utf-8")  # type: ignore[arg-type]
