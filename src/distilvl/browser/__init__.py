@@ -103,16 +103,15 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
             assert picture.image is not None
             path, date = Path(picture.file.path).relative_to(root), picture.taken or picture.file.modified
             width, height = full_size(picture.image)
-            entries.append({"id": picture.id, "path": path.as_posix(), "date": date.isoformat(),
-                            "width": width, "height": height})  # fmt: skip
+            entries.append({"id": picture.id, "path": path.as_posix(), "date": date.isoformat(), "width": width,
+                            "height": height, "paths": copies[picture.id]})  # fmt: skip
     if not entries:
         told = f"; left out {'; '.join(left_out.lines())}" if left_out else ""
         raise DistilvlError(f"{photos} has no picture that can be decoded{told}.", "Give a folder with photographs.")
     left_out.log(str(photos))
     (folder / "vectors.bin").write_bytes(np.concatenate(embeddings).tobytes())
-    pictures = [{**entry, "paths": copies[entry["id"]]} for entry in entries]
     # Whoever opens the page can read this: names of what is not in it are nobody's business.
-    index = {"pictures": pictures, "left_out": left_out.counts}
+    index = {"pictures": entries, "left_out": left_out.counts}
     (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     return len(entries), left_out
 

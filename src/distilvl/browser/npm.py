@@ -83,8 +83,7 @@ def web_files(folder: str | Path | None = None, packages: tuple[Package, ...] = 
 
 
 def _cached(package: Package) -> bytes:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "distilvl" / "npm" / package.archive
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilvl" / "npm" / package.archive
     if path.is_file() and _digest(data := path.read_bytes()) == package.sha512:
         return data
     npm = shutil.which("npm")

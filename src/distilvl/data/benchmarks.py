@@ -22,9 +22,8 @@ DATA_VARIABLE = "DISTILVL_DATA"
 _COCO_COPY = "Multimodal-Fatima/COCO_captions"
 _KARPATHY_REMEDY = "Every image has 'filename', 'split' and a list 'sentences'."
 _COCO_LISTS = ("images", "annotations")
-_COCO_REMEDY = (
-    "Give a COCO caption file: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}."
-)
+_COCO_FORM = "{'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}"
+_COCO_REMEDY = f"Give a COCO caption file: {_COCO_FORM}."
 _logger = logging.getLogger("distilvl")
 
 

@@ -16,14 +16,10 @@ from distilvl.errors import DistilvlError, require
 ColumnType = Literal["bytes", "text", "number", "other"]
 """What a column holds: encoded images (bytes, or a struct with `bytes`), texts or lists of texts, whole numbers."""
 
-_IMAGES = (
-    *("image", "img", "jpg", "png", "image_bytes", "image_path", "file_name", "filename", "path", "image_name"),
-    *("filepath", "file_path", "file"),
-)
-_CAPTIONS = (
-    *("captions", "caption", "sentences", "sentences_raw", "sentence", "texts", "text", "alt_text", "description"),
-    *("comment", "txt"),
-)
+_IMAGES = ("image", "img", "jpg", "png", "image_bytes", "image_path", "file_name", "filename", "path", "image_name",
+           "filepath", "file_path", "file")  # fmt: skip
+_CAPTIONS = ("captions", "caption", "sentences", "sentences_raw", "sentence", "texts", "text", "alt_text",
+             "description", "comment", "txt")  # fmt: skip
 _IDS = ("image_id", "img_id", "imgid")
 _NUMBERED = re.compile(r"(caption|sentence|text)s?[ _-]?\d+", re.IGNORECASE)
 

@@ -203,8 +203,6 @@ def write_left_out(folder: Path, sources: Mapping[str, LeftOut]) -> None:
 
 def note_left_out(folder: Path, source: str, left_out: LeftOut) -> None:
     """Make the file in `folder` say `left_out` of `source`, and of others what it said; several processes may do so."""
-    known = read_left_out(folder)
-    if known.get(source, LeftOut()) == left_out:
-        return
-    with only_writer(folder):
-        write_left_out(folder, {**read_left_out(folder), source: left_out})
+    if read_left_out(folder).get(source, LeftOut()) != left_out:
+        with only_writer(folder):
+            write_left_out(folder, {**read_left_out(folder), source: left_out})

@@ -222,5 +222,4 @@ def split_of(image_id: str) -> str:
 
 def depth_in_common(folders: Iterable[Sequence[str]]) -> int:
     """How many parts, from the root on, these paths of folders share; names of files begin after them."""
-    together = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
-    return sum(1 for _ in together)
+    return len(list(itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))))

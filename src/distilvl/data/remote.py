@@ -138,8 +138,7 @@ def remote_files(place: str, suffix: str, below: Sequence[str]) -> list[RemotePa
     """
     if not glob.has_magic(place) and PurePosixPath(place).suffix.lower() == suffix:
         return [remote_path(place)]
-    within = [f"{place.rstrip('/')}/{pattern}{suffix}" for pattern in below]
-    patterns = [place] if glob.has_magic(place) else within
+    patterns = [place] if glob.has_magic(place) else [f"{place.rstrip('/')}/{name}{suffix}" for name in below]
     found: set[RemotePath] = set()
     for pattern in patterns:
         url = remote_path(pattern).url

@@ -59,8 +59,7 @@ def missing_share(one: Image.Image, other: Image.Image, block: int) -> float:
         return 0.0
     top = int(rows.argmax())
     left = int(differs[top : top + block].any(axis=0).argmax())
-    missing = (one.height - top) * one.width - left * min(block, one.height - top)
-    return missing / (one.width * one.height)
+    return ((one.height - top) * one.width - left * min(block, one.height - top)) / (one.width * one.height)
 
 
 def _refine(precision: dict[int, list[int]], scan: bytes, progressive: bool) -> None:

@@ -25,10 +25,8 @@ DECODING_VERSION = 3
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
 
 # What the format plugins raise for damaged bytes: OSError mostly, AVIF's RuntimeError, damaged EXIF the last two.
-_DAMAGED = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error),
-    *(TypeError, AttributeError),
-)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error,
+            TypeError, AttributeError)  # fmt: skip
 
 # What undoes each of EXIF's orientations; with those from 5 on width and height change places.
 _Turn = Image.Transpose

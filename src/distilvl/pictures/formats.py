@@ -23,23 +23,17 @@ _PLUGINS = (
 _REGISTER = "register_heif_opener"
 
 _UNREAD: Mapping[str, tuple[str, ...]] = {
-    "RAW": (
-        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
-        *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
-    ),
-    "video": (
-        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm"),
-        ".wmv",
-    ),
+    "RAW": (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw",
+            ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    "video": (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
+              ".webm", ".wmv"),
     "Photoshop": (".psb", ".psd"),
     "drawing": (".ai", ".emf", ".eps", ".svg", ".svgz", ".wmf"),
     "document": (".djvu", ".pdf"),
-    "picture": (
-        *(".cur", ".dcm", ".dds", ".dib", ".exr", ".fits", ".hdr", ".icns", ".ico", ".pcx", ".pfm", ".qoi", ".sgi"),
-        *(".tga", ".xbm", ".xcf", ".xpm"),
-    ),
+    "picture": (".cur", ".dcm", ".dds", ".dib", ".exr", ".fits", ".hdr", ".icns", ".ico", ".pcx", ".pfm", ".qoi",
+                ".sgi", ".tga", ".xbm", ".xcf", ".xpm"),
     "archive": (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"),
-}
+}  # fmt: skip
 
 # Lists, texts, what cameras and programs write beside pictures, arrays: nobody expects a picture in these.
 _COMPANIONS = frozenset(

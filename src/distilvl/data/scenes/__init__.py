@@ -158,8 +158,7 @@ _ATTRIBUTES = {"colour": world.COLOURS, "shape": world.SHAPES, "size": world.SIZ
 def hard_negatives(scene: Scene, key: str) -> list[Scene]:
     """Valid scenes, shuffled: an object of another colour, shape, size or texture; another background; two swapped."""
     rng = Random(f"{key}/negatives")
-    other = pick(rng, [name for name in world.BACKGROUNDS if name != scene.background])
-    altered = [replace(scene, background=other)]
+    altered = [replace(scene, background=pick(rng, [name for name in world.BACKGROUNDS if name != scene.background]))]
     for index, thing in enumerate(scene.objects):
         for name, values in _ATTRIBUTES.items():
             changes: Any = {name: pick(rng, [value for value in values if value != getattr(thing, name)])}
@@ -169,8 +168,7 @@ def hard_negatives(scene: Scene, key: str) -> list[Scene]:
                 altered.append(candidate)
     for (a, first), (b, second) in combinations(enumerate(scene.objects), 2):
         there = replace(first, column=second.column, row=second.row)
-        here = replace(second, column=first.column, row=first.row)
-        altered.append(_with_objects(scene, {a: there, b: here}))
+        altered.append(_with_objects(scene, {a: there, b: replace(second, column=first.column, row=first.row)}))
     return world.draw_without_replacement(rng, altered, len(altered))
 
 

@@ -70,8 +70,7 @@ class Scene:
     @property
     def signature(self) -> Signature:
         """What the scene is, whatever the order of its objects and their exact offsets and stretch."""
-        objects = sorted((o.shape, o.colour, o.size, o.texture, o.column, o.row) for o in self.objects)
-        return (self.background, *objects)
+        return (self.background, *sorted((o.shape, o.colour, o.size, o.texture, o.column, o.row) for o in self.objects))
 
 
 def relation(a: SceneObject, b: SceneObject) -> str:
@@ -196,9 +195,7 @@ _POLYGONS: dict[str, Sequence[tuple[float, float]]] = {
     "square": ((-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)),
     "triangle": ((0.0, -0.95), (1.0, 0.85), (-1.0, 0.85)),
     "diamond": ((0.0, -1.0), (0.82, 0.0), (0.0, 1.0), (-0.82, 0.0)),
-    "cross": (
-        *((-0.36, -1.0), (0.36, -1.0), (0.36, -0.36), (1.0, -0.36), (1.0, 0.36), (0.36, 0.36)),
-        *((0.36, 1.0), (-0.36, 1.0), (-0.36, 0.36), (-1.0, 0.36), (-1.0, -0.36), (-0.36, -0.36)),
-    ),
-    "arrow": (*((0.0, -1.0), (0.95, 0.0), (0.42, 0.0), (0.42, 1.0)), *((-0.42, 1.0), (-0.42, 0.0), (-0.95, 0.0))),
-}
+    "cross": ((-0.36, -1.0), (0.36, -1.0), (0.36, -0.36), (1.0, -0.36), (1.0, 0.36), (0.36, 0.36),
+              (0.36, 1.0), (-0.36, 1.0), (-0.36, 0.36), (-1.0, 0.36), (-1.0, -0.36), (-0.36, -0.36)),
+    "arrow": ((0.0, -1.0), (0.95, 0.0), (0.42, 0.0), (0.42, 1.0), (-0.42, 1.0), (-0.42, 0.0), (-0.95, 0.0)),
+}  # fmt: skip

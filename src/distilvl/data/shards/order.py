@@ -25,7 +25,6 @@ from distilvl.data.specs import Spec, parse_spec
 from distilvl.errors import DistilvlError
 
 LANES, BUFFER = 8, 1000
-_ALL_KINDS = IMAGE_KINDS | TEXT_KINDS
 _WINDOWS = 1  # the part of a window's seed that keeps it apart from the permutation of shards
 
 
@@ -54,7 +53,7 @@ class ShardSplit:
     def read(self, shard: int, start: int, stop: int) -> Iterator[Sample]:
         """Records `start` to `stop` of one shard, with their contents; `DistilvlError` if they are there no more."""
         path, found = self.paths[shard], 0
-        for sample in islice(samples(path, start=start, read=_ALL_KINDS), stop - start):
+        for sample in islice(samples(path, start=start, read=IMAGE_KINDS | TEXT_KINDS), stop - start):
             yield sample
             found += 1
         if found < stop - start:
