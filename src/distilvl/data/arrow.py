@@ -164,7 +164,7 @@ def _rows(
                 with faults:
                     if in_file or not isinstance(root, Path):
                         image: ImageSource = ParquetImage(path, columns.image, group, row, where, groups, roots)
-                        key = f"{folder}{path.stem}/{before + row}"
+                        key = f"{folder}{PurePosixPath(path.name).stem}/{before + row}"
                     else:
                         value = values[columns.image]
                         name = value.get("path") if isinstance(value, dict) else value

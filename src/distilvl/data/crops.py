@@ -81,10 +81,7 @@ WHOLE = Crop(0, 0, GRID, GRID)
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """How crops are drawn; a store's manifest holds it, under the name `views`.
-
-    `DistilvlError` for a value out of its range.
-    """
+    """How crops are drawn; a store's manifest holds it as `views`. `DistilvlError` for a value out of its range."""
 
     count: int  # K >= 2, number of crops of an image, the whole image (crop 0) included
     seed: int = 0  # >= 0; another seed gives other boxes
@@ -163,10 +160,7 @@ class Crops:
 
 
 def parse_crops(count: int, seed: int, scale: str, flip: bool) -> Crops | None:
-    """The crops that a command line asks for, `scale` being `smallest,largest`; nothing for a count of 1.
-
-    `DistilvlError` for values out of their range, or a scale that is not two numbers.
-    """
+    """Crops as a command line asks for them (scale: `smallest,largest`), None for 1; `DistilvlError` for bad values."""
     if count == 1:
         return None
     try:

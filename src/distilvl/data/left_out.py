@@ -107,13 +107,10 @@ class LeftOut:
 
 
 class BadItemError(DistilvlError):
-    """One row or image that cannot be used, where the rest of its list can; `LeftOut` counts it by name and reason.
-
-    `problem` is a sentence without its full stop, as the number of such items may be put behind it.
-    """
+    """One row or image that cannot be used, where the rest of its list can; `LeftOut` counts it by name and reason."""
 
     def __init__(self, problem: str, remedy: str, name: str, reason: str) -> None:
-        super().__init__(f"{problem}.", remedy)
+        super().__init__(f"{problem}.", remedy)  # `problem` has no full stop, as the number of such may follow it
         self.problem, self.remedy, self.name, self.reason = problem, remedy, name, reason
 
 
@@ -122,10 +119,7 @@ class MissingFileError(BadItemError, BadImageError):
 
 
 class Faults:
-    """What a reader of `source` cannot use; as a context, it notes a `BadItemError` raised within, and goes on.
-
-    With `skip_bad` such items are left out; else `check` raises the first.
-    """
+    """What a reader of `source` cannot use; as a context, it notes a `BadItemError` raised within, and goes on."""
 
     def __init__(self, source: str, *, skip_bad: bool) -> None:
         self.source, self.skip_bad = source, skip_bad
@@ -146,10 +140,7 @@ class Faults:
         return isinstance(error, BadItemError)
 
     def check(self, images: int = 0) -> None:
-        """Raise the first item that cannot be used, with how many of its kind there are, unless they are left out.
-
-        `images`: how many there are in all, if known. A missing file is a `BadImageError`, all else a `DistilvlError`.
-        """
+        """Raise the first fault with the number of such, unless `skip_bad`; a missing file is a `BadImageError`."""
         if self._first is None or self.skip_bad:
             return
         count, remedy = self.left_out.counts[self._first.reason], self._first.remedy.rstrip(".")

@@ -184,10 +184,7 @@ def clean_captions(captions: Iterable[Any], where: str) -> tuple[str, ...]:
 
 
 def clean_caption(caption: Any, where: str) -> str:
-    """`caption` with each control character, except tabs and line breaks, replaced by a space; all else stays.
-
-    `BadItemError` for what is not a string, or has half a surrogate pair in it, which no encoding can store.
-    """
+    """`caption` with spaces for control characters but tabs and line breaks; `BadItemError` for no valid text."""
     if not isinstance(caption, str):
         what, remedy = f"is {caption!r}, not a string", "Write it in quotes."
     elif not is_unicode(caption):

@@ -64,13 +64,10 @@ class _HasImages(Protocol):
 
 @dataclass
 class Decoding:
-    """All of a dataset's images, decoded; iterate over `blocks()`, then read what became of them.
-
-    With `skip_bad`, undecodable images are left out and counted, instead of stopping.
-    """
+    """All of a dataset's images, decoded; iterate over `blocks()`, then read what became of them."""
 
     dataset: _HasImages
-    skip_bad: bool
+    skip_bad: bool  # leave undecodable images out and count them, instead of stopping
     description: str  # what the progress line says
     at_least: int | None = None  # of large JPEGs, decode no more than this takes; see `decode_image`
     # The images that could be decoded, in order: `only_images` makes a dataset of their rows; their keys; the others.
@@ -79,10 +76,7 @@ class Decoding:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def blocks(self) -> Iterator[list[Image.Image]]:
-        """The decodable images in order, at most 64 at a time, never none.
-
-        `BadImageError` for the first undecodable image, unless `skip_bad`; and where all are.
-        """
+        """The images in order, at most 64 at a time; `BadImageError` for a bad one unless `skip_bad`, or all bad."""
         sources = [entry.image for entry in self.dataset]
         read = enumerate(prefetched(self._read, sources, workers=_WORKERS, window=2 * _WORKERS))
         with progress(self.description, len(self.dataset)) as ticker:

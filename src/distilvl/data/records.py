@@ -68,10 +68,7 @@ class Record:
 
 @dataclass(frozen=True, repr=False)
 class PairDataset(Sequence[Record]):
-    """Images with their captions, in order.
-
-    `DistilvlError` for a duplicate `image_id`, an image without captions, or one text in the place of several.
-    """
+    """Images with their captions, in order; `DistilvlError` for duplicate ids, no captions, one text for several."""
 
     name: str  # what messages and reports call it
     records: tuple[Record, ...]
@@ -151,10 +148,7 @@ class UnpairedImage:
 
 @dataclass(frozen=True, repr=False)
 class UnpairedDataset:
-    """Images and texts with no link between them, nor splits: enough for the teacher features of either alone.
-
-    `DistilvlError` for nothing on one of the two sides, and for duplicate ids or texts (which would be negatives).
-    """
+    """Images and texts, not linked, without splits; `DistilvlError` for an empty side, duplicate ids or texts."""
 
     name: str
     images: tuple[UnpairedImage, ...]

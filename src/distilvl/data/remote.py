@@ -47,16 +47,6 @@ class RemotePath:
         return PurePosixPath(self.url).name
 
     @property
-    def stem(self) -> str:
-        """The name without its ending."""
-        return PurePosixPath(self.url).stem
-
-    @property
-    def suffix(self) -> str:
-        """The ending, with its dot."""
-        return PurePosixPath(self.url).suffix
-
-    @property
     def parent(self) -> RemotePath:
         """The folder."""
         return RemotePath(self.url.rpartition("/")[0])
@@ -108,11 +98,7 @@ def local_only(source: str) -> DistilvlError:
 
 
 def remote_path(url: str) -> RemotePath:
-    """The path behind `url`, in the one form that fsspec has for it; asks no server.
-
-    `DistilvlError` for an unknown kind of address, one whose package is not installed, one with a user, a password or
-    a query, or several in one.
-    """
+    """The path behind `url` in fsspec's form; asks no server. `DistilvlError` for no plain address of a known kind."""
     refuse_login(url)
     if "?" in url or "#" in url:
         raise DistilvlError(f"the address {_shown(url)} has a query after it.", _ELSEWHERE)

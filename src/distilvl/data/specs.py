@@ -38,10 +38,7 @@ class Spec(specs.Spec):
 
 
 def parse_spec(source: str) -> Spec | None:
-    """The parts of `kind:place?option=value&option=value`, or nothing if it does not begin with a known kind.
-
-    `DistilvlError` for an option that the kind does not have, or one without a value; a password in an address.
-    """
+    """The parts of `kind:place?option=value`, None without a known kind; `DistilvlError` for wrong options, logins."""
     refuse_login(source)
     kind, place = specs.split_kind(source, set(_OPTIONS) - {LIST})
     if not kind:
@@ -50,10 +47,7 @@ def parse_spec(source: str) -> Spec | None:
 
 
 def parse_path(source: str) -> Spec:
-    """A path with what stands after it: `photos.csv?image=FILE&root=/photos`, of the kind `LIST`.
-
-    A path that is there is taken as it is, with any `?` in its name. `DistilvlError` as `parse_spec`.
-    """
+    """`photos.csv?image=FILE&root=/photos`, of the kind `LIST`; a path that is there is taken as it is."""
     if Path(source).exists() or not Path(specs.parse_spec(source).place).exists():
         return Spec(LIST, source, noun=_NOUN)
     return _checked(source, LIST)

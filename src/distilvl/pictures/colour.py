@@ -17,10 +17,7 @@ _SAME = 2  # of 255: a profile that changes no colour by more is sRGB under anot
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """`image` (RGB, L or CMYK) in sRGB: as it is where there is no profile, or it is sRGB's; else RGB.
-
-    A profile that is damaged or made for another kind of picture is ignored, as browsers do.
-    """
+    """`image` (RGB, L or CMYK) in sRGB, itself where it is so already; a damaged or unfitting profile is ignored."""
     transform = _transform(bytes(profile), image.mode) if profile and image.mode in _SPACES else None
     return image if transform is None else transform.apply(image)
 
@@ -67,10 +64,7 @@ class UnknownRangeError(ValueError):
 
 
 def to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A loaded picture of any mode as RGB, its ICC profile applied.
-
-    `UnknownRangeError` for floating-point values, or integers of more than 16 bits.
-    """
+    """A loaded picture of any mode as RGB, its ICC profile applied; `UnknownRangeError` for floats and over 16 bits."""
     image = _plain(image)
     if image.has_transparency_data:
         return _on_white(image, profile)

@@ -49,10 +49,7 @@ def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def missing_share(one: Image.Image, other: Image.Image, block: int) -> float:
-    """The share of the pixels, in reading order, from the first on in which the two of `with_other_ends` differ.
-
-    `block` is the height of a row of blocks, in pixels.
-    """
+    """Share of the pixels from where both of `with_other_ends` differ; `block` is the height of a row of blocks."""
     differs = (np.asarray(one) != np.asarray(other)).reshape(one.height, one.width, -1).any(axis=2)
     rows = differs.any(axis=1)
     if not rows.any():

@@ -112,10 +112,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """Format and size of an encoded image; no pixel is decoded, and no limit of ours applies.
-
-    `BadImageError` for no image of a kind that is read, `TooManyPixelsError` where its plugin does not even open it.
-    """
+    """Format and size, without decoding pixels and without our limits; `BadImageError` for what is not read."""
     try:
         image = open_image(data)
     except Image.DecompressionBombError as error:

@@ -94,11 +94,7 @@ def one_split(source: str, name: str) -> str:
 
 
 def open_split(source: str, name: str, *, skip_bad: bool = False) -> ShardSplit:
-    """The split `name` of `webdataset:...`, its records counted.
-
-    `DistilvlError` for no such shards, none of that split, no records, an option that is not a number, and whatever
-    `count_records` finds.
-    """
+    """The split `name` of `webdataset:...`; `DistilvlError` for no records, a bad option, as `count_records`."""
     spec = parse_spec(one_split(source, name))
     assert spec is not None
     left_out, known_as = LeftOut(), f"webdataset:{spec.place}/{name}"

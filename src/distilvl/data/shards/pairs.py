@@ -1,7 +1,4 @@
-"""Which shards `webdataset:PLACE` names, and their records as a dataset like any other, images left in the shards.
-
-For scoring, for extraction and for `data inspect`. Training streams instead (`ShardSplit`).
-"""
+"""Which shards `webdataset:PLACE` names, and their records as a dataset for all but training (`order`)."""
 
 from __future__ import annotations
 
@@ -128,7 +125,7 @@ def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
     if missing:
         count = f"{len(missing)} of {len(paths)} are missing"
         raise DistilvlError(f"there is no shard and no folder {missing[0]} ({count}).", "Check the path.")
-    odd = [path for path in paths if path.suffix.lower() != ".tar"]
+    odd = [path for path in paths if PurePosixPath(path.name).suffix.lower() != ".tar"]
     if odd:
         raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
     return paths

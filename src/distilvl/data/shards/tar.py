@@ -7,7 +7,6 @@ plain names, those of each longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt
 
 from __future__ import annotations
 
-import functools
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -169,17 +168,11 @@ def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Member | N
         return None
     stem, dot, kind = name.rpartition(".")
     kind = kind.lower()
-    picture = kind in more_image_kinds()
-    if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or picture or f".{kind}" in unread_pictures()):
+    picture = f".{kind}" in image_suffixes()
+    if not dot or not (picture or kind in TEXT_KINDS or f".{kind}" in unread_pictures()):
         return None
     data = None if file is None else _body(file, info.offset_data, info.size)
     return Member(name, info.offset_data, info.size, data, stem, kind, _size_refusal(info, "png" if picture else kind))
-
-
-@functools.cache
-def more_image_kinds() -> frozenset[str]:
-    """Kinds that are the image of a sample only if it has none of `IMAGE_KINDS`."""
-    return frozenset(suffix[1:] for suffix in image_suffixes()) - IMAGE_KINDS
 
 
 class Group:
@@ -227,7 +220,7 @@ class Group:
 
 def _sample(key: str, parts: Sequence[Member], where: str) -> Sample | Unusable:
     images = [part for part in parts if part.kind in IMAGE_KINDS]
-    images = images or [part for part in parts if part.kind in more_image_kinds()]
+    images = images or [part for part in parts if f".{part.kind}" in image_suffixes()]
     texts = [part for part in parts if part.kind in TEXT_KINDS]
     by_kind = {part.kind: part for part in texts}
     name = f"{where}: {key!r}"
