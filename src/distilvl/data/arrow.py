@@ -29,13 +29,12 @@ def read_parquet(
 ) -> PairDataset:
     """The dataset of a Parquet file, or of all `*.parquet` in a folder and in its folder `data/`.
 
-    Columns are found by `find_columns`. The image column holds encoded images (bytes, or the struct with `bytes`
-    that Hugging Face writes), or paths relative to the file's folder. Rows with the same `image_id` (`img_id`,
-    `imgid`), or the same path, are merged; an image without either is called `file/row`. Files and paths are named from
-    the folder that all the files lie below. Splits come from the column `split`, or from the files' names
-    (`train-00000-of-00004.parquet`), or else from a hash (`split_of`). Bytes are read when an image is, a row group at
-    a time, so a row group has to fit into memory. In an address `*` and `[0-9]` may stand for several files, and the
-    images have to be in the file. For `chosen`, `roots`, `skip_bad` and errors see `listing`; rows count from 0.
+    The image column (`find_columns`) holds encoded images (bytes, or Hugging Face's struct with `bytes`), or paths
+    relative to the file's folder. Rows with the same `image_id` (`img_id`, `imgid`), or the same path, are merged; an
+    image without either is called `file/row`. Splits come from the column `split`, or from the files' names
+    (`train-00000-of-00004.parquet`), or else from a hash (`split_of`). A row group has to fit into memory. In an
+    address `*` and `[0-9]` may stand for several files, and the images have to be in the file. For `chosen`, `roots`,
+    `skip_bad` and errors see `listing`; rows count from 0.
     """
     files: Sequence[AnyPath]
     if isinstance(path, str) and is_remote(path):
@@ -154,8 +153,7 @@ def _rows(
     with _as_parquet(path) as file:
         types = column_types(file.schema_arrow, "parquet")
         columns = find_columns(types, str(path), chosen, paths=isinstance(path, Path))
-        in_file = types[columns.image] == "bytes"
-        before = 0
+        in_file, before = types[columns.image] == "bytes", 0
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=columns.texts if in_file else [*columns.texts, columns.image])
             table.validate(full=True)  # or else text that is not UTF-8 is an error without a place
@@ -180,11 +178,10 @@ def read_hub(
 ) -> PairDataset:  # fmt: skip
     """The dataset that `datasets` finds under a name, downloaded by it if need be, or in a folder on disk.
 
-    Columns are found by `find_columns`. Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such
-    a column an image is called `split/row`. Splits come from the column `split`, or are the dataset's own, with
-    `validation` called `val`; a dataset whose only split is `train` is divided by a hash (`split_of`); or `split` is
-    that of all rows. `revision` is a branch, tag or commit. No code of the dataset's repository is run. For `chosen`,
-    `skip_bad` and errors see `listing`; rows count from 0.
+    Rows with the same `image_id` (`img_id`, `imgid`) are merged; without such a column an image is called `split/row`.
+    Splits come from the column `split`, or are the dataset's own; one whose only split is `train` is divided by a hash
+    (`split_of`); or `split` is that of all rows. `revision` is a branch, tag or commit. No code of the dataset's
+    repository is run. For `chosen`, `skip_bad` and errors see `listing`; rows count from 0.
     """
     parts, on_disk = _load(name, config, revision)
     folders = () if on_disk else _image_folders(name)

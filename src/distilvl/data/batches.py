@@ -34,7 +34,6 @@ class PairSampler:
     Args:
         captions_per_image: number of captions of each image, in order; caption rows count through all of them.
         batch_size: images of a batch with `distinct_images`, pairs otherwise.
-        seed: of the run.
         sampling: `distinct_images`: the images of an epoch are distinct, each with captions drawn anew. `captions`: an
             endless stream of all captions, shuffled anew when all had their turn; an image may be twice in a batch.
             `captions_in_order`: the same stream unshuffled, as in the published code's loader.

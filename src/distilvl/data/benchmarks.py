@@ -62,10 +62,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def read_named(name: str, place: str = "", *, skip_bad: bool = False) -> PairDataset:
-    """One of the `BENCHMARKS` with its usual splits.
+    """One of the `BENCHMARKS` with its usual splits; `DistilvlError` says what to put where.
 
-    `place` is its folder, or `hub` to download it (never done unless asked for), or empty for `$DISTILVL_DATA/<name>`
-    or `<name>` here. `DistilvlError` as `read_karpathy` and `read_hub`, and for nothing there: what to put where.
+    `place` is its folder, or `hub` to download it, or empty for `$DISTILVL_DATA/<name>` or `<name>` here.
     """
     dataset = _from_hub(name, skip_bad=skip_bad) if place == "hub" else _from_folder(name, place, skip_bad=skip_bad)
     splits = (dataset.splits, BENCHMARKS[name].splits)

@@ -155,11 +155,10 @@ def no_images(folder: Path, left_out: LeftOut, what: str = "no images") -> Disti
 def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     """The dataset of an image folder whose captions stand in text files beside the images, one caption a line.
 
-    Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at the
-    top, in small or large letters, these are the splits; an image outside of them is bad where there are two of them.
-    Else the images are divided by a hash of their path (`split_of`). What `scan_folder` leaves out and text files
-    without an image are counted in `left_out`. `DistilvlError` for no images, or none with a text file; unless
-    `skip_bad`, for an image without a caption, a link into nothing, text or a folder that cannot be read.
+    If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at the top, these are the splits; an
+    image outside of them is bad where there are two of them. Else the images are divided by a hash of their path
+    (`split_of`). `DistilvlError` for no images, or none with a text file; unless `skip_bad`, for an image without a
+    caption, a link into nothing, text or a folder that cannot be read. `left_out` counts text files without an image.
     """
     folder = Path(folder)
     found, faults = scan_folder(folder, skip_bad=skip_bad), Faults(folder.resolve().name, skip_bad=skip_bad)
@@ -219,10 +218,9 @@ def _captions(folder: Path, name: str, text: str | None) -> list[str]:
 def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
     """The images of one folder and the lines of one text file, which do not belong together.
 
-    Folders in that of the images are read, too; `image_id` is the path. Blank lines of the texts are dropped, and so
-    are repeated ones, with a note of how many. What `scan_folder` leaves out is counted in `left_out`. `DistilvlError`
-    for a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`, for a link into
-    nothing, a folder that may not be listed, a caption that is not valid text.
+    `image_id` is the path. Blank lines of the texts are dropped, and so are repeated ones, with a note of how many.
+    `DistilvlError` for a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`,
+    for a link into nothing, a folder that may not be listed, a caption that is not valid text.
     """
     folder, file = Path(images), Path(texts)
     found = scan_folder(folder, skip_bad=skip_bad)

@@ -106,9 +106,6 @@ class PairDataset(Sequence[Record]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
-
     @property
     def splits(self) -> dict[str, int]:
         """Number of images of each split, in order of appearance."""

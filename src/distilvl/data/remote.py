@@ -120,7 +120,6 @@ def remote_files(place: str, suffix: str, below: Sequence[str]) -> list[RemotePa
     """The files that `place` names, sorted: one that ends in `suffix`, those of a pattern, or those of a folder.
 
     `*` and `[0-9]` in it stand for several names; within a folder, files of the names `below` with the suffix count.
-    `DistilvlError` as `remote_path`, and where the folder cannot be listed.
     """
     if not glob.has_magic(place) and PurePosixPath(place).suffix.lower() == suffix:
         return [remote_path(place)]

@@ -1,7 +1,4 @@
-"""`scenes`: a small deterministic world that needs no download, drawn with Pillow (`world`) and put into words here.
-
-Each scene has five captions, one of each style, and captions that are wrong in one detail.
-"""
+"""`scenes`: a small deterministic world that needs no download, drawn with Pillow (`world`) and put into words here."""
 
 from __future__ import annotations
 

@@ -137,8 +137,7 @@ def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
 def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
     across, down = centre(thing)
     half = radius(thing) * cell
-    side = max(2, int(2 * half))
-    colour = _COLOURS[thing.colour]
+    side, colour = max(2, int(2 * half)), _COLOURS[thing.colour]
     corner = (int(across * cell - half), int(down * cell - half))
     canvas.paste(_mix(colour, (0, 0, 0), 0.55), corner, _mask(thing.shape, side, 1.0))
     inside = _mask(thing.shape, side, 1.0 - _OUTLINE / radius(thing))
@@ -146,8 +145,7 @@ def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
 
 
 def _mask(shape: str, side: int, scale: float) -> Image.Image:
-    mask = Image.new("1", (side, side))
-    middle = (side - 1) / 2
+    mask, middle = Image.new("1", (side, side)), (side - 1) / 2
     points = [(middle + x * scale * middle, middle + y * scale * middle) for x, y in _POLYGONS[shape]]
     ImageDraw.Draw(mask).polygon(points, fill=1)
     return mask

@@ -61,7 +61,7 @@ def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
     """All records of the shards that `spec` names (see `find_shards`), in their order.
 
     `image_id` is shard and key, such as `train-000/0017`. Refused files, incomplete and bad records, second ones of a
-    name, and damage are a `DistilvlError`, or left out and counted with `skip_bad`. So are no shards and no records.
+    name, and damage are a `DistilvlError`, or left out and counted with `skip_bad`.
     """
     faults = Faults(f"webdataset:{spec.place}", skip_bad=skip_bad)
     shards = find_shards(spec, faults.left_out)

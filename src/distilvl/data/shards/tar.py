@@ -222,8 +222,7 @@ def _sample(key: str, parts: Sequence[Member], where: str) -> Sample | Unusable:
     images = [part for part in parts if part.kind in IMAGE_KINDS]
     images = images or [part for part in parts if f".{part.kind}" in image_suffixes()]
     texts = [part for part in parts if part.kind in TEXT_KINDS]
-    by_kind = {part.kind: part for part in texts}
-    name = f"{where}: {key!r}"
+    by_kind, name = {part.kind: part for part in texts}, f"{where}: {key!r}"
     for part in (*images, *texts):
         if part.refused:
             return Unusable(f"{where}: {part.name!r}", part.refused, REFUSED)
