@@ -17,8 +17,7 @@ from distilvl.data.records import PAIRS, FileImage, PairDataset, Record
 from distilvl.data.tables import read_json
 from distilvl.errors import DistilvlError
 
-DATA_VARIABLE = "DISTILVL_DATA"
-"""Environment variable: the folder that holds `flickr30k/` and `coco/`."""
+DATA_VARIABLE = "DISTILVL_DATA"  # the environment variable of the folder that holds `flickr30k/` and `coco/`
 _COCO_COPY = "Multimodal-Fatima/COCO_captions"
 _KARPATHY_REMEDY = "Every image has 'filename', 'split' and a list 'sentences'."
 _COCO_LISTS = ("images", "annotations")

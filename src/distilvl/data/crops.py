@@ -16,8 +16,7 @@ from distilvl.data.records import ImageSource, PairDataset, UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.hashes import KEY_BYTES, image_key, text_key
 
-Items: TypeAlias = PairDataset | UnpairedDataset
-"""What a teacher can encode: for it, pairs make no difference."""
+Items: TypeAlias = PairDataset | UnpairedDataset  # what a teacher can encode: for it, pairs make no difference
 
 
 def unique_images(dataset: Items, *, skip_bad: bool = False) -> tuple[dict[bytes, list[ImageSource]], dict[str, str]]:
@@ -75,8 +74,7 @@ class Crop:
         return ImageOps.mirror(cut) if self.flip else cut
 
 
-WHOLE = Crop(0, 0, GRID, GRID)
-"""Crop 0 of every image."""
+WHOLE = Crop(0, 0, GRID, GRID)  # crop 0 of every image
 
 
 @dataclass(frozen=True, kw_only=True)

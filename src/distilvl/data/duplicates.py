@@ -21,10 +21,8 @@ from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import decode_image, full_size, read_header
 
-THUMBNAIL = 8
-"""Edge of the thumbnails, in pixels."""
-MAX_DISTANCE = 15
-"""With more bits than this the bands get so short that nearly all hashes are compared."""
+THUMBNAIL = 8  # edge of the thumbnails, in pixels
+MAX_DISTANCE = 15  # with more bits than this the bands get so short that nearly all hashes are compared
 SAME_COLOURS = 24.0
 """Largest mean difference, of 255, between the thumbnails of near duplicates. Among the 24,496,500 pairs of 7,000
 photographs of Flickr8k, the 21 that differ in at most 10 bits of their hash and show different things are all above."""

@@ -151,8 +151,7 @@ class Faults:
         raise kind(problem, f"{remedy}, or pass --skip-bad to leave {them} out.") from self._first
 
 
-Sources = dict[str, LeftOut]
-"""What was left out of each source, by what the command called it."""
+Sources = dict[str, LeftOut]  # what was left out of each source, by what the command called it
 
 
 def source_name(data: str, splits: Sequence[str] = ()) -> str:

@@ -13,8 +13,7 @@ from distilvl.errors import BadImageError, DistilvlError
 
 PAIRS, CONTENT = "pairs", "content"
 """Ground truths: an image's own captions are right and no others; or equal captions and equal pictures are, too."""
-ALL = "all"
-"""The name of all splits together."""
+ALL = "all"  # the name of all splits together
 
 
 class ImageSource(Protocol):

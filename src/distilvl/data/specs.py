@@ -10,8 +10,7 @@ from distilvl.data.remote import is_remote, refuse_login
 from distilvl.errors import DistilvlError
 from distilvl.io import specs
 
-LIST = ""
-"""The kind of a spec that is a path: of a list, or of a folder with one."""
+LIST = ""  # the kind of a spec that is a path: of a list, or of a folder with one
 _NOUN = "data set"
 _COLUMNS = ("image", "caption", "split", "image_id", "root")
 # The options that each kind takes after '?'; a list, or a folder with one, has no kind before its path.

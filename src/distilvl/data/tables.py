@@ -33,8 +33,7 @@ from distilvl.errors import DistilvlError
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LONGEST_FIELD = 2**31 - 1  # the csv module stops at 131,072 characters, which a caption of 10,000 words can exceed
 _BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-Line = tuple[str, Columns, Mapping[str, Any]]
-"""Where a line of a list stands, what its columns are, and its values."""
+Line = tuple[str, Columns, Mapping[str, Any]]  # where a line of a list stands, what its columns are, and its values
 _JSON_REMEDY = 'Write one object a line: {"image": "a.jpg", "captions": ["..."]}.'
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-MOST_SCANS = 100
-"""Of one picture: encoders write about 10, and each scan goes over all pixels again."""
+MOST_SCANS = 100  # of one picture: encoders write about 10, and each scan goes over all pixels again
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Within the pixels' data a byte FF is followed by 00 or by a restart marker.
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)

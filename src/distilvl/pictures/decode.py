@@ -19,8 +19,7 @@ from distilvl.pictures.colour import UnknownRangeError, as_meant, require_whole_
 from distilvl.pictures.formats import image_suffixes
 from distilvl.pictures.limits import LONGEST, MAX_PIXELS_VARIABLE, max_pixels, pillows_limit_lifted
 
-DECODING_VERSION = 3
-"""Another one when the same bytes may give another picture, or one where there was none."""
+DECODING_VERSION = 3  # another one when the same bytes may give another picture, or one where there was none
 
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
 
@@ -164,8 +163,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     for name in supported_formats():
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
-        # A text says why this Pillow does not read the format after all.
-        if accepted and not isinstance(accepted, str):
+        if accepted and not isinstance(accepted, str):  # a text says why this Pillow does not read it after all
             with suppress(SyntaxError, IndexError, TypeError, struct.error):
                 return factory(io.BytesIO(data), "")
     raise UnidentifiedImageError

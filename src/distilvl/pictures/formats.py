@@ -98,8 +98,7 @@ _FIRST_BYTES = (
     ("PSD", re.compile(rb"8BPS\0[\x01\x02]")),
     ("JPEG XL", re.compile(rb"\xff\x0a")),
 )
-LONGEST = 64
-"""So many bytes are enough for `kind_of`."""
+LONGEST = 64  # so many bytes are enough for `kind_of`
 
 
 def kind_of(data: bytes) -> str | None:

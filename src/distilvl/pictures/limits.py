@@ -10,8 +10,7 @@ from contextlib import contextmanager, suppress
 from distilvl.errors import DistilvlError
 
 MAX_PIXELS_VARIABLE = "DISTILVL_MAX_PIXELS"
-DEFAULT_MAX_PIXELS = 200_000_000
-"""What the largest sensors of phones give."""
+DEFAULT_MAX_PIXELS = 200_000_000  # what the largest sensors of phones give
 LONGEST = 100
 """Most that one side may have of the other: a longer strip would be enlarged to thousands of times what towers take."""
 

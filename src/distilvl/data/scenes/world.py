@@ -26,8 +26,7 @@ _BACKGROUNDS: dict[str, RGB] = {
 }
 COLOURS, BACKGROUNDS = tuple(_COLOURS), tuple(_BACKGROUNDS)
 
-GRID = 3
-"""Objects stand in the cells of a grid of 3 x 3, one a cell, so that none hides another."""
+GRID = 3  # objects stand in the cells of a grid of 3 x 3, one a cell, so that none hides another
 COUNT_WEIGHTS = ((1, 0.08), (2, 0.30), (3, 0.37), (4, 0.25))
 """How many objects a scene has. Single objects are rare: few words tell them apart."""
 
@@ -167,8 +166,7 @@ def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
             x, y = middle + i * period * 1.15, middle + j * period * 1.15
             pen.ellipse((x - spot, y - spot, x + spot, y + spot), fill=second)
     elif name == "checked":
-        # Four checks meet in the middle: one check there would look like a dot on a small object.
-        check = period * 0.72
+        check = period * 0.72  # four meet in the middle: one check there would look like a dot on a small object
         for i, j in product(range(-steps - 2, steps + 2), repeat=2):
             if (i + j) % 2:
                 x, y = middle + i * check, middle + j * check
