@@ -48,8 +48,9 @@ def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairData
     """
     faults.check()
     seen, seen_captions, usable = set[str](), set[str](), []
-    for given in records:
-        record = _on_disk(given)
+    for record in records:
+        if isinstance(record.image, FileImage) and not record.image.name.isascii():
+            record = replace(record, image=FileImage(str(on_disk(record.image.path))))  # in the disk's spelling
         with faults:
             _check(record, name, seen, seen_captions)
             seen.add(record.image_id)
@@ -160,13 +161,6 @@ def on_disk(path: Path) -> Path:
     if str(path).isascii() or os.path.lexists(path):
         return path
     return next((Path(other) for other in spellings(path.as_posix())[1:] if os.path.lexists(other)), path)
-
-
-def _on_disk(record: Record) -> Record:
-    if not isinstance(record.image, FileImage) or record.image.name.isascii():
-        return record
-    name = str(on_disk(record.image.path))
-    return record if name == record.image.name else replace(record, image=FileImage(name))
 
 
 def is_unicode(text: str) -> bool:
