@@ -52,6 +52,11 @@ class OptionError(DistilvlError):
         self.option = option
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line without its full stop; its type's name where it says nothing."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def require(*packages: str, extra: str, why: str = "this data set") -> Any:
     """Import a package that comes with an extra of distilvl.
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilvl.data import load_dataset
-from distilvl.data.hub import read_hub
+from distilvl.data.arrow import read_hub
 from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.listing import split_of
 from distilvl.errors import BadImageError, DistilvlError

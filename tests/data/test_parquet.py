@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilvl.data import load_dataset
+from distilvl.data.arrow import ParquetImage, RowGroups, read_parquet
 from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.listing import split_of
-from distilvl.data.parquet import ParquetImage, RowGroups, read_parquet
 from distilvl.errors import BadImageError, DistilvlError
 
 

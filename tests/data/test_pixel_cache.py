@@ -13,10 +13,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from distilvl.data import pixel_cache
+from distilvl.data import pixels as pixel_cache
 from distilvl.data.crops import Crops
-from distilvl.data.pixel_cache import cached_pixels
-from distilvl.data.pixels import PixelCache, decode_pixels
+from distilvl.data.pixels import PixelCache, cached_pixels, decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError, DistilvlError
 

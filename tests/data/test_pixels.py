@@ -13,8 +13,7 @@ from PIL import Image
 
 from distilvl.config import TrainingConfig
 from distilvl.data.left_out import MISSING, NOT_DECODED
-from distilvl.data.pixel_cache import cached_pixels
-from distilvl.data.pixels import decode_pixels
+from distilvl.data.pixels import cached_pixels, decode_pixels
 from distilvl.data.records import FileImage, PairDataset, Record
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key

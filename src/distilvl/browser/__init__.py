@@ -1,15 +1,9 @@
-"""Search in the page itself: a static folder with onnxruntime-web, the text tower, and an index of photographs.
-
-from distilvl.browser import write_bundle
-
-write_bundle("exported", "photos", "site")
-"""
+"""Search in the page itself: a static folder with onnxruntime-web, the text tower, and an index of photographs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +17,7 @@ import numpy.typing as npt
 from distilvl.browser.npm import web_files
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
+from distilvl.io.files import new_folder
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder
 from distilvl.pictures import full_size
@@ -33,8 +28,7 @@ __all__ = ["Bundle", "web_files", "write_bundle", "write_pictures"]
 
 _BATCH = 32
 _MOST_PIXELS = 100_000_000  # of a batch, give or take one picture
-_SHARED = ("search.css", "tiles.js", "icon.svg")
-"""Of the page of `distilvl serve`."""
+_SHARED = ("search.css", "tiles.js", "icon.svg")  # of the page of `distilvl serve`
 
 
 @dataclass(frozen=True)
@@ -57,47 +51,26 @@ def write_bundle(
 ) -> Bundle:
     """Write page, libraries, the student's text tower and an index of `photos`; the folder appears whole or not at all.
 
-    Args:
-        exported: a folder that `distilvl export` wrote; its smallest dtype is used, for the index too.
-        photos: a folder of pictures.
-        out: new folder.
-        npm_files: a folder with the npm archives, for machines without network; see `web_files`.
-
-    Raises:
-        DistilvlError: `out` is there, not an exported student, no pictures, no npm packages, or a full disk.
+    `exported` is a folder that `distilvl export` wrote, whose smallest dtype is used, for the index too; `out` a new
+    one; `npm_files` has the npm archives, for machines without network (`web_files`). `DistilvlError` where `out` is
+    there, for no exported student, no pictures, no npm packages, and a full disk.
     """
     exported, out = Path(exported), Path(out)
-    if out.exists():
-        raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
-    student = Runtime.load(exported)
-    libraries = web_files(npm_files)
-    staging = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        (staging / "npm").mkdir(parents=True)
+    with new_folder(out) as staging:
+        student, libraries = Runtime.load(exported), web_files(npm_files)
         pictures, left_out = write_pictures(Path(photos), student, staging)
-        _write_page(staging)
+        for source in files("distilvl.browser").joinpath("page").iterdir():
+            (staging / source.name).write_bytes(source.read_bytes())
+        served = files("distilvl").joinpath("serving", "page")
+        for name in _SHARED:  # a static folder may lie anywhere below its host's root
+            text = served.joinpath(name).read_text(encoding="utf-8").replace('"/page/', '"./')
+            (staging / name).write_text(text, encoding="utf-8")
+        (staging / "npm").mkdir()
         for name, content in libraries.items():
             (staging / "npm" / name).write_bytes(content)
         _write_model(exported, student, staging)
-        staging.replace(out)
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot write {out}: {error.strerror or error}.", "Free space or choose another folder, and run again."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Bundle(out, pictures, left_out, size)
-
-
-def _write_page(folder: Path) -> None:
-    for source in files("distilvl.browser").joinpath("page").iterdir():
-        (folder / source.name).write_bytes(source.read_bytes())
-    served = files("distilvl").joinpath("serving", "page")
-    for name in _SHARED:
-        text = served.joinpath(name).read_text(encoding="utf-8")
-        # A static folder may lie anywhere below its host's root.
-        (folder / name).write_text(text.replace('"/page/', '"./'), encoding="utf-8")
 
 
 def _write_model(exported: Path, student: Runtime, folder: Path) -> None:
@@ -115,13 +88,8 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
 
     `vectors.bin` has an L2-normalised embedding a picture, D little-endian float16, in the order of `index.json`. Paths
     in it are relative to `photos`. Copies of a picture (of its bytes, or of its pixels) are one entry, with the `paths`
-    of all. How many files were left out, and why, is in `index.json`, too.
-
-    Returns:
-        How many pictures are in the index, and what was left out, with paths relative to `photos`.
-
-    Raises:
-        DistilvlError: no such folder, or no picture in it that can be decoded.
+    of all. How many files were left out, and why, is in `index.json`, too. Returned are the number of pictures in the
+    index, and what was left out. `DistilvlError` for no such folder, or no picture in it that can be decoded.
     """
     encoder, root, left_out = Encoder(student), photos.resolve(), LeftOut()
     (folder / "thumbnails").mkdir()
@@ -135,16 +103,15 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
             assert picture.image is not None
             path, date = Path(picture.file.path).relative_to(root), picture.taken or picture.file.modified
             width, height = full_size(picture.image)
-            entries.append({"id": picture.id, "path": path.as_posix(), "date": date.isoformat(),
-                            "width": width, "height": height})  # fmt: skip
+            entries.append({"id": picture.id, "path": path.as_posix(), "date": date.isoformat(), "width": width,
+                            "height": height, "paths": copies[picture.id]})  # fmt: skip
     if not entries:
         told = f"; left out {'; '.join(left_out.lines())}" if left_out else ""
         raise DistilvlError(f"{photos} has no picture that can be decoded{told}.", "Give a folder with photographs.")
     left_out.log(str(photos))
     (folder / "vectors.bin").write_bytes(np.concatenate(embeddings).tobytes())
-    pictures = [{**entry, "paths": copies[entry["id"]]} for entry in entries]
     # Whoever opens the page can read this: names of what is not in it are nobody's business.
-    index = {"pictures": pictures, "left_out": left_out.counts}
+    index = {"pictures": entries, "left_out": left_out.counts}
     (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     return len(entries), left_out
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilvl.errors import DistilvlError
+from distilvl.io.files import make_folder, write_atomically
 
 _REGISTRY = "https://registry.npmjs.org"
 _MOST_BYTES = 64 << 20  # of an archive, and of a file in it
@@ -25,16 +26,12 @@ _OTHER_CACHE = "Set XDG_CACHE_HOME to a folder that can be written."
 
 @dataclass(frozen=True)
 class Package:
-    """One version of an npm package.
-
-    `sha512` is of the archive, in base64, as `npm view NAME dist.integrity` prints it; `files` says which members the
-    page needs, and what they are called there.
-    """
+    """One version of an npm package."""
 
     name: str
     version: str
-    sha512: str
-    files: Mapping[str, str]
+    sha512: str  # of the archive, in base64, as `npm view NAME dist.integrity` prints it
+    files: Mapping[str, str]  # which members the page needs, and what they are called there
 
     @property
     def archive(self) -> str:
@@ -65,13 +62,9 @@ PACKAGES = (
 def web_files(folder: str | Path | None = None, packages: tuple[Package, ...] = PACKAGES) -> dict[str, bytes]:
     """What the page needs of npm: contents by the names they have there.
 
-    Args:
-        folder: with the archives, as `npm pack` wrote them; nothing is fetched then. Without it they are taken from the
-            cache (`distilvl/npm` in `XDG_CACHE_HOME`, or in `~/.cache`), fetched into it if need be.
-        packages: which; for tests.
-
-    Raises:
-        DistilvlError: an archive that is missing, cannot be fetched, or is not the pinned one.
+    The archives are those in `folder`, as `npm pack` wrote them, or else in the cache (`distilvl/npm` in
+    `XDG_CACHE_HOME`, or in `~/.cache`), fetched into it if need be. `DistilvlError` for one that is missing, cannot be
+    fetched, or is not the pinned one.
     """
     found: dict[str, bytes] = {}
     for package in packages:
@@ -82,31 +75,21 @@ def web_files(folder: str | Path | None = None, packages: tuple[Package, ...] = 
             try:
                 archive = _checked(package, path.read_bytes(), str(path))
             except OSError as error:
-                raise DistilvlError(
-                    f"cannot read {path}: {error.strerror or error}.",
-                    f"Where there is a network, run npm pack {package.name}@{package.version}; copy the file there.",
-                ) from error
+                pack = f"run npm pack {package.name}@{package.version}; copy the file there."
+                problem = f"cannot read {path}: {error.strerror or error}."
+                raise DistilvlError(problem, f"Where there is a network, {pack}") from error
         found |= _members(package, archive)
     return found
 
 
 def _cached(package: Package) -> bytes:
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "distilvl" / "npm"
-    path = folder / package.archive
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilvl" / "npm" / package.archive
     if path.is_file() and _digest(data := path.read_bytes()) == package.sha512:
         return data
     npm = shutil.which("npm")
     checked = _checked(package, _packed(package, npm) if npm else _downloaded(package), package.archive)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{package.archive}.{os.getpid()}"
-        partial.write_bytes(checked)
-        partial.replace(path)
-    except OSError as error:
-        raise DistilvlError(
-            f"cannot write {path}: {error.strerror or error}.", "Set XDG_CACHE_HOME to a folder that can be written."
-        ) from error
+    make_folder(path.parent, _OTHER_CACHE)
+    write_atomically(path, checked, _OTHER_CACHE)
     return checked
 
 
@@ -115,9 +98,8 @@ def _packed(package: Package, npm: str) -> bytes:
     command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent", "--pack-destination"]
     with tempfile.TemporaryDirectory(prefix="distilvl-npm-") as folder:
         try:
-            done = subprocess.run(
-                [*command, folder], capture_output=True, text=True, timeout=_SECONDS, check=False, cwd=folder
-            )
+            command.append(folder)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False, cwd=folder)
             if done.returncode != 0:
                 raise _not_fetched(package, " ".join(done.stderr.split())[:300] or f"npm ended with {done.returncode}")
             return (Path(folder) / package.archive).read_bytes()
@@ -137,10 +119,8 @@ def _downloaded(package: Package) -> bytes:
 
 
 def _not_fetched(package: Package, reason: str) -> DistilvlError:
-    return DistilvlError(
-        f"cannot fetch the npm package {package.name} {package.version}: {reason}.",
-        "Check the network, or run `npm pack` for it elsewhere and give the folder with --npm-files.",
-    )
+    remedy = "Check the network, or run `npm pack` for it elsewhere and give the folder with --npm-files."
+    return DistilvlError(f"cannot fetch the npm package {package.name} {package.version}: {reason}.", remedy)
 
 
 def _digest(data: bytes) -> str:
@@ -149,9 +129,8 @@ def _digest(data: bytes) -> str:
 
 def _checked(package: Package, data: bytes, name: str) -> bytes:
     if _digest(data) != package.sha512:
-        raise DistilvlError(
-            f"{name} is not {package.name} {package.version}: its SHA-512 is another.", "Fetch it again with npm pack."
-        )
+        problem = f"{name} is not {package.name} {package.version}: its SHA-512 is another."
+        raise DistilvlError(problem, "Fetch it again with npm pack.")
     return data
 
 
@@ -161,8 +140,7 @@ def _members(package: Package, archive: bytes) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             for member in tar:
-                target = package.files.get(member.name)
-                if target is None:
+                if (target := package.files.get(member.name)) is None:
                     continue
                 content = tar.extractfile(member) if member.isreg() and member.size <= _MOST_BYTES else None
                 if content is None:

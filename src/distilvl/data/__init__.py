@@ -5,13 +5,6 @@ from distilvl.data.loading import load_any, load_dataset
 from distilvl.data.records import FileImage, ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
 
 __all__ = [
-    "FileImage",
-    "ImageSource",
-    "PairDataset",
-    "Record",
-    "UnpairedDataset",
-    "UnpairedImage",
-    "load_any",
-    "load_dataset",
-    "read_unpaired",
-]
+    "FileImage", "ImageSource", "PairDataset", "Record", "UnpairedDataset", "UnpairedImage",
+    "load_any", "load_dataset", "read_unpaired",
+]  # fmt: skip

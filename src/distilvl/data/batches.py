@@ -34,32 +34,23 @@ class PairSampler:
     Args:
         captions_per_image: number of captions of each image, in order; caption rows count through all of them.
         batch_size: images of a batch with `distinct_images`, pairs otherwise.
-        seed: of the run.
-        sampling: `distinct_images`: the images of an epoch, and so of a batch, are distinct, each with captions drawn
-            anew. `captions`: an endless stream of all captions, shuffled anew when all had their turn; an image
-            may be twice in a batch. `captions_in_order`: the same stream unshuffled, so that the captions of one
-            image are neighbours, as in the published code's loader.
-        captions_a_step: with `distinct_images`, how many different captions of each image are drawn, or all that it
-            has if those are fewer.
+        sampling: `distinct_images`: the images of an epoch are distinct, each with captions drawn anew. `captions`: an
+            endless stream of all captions, shuffled anew when all had their turn; an image may be twice in a batch.
+            `captions_in_order`: the same stream unshuffled, as in the published code's loader.
+        captions_a_step: with `distinct_images`, how many different captions of each image are drawn, if it has them.
     """
 
     def __init__(
-        self,
-        captions_per_image: Sequence[int],
-        batch_size: int,
-        seed: int,
-        sampling: Sampling = "distinct_images",
-        captions_a_step: int = 1,
-    ) -> None:
+        self, captions_per_image: Sequence[int], batch_size: int, seed: int,
+        sampling: Sampling = "distinct_images", captions_a_step: int = 1,
+    ) -> None:  # fmt: skip
         self._counts = np.asarray(captions_per_image, dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._counts)[:-1]]).astype(np.int64)
         self._batch_size, self._seed, self._sampling = batch_size, seed, sampling
         self._take = np.minimum(captions_a_step, self._counts)
         if len(self._counts) < batch_size:
-            raise DistilvlError(
-                f"{len(self._counts)} training images are fewer than a batch of {batch_size}.",
-                f"Use --set training.batch_size={max(2, len(self._counts))} or more images.",
-            )
+            remedy = f"Use --set training.batch_size={max(2, len(self._counts))} or more images."
+            raise DistilvlError(f"{len(self._counts)} training images are fewer than a batch of {batch_size}.", remedy)
 
     @property
     def batches_per_epoch(self) -> int:

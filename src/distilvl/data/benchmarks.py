@@ -9,22 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distilvl.data.arrow import read_hub
 from distilvl.data.columns import Choice
-from distilvl.data.hub import read_hub
 from distilvl.data.left_out import MALFORMED, BadItemError, Faults, LeftOut
 from distilvl.data.listing import clean_captions, dataset_of, image_in, split_in_name, usual_split
 from distilvl.data.records import PAIRS, FileImage, PairDataset, Record
 from distilvl.data.tables import read_json
 from distilvl.errors import DistilvlError
 
-DATA_VARIABLE = "DISTILVL_DATA"
-"""Environment variable: the folder that holds `flickr30k/` and `coco/`."""
-
+DATA_VARIABLE = "DISTILVL_DATA"  # the environment variable of the folder that holds `flickr30k/` and `coco/`
 _COCO_COPY = "Multimodal-Fatima/COCO_captions"
 _KARPATHY_REMEDY = "Every image has 'filename', 'split' and a list 'sentences'."
-_COCO_REMEDY = (
-    "Give a COCO caption file: {'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}."
-)
+_COCO_LISTS = ("images", "annotations")
+_COCO_FORM = "{'images': [{'id', 'file_name'}], 'annotations': [{'image_id', 'caption', 'id'}]}"
+_COCO_REMEDY = f"Give a COCO caption file: {_COCO_FORM}."
 _logger = logging.getLogger("distilvl")
 
 
@@ -63,49 +61,37 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def read_named(name: str, place: str = "", *, skip_bad: bool = False) -> PairDataset:
-    """One of the `BENCHMARKS` with its usual splits.
+    """One of the `BENCHMARKS` with its usual splits; `DistilvlError` says what to put where.
 
-    `place` is its folder, or `hub` to download it (never done unless asked for), or empty for `$DISTILVL_DATA/<name>`
-    or `<name>` here.
-
-    Raises:
-        DistilvlError: nothing there, with what to put where; or what `read_karpathy` and `read_hub` raise.
+    `place` is its folder, or `hub` to download it, or empty for `$DISTILVL_DATA/<name>` or `<name>` here.
     """
-    benchmark = BENCHMARKS[name]
-    if place == "hub":
-        dataset = _from_hub(name, benchmark, skip_bad=skip_bad)
-    else:
-        folder = Path(place or Path(os.environ.get(DATA_VARIABLE, ""), name)).expanduser()
-        dataset = _from_folder(name, benchmark, folder, skip_bad=skip_bad)
-    if dataset.splits != benchmark.splits:
-        found, usual = (
-            " / ".join(f"{count:,} {split}" for split, count in splits.items())
-            for splits in (dataset.splits, benchmark.splits)
-        )
+    dataset = _from_hub(name, skip_bad=skip_bad) if place == "hub" else _from_folder(name, place, skip_bad=skip_bad)
+    splits = (dataset.splits, BENCHMARKS[name].splits)
+    if splits[0] != splits[1]:
+        found, usual = (" / ".join(f"{count:,} {split}" for split, count in one.items()) for one in splits)
         _logger.warning("%s has %s images; the usual splits have %s.", name, found, usual)
     return dataset
 
 
-def _from_folder(name: str, benchmark: Benchmark, folder: Path, *, skip_bad: bool) -> PairDataset:
-    lists = (f"dataset_{name}.json", "dataset.json")
+def _from_folder(name: str, place: str, *, skip_bad: bool) -> PairDataset:
+    folder = Path(place or Path(os.environ.get(DATA_VARIABLE, ""), name)).expanduser()
+    benchmark, lists = BENCHMARKS[name], (f"dataset_{name}.json", "dataset.json")
     for file in lists:
         if (folder / file).is_file():
             found = read_karpathy(folder / file, skip_bad=skip_bad, image_folders=benchmark.image_folders)
             return replace(found, name=name)
     hub = f", or let {name}:hub download it" if benchmark.hub else ""
-    raise DistilvlError(
-        f"there is no {name} in {folder} (no {' or '.join(lists)}).",
-        f"Its folder holds {benchmark.layout}. Give that folder as {name}:/folder, or set {DATA_VARIABLE} to the "
-        f"folder around {name}/{hub}.",
-    )
+    remedy = f"Give that folder as {name}:/folder, or set {DATA_VARIABLE} to the folder around {name}/{hub}."
+    problem = f"there is no {name} in {folder} (no {' or '.join(lists)})."
+    raise DistilvlError(problem, f"Its folder holds {benchmark.layout}. {remedy}")
 
 
-def _from_hub(name: str, benchmark: Benchmark, *, skip_bad: bool) -> PairDataset:
-    if not benchmark.hub:
+def _from_hub(name: str, *, skip_bad: bool) -> PairDataset:
+    if not BENCHMARKS[name].hub:
         raise DistilvlError(f"no copy of {name} on the hub is known.", "Use hf:OWNER/NAME if you know one.")
     records: list[Record] = []
     left_out = LeftOut()
-    for copy in benchmark.hub:
+    for copy in BENCHMARKS[name].hub:
         part = read_hub(**copy, skip_bad=skip_bad)
         records += part.records
         left_out.update(part.left_out)
@@ -113,28 +99,21 @@ def _from_hub(name: str, benchmark: Benchmark, *, skip_bad: bool) -> PairDataset
 
 
 def read_karpathy(
-    path: str | Path,
-    *,
-    skip_bad: bool = False,
-    image_folders: Sequence[str] = ("images",),
-    roots: Sequence[Path] = (),
+    path: str | Path, *, skip_bad: bool = False, image_folders: Sequence[str] = ("images",), roots: Sequence[Path] = ()
 ) -> PairDataset:
     """The dataset that a Karpathy JSON lists.
 
     Read are `images[].{filename, filepath?, split, sentids?, sentences[].{raw, sentid?}}`. The image files
     lie in the first of `image_folders` that is beside the JSON, or right beside it. `image_id` is the file name, with
-    `filepath` before it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`, as
-    is usual (`usual_split`). The ground truth is `pairs`, as in everything that was published on these files. For
-    `roots`, `skip_bad` and errors see `listing`.
+    `filepath` before it where there is one; caption ids are the `sentid`s. COCO's split `restval` counts as `train`.
+    The ground truth is `pairs`, as in all publications. For `roots`, `skip_bad` and errors see `listing`.
     """
     path = Path(path)
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
-        raise DistilvlError(
-            f"{path} has no list 'images'.",
-            "Give a Karpathy split file: {'images': [{'filename', 'split', 'sentences': [{'raw'}]}]}.",
-        )
+        remedy = "Give a Karpathy split file: {'images': [{'filename', 'split', 'sentences': [{'raw'}]}]}."
+        raise DistilvlError(f"{path} has no list 'images'.", remedy)
     folders = [*roots[:1], *(path.parent / name for name in image_folders)]
     root = next((folder for folder in folders if folder.is_dir()), path.parent)
     faults, records = Faults(path.resolve().parent.name, skip_bad=skip_bad), []
@@ -161,27 +140,23 @@ def _karpathy_record(entry: Any, root: Path, where: str, roots: Sequence[Path]) 
     ids = entry.get("sentids")
     if all("sentid" in sentence for sentence in sentences):
         ids = [sentence["sentid"] for sentence in sentences]
-    return Record(
-        image_id=image_id,
-        image=image_in(root, image_id, where, roots),
-        captions=clean_captions((sentence["raw"] for sentence in sentences), named),
-        split=usual_split(split),
-        given_ids=tuple(map(str, ids)) if isinstance(ids, list) and len(ids) == len(sentences) else (),
-    )
+    given = tuple(map(str, ids)) if isinstance(ids, list) and len(ids) == len(sentences) else ()
+    image = image_in(root, image_id, where, roots)
+    captions = clean_captions((sentence["raw"] for sentence in sentences), named)
+    return Record(image_id, image, captions, usual_split(split), given)
 
 
 def _malformed(where: str, problem: str, remedy: str) -> BadItemError:
-    return BadItemError(f"{where} {problem}", remedy, name=where, reason=MALFORMED)
+    return BadItemError(f"{where} {problem}", remedy, where, MALFORMED)
 
 
 def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False, roots: Sequence[Path] = ()) -> PairDataset:
     """The dataset of one or more COCO caption files, such as `captions_train2017.json` and `captions_val2017.json`.
 
-    The split of a file's images is the word in its name: `train` or `val`; `train` if there is none. The figures
-    published for retrieval on COCO are of Karpathy's splits instead (`read_karpathy`). `image_id` is the file name,
-    caption ids are the annotations' ids. The images of `captions_<part>.json` lie in `<part>/`, `images/<part>/` or
-    `images/`, beside the file or beside its folder if that is called `annotations`. Captions of images that are not
-    listed are faults. For `roots`, `skip_bad` and errors see `listing`.
+    The split of a file's images is the word in its name: `train` or `val`; `train` if there is none. (Published
+    figures are of Karpathy's splits instead.) `image_id` is the file name, caption ids are the annotations' ids. The
+    images of `captions_<part>.json` lie in `<part>/`, `images/<part>/` or `images/`, beside the file or beside its
+    folder if that is called `annotations`. For `roots`, `skip_bad` and errors see `listing`.
     """
     home = _coco_homes(paths[0])[0].resolve().name
     faults = Faults(home, skip_bad=skip_bad)
@@ -190,7 +165,11 @@ def read_coco_captions(paths: Sequence[Path], *, skip_bad: bool = False, roots: 
 
 def _coco_records(path: Path, faults: Faults, roots: Sequence[Path]) -> Iterator[Record]:
     content = read_json(path)
-    images, annotations = (_coco_entries(content, name, path) for name in ("images", "annotations"))
+    lists: dict[str, Any] = {name: content.get(name) if isinstance(content, dict) else None for name in _COCO_LISTS}
+    for name, entries in lists.items():
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DistilvlError(f"{path} has no list of objects {name!r}.", _COCO_REMEDY)
+    images, annotations = lists.values()
     split = split_in_name(path) or "train"
     captions: dict[Any, list[tuple[str, str]]] = {}
     for number, entry in enumerate(annotations):
@@ -212,14 +191,7 @@ def _coco_records(path: Path, faults: Faults, roots: Sequence[Path]) -> Iterator
                 yield Record(str(entry["file_name"]), image, texts, split, ids)
     for key in captions:
         problem, name = f"{path} has captions of image {key!r}, which it does not list", f"{path}, image {key!r}"
-        faults.add(BadItemError(problem, _COCO_REMEDY, name=name, reason="captions of an image that is not listed"))
-
-
-def _coco_entries(content: Any, name: str, path: Path) -> list[dict[str, Any]]:
-    entries = content.get(name) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DistilvlError(f"{path} has no list of objects {name!r}.", _COCO_REMEDY)
-    return entries
+        faults.add(BadItemError(problem, _COCO_REMEDY, name, "captions of an image that is not listed"))
 
 
 def _coco_id(entry: dict[str, Any], name: str, where: str) -> int | str:
@@ -240,7 +212,5 @@ def _coco_folder(path: Path) -> Path:
     for folder in tried:
         if folder.is_dir():
             return folder
-    raise DistilvlError(
-        f"the images of {path} are not found: there is no folder {', '.join(map(str, tried))}.",
-        "Put them into one of these.",
-    )
+    problem = f"the images of {path} are not found: there is no folder {', '.join(map(str, tried))}."
+    raise DistilvlError(problem, "Put them into one of these.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -16,31 +16,12 @@ from distilvl.errors import DistilvlError, require
 ColumnType = Literal["bytes", "text", "number", "other"]
 """What a column holds: encoded images (bytes, or a struct with `bytes`), texts or lists of texts, whole numbers."""
 
-_IMAGES = (
-    *("image", "img", "jpg", "png", "image_bytes", "image_path", "file_name", "filename", "path", "image_name"),
-    *("filepath", "file_path", "file"),
-)
-_CAPTIONS = (
-    *("captions", "caption", "sentences", "sentences_raw", "sentence", "texts", "text", "alt_text", "description"),
-    *("comment", "txt"),
-)
+_IMAGES = ("image", "img", "jpg", "png", "image_bytes", "image_path", "file_name", "filename", "path", "image_name",
+           "filepath", "file_path", "file")  # fmt: skip
+_CAPTIONS = ("captions", "caption", "sentences", "sentences_raw", "sentence", "texts", "text", "alt_text",
+             "description", "comment", "txt")  # fmt: skip
 _IDS = ("image_id", "img_id", "imgid")
 _NUMBERED = re.compile(r"(caption|sentence|text)s?[ _-]?\d+", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns of a table: of images or their paths, captions, splits and ids, the last two if there."""
-
-    image: str
-    captions: tuple[str, ...]
-    split: str | None
-    image_id: str | None
-
-    @property
-    def texts(self) -> list[str]:
-        """All but the image's, each once."""
-        return list(dict.fromkeys([*self.captions, *filter(None, (self.split, self.image_id))]))
 
 
 @dataclass(frozen=True)
@@ -56,28 +37,41 @@ class Choice:
 NO_CHOICE = Choice()
 
 
+@dataclass(frozen=True)
+class Columns(Choice):
+    """Names of the columns of a table: of images or their paths, captions, splits and ids, the last two if there."""
+
+    image: str
+
+    @property
+    def texts(self) -> list[str]:
+        """All but the image's, each once."""
+        return list(dict.fromkeys([*self.captions, *filter(None, (self.split, self.image_id))]))
+
+
 def find_columns(types: Mapping[str, ColumnType], where: str, chosen: Choice = NO_CHOICE, *, paths: bool) -> Columns:
     """The columns that a reader needs, of a table whose columns have these types.
 
     An image column is one of bytes with a usual name (`image`, `img`, `jpg`, ...), or the only one of bytes, or,
     where `paths` are read, one of texts with a usual name. The captions are `captions`, `caption` or another usual
     name, or a numbered family such as `caption_0` to `caption_4`. `split`, and `image_id`, `img_id` or `imgid`, are
-    taken where they are there. Usual names may be in capitals.
-
-    Raises:
-        DistilvlError: no such column, several that could be meant, or a choice that the table does not have or that
-            is of another type; names the table's columns.
+    taken where they are there. Usual names may be in capitals. `DistilvlError` for no such column, several that could
+    be meant, or a choice that the table does not have or that is of another type.
     """
     table = f"{where} has the columns {', '.join(f'{name} ({kind})' for name, kind in types.items()) or 'none'}"
     image = chosen.image if chosen.image is not None else find_image(types, table, paths=paths)
     texts = chosen.captions or find_captions(types, image, table)
-    _require(types, image, ("bytes", "text") if paths else ("bytes",), table, "image")
-    for name in texts:
-        _require(types, name, ("text",), table, "caption")
-    if chosen.split is not None:
-        _require(types, chosen.split, ("text",), table, "split")
-    if chosen.image_id is not None:
-        _require(types, chosen.image_id, ("text", "number"), table, "image_id")
+    wanted: list[tuple[str | None, str, tuple[ColumnType, ...]]] = [
+        (image, "image", ("bytes", "text") if paths else ("bytes",)),
+        *((name, "caption", ("text",)) for name in texts),
+        (chosen.split, "split", ("text",)),
+        (chosen.image_id, "image_id", ("text", "number")),
+    ]
+    for name, what, kinds in wanted:
+        if name is not None and name not in types:
+            raise DistilvlError(f"{table}, not {name!r}.", f"Name another {what} column.")
+        if name is not None and types[name] not in kinds:
+            raise DistilvlError(f"{table}: {name!r} is no {what} column.", f"It has to hold {' or '.join(kinds)}.")
     split = chosen.split or next(_named(types, ("split",), "text"), None)
     return Columns(image, texts, split, chosen.image_id or next(_named(types, _IDS, "text", "number"), None))
 
@@ -116,13 +110,6 @@ def find_captions(types: Mapping[str, ColumnType], image: str, table: str) -> tu
     raise DistilvlError(f"{table}: {few}.", "Say which: ?caption=COLUMN, or ?caption=FIRST&caption=SECOND.")
 
 
-def _require(types: Mapping[str, ColumnType], name: str, kinds: Sequence[str], table: str, what: str) -> None:
-    if name not in types:
-        raise DistilvlError(f"{table}, not {name!r}.", f"Name another {what} column.")
-    if types[name] not in kinds:
-        raise DistilvlError(f"{table}: {name!r} is no {what} column.", f"It has to hold {' or '.join(kinds)}.")
-
-
 def column_types(schema: Any, extra: str) -> dict[str, ColumnType]:
     """What each column of a `pyarrow.Schema` holds, in order; `extra` is the extra that would install pyarrow."""
     types = require("pyarrow", extra=extra).types
@@ -145,19 +132,14 @@ def _column_type(kind: Any, types: Any) -> ColumnType:
     return "number" if types.is_integer(kind) else "other"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """What one line or row of a list says, not yet checked.
+    """What one line or row of a list says, not yet checked; or all that those about one image say, checked."""
 
-    Attributes:
-        where: how an error message calls the row.
-        key: which image it is about, such as its path; also the `image_id`, unless that is given.
-    """
-
-    where: str
-    key: str
+    where: str  # how an error message calls the row
+    key: str  # which image it is about, such as its path; also the `image_id`, unless that is given
     image: ImageSource
-    captions: Iterable[Any]
+    captions: list[Any]
     split: Any = None
     image_id: Any = None
 
@@ -175,22 +157,11 @@ def table_row(
     for name in filter(None, (columns.split, columns.image_id)):
         if values[name] is None or values[name] == "":
             problem, remedy = f"{where}: the column {name!r} is empty", "Fill it in every row, or leave it out."
-            raise BadItemError(problem, remedy, name=where, reason=f"nothing in the column {name!r}")
+            raise BadItemError(problem, remedy, where, f"nothing in the column {name!r}")
     captions = [caption for name in columns.captions for caption in captions_in(values[name])]
     if columns.split is not None:
         split = usual_split(values[columns.split])
     return Row(where, str(values[columns.image_id]) if columns.image_id else key, image, captions, split)
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What the rows seen so far say about one image."""
-
-    key: str
-    image: ImageSource
-    captions: list[str] = field(default_factory=list)
-    split: str | None = None
-    image_id: str | None = None
 
 
 def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]:
@@ -199,47 +170,37 @@ def merge_rows(rows: Iterable[Row], source: str, faults: Faults) -> list[Record]
     Without any split the images are divided by a hash of their id (`split_of`). Rows with a caption that is no string,
     or that contradict an earlier row of their image, and images without a split beside images with one, are faults.
     """
-    entries: dict[str, _Entry] = {}
+    entries: dict[str, Row] = {}
     for row in rows:
         place = PurePosixPath(row.key).as_posix() if "./" in row.key or "//" in row.key else row.key
-        with faults:
-            entries[place] = _with_row(entries.get(place) or _Entry(row.key, row.image), row)
+        with faults:  # all that the row says; none of it if any of it is bad
+            entry = entries.get(place) or Row(row.where, row.key, row.image, [])
+            captions = clean_captions(row.captions, row.where)
+            split = _agreed(entry.split, row.split, "split", row.where)
+            entry.image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
+            entry.captions += captions
+            entry.split, entries[place] = split, entry
     some = any(entry.split for entry in entries.values())
     records = []
     for entry in entries.values():
         image_id = entry.image_id or entry.key
         if entry.split or not some:
             records.append(Record(image_id, entry.image, tuple(entry.captions), entry.split or split_of(image_id)))
-            continue
-        problem, remedy = (
-            f"{source}: image {entry.key!r} has no split, but others have",
-            "Give every image a split, or none.",
-        )
-        reason = "no split, where other images have one"
-        faults.add(BadItemError(problem, remedy, name=entry.image.name, reason=reason))
+        else:
+            problem, remedy = f"image {entry.key!r} has no split, but others have", "Give every image a split, or none."
+            reason = "no split, where other images have one"
+            faults.add(BadItemError(f"{source}: {problem}", remedy, entry.image.name, reason))
     return records
 
 
-def _with_row(entry: _Entry, row: Row) -> _Entry:
-    """The entry with all that the row says; none of it if any of it is bad."""
-    captions = clean_captions(row.captions, row.where)
-    split = _agreed(entry.split, row.split, "split", row.where)
-    image_id = _agreed(entry.image_id, row.image_id, "image_id", row.where)
-    entry.captions += captions
-    entry.split, entry.image_id = split, image_id
-    return entry
-
-
 def _agreed(old: str | None, new: Any, what: str, where: str) -> str | None:
-    """The value of a row, which must agree with what earlier rows of the same image said."""
     if new is None:
         return old
     value = str(new) if isinstance(new, (str, int)) else ""
     if not value or not is_unicode(value):
-        problem, reason = f"{where}: {what!r} is not a name", f"no name for its {what}"
-        raise BadItemError(problem, "Write it in quotes.", name=where, reason=reason)
+        raise BadItemError(f"{where}: {what!r} is not a name", "Write it in quotes.", where, f"no name for its {what}")
     if old is not None and value != old:
         problem = f"{where}: {what} {value!r} contradicts {old!r} of an earlier line of the same image"
         reason = f"another {what} than an earlier row of the image"
-        raise BadItemError(problem, f"Give an image one {what}.", name=where, reason=reason)
+        raise BadItemError(problem, f"Give an image one {what}.", where, reason)
     return value

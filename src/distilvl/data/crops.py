@@ -16,50 +16,31 @@ from distilvl.data.records import ImageSource, PairDataset, UnpairedDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.hashes import KEY_BYTES, image_key, text_key
 
-Items: TypeAlias = PairDataset | UnpairedDataset
-"""What a teacher can encode: for it, pairs make no difference."""
-
-
-def images_of(dataset: Items) -> list[tuple[str, ImageSource]]:
-    """All images with their `image_id`s, in order."""
-    entries = dataset.images if isinstance(dataset, UnpairedDataset) else dataset
-    return [(entry.image_id, entry.image) for entry in entries]
-
-
-def captions_of(dataset: Items) -> Sequence[str]:
-    """All captions, in order, some perhaps more than once."""
-    return dataset.texts if isinstance(dataset, UnpairedDataset) else dataset.captions
+Items: TypeAlias = PairDataset | UnpairedDataset  # what a teacher can encode: for it, pairs make no difference
 
 
 def unique_images(dataset: Items, *, skip_bad: bool = False) -> tuple[dict[bytes, list[ImageSource]], dict[str, str]]:
-    """Distinct images by content, in order of first appearance, each with all places it is found in.
+    """Distinct images in order of first appearance, key -> sources with those bytes; every image is read once.
 
-    Reads every image once and keeps none.
-
-    Returns:
-        key -> sources with those bytes; and name -> reason of the images that cannot be read (none unless
-        `skip_bad`).
-
-    Raises:
-        BadImageError: an image that cannot be read, unless `skip_bad`.
+    And name -> reason of those that cannot be read, which are a `BadImageError` unless `skip_bad`.
     """
     sources: dict[bytes, list[ImageSource]] = {}
     unreadable: dict[str, str] = {}
-    for _, image in images_of(dataset):
+    for entry in dataset:
         try:
-            data = image.read()
+            data = entry.image.read()
         except BadImageError as error:
             if not skip_bad:
                 raise
-            unreadable[image.name] = error.reason or NOT_READ
-            continue
-        sources.setdefault(image_key(data), []).append(image)
+            unreadable[entry.image.name] = error.reason or NOT_READ
+        else:
+            sources.setdefault(image_key(data), []).append(entry.image)
     return sources, unreadable
 
 
 def unique_captions(dataset: Items) -> dict[bytes, str]:
     """Distinct captions, in order of first appearance: key -> caption."""
-    return {text_key(caption): caption for caption in captions_of(dataset)}
+    return {text_key(caption): caption for caption in dataset.captions}
 
 
 GRID = 1 << 16
@@ -68,14 +49,9 @@ GRID = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A box of an image, upright as `decode_image` gives it, and whether it is mirrored after it was cut out.
+    """A box of an image, upright as `decode_image` gives it, and whether it is mirrored after it was cut out."""
 
-    Attributes:
-        left, top, right, bottom: edges in 65536ths of the image's width and height.
-        flip: left and right change places.
-    """
-
-    left: int
+    left: int  # edges in 65536ths of the image's width and height
     top: int
     right: int
     bottom: int
@@ -98,31 +74,18 @@ class Crop:
         return ImageOps.mirror(cut) if self.flip else cut
 
 
-WHOLE = Crop(0, 0, GRID, GRID)
-"""Crop 0 of every image."""
+WHOLE = Crop(0, 0, GRID, GRID)  # crop 0 of every image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """How crops are drawn; a store's manifest holds it, under the name `views`.
+    """How crops are drawn; a store's manifest holds it as `views`. `DistilvlError` for a value out of its range."""
 
-    Args:
-        count: K >= 2, number of crops of an image, the whole image (crop 0) included.
-        seed: >= 0; another seed gives other boxes.
-        scale: smallest and largest share of the image's area in a box, 0 < smallest <= largest <= 1.
-        ratio: >= 1; a box's width over its height is at most so many times the image's, and at least one part in so
-            many of it.
-        flip: mirror each crop but the whole image with probability 1/2.
-
-    Raises:
-        DistilvlError: a value out of its range.
-    """
-
-    count: int
-    seed: int = 0
-    scale: tuple[float, float] = (0.5, 1.0)
-    ratio: float = 4 / 3
-    flip: bool = False
+    count: int  # K >= 2, number of crops of an image, the whole image (crop 0) included
+    seed: int = 0  # >= 0; another seed gives other boxes
+    scale: tuple[float, float] = (0.5, 1.0)  # 0 < least <= largest <= 1, share of the image's area in a box
+    ratio: float = 4 / 3  # >= 1; a box's width over its height differs from the image's by at most this factor
+    flip: bool = False  # mirror each crop but the whole image with probability 1/2
 
     def __post_init__(self) -> None:
         smallest, largest = self.scale
@@ -132,12 +95,10 @@ class Crops:
             f"the scale {smallest:g},{largest:g}": 0 < smallest <= largest <= 1,
             f"the ratio {self.ratio:g}": 1 <= self.ratio < math.inf,
         }
+        remedy = "Take 2 crops or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0."
         for name, good in ranges.items():
             if not good:
-                raise DistilvlError(
-                    f"{name} of an image cannot be drawn.",
-                    "Take 2 crops or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0.",
-                )
+                raise DistilvlError(f"{name} of an image cannot be drawn.", remedy)
 
     def crop(self, image_key: bytes, number: int) -> Crop:
         """Crop `number` (0 <= number < K) of the image with `image_key`."""
@@ -173,10 +134,8 @@ class Crops:
         mine, others = asdict(self), asdict(other)
         for name in ("seed", "scale", "ratio", "flip"):
             if mine[name] != others[name]:
-                raise DistilvlError(
-                    f"{owner} holds crops with {name} {mine[name]}, not {others[name]}.",
-                    "Take the same crops, or choose another --out folder.",
-                )
+                problem = f"{owner} holds crops with {name} {mine[name]}, not {others[name]}."
+                raise DistilvlError(problem, "Take the same crops, or choose another --out folder.")
         return self if self.count >= other.count else other
 
     @classmethod
@@ -199,11 +158,7 @@ class Crops:
 
 
 def parse_crops(count: int, seed: int, scale: str, flip: bool) -> Crops | None:
-    """The crops that a command line asks for, `scale` being `smallest,largest`; nothing for a count of 1.
-
-    Raises:
-        DistilvlError: values out of their range, or a scale that is not two numbers.
-    """
+    """Crops as a command line asks for them (scale: `smallest,largest`), None for 1; `DistilvlError` for bad values."""
     if count == 1:
         return None
     try:
@@ -215,16 +170,10 @@ def parse_crops(count: int, seed: int, scale: str, flip: bool) -> Crops | None:
 
 @dataclass(frozen=True, slots=True)
 class CroppedImage:
-    """An image of which a teacher is to see one crop.
+    """An image of which a teacher is to see one crop."""
 
-    Attributes:
-        image: where the whole image comes from.
-        image_key: its key.
-        crop: which part.
-    """
-
-    image: ImageSource
-    image_key: bytes
+    image: ImageSource  # the whole one
+    image_key: bytes  # its key
     crop: Crop
 
     @property
@@ -238,10 +187,7 @@ class CroppedImage:
 
 
 def with_crops(images: dict[bytes, list[ImageSource]], crops: Crops) -> dict[bytes, list[ImageSource]]:
-    """What a teacher is to encode: key -> sources, all whole images first, then the other crops, image by image.
-
-    Whole images come first so that they lie in the same shards as without crops.
-    """
+    """What a teacher is to encode: key -> sources, all whole images first, as without crops, then the other crops."""
     items = dict(images)
     for key, sources in images.items():
         for crop in crops.of(key)[1:]:
@@ -250,7 +196,6 @@ def with_crops(images: dict[bytes, list[ImageSource]], crops: Crops) -> dict[byt
 
 
 def _pixels(low: int, high: int, size: int) -> tuple[int, int]:
-    """Grid edges to pixel edges, halves upwards."""
-    first, last = ((2 * edge * size + GRID) // (2 * GRID) for edge in (low, high))
+    first, last = ((2 * edge * size + GRID) // (2 * GRID) for edge in (low, high))  # halves upwards
     first = min(first, size - 1)
     return first, max(last, first + 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,19 +17,17 @@ from scipy.sparse.csgraph import connected_components
 from distilvl.data.records import ImageSource
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
+from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
 from distilvl.pictures import decode_image, full_size, read_header
 
-THUMBNAIL = 8
-"""Edge of the thumbnails, in pixels."""
-
-MAX_DISTANCE = 15
-"""With more bits than this the bands get so short that nearly all hashes are compared."""
-
+THUMBNAIL = 8  # edge of the thumbnails, in pixels
+MAX_DISTANCE = 15  # with more bits than this the bands get so short that nearly all hashes are compared
 SAME_COLOURS = 24.0
 """Largest mean difference, of 255, between the thumbnails of near duplicates. Among the 24,496,500 pairs of 7,000
 photographs of Flickr8k, the 21 that differ in at most 10 bits of their hash and show different things are all above."""
 
+Rows = npt.NDArray[np.int64]
 _BITS = 64
 _EDGE, _LOW = 32, 8
 _COMPARED = 16384  # thumbnails compared at once, some 10 MB
@@ -52,11 +49,10 @@ class Picture:
 def read_pictures(images: Sequence[ImageSource], name: str) -> list[Picture | BadImageError]:
     """Every image reduced, or why it cannot be decoded, in order; with a progress bar named after the dataset."""
     found: list[Picture | BadImageError] = []
-    with ThreadPoolExecutor(_WORKERS) as pool, progress(f"looking at {name}", len(images)) as ticker:
-        left = iter(images)
-        while block := list(itertools.islice(left, _READ_AT_ONCE)):
-            found += pool.map(_look, block)
-            ticker.advance(len(block))
+    with progress(f"looking at {name}", len(images)) as ticker:
+        for look in prefetched(_look, images, workers=_WORKERS, window=_READ_AT_ONCE):
+            found.append(look)
+            ticker.advance()
     return found
 
 
@@ -75,13 +71,11 @@ def perceptual_hash(image: Image.Image) -> int:
 
     The grey picture at 32 x 32, its two-dimensional discrete cosine transform, the 8 x 8 lowest frequencies; a bit
     says whether a coefficient lies above their median (Zauner, Implementation and Benchmarking of Perceptual Image
-    Hash Functions, 2010). Row by row, the first coefficient in the highest bit; equal to `imagehash.phash`, without
-    that package's dependency on PyWavelets.
+    Hash Functions, 2010). Row by row, the first coefficient in the highest bit; equal to `imagehash.phash`.
     """
     grey = np.asarray(image.convert("L").resize((_EDGE, _EDGE), Image.Resampling.LANCZOS), dtype=np.float64)
     low = dctn(grey, type=2)[:_LOW, :_LOW]
-    bits = (low > np.median(low)).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return int.from_bytes(np.packbits((low > np.median(low)).ravel()).tobytes(), "big")
 
 
 def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -89,13 +83,13 @@ def thumbnail(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8)
 
 
-def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[np.int64]:
+def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> Rows:
     """Pairs (i, j), i < j, of hashes that differ in at most `distance` bits; each once, sorted, shape (k, 2).
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): the bits are cut into distance + 1 bands. Two hashes
     within that distance agree in at least one band entirely, so only hashes with an equal band are compared. With
-    n hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons. Best all (n,) hashes are
-    different: equal ones all share their buckets. A distance below 0 or above 15 is a `ValueError`.
+    n different hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons. A distance below 0
+    or above 15 is a `ValueError`.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance is {distance}, not 0 to {MAX_DISTANCE}")
@@ -109,9 +103,7 @@ def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[np.
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _agreeing(
-    hashes: npt.NDArray[np.uint64], low: int, high: int
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def _agreeing(hashes: npt.NDArray[np.uint64], low: int, high: int) -> Iterator[tuple[Rows, Rows]]:
     """All pairs of rows that agree in bits `low` to `high`, some at a time, the smaller row first."""
     # In the order of the band's value, rows that agree stand together: each is paired with the one 1, 2, 3, ... places
     # after it, until no two at that distance agree.
@@ -141,30 +133,30 @@ def near_groups(pictures: Sequence[Picture], distance: int) -> list[list[int]]:
     Two pictures are near when their hashes differ in at most `distance` bits, 0 to 15, and their thumbnails by at most
     `SAME_COLOURS`; a group is what such pairs connect. Identical files count once, by their first row.
     """
-    keys = [picture.key for picture in pictures]
     hashes = np.asarray([picture.hash for picture in pictures], dtype=np.uint64)
     thumbnails = np.zeros((len(pictures), THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8)
+    first: dict[bytes, int] = {}
     for row, picture in enumerate(pictures):
         thumbnails[row] = picture.thumbnail
-    first = list({key: row for row, key in reversed(list(enumerate(keys)))}.values())
-    rows = np.asarray(sorted(first), dtype=np.int64)
+        first.setdefault(picture.key, row)
+    rows = np.asarray(list(first.values()), dtype=np.int64)
     # Pictures with the very same hash (blank pages, say) would be compared all with all below; leaders stand for them.
     leaders, links = _leaders(hashes, thumbnails, rows)
     pairs = leaders[near_pairs(hashes[leaders], distance)]
     pairs = pairs[_alike(thumbnails, pairs[:, 0], pairs[:, 1])]
     ends = np.asarray([*links, *pairs.tolist()], dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(len(keys), len(keys)))
+    shape = (len(pictures), len(pictures))
+    graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=shape)
     _, labels = connected_components(graph, directed=False)
     return equal_groups(labels.tolist())
 
 
 def _leaders(
-    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
+    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], rows: Rows
+) -> tuple[Rows, list[tuple[int, int]]]:
     """One row for each hash and look, and which rows it stands for."""
     order = rows[np.argsort(hashes[rows], kind="stable")]
-    leaders: list[int] = []
-    links: list[tuple[int, int]] = []
+    leaders, links = list[int](), list[tuple[int, int]]()
     for left in np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1):
         while len(left):
             leader = int(left[0])
@@ -175,9 +167,7 @@ def _leaders(
     return np.asarray(sorted(leaders), dtype=np.int64), links
 
 
-def _alike(
-    thumbnails: npt.NDArray[np.uint8], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def _alike(thumbnails: npt.NDArray[np.uint8], left: Rows, right: Rows) -> npt.NDArray[np.bool_]:
     alike = np.zeros(len(left), dtype=bool)
     for start in range(0, len(left), _COMPARED):
         part = slice(start, start + _COMPARED)

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import unicodedata
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +28,7 @@ UNREADABLE_FOLDER = "a folder that may not be listed"
 TEXT_ALONE = "a text file without an image"
 NO_SPLIT = "in no split's folder, where other images are in one"
 
-# Thumbnails of Synology (@eaDir) and QNAP (.@__thumb, @Recycle...), snapshots, waste bins of NAS, Windows, macOS and
-# Linux, what a check of the disk found, Windows' own; in lower case, as their disks do not tell letters apart.
+# Of NAS, Windows, macOS and Linux; in lower case, as their disks do not tell letters apart.
 _NOT_THE_USERS = frozenset(
     {"#recycle", "#snapshot", "$recycle.bin", ".@__thumb", ".recycle", ".snapshot", ".snapshots", ".thumbnails"}
     | {".trash", ".trashes", "@eadir", "@recently-snapshot", "@recycle", "@sharebin", "@snapshot", "@synoeastream"}
@@ -46,30 +45,23 @@ class FolderScan:
     """What `scan_folder` found; paths are relative to the folder, with `/`, sorted."""
 
     images: list[str] = field(default_factory=list)
-    # Links with the name of a picture that lead nowhere or in a circle: images whose file is missing.
-    dead: list[str] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)  # links with the name of a picture that lead nowhere or in a circle
     texts: list[str] = field(default_factory=list)  # files that end in `.txt`
-    # The others that somebody may take for pictures, and folders that were not entered.
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: LeftOut = field(default_factory=LeftOut)  # others that may be pictures, folders that were not entered
     stems: set[str] = field(default_factory=set)  # of the files that were left out, without the ending
 
 
 def scan_folder(folder: Path, *, include_hidden: bool = False, skip_bad: bool = False) -> FolderScan:
     """The files in `folder` and the folders in it.
 
-    Left out and counted are hidden pictures and folders (macOS puts `._a.jpg` beside `a.jpg`), folders that a NAS, a
-    waste bin or the system keeps for itself, pictures of formats that are not read, endings that are not known, names
-    that are not valid Unicode, pipes and devices, links that lead nowhere. Other links are followed, each folder once,
-    so that a link to a folder above it does no harm. With `include_hidden`, hidden files and folders, and those of a
-    NAS or a waste bin, are like any other.
-
-    Raises:
-        DistilvlError: no such folder; one in it that may not be listed, unless `skip_bad`; a disk that fails.
+    Left out and counted are hidden pictures and folders, folders that a NAS, a waste bin or the system keeps for itself
+    (both like any other with `include_hidden`), pictures of formats that are not read, endings that are not known,
+    names that are not valid Unicode, pipes and devices, links that lead nowhere. Other links are followed, each folder
+    once. `DistilvlError` for no such folder, one in it that may not be listed, unless `skip_bad`, a disk that fails.
     """
     if not folder.is_dir():
         raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
-    found, seen = FolderScan(), set[str]()
-    waiting = [""]
+    found, seen, waiting = FolderScan(), set[str](), [""]
     while waiting:
         within = waiting.pop()
         real = os.path.realpath(folder / within)
@@ -99,19 +91,18 @@ def _entries(place: Path, *, may_fail: bool) -> list[os.DirEntry[str]] | None:
             return []
         if isinstance(error, PermissionError) and may_fail:
             return None
-        # One that cannot be listed must not pass for empty.
-        raise DistilvlError(
-            f"the folder {error.filename} cannot be listed: {error.strerror or error}.",
-            "Check the disk and the folder's permissions.",
-        ) from error
+        problem = f"the folder {error.filename} cannot be listed: {error.strerror or error}."
+        raise DistilvlError(problem, "Check the disk and the folder's permissions.") from error
 
 
 def _take(entry: os.DirEntry[str], prefix: str, found: FolderScan, *, include_hidden: bool) -> bool:
     """Put a file where it belongs; whether the entry is a folder to be entered."""
     name = entry.name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path for every file is slow
-    suffix = suffix.lower()
-    folder, picture = _is_folder(entry), suffix in image_suffixes()
+    suffix, folder = suffix.lower(), False
+    picture = suffix in image_suffixes()
+    with suppress(OSError):  # a link in a circle, or into a folder that may not be entered
+        folder = entry.is_dir()
     if folder:
         reason = "" if include_hidden else kept_out(name)
     elif name.startswith(".") and not include_hidden:
@@ -133,13 +124,6 @@ def _take(entry: os.DirEntry[str], prefix: str, found: FolderScan, *, include_hi
     elif not folder and (picture or suffix == ".txt"):
         (found.images if picture else found.texts).append(prefix + name)
     return folder and not reason and is_unicode(name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle, or into a folder that may not be entered
-        return False
 
 
 def kept_out(name: str) -> str:
@@ -171,31 +155,30 @@ def no_images(folder: Path, left_out: LeftOut, what: str = "no images") -> Disti
 def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     """The dataset of an image folder whose captions stand in text files beside the images, one caption a line.
 
-    Folders within are read too. If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at the
-    top, in small or large letters, these are the splits; an image outside of them is bad where there are two of them.
-    Else the images are divided by a hash of their path (`split_of`). The names of other folders, such as classes, are
-    no captions. What `scan_folder` leaves out and text files without an image are counted in `left_out`.
-
-    Raises:
-        BadImageError: a link into nothing, unless `skip_bad`.
-        DistilvlError: no images, or none with a text file; unless `skip_bad`, an image without one or with an empty
-            one, text that cannot be read, a folder that may not be listed.
+    If every image lies in a folder `train`, `val` (`validation`, `dev`) or `test` at the top, these are the splits; an
+    image outside of them is bad where there are two of them. Else the images are divided by a hash of their path
+    (`split_of`). `DistilvlError` for no images, or none with a text file; unless `skip_bad`, for an image without a
+    caption, a link into nothing, text or a folder that cannot be read. `left_out` counts text files without an image.
     """
     folder = Path(folder)
-    found, faults = _scanned(folder, folder.resolve().name, skip_bad=skip_bad)
+    found, faults = scan_folder(folder, skip_bad=skip_bad), Faults(folder.resolve().name, skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
     images = sorted([*found.images, *found.dead])
     if not images:
         raise no_images(folder, found.left_out)
     texts = {os.path.splitext(text)[0]: text for text in found.texts}  # noqa: PTH122 - quick, there may be many
+    # Accents may be composed in another way in the name of a text file.
     composed = {unicodedata.normalize("NFC", stem): stem for stem in texts if not stem.isascii()}
-    stems = {name: _stem(name, texts, composed) for name in images}
+    stems = {name: os.path.splitext(name)[0] for name in images}  # noqa: PTH122
+    for name, stem in stems.items():
+        if stem not in texts and not stem.isascii():
+            stems[name] = composed.get(unicodedata.normalize("NFC", stem), stem)
     if texts.keys().isdisjoint(stems.values()):
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _LISTS and path.is_file())
-        raise DistilvlError(
-            f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions.",
-            "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
-            "unpaired:DIR,FILE." + (f" There is {lists[0]}: if it is the list, give its path." if lists else ""),
-        )
+        problem = f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions."
+        remedy = "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
+        listed = f" There is {lists[0]}: if it is the list, give its path." if lists else ""
+        raise DistilvlError(problem, f"{remedy}unpaired:DIR,FILE.{listed}")
     for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
         faults.left_out.add(TEXT_ALONE, texts[stem])
     for name in found.dead:
@@ -205,7 +188,8 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
         with faults:
             captions[name] = _captions(folder, name, texts.get(stems[name]))
     faults.check(len(images))
-    splits = {name: _split(name) for name in captions}
+    tops = {name: usual_split(name.split("/")[0].lower()) if "/" in name else "" for name in captions}
+    splits = {name: top if top in _SPLITS else None for name, top in tops.items()}
     # One folder that happens to be called `train` among others is a class, such as of railways.
     known = None not in splits.values() or len(set(splits.values()) - {None}) > 1
     rows = []
@@ -213,57 +197,35 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
         place, split = str(folder / name), splits[name] if known else None
         if known and split is None:
             problem = f"{place} lies in none of the folders that are the splits"
-            faults.add(BadItemError(problem, "Move it into one of them.", name=place, reason=NO_SPLIT))
+            faults.add(BadItemError(problem, "Move it into one of them.", place, NO_SPLIT))
         else:
             rows.append(Row(place, name, FileImage(place), held, split))
     faults.check(len(images))
     return dataset_of(faults.source, merge_rows(rows, str(folder), faults), faults)
 
 
-def _scanned(folder: Path, source: str, *, skip_bad: bool) -> tuple[FolderScan, Faults]:
-    """What is in a folder, and what of it cannot be used."""
-    found, faults = scan_folder(folder, skip_bad=skip_bad), Faults(source, skip_bad=skip_bad)
-    faults.left_out.update(found.left_out)
-    return found, faults
-
-
-def _stem(name: str, texts: Mapping[str, str], composed: Mapping[str, str]) -> str:
-    """What the text file of an image is called, whichever way its accents are composed."""
-    stem = os.path.splitext(name)[0]  # noqa: PTH122 - quick, there may be many
-    return stem if stem in texts or stem.isascii() else composed.get(unicodedata.normalize("NFC", stem), stem)
-
-
 def _captions(folder: Path, name: str, text: str | None) -> list[str]:
-    """The lines of the text file of an image."""
     if text is None:
         place, remedy = str(folder / name), "Put a .txt of the same name beside each image."
-        raise BadItemError(f"{place} has no text file", remedy, name=place, reason=NO_CAPTION)
+        raise BadItemError(f"{place} has no text file", remedy, place, NO_CAPTION)
     try:
-        lines = read_text(folder / text).split("\n")
+        return [line for line in read_text(folder / text).split("\n") if line.strip()]
     except DistilvlError as error:
         reason = "a text file that cannot be read"
-        raise BadItemError(str(error).rstrip("."), "", name=str(folder / text), reason=reason) from error
-    return [line for line in lines if line.strip()]
-
-
-def _split(name: str) -> str | None:
-    split = usual_split(name.split("/")[0].lower())
-    return split if "/" in name and split in _SPLITS else None
+        raise BadItemError(str(error).rstrip("."), "", str(folder / text), reason) from error
 
 
 def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
     """The images of one folder and the lines of one text file, which do not belong together.
 
-    Folders in that of the images are read, too; `image_id` is the path. Blank lines of the texts are dropped, and so
-    are repeated ones, with a note of how many. What `scan_folder` leaves out is counted in `left_out`.
-
-    Raises:
-        BadImageError: a link into nothing, unless `skip_bad`.
-        DistilvlError: a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`, a
-            folder that may not be listed, a caption that is not valid text.
+    `image_id` is the path. Blank lines of the texts are dropped, and so are repeated ones, with a note of how many.
+    `DistilvlError` for a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`,
+    for a link into nothing, a folder that may not be listed, a caption that is not valid text.
     """
     folder, file = Path(images), Path(texts)
-    found, faults = _scanned(folder, f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    found = scan_folder(folder, skip_bad=skip_bad)
+    faults = Faults(f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    faults.left_out.update(found.left_out)
     for name in found.dead:
         faults.add(missing(str(folder / name)))
     if not found.images and found.left_out:

@@ -12,13 +12,12 @@ import numpy as np
 
 from distilvl.data.duplicates import MAX_DISTANCE, Picture, equal_groups, near_groups, read_pictures
 from distilvl.data.left_out import HELD, MISSING, LeftOut
-from distilvl.data.records import PairDataset, UnpairedDataset
+from distilvl.data.records import PairDataset, Record, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.io.hashes import words_key
 
 NEAR_BITS = 8
 """Bits of 64 in which near duplicates may differ; of copies saved again with 2 % cut off each side, 97 % are within."""
-
 _WORD_EDGES = (5, 10, 20, 40, 80)
 _UNPAIRED = "unpaired"
 _LETTERS = 60  # of a caption
@@ -103,35 +102,35 @@ class Inspection:
 
 
 def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEAR_BITS) -> Inspection:
-    """Count, measure and compare all images and captions of `data`. Bad images are findings, not errors.
+    """Count, measure and compare all images and captions of `data`, loaded with `skip_bad`; bad images are findings.
 
-    Load the data with `skip_bad`, so that what cannot be used is reported with the rest. Unpaired data is one split,
-    `unpaired`. Near duplicates may differ in `near_bits` bits, 0 to 15, of their perceptual hashes.
+    Unpaired data is one split, `unpaired`. Near duplicates may differ in `near_bits` bits, 0 to 15, of their hashes.
     """
     if not 0 <= near_bits <= MAX_DISTANCE:
         raise DistilvlError(f"near duplicates cannot differ in {near_bits} bits.", f"Choose 0 to {MAX_DISTANCE}.")
     if isinstance(data, PairDataset):
-        copies = [Copy(record.image_id, record.split) for record in data]
+        splits = [record.split for record in data]
         captions = [(record.split, caption) for record in data for caption in record.captions]
         counts = [len(record.captions) for record in data]
-        sources = [record.image for record in data]
     else:
-        copies = [Copy(image.image_id, _UNPAIRED) for image in data.images]
-        captions, counts = [(_UNPAIRED, text) for text in data.texts], []
-        sources = [image.image for image in data.images]
-    found = read_pictures(sources, data.name)
+        splits, captions, counts = [_UNPAIRED] * len(data), [(_UNPAIRED, text) for text in data.texts], []
     bad = [BadFile(name, "", f"{MISSING}.") for name in data.left_out.names.get(MISSING, ())]
-    for source, copy, look in zip(sources, copies, found, strict=True):
+    pictures: list[Picture] = []
+    kept: list[Copy] = []
+    entries: Sequence[Record | UnpairedImage] = list(data)
+    looks = read_pictures([entry.image for entry in entries], data.name)
+    for entry, split, look in zip(entries, splits, looks, strict=True):
         if isinstance(look, BadImageError):
-            bad.append(BadFile(source.name, copy.split, look.args[0]))
-    pictures = [look for look in found if isinstance(look, Picture)]
-    kept = [copy for copy, look in zip(copies, found, strict=True) if isinstance(look, Picture)]
+            bad.append(BadFile(entry.image.name, split, look.args[0]))
+        else:
+            pictures.append(look)
+            kept.append(Copy(entry.image_id, split))
     exact, near = equal_groups([picture.key for picture in pictures]), near_groups(pictures, near_bits)
     words = [len(caption.split()) for _, caption in captions]
     widths, heights = ([picture.size[axis] for picture in pictures] for axis in (0, 1))
     return Inspection(
         name=data.name,
-        images=dict(Counter(copy.split for copy in copies)),
+        images=dict(Counter(splits)),
         captions=dict(Counter(split for split, _ in captions)),
         captions_per_image=Summary.of(counts),
         images_by_captions=dict(sorted(Counter(counts).items())),
@@ -144,8 +143,8 @@ def inspect_dataset(data: PairDataset | UnpairedDataset, *, near_bits: int = NEA
         bad=tuple(bad),
         left_out=data.left_out,
         shared_captions=_shared_captions(data) if isinstance(data, PairDataset) else (),
-        exact=_named(exact, kept),
-        near=_named(near, kept),
+        exact=tuple(tuple(kept[row] for row in group) for group in exact),
+        near=tuple(tuple(kept[row] for row in group) for group in near),
         near_bits=near_bits,
         overlaps=_overlaps(exact, near, kept),
     )
@@ -160,17 +159,12 @@ def _shared_captions(data: PairDataset) -> tuple[SharedCaption, ...]:
     return tuple(SharedCaption(text, tuple(copies.values())) for text, copies in holders.values() if len(copies) > 1)
 
 
-def _named(groups: Iterable[Sequence[int]], copies: Sequence[Copy]) -> tuple[tuple[Copy, ...], ...]:
-    return tuple(tuple(copies[row] for row in group) for group in groups)
-
-
 def _overlaps(exact: list[list[int]], near: list[list[int]], copies: Sequence[Copy]) -> tuple[Overlap, ...]:
     """Pairs of splits that share images; of an exact group, near copies of its first count for all of it."""
     same = {group[0]: group for group in exact}
     whole = [[member for row in group for member in same.get(row, [row])] for group in near]
 
     def shared(groups: Iterable[Sequence[int]]) -> set[int]:
-        """Rows of the split `second` in a group that also has a row of `first`."""
         held = (group for group in groups if any(copies[row].split == first for row in group))
         return {row for group in held for row in group if copies[row].split == second}
 
@@ -184,11 +178,9 @@ def _overlaps(exact: list[list[int]], near: list[list[int]], copies: Sequence[Co
 
 
 def _by_words(words: Sequence[int]) -> dict[str, int]:
-    """How many captions lie in each range of lengths, empty ranges included."""
-    edges = [0, *_WORD_EDGES]
-    names = [f"{low + 1}-{high}" for low, high in pairwise(edges)] + [f"over {edges[-1]}"]
-    ranges = Counter(int(place) for place in np.searchsorted(_WORD_EDGES, words))
-    return {name: ranges[k] for k, name in enumerate(names)}
+    names = [f"{low + 1}-{high}" for low, high in pairwise((0, *_WORD_EDGES))] + [f"over {_WORD_EDGES[-1]}"]
+    counts = np.bincount(np.searchsorted(_WORD_EDGES, words), minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def as_dict(inspection: Inspection) -> dict[str, Any]:
@@ -206,23 +198,30 @@ def _lines(found: Inspection) -> Iterator[str]:
     for split in dict.fromkeys([*found.images, *found.captions]):
         yield f"  {split:<12}{found.images.get(split, 0):>9,} images {found.captions.get(split, 0):>9,} captions"
     yield from _summary("captions an image", found.captions_per_image)
-    yield from _histogram({str(count): images for count, images in found.images_by_captions.items()}, "images")
+    yield from _histogram(found.images_by_captions, "images")
     yield from _summary("words a caption", found.words)
     yield from _histogram(found.captions_by_words, "captions")
     yield from _summary("width", found.width)
     yield from _summary("height", found.height)
-    yield from _list("most frequent sizes", found.sizes)
-    yield from _list("formats", found.formats)
+    for what, counts in (("most frequent sizes", found.sizes), ("formats", found.formats)):
+        if counts:
+            yield f"{what}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items())
     yield f"bad files: {len(found.bad):,}"
     yield from _cut([f"  {bad.name}: {' '.join(bad.reason.split())}" for bad in found.bad])
     yield f"left out by the reader: {len(found.left_out):,}"
     for line in found.left_out.lines():
         yield f"  {line}"
-    yield f"captions that several images have, word by word: {_shared(found.shared_captions)}"
-    yield from _cut([_shared_caption(one) for one in found.shared_captions])
-    yield f"exact duplicates: {_count(found.exact)}"
+    holders = {copy.image_id for one in found.shared_captions for copy in one.images}
+    shared = _count(found.shared_captions, "captions", len(holders))
+    yield f"captions that several images have, word by word: {shared}"
+    captions = [" ".join(one.caption.split()) for one in found.shared_captions]
+    short = [words if len(words) <= _LETTERS else f"{words[: _LETTERS - 1]}…" for words in captions]
+    told = zip(short, found.shared_captions, strict=True)
+    yield from _cut([f'  "{words}":{_group(one.images)[1:]}' for words, one in told])
+    yield f"exact duplicates: {_count(found.exact, 'groups', sum(map(len, found.exact)))}"
     yield from _cut([_group(group) for group in found.exact])
-    yield f"near duplicates (at most {found.near_bits} of 64 bits differ): {_count(found.near)}"
+    near = _count(found.near, "groups", sum(map(len, found.near)))
+    yield f"near duplicates (at most {found.near_bits} of 64 bits differ): {near}"
     yield from _cut([_group(group) for group in found.near])
     yield "overlap of splits:" + ("" if found.overlaps else " none")
     for overlap in found.overlaps:
@@ -235,35 +234,17 @@ def _summary(what: str, of: Summary | None) -> Iterator[str]:
         yield f"{what}: {of.min:g} to {of.max:g}, mean {of.mean:g}, median {of.median:g}"
 
 
-def _histogram(counts: Mapping[str, int], unit: str) -> Iterator[str]:
-    most = max(counts.values(), default=0)
-    if len(counts) < 2 or not most:
-        return
-    rows = [(name, count) for name, count in counts.items() if count]
+def _histogram(counts: Mapping[Any, int], unit: str) -> Iterator[str]:
+    rows = [(name, count) for name, count in counts.items() if count] if len(counts) > 1 else []
     for name, count in rows[: 2 * _SHOWN]:
-        yield f"  {name:>8} {'#' * max(1, round(30 * count / most)):<30} {count:,} {unit}"
+        bar = "#" * max(1, round(30 * count / max(counts.values())))
+        yield f"  {name!s:>8} {bar:<30} {count:,} {unit}"
     if len(rows) > 2 * _SHOWN:
         yield f"  ... and {len(rows) - 2 * _SHOWN:,} more rows"
 
 
-def _list(what: str, counts: Mapping[str, int]) -> Iterator[str]:
-    if counts:
-        yield f"{what}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items())
-
-
-def _count(groups: Sequence[Sequence[Copy]]) -> str:
-    return f"{len(groups):,} groups, {sum(map(len, groups)):,} images" if groups else "none"
-
-
-def _shared(captions: Sequence[SharedCaption]) -> str:
-    images = {copy.image_id for one in captions for copy in one.images}
-    return f"{len(captions):,} captions, {len(images):,} images" if captions else "none"
-
-
-def _shared_caption(one: SharedCaption) -> str:
-    words = " ".join(one.caption.split())
-    short = words if len(words) <= _LETTERS else f"{words[: _LETTERS - 1]}…"
-    return f'  "{short}":{_group(one.images)[1:]}'
+def _count(found: Sequence[object], unit: str, images: int) -> str:
+    return f"{len(found):,} {unit}, {images:,} images" if found else "none"
 
 
 def _group(group: Sequence[Copy]) -> str:

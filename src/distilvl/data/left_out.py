@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _logger = logging.getLogger("distilvl")
 
 
-@dataclass(eq=True)
+@dataclass
 class LeftOut:
     """Items that could not be used, by reason: a short phrase such as `no caption`."""
 
@@ -47,10 +47,6 @@ class LeftOut:
         name = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
         self._count(reason, 1, [name])
 
-    def add_bad(self, error: BadImageError, name: str) -> None:
-        """Count an image for the reason that `error` gives."""
-        self.add(error.reason or NOT_DECODED, name)
-
     def update(self, other: LeftOut) -> None:
         """Count all that `other` counts."""
         for reason, count in other.counts.items():
@@ -61,15 +57,10 @@ class LeftOut:
         held = self.names.setdefault(reason, [])
         held.extend(names[: max(0, HELD - len(held))])
 
-    def __add__(self, other: LeftOut) -> LeftOut:
-        both = LeftOut()
-        for one in (self, other):
-            both.update(one)
-        return both
-
     def __or__(self, other: LeftOut) -> LeftOut:
         """What either counts, once: items of one reason and name are one, as far as names are held."""
-        both = self + LeftOut()
+        both = LeftOut()
+        both.update(self)
         for reason, count in other.counts.items() if other is not self else ():
             names, seen = other.names.get(reason, []), set(both.names.get(reason, []))
             fresh = [name for name in names if name not in seen]
@@ -88,6 +79,10 @@ class LeftOut:
         reasons = {key: {"count": count, "names": self.names[key][:named]} for key, count in self.counts.items()}
         return {"total": len(self), "reasons": reasons}
 
+    def add_bad(self, error: BadImageError, name: str) -> None:
+        """Count an image for the reason that `error` gives."""
+        self.add(error.reason or NOT_DECODED, name)
+
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> LeftOut:
         """What `as_dict` gave; LookupError, TypeError, ValueError or AttributeError where it is not of that form."""
@@ -99,11 +94,11 @@ class LeftOut:
 
     def lines(self) -> list[str]:
         """One line a reason: `2 (no caption): a.jpg, b.jpg`; the names are cut after the tenth."""
-        return [
-            f"{count:,} ({reason}): {', '.join(self.names[reason][:NAMED])}"
-            + (f" and {count - NAMED:,} more" if count > NAMED else "")
-            for reason, count in self.counts.items()
-        ]
+        lines = []
+        for reason, count in self.counts.items():
+            more = f" and {count - NAMED:,} more" if count > NAMED else ""
+            lines.append(f"{count:,} ({reason}): {', '.join(self.names[reason][:NAMED])}{more}")
+        return lines
 
     def log(self, where: str) -> None:
         """A warning line a reason, `where` being what it was left out of; nothing if there is nothing."""
@@ -112,13 +107,10 @@ class LeftOut:
 
 
 class BadItemError(DistilvlError):
-    """One row or image that cannot be used, where the rest of its list can; `LeftOut` counts it by name and reason.
+    """One row or image that cannot be used, where the rest of its list can; `LeftOut` counts it by name and reason."""
 
-    `problem` is a sentence without its full stop, as the number of such items may be put behind it.
-    """
-
-    def __init__(self, problem: str, remedy: str, *, name: str, reason: str) -> None:
-        super().__init__(f"{problem}.", remedy)
+    def __init__(self, problem: str, remedy: str, name: str, reason: str) -> None:
+        super().__init__(f"{problem}.", remedy)  # `problem` has no full stop, as the number of such may follow it
         self.problem, self.remedy, self.name, self.reason = problem, remedy, name, reason
 
 
@@ -127,12 +119,7 @@ class MissingFileError(BadItemError, BadImageError):
 
 
 class Faults:
-    """What a reader found that cannot be used; as a context, it notes a `BadItemError` raised within, and goes on.
-
-    Args:
-        source: how a message calls the data set.
-        skip_bad: whether such items are left out; else `check` raises the first.
-    """
+    """What a reader of `source` cannot use; as a context, it notes a `BadItemError` raised within, and goes on."""
 
     def __init__(self, source: str, *, skip_bad: bool) -> None:
         self.source, self.skip_bad = source, skip_bad
@@ -153,25 +140,18 @@ class Faults:
         return isinstance(error, BadItemError)
 
     def check(self, images: int = 0) -> None:
-        """Raise the first item that cannot be used, with how many of its kind there are, unless they are left out.
-
-        `images` is how many there are in all, if that is known. A missing file is a `BadImageError`, all else a
-        `DistilvlError`.
-        """
-        first = self._first
-        if first is None or self.skip_bad:
+        """Raise the first fault with the number of such, unless `skip_bad`; a missing file is a `BadImageError`."""
+        if self._first is None or self.skip_bad:
             return
-        count = self.left_out.counts[first.reason]
+        count, remedy = self.left_out.counts[self._first.reason], self._first.remedy.rstrip(".")
         such = f"{count:,} of {images:,} images of" if images else f"{count:,} such in"
-        kind = BadImageError if isinstance(first, BadImageError) else DistilvlError
-        raise kind(
-            f"{first.problem} ({such} {self.source}).",
-            f"{first.remedy.rstrip('.')}, or pass --skip-bad to leave {'it' if count == 1 else 'them'} out.",
-        ) from first
+        problem = f"{self._first.problem} ({such} {self.source})."
+        kind = BadImageError if isinstance(self._first, BadImageError) else DistilvlError
+        them = "it" if count == 1 else "them"
+        raise kind(problem, f"{remedy}, or pass --skip-bad to leave {them} out.") from self._first
 
 
-Sources = dict[str, LeftOut]
-"""What was left out of each source, by what the command called it."""
+Sources = dict[str, LeftOut]  # what was left out of each source, by what the command called it
 
 
 def source_name(data: str, splits: Sequence[str] = ()) -> str:
@@ -213,8 +193,6 @@ def write_left_out(folder: Path, sources: Mapping[str, LeftOut]) -> None:
 
 def note_left_out(folder: Path, source: str, left_out: LeftOut) -> None:
     """Make the file in `folder` say `left_out` of `source`, and of others what it said; several processes may do so."""
-    known = read_left_out(folder)
-    if known.get(source, LeftOut()) == left_out:
-        return
-    with only_writer(folder):
-        write_left_out(folder, {**read_left_out(folder), source: left_out})
+    if read_left_out(folder).get(source, LeftOut()) != left_out:
+        with only_writer(folder):
+            write_left_out(folder, {**read_left_out(folder), source: left_out})

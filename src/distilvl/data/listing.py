@@ -2,9 +2,8 @@
 
 All readers take `skip_bad`: leave out and count (`Faults`) entries that are malformed and what `dataset_of` refuses,
 instead of raising; and some of `chosen`: columns or keys by name, where `find_columns` would not find them; `roots`:
-folders of the images instead of the list's own. Paths are relative to the first root, absolute ones may lie in any;
-without one they may lie in the list's folder only. All raise `DistilvlError` for a list that is none, and unless
-`skip_bad` for the first bad entry, by its file and number, and its number of such.
+folders of the images instead of the list's own. Paths are relative to the first root, absolute ones may lie in any.
+All raise `DistilvlError` for a list that is none, and unless `skip_bad` for the first bad entry, with their number.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ DUPLICATE_CAPTION = "a caption id that another caption has"
 
 # The control characters C0, DEL and C1, without tab, line feed, carriage return and NEL, which are white space.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
-# COCO's `restval` (30,504 images) has been trained on since VSE++ (Faghri et al., BMVC 2018), and all figures published
-# since then are of the joint 113,287 images.
+# All figures since VSE++ (Faghri et al., BMVC 2018) are of 113,287 images, COCO's `restval` among them.
 _USUAL_SPLITS = {"restval": "train", "training": "train", "validation": "val", "valid": "val", "dev": "val"}
 _MOST_SPELLINGS = 64
 
@@ -45,54 +43,40 @@ def dataset_of(name: str, records: Sequence[Record], faults: Faults) -> PairData
 
     Without a file, without a caption that is not blank, or with an id that another one has, a record cannot. `faults`
     holds what the reader found before; with `skip_bad` all of it is left out and logged. Blank captions of an image
-    that has others are left out and counted.
-
-    Raises:
-        BadImageError: files are missing; names the first one and their number.
-        DistilvlError: no records, an image without captions, duplicate ids, or the first fault of the reader.
+    that has others are left out and counted. `BadImageError` for missing files; `DistilvlError` for no records, an
+    image without captions, duplicate ids, or the first fault of the reader.
     """
     faults.check()
-    seen, seen_captions = set[str](), set[str]()
-    usable = []
-    for given in records:
-        record = _on_disk(given)
+    seen, seen_captions, usable = set[str](), set[str](), []
+    for record in records:
+        if isinstance(record.image, FileImage) and not record.image.name.isascii():
+            record = replace(record, image=FileImage(str(on_disk(record.image.path))))  # in the disk's spelling
         with faults:
             _check(record, name, seen, seen_captions)
             seen.add(record.image_id)
-            if record.given_ids:  # others are made of the images' ids, which are distinct
-                seen_captions.update(record.caption_ids)
+            seen_captions.update(record.given_ids)  # others are made of the images' ids, which are distinct
             usable.append(_without_blanks(record, faults.left_out))
     faults.check(len(records))
     faults.left_out.log(name)
     if not usable:
-        raise DistilvlError(
-            f"{name} has no images{in_brackets(faults.left_out)}.", "Check the list and its image folder."
-        )
+        problem = f"{name} has no images{in_brackets(faults.left_out)}."
+        raise DistilvlError(problem, "Check the list and its image folder.")
     return PairDataset(name, tuple(usable), faults.left_out)
 
 
 def _check(record: Record, name: str, seen: set[str], seen_captions: set[str]) -> None:
     image = record.image.name
-    if isinstance(record.image, FileImage) and not _is_there(record.image):
+    if isinstance(record.image, FileImage) and not os.path.isfile(image):  # noqa: PTH113 - a name may be too long
         raise missing(image)
     if not any(caption.strip() for caption in record.captions):
-        problem = f"image {record.image_id!r} in {name} has no captions"
-        raise BadItemError(problem, "Add one.", name=image, reason=NO_CAPTION)
+        raise BadItemError(f"image {record.image_id!r} in {name} has no captions", "Add one.", image, NO_CAPTION)
     if record.image_id in seen:
         remedy = "Give every image an id of its own, or merge its captions into one entry."
-        problem = f"duplicate image_id {record.image_id!r} in {name}"
-        raise BadItemError(problem, remedy, name=image, reason=DUPLICATE)
+        raise BadItemError(f"duplicate image_id {record.image_id!r} in {name}", remedy, image, DUPLICATE)
     twice = next((one for one in record.given_ids if one in seen_captions), None)
     if twice is not None or len(set(record.given_ids)) < len(record.given_ids):
         problem = f"duplicate caption id {twice or record.given_ids[0]!r} in {name} (image {record.image_id!r})"
-        raise BadItemError(problem, "Give every caption an id of its own.", name=image, reason=DUPLICATE_CAPTION)
-
-
-def _is_there(image: FileImage) -> bool:
-    try:
-        return image.path.is_file()
-    except OSError:  # a name too long for any file, or a folder that may not be entered
-        return False
+        raise BadItemError(problem, "Give every caption an id of its own.", image, DUPLICATE_CAPTION)
 
 
 def _without_blanks(record: Record, left_out: LeftOut) -> Record:
@@ -112,29 +96,23 @@ def in_brackets(left_out: LeftOut) -> str:
 
 def missing(image: str) -> BadItemError:
     """The fault of an image whose file is not there."""
-    return MissingFileError(f"image file {image} is missing", "Restore the files.", name=image, reason=MISSING)
+    return MissingFileError(f"image file {image} is missing", "Restore the files.", image, MISSING)
 
 
 def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> FileImage:
     """The image `name` under `root`; lists may not point out of their folder, except into `others`.
 
-    A list often comes from somebody else. With absolute paths or `..` it could make any picture of this
-    machine part of a data set, and send it to a teacher behind an API. So an absolute path is read where it lies in
-    `root` or in a folder that the user named. Links inside a folder are followed: whoever made them had access to the
-    machine.
-
-    Raises:
-        BadItemError: `name` is not a string of whole characters, climbs with `..` or is an absolute path that lies
-            elsewhere; `where` says which entry it is.
+    A list of somebody else could make any picture of this machine part of a data set, and send it to a teacher behind
+    an API. So a `name` that climbs with `..`, or is an absolute path elsewhere, is a `BadItemError`, as one that is
+    no string of whole characters. Links inside a folder are followed.
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name or not is_unicode(name):
         problem = f"{where}: the image is {name!r}, not a file name"
-        raise BadItemError(problem, "Give its path in the image folder.", name=where, reason=NO_NAME)
-    windows = PureWindowsPath(name)
+        raise BadItemError(problem, "Give its path in the image folder.", where, NO_NAME)
+    windows, path = PureWindowsPath(name), Path(name)
     climbs = ".." in windows.parts
-    if not (PurePosixPath(name).is_absolute() or windows.drive or windows.root or climbs):
+    if not (name.startswith("/") or windows.drive or windows.root or climbs):
         return FileImage(str(root / name))
-    path = Path(name)
     if not climbs and any(path.is_relative_to(folder) for folder in _absolute((root, *others))):
         return FileImage(name)
     remedy = "Use paths relative to that folder, without '..'"
@@ -143,7 +121,7 @@ def image_in(root: Path, name: Any, where: str, others: Sequence[Path] = ()) -> 
     elif windows.drive:
         remedy += " or a drive of another machine"
     problem = f"{where}: the image path {name!r} leaves the image folder {root}"
-    raise BadItemError(problem, f"{remedy}.", name=where, reason=OUTSIDE)
+    raise BadItemError(problem, f"{remedy}.", where, OUTSIDE)
 
 
 @functools.lru_cache(maxsize=8)
@@ -185,14 +163,6 @@ def on_disk(path: Path) -> Path:
     return next((Path(other) for other in spellings(path.as_posix())[1:] if os.path.lexists(other)), path)
 
 
-def _on_disk(record: Record) -> Record:
-    """The record with its image file in the spelling that the disk has."""
-    if not isinstance(record.image, FileImage) or record.image.name.isascii():
-        return record
-    name = str(on_disk(record.image.path))
-    return record if name == record.image.name else replace(record, image=FileImage(name))
-
-
 def is_unicode(text: str) -> bool:
     """Whether `text` can be written down: half a surrogate pair, as JSON may hold, has no bytes in any encoding."""
     try:
@@ -208,23 +178,14 @@ def clean_captions(captions: Iterable[Any], where: str) -> tuple[str, ...]:
 
 
 def clean_caption(caption: Any, where: str) -> str:
-    """`caption` with each control character, except tabs and line breaks, replaced by a space.
-
-    Control characters are damage (a NUL, a terminal's escape codes) that tokenizers treat in different ways;
-    a space, not nothing, keeps the words on both sides apart. Nothing else is changed: white space, letter
-    case and length stay, so that the caption's key stays that of the text as written.
-
-    Raises:
-        BadItemError: not a string, or half a surrogate pair in it, which no encoding can store.
-    """
-    if isinstance(caption, str) and is_unicode(caption):
+    """`caption` with spaces for control characters but tabs and line breaks; `BadItemError` for no valid text."""
+    if not isinstance(caption, str):
+        what, remedy = f"is {caption!r}, not a string", "Write it in quotes."
+    elif not is_unicode(caption):
+        what, remedy = f"{caption!r} is not valid Unicode", "Replace it."
+    else:
         return _CONTROL.sub(" ", caption)
-    no_string = not isinstance(caption, str)
-    what, remedy = ("not a string", "Write it in quotes.") if no_string else ("not valid Unicode", "Replace it.")
-    problem = (
-        f"{where}: the caption is {caption!r}, {what}" if no_string else f"{where}: the caption {caption!r} is {what}"
-    )
-    raise BadItemError(problem, remedy, name=where, reason=NO_TEXT)
+    raise BadItemError(f"{where}: the caption {what}", remedy, where, NO_TEXT)
 
 
 def usual_split(name: str) -> str:
@@ -233,10 +194,7 @@ def usual_split(name: str) -> str:
 
 
 def split_in_name(path: PurePath) -> str | None:
-    """`val` for `captions_val2014.json` or `validation-00000-of-00002.parquet`: the word for a split in a file's name.
-
-    Nothing if there is no such word, or more than one.
-    """
+    """`val` for `captions_val2014.json` or `validation-00000-of-00002.parquet`: the one word for a split in a name."""
     words = {usual_split(word) for word in re.findall("[a-z]+", path.stem.lower())} & {"train", "val", "test"}
     return words.pop() if len(words) == 1 else None
 
@@ -248,15 +206,11 @@ def split_in_path(name: str, folder: str) -> str | None:
 
 
 def split_of(image_id: str) -> str:
-    """The split of an image in a list that names none: about 80 % train, 10 % val, 10 % test.
-
-    It depends on the `image_id` only (its SHA-256), so adding images never moves another one to a different split.
-    """
+    """The split of an image where a list names none, by its id's SHA-256: about 80 % train, 10 % val, 10 % test."""
     share = int.from_bytes(hashlib.sha256(image_id.encode("utf-8")).digest()[:8], "big") / 2**64
     return "train" if share < 0.8 else "val" if share < 0.9 else "test"
 
 
 def depth_in_common(folders: Iterable[Sequence[str]]) -> int:
     """How many parts, from the root on, these paths of folders share; names of files begin after them."""
-    together = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
-    return sum(1 for _ in together)
+    return len(list(itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from distilvl.data.arrow import holds_images, is_saved_dataset, parquet_files, read_hub, read_parquet
 from distilvl.data.benchmarks import BENCHMARKS, read_coco_captions, read_karpathy, read_named
 from distilvl.data.columns import NO_CHOICE
 from distilvl.data.folders import image_files, no_images, read_sidecars, read_unpaired
-from distilvl.data.hub import is_saved_dataset, read_hub
 from distilvl.data.left_out import LeftOut
-from distilvl.data.parquet import holds_images, parquet_files, read_parquet
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.data.remote import is_remote, local_only
 from distilvl.data.shards import read_webdataset
@@ -39,26 +37,18 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
             beside images, `save_to_disk`); `flickr8k`, `flickr30k` or `coco`, alone or followed by `:FOLDER` or
             `:hub`; `hf:NAME` and `parquet:PATH` with `?image=COLUMN&caption=COLUMN`; `webdataset:SHARDS`. Parquet
             and shards may lie behind an address (`s3://`, `gs://`, `https://`, ...).
-        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising (`Faults`).
-
-    Raises:
-        DistilvlError: unknown name, missing path, a folder with no list or several, a bad list, or data without
-            pairs; images that are there but cannot be decoded are found when they are read.
+        skip_bad: leave out, count and log images and rows that cannot be used, instead of raising a `DistilvlError`;
+            images that are there but cannot be decoded are found when they are read.
     """
     data = load_any(source, skip_bad=skip_bad)
     if isinstance(data, UnpairedDataset):
-        raise DistilvlError(
-            f"{data.name} has images and texts without pairs.", "Training can use it; this needs a dataset of pairs."
-        )
+        problem = f"{data.name} has images and texts without pairs."
+        raise DistilvlError(problem, "Training can use it; this needs a dataset of pairs.")
     return data
 
 
 def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | UnpairedDataset:
-    """What `load_dataset` takes, or `unpaired:DIR,FILE`: images of a folder and lines of a text file, not linked.
-
-    Raises:
-        DistilvlError: as `load_dataset`, except that unpaired data is welcome.
-    """
+    """What `load_dataset` takes, or `unpaired:DIR,FILE`: images of a folder and lines of a text file, not linked."""
     if source == "scenes":
         from distilvl.data.scenes import scenes_dataset
 
@@ -99,31 +89,19 @@ def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
             raise local_only(place)
     if not spec.place and spec.kind not in BENCHMARKS:
         raise DistilvlError(f"the data set {spec.kind}: names no place.", _ACCEPTED)
-    return READERS[spec.kind](spec, skip_bad)
-
-
-def _unpaired(spec: Spec, skip_bad: bool) -> UnpairedDataset:
+    if spec.kind in BENCHMARKS:
+        return read_named(spec.kind, spec.place, skip_bad=skip_bad)
+    if spec.kind == "hf":
+        config, revision = spec.one("config"), spec.one("revision")
+        return read_hub(spec.place, config=config, revision=revision, chosen=spec.columns, skip_bad=skip_bad)
+    if spec.kind == "parquet":
+        return read_parquet(spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
+    if spec.kind == "webdataset":
+        return read_webdataset(spec, skip_bad=skip_bad)
     images, comma, texts = spec.place.rpartition(",")
     if not (images and comma and texts):
         raise DistilvlError(f"{spec} does not name a folder and a file.", "Write unpaired:IMAGES,CAPTIONS.txt.")
     return read_unpaired(images, texts, skip_bad=skip_bad)
-
-
-def _hub(spec: Spec, skip_bad: bool) -> PairDataset:
-    config, revision = spec.one("config"), spec.one("revision")
-    return read_hub(spec.place, config=config, revision=revision, chosen=spec.columns, skip_bad=skip_bad)
-
-
-READERS: Mapping[str, Callable[[Spec, bool], PairDataset | UnpairedDataset]] = {
-    **dict.fromkeys(BENCHMARKS, lambda spec, skip_bad: read_named(spec.kind, spec.place, skip_bad=skip_bad)),
-    "hf": _hub,
-    "parquet": lambda spec, skip_bad: read_parquet(
-        spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad
-    ),
-    "unpaired": _unpaired,
-    "webdataset": lambda spec, skip_bad: read_webdataset(spec, skip_bad=skip_bad),
-}
-"""What reads each kind of `kind:place`; `specs` has their options."""
 
 
 def _load_list(path: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
@@ -151,10 +129,8 @@ def _load_folder(folder: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
     if not lists and not any(folder.glob("*.txt")):
         lists = [path for kind in ("jsonl", "csv") if (path := folder / f"metadata.{kind}").is_file()]
     if len(lists) > 1:
-        raise DistilvlError(
-            f"the folder {folder} holds several lists: {', '.join(path.name for path in lists)}.",
-            "Give the one that you mean, by its path.",
-        )
+        problem = f"the folder {folder} holds several lists: {', '.join(path.name for path in lists)}."
+        raise DistilvlError(problem, "Give the one that you mean, by its path.")
     if lists:
         return _load_list(lists[0], spec, skip_bad=skip_bad)
     coco = sorted(folder.glob("captions_*.json")) or sorted(folder.glob("annotations/captions_*.json"))
@@ -163,11 +139,8 @@ def _load_folder(folder: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:
         return read_coco_captions(coco, roots=spec.roots, skip_bad=skip_bad)
     tables = parquet_files(folder)
     # img2dataset writes a table of addresses beside each folder, or each shard, of what it fetched.
-    if tables and (
-        spec.columns != NO_CHOICE
-        or any(map(holds_images, tables))
-        or not (image_files(folder, skip_bad=True) or any(folder.glob("*.tar")))
-    ):
+    are_data = spec.columns != NO_CHOICE or any(map(holds_images, tables))
+    if tables and (are_data or not (image_files(folder, skip_bad=True) or any(folder.glob("*.tar")))):
         return read_parquet(folder, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     if spec.options:
         raise DistilvlError(f"the folder {folder} holds no list that {spec.options} are of.", "Give the list's path.")

@@ -1,31 +1,46 @@
-"""Images decoded once: read, hashed, decoded and resized a single time; bad ones stop the run or are left out."""
+"""Images decoded once: read, hashed, decoded and resized a single time, into memory or into a cache on disk.
+
+The cache is shared by all processes that read it: `pixels-NAME.npy` holds the pixels, `pixels-NAME.json`, written last,
+what they are; NAME is a hash of the bytes of the images, the preprocessing and the crops.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from typing import Protocol, overload
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data.crops import Crops, Items
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.records import ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
-from distilvl.errors import BadImageError
-from distilvl.io.hashes import image_key
+from distilvl.errors import BadImageError, DistilvlError
+from distilvl.io.files import make_folder, new_file, remove_partials, write_atomically
+from distilvl.io.hashes import KEY_BYTES, file_hash, image_key
+from distilvl.io.leases import only_writer
 from distilvl.io.prefetch import prefetched
 from distilvl.io.progress import progress
-from distilvl.pictures import decode_image
+from distilvl.pictures import DECODING_VERSION, decode_image
 
+FORMAT_VERSION = 1
+_HASHERS, _WINDOW = 4, 64
+_REMEDY = "Free space or fix the folder's permissions, or leave --pixel-cache away."
+_logger = logging.getLogger("distilvl")
 _BLOCK = 64
 _WORKERS = 2  # Pillow decodes outside Python's lock
 
 Pixels = npt.NDArray[np.uint8]
 Resize = Callable[[Sequence[Image.Image]], Pixels]
-Decoded = tuple[bytes, Image.Image]
 
 
 @dataclass(frozen=True)
@@ -38,29 +53,21 @@ class PixelCache:
     left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
 
 
-class HasImages(Protocol):
-    """Whatever has images: a dataset, paired or not, or files."""
+class _HasImages(Protocol):
+    """A dataset, paired or not, or files."""
 
     @property
-    def name(self) -> str:
-        """How messages call it."""
-
-    def __len__(self) -> int:
-        """How many images."""
-
-    def __iter__(self) -> Iterator[Record | UnpairedImage]:
-        """Each with its `image`."""
+    def name(self) -> str: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Record | UnpairedImage]: ...
 
 
 @dataclass
 class Decoding:
-    """All of a dataset's images, decoded; iterate over `blocks()`, then read what became of them.
+    """All of a dataset's images, decoded; iterate over `blocks()`, then read what became of them."""
 
-    With `skip_bad`, undecodable images are left out and counted, instead of stopping.
-    """
-
-    dataset: HasImages
-    skip_bad: bool
+    dataset: _HasImages
+    skip_bad: bool  # leave undecodable images out and count them, instead of stopping
     description: str  # what the progress line says
     at_least: int | None = None  # of large JPEGs, decode no more than this takes; see `decode_image`
     # The images that could be decoded, in order: `only_images` makes a dataset of their rows; their keys; the others.
@@ -69,11 +76,7 @@ class Decoding:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def blocks(self) -> Iterator[list[Image.Image]]:
-        """The decodable images in order, at most 64 at a time, never none.
-
-        Raises:
-            BadImageError: the first undecodable image, unless `skip_bad`; or all are.
-        """
+        """The images in order, at most 64 at a time; `BadImageError` for a bad one unless `skip_bad`, or all bad."""
         sources = [entry.image for entry in self.dataset]
         read = enumerate(prefetched(self._read, sources, workers=_WORKERS, window=2 * _WORKERS))
         with progress(self.description, len(self.dataset)) as ticker:
@@ -95,7 +98,7 @@ class Decoding:
             raise BadImageError(f"no image of {self.dataset.name} can be decoded.", "Check the image folder.")
         self.left_out.log(self.dataset.name)
 
-    def _read(self, source: ImageSource) -> Decoded | BadImageError:
+    def _read(self, source: ImageSource) -> tuple[bytes, Image.Image] | BadImageError:
         try:
             data = source.read()
             return image_key(data), decode_image(data, source.name, self.at_least)
@@ -110,37 +113,24 @@ def only_images(dataset: UnpairedDataset, rows: Sequence[int]) -> UnpairedDatase
 def only_images(dataset: Items, rows: Sequence[int]) -> Items:
     """`dataset` with the images in these rows; of an unpaired one all texts stay."""
     if isinstance(dataset, UnpairedDataset):
-        images = tuple(dataset.images[row] for row in rows)
-        return UnpairedDataset(dataset.name, images, dataset.texts, dataset.left_out)
+        return replace(dataset, images=tuple(dataset.images[row] for row in rows))
     return dataset.only([dataset.records[row] for row in rows])
 
 
 def decode_pixels(
-    dataset: Items,
-    resize: Resize,
-    *,
-    skip_bad: bool = False,
-    crops: Crops | None = None,
-    at_least: int | None = None,
+    dataset: Items, resize: Resize, *, skip_bad: bool = False, crops: Crops | None = None, at_least: int | None = None
 ) -> PixelCache:
-    """Read every image of `dataset` once, into memory.
+    """Read every image of `dataset` once, into memory. `skip_bad`, `at_least` and errors are those of `Decoding`.
 
     Args:
-        dataset: what to read, paired or not.
         resize: the student's own preprocessing, images to (n, 3, H, W) uint8.
-        skip_bad: leave undecodable images out and count them, instead of stopping.
         crops: cut these out of each image before its preprocessing, as before the teacher's.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
-
-    Raises:
-        BadImageError: the first undecodable image, unless `skip_bad`; or all are.
     """
     decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
-    pixels: Pixels | None = None
-    done = 0
+    pixels, done = None, 0
     for block in pixel_blocks(decoding, resize, crops):
         if pixels is None:
-            pixels = np.empty((len(dataset) * crops_of_each(crops), *block.shape[1:]), dtype=np.uint8)
+            pixels = np.empty((len(dataset) * (crops.count if crops else 1), *block.shape[1:]), dtype=np.uint8)
         pixels[done : done + len(block)] = block
         done += len(block)
     assert pixels is not None  # `Decoding` raises where no image is left
@@ -150,13 +140,146 @@ def decode_pixels(
 def pixel_blocks(decoding: Decoding, resize: Resize, crops: Crops | None) -> Iterator[Pixels]:
     """What `decode_pixels` puts together, in order, at most 64 images at a time."""
     for images in decoding.blocks():
-        if crops is None:
-            yield resize(images)
-        else:
+        if crops is not None:
             keys = decoding.keys[-len(images) :]
-            yield resize([crop.of(image) for image, key in zip(images, keys, strict=True) for crop in crops.of(key)])
+            images = [crop.of(image) for image, key in zip(images, keys, strict=True) for crop in crops.of(key)]
+        yield resize(images)
 
 
-def crops_of_each(crops: Crops | None) -> int:
-    """K, 1 where there are only whole images."""
-    return 1 if crops is None else crops.count
+def cached_pixels(
+    dataset: Items, resize: Resize, preprocessing: str, folder: Path,
+    *, skip_bad: bool = False, crops: Crops | None = None, at_least: int | None = None,
+) -> PixelCache:  # fmt: skip
+    """As `decode_pixels`, with pixels that lie in a file in `folder`; made there when it is not there yet.
+
+    Every image is read and hashed each time, which tells whether it is the one that was decoded. Making the cache
+    takes the memory of 64 images. Of several processes that need it one makes it, and the others wait.
+
+    Args:
+        preprocessing: what `resize` does, as text: equal texts, equal pixels.
+        folder: of this and other caches; `DistilvlError` where it lacks room or cannot be written.
+    """
+    keys = _image_keys(dataset, skip_bad=skip_bad)
+    drawn = None if crops is None else asdict(crops)
+    content = json.dumps([FORMAT_VERSION, DECODING_VERSION, preprocessing, at_least, drawn]).encode() + b"".join(keys)
+    path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
+    found = _open(path)
+    if found is None:
+        make_folder(path.parent, _REMEDY)
+        with only_writer(path.parent):
+            decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
+            # Another process may have made it while this one waited.
+            found = _open(path) or _make(path, keys, decoding, resize, crops)
+    pixels, bad = found
+    sources, left_out = [entry.image for entry in dataset], LeftOut()
+    if bad and not skip_bad:
+        first = sources[min(bad)]
+        decode_image(first.read(), first.name)
+    rows = [row for row in range(len(sources)) if row not in bad]
+    for row, reason in bad.items():
+        left_out.add(reason, sources[row].name)
+    return PixelCache(only_images(dataset, rows), [keys[row] for row in rows], pixels, left_out)
+
+
+def _image_keys(dataset: Items, *, skip_bad: bool) -> list[bytes]:
+    """Keys of all images in order; of those that cannot be read, zeros."""
+
+    def key(source: ImageSource) -> bytes:
+        try:
+            return image_key(source.read())
+        except BadImageError:
+            if not skip_bad:
+                raise
+            return bytes(KEY_BYTES)
+
+    keys: list[bytes] = []
+    with progress("hashing images", len(dataset)) as ticker:
+        for found in prefetched(key, [entry.image for entry in dataset], workers=_HASHERS, window=_WINDOW):
+            keys.append(found)
+            ticker.advance()
+    return keys
+
+
+def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
+    """The pixels, mapped, and positions of the bad images with what is wrong; nothing where there is no whole cache."""
+    described = path.with_suffix(".json")
+    if not described.is_file():
+        return None
+    try:
+        about = json.loads(described.read_text(encoding="utf-8"))
+        reasons = about.get("reasons", {})  # caches that were made before reasons were kept have none
+        bad = {int(row): str(reasons.get(str(row), NOT_DECODED)) for row in about["bad"]}
+        if file_hash(path) != about["sha256"]:
+            raise ValueError("its checksum differs")
+        # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
+        return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False)), bad
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        _logger.warning("the pixel cache %s is damaged (%s) and is made again", path, error)
+        return None
+
+
+def _make(
+    path: Path, keys: list[bytes], decoding: Decoding, resize: Resize, crops: Crops | None
+) -> tuple[Pixels, dict[int, str]]:
+    """Decode into `path` and describe it; see `_open`."""
+    remove_partials(path.parent)
+    blocks = _estimated(pixel_blocks(decoding, resize, crops), path, decoding, crops)
+    with new_file(path, _REMEDY) as partial:
+        with partial.open("w+b") as file:
+            _write(file, blocks)
+        if [keys[row] for row in decoding.rows] != decoding.keys:
+            problem = f"images of {decoding.dataset.name} changed while they were being read."
+            raise DistilvlError(problem, "Run the command again when they are at rest.")
+        names = [entry.image.name for entry in decoding.dataset]
+        bad = sorted(set(range(len(names))) - set(decoding.rows))
+        known = dict(decoding.left_out.items())
+        about = {
+            "format_version": FORMAT_VERSION,
+            "dataset": decoding.dataset.name,
+            "images": len(decoding.rows),
+            "views": None if crops is None else asdict(crops),
+            "bad": bad,
+            "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
+            "sha256": file_hash(partial),
+        }
+    write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode(), _REMEDY)
+    found = _open(path)
+    if found is None:
+        raise DistilvlError(f"the pixel cache {path} cannot be read back.", "Look at the disk's health.")
+    return found
+
+
+def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, crops: Crops | None) -> Iterator[Pixels]:
+    """`blocks`, after a line on what is to come, which the first one tells; or an error when there is no room."""
+    started = time.monotonic()
+    for number, block in enumerate(blocks):
+        if number == 0:
+            images, each = len(decoding.dataset), crops.count if crops else 1
+            size = images * each * block[0].nbytes
+            seconds = (time.monotonic() - started) * images / max(len(decoding.rows), 1)
+            _logger.info(
+                "pixel cache %s: %d images x %d crops of %d x %d, %.2f GB, about %.0f s",
+                path, images, each, *block.shape[2:], size / 1e9, seconds,
+            )  # fmt: skip
+            free = shutil.disk_usage(path.parent).free
+            if size > free:
+                need = f"needs {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free."
+                remedy = "Choose another --pixel-cache folder, or leave it away."
+                raise DistilvlError(f"the pixel cache in {path.parent} {need}", remedy)
+        yield block
+
+
+def _write(file: BinaryIO, blocks: Iterator[Pixels]) -> None:
+    """One array of all `blocks`; how long it is is known at the end, and NumPy's header leaves room for that."""
+    about: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": ()}
+    rows = header = 0
+    for block in blocks:
+        if not rows:
+            np.lib.format.write_array_header_1_0(file, {**about, "shape": (0, *block.shape[1:])})
+            header = file.tell()
+        file.write(np.ascontiguousarray(block).data)
+        rows += len(block)
+        about["shape"] = (rows, *block.shape[1:])
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, about)
+    assert file.tell() == header

@@ -13,9 +13,7 @@ from distilvl.errors import BadImageError, DistilvlError
 
 PAIRS, CONTENT = "pairs", "content"
 """Ground truths: an image's own captions are right and no others; or equal captions and equal pictures are, too."""
-
-ALL = "all"
-"""The name of all splits together."""
+ALL = "all"  # the name of all splits together
 
 
 class ImageSource(Protocol):
@@ -33,8 +31,7 @@ class ImageSource(Protocol):
 class FileImage:
     """An image file on disk."""
 
-    # Its path. A string, as a `Path` takes ten times the memory, and there is one of these for each image.
-    name: str
+    name: str  # its path; as a `Path` it would take ten times the memory
 
     @property
     def path(self) -> Path:
@@ -46,30 +43,21 @@ class FileImage:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise BadImageError(
-                f"cannot read image {self.name}: {error.strerror}.",
-                "Restore the file, or pass --skip-bad to leave it out.",
-                reason=MISSING if isinstance(error, FileNotFoundError | NotADirectoryError) else NOT_READ,
-            ) from error
+            reason = MISSING if isinstance(error, FileNotFoundError | NotADirectoryError) else NOT_READ
+            remedy = "Restore the file, or pass --skip-bad to leave it out."
+            raise BadImageError(f"cannot read image {self.name}: {error.strerror}.", remedy, reason=reason) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image with its captions, of which there is at least one.
+    """One image with its captions, of which there is at least one."""
 
-    Attributes:
-        image_id: unique within a dataset.
-        split: `train`, `val` or `test` (or a name of the dataset's own).
-        given_ids: one id a caption, or none at all; see `caption_ids`.
-        hard_negatives: captions that are wrong in one detail; optional, used by scoring only.
-    """
-
-    image_id: str
+    image_id: str  # unique within a dataset
     image: ImageSource
     captions: tuple[str, ...]
-    split: str
-    given_ids: tuple[str, ...] = ()
-    hard_negatives: tuple[str, ...] = ()
+    split: str  # `train`, `val` or `test` (or a name of the dataset's own)
+    given_ids: tuple[str, ...] = ()  # one id a caption, or none at all; see `caption_ids`
+    hard_negatives: tuple[str, ...] = ()  # captions that are wrong in one detail; optional, used by scoring only
 
     @property
     def caption_ids(self) -> tuple[str, ...]:
@@ -79,20 +67,13 @@ class Record:
 
 @dataclass(frozen=True, repr=False)
 class PairDataset(Sequence[Record]):
-    """Images with their captions, in order; `name` is what messages and reports call the dataset.
+    """Images with their captions, in order; `DistilvlError` for duplicate ids, no captions, one text for several."""
 
-    Args:
-        left_out: what the reader left out.
-        ground_truth: what is right when it is scored and nobody says otherwise: `PAIRS` for benchmarks, whose published
-            figures are counted so, and `CONTENT` for all other data; see `evaluation.ground_truth`.
-
-    Raises:
-        DistilvlError: duplicate `image_id`, an image without captions, or one text in the place of several.
-    """
-
-    name: str
+    name: str  # what messages and reports call it
     records: tuple[Record, ...]
-    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)  # by the reader
+    # What is right when it is scored and nobody says otherwise: `PAIRS` for benchmarks, whose published figures are
+    # counted so; see `evaluation.ground_truth`.
     ground_truth: str = CONTENT
 
     def __post_init__(self) -> None:
@@ -123,9 +104,6 @@ class PairDataset(Sequence[Record]):
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
 
     @property
     def splits(self) -> dict[str, int]:
@@ -166,12 +144,7 @@ class UnpairedImage:
 
 @dataclass(frozen=True, repr=False)
 class UnpairedDataset:
-    """Images and texts with no link between them, nor splits: enough for the teacher features of either alone.
-
-    Raises:
-        DistilvlError: nothing on one of the two sides, duplicate ids or texts (a second copy of a text would be a
-            negative of the first).
-    """
+    """Images and texts, not linked, without splits; `DistilvlError` for an empty side, duplicate ids or texts."""
 
     name: str
     images: tuple[UnpairedImage, ...]

@@ -1,8 +1,4 @@
-"""Files behind addresses that fsspec knows (`s3://`, `gs://`, `https://`, ...): found and read, never written.
-
-Not `universal_pathlib`: all of its calls would have to be wrapped as these are, to name files without their signatures,
-and to notice bytes that are missing.
-"""
+"""Files behind addresses that fsspec knows (`s3://`, `gs://`, `https://`, ...): found and read, never written."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, one_line
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LOGIN = re.compile(r"(?<=://)[^/\s'\"]*@")
@@ -33,10 +29,7 @@ class RemoteReadError(DistilvlError):
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """A file or folder behind an address; what is used of `Path` goes by the same names.
-
-    Whatever its server does not give is a `RemoteReadError`.
-    """
+    """A file or folder behind an address, like `Path`; what its server does not give is a `RemoteReadError`."""
 
     url: str  # without user, password and query, so it may be shown and logged
 
@@ -52,16 +45,6 @@ class RemotePath:
     def name(self) -> str:
         """What stands after the last slash."""
         return PurePosixPath(self.url).name
-
-    @property
-    def stem(self) -> str:
-        """The name without its ending."""
-        return PurePosixPath(self.url).stem
-
-    @property
-    def suffix(self) -> str:
-        """The ending, with its dot."""
-        return PurePosixPath(self.url).suffix
 
     @property
     def parent(self) -> RemotePath:
@@ -110,19 +93,12 @@ def refuse_login(source: str) -> None:
 
 def local_only(source: str) -> DistilvlError:
     """The error for an address where only a path of this machine can be read."""
-    return DistilvlError(
-        f"{_shown(source)} is remote, and only Parquet and WebDataset are read from there.",
-        "Copy it to this machine, or use parquet:URL or webdataset:URL.",
-    )
+    problem = f"{_shown(source)} is remote, and only Parquet and WebDataset are read from there."
+    return DistilvlError(problem, "Copy it to this machine, or use parquet:URL or webdataset:URL.")
 
 
 def remote_path(url: str) -> RemotePath:
-    """The path behind `url`, in the one form that fsspec has for it; asks no server.
-
-    Raises:
-        DistilvlError: an unknown kind of address, one whose package is not installed, one with a user, a password or
-            a query, or several in one.
-    """
+    """The path behind `url` in fsspec's form; asks no server. `DistilvlError` for no plain address of a known kind."""
     refuse_login(url)
     if "?" in url or "#" in url:
         raise DistilvlError(f"the address {_shown(url)} has a query after it.", _ELSEWHERE)
@@ -133,10 +109,10 @@ def remote_path(url: str) -> RemotePath:
         files, path = url_to_fs(url)
     except ImportError as error:
         package = _PACKAGES.get(kind)
-        remedy = f"Install it: pip install {package}" if package else f"{_reason(error)}."
+        remedy = f"Install it: pip install {package}" if package else f"{_shown(one_line(error))}."
         raise DistilvlError(f"{kind}:// needs the package {package or 'of its storage'}.", remedy) from error
     except ValueError as error:
-        raise DistilvlError(f"{url} cannot be read: {_reason(error)}.", "Check the address.") from error
+        raise DistilvlError(f"{url} cannot be read: {_shown(one_line(error))}.", "Check the address.") from error
     return RemotePath(files.unstrip_protocol(path))
 
 
@@ -144,16 +120,10 @@ def remote_files(place: str, suffix: str, below: Sequence[str]) -> list[RemotePa
     """The files that `place` names, sorted: one that ends in `suffix`, those of a pattern, or those of a folder.
 
     `*` and `[0-9]` in it stand for several names; within a folder, files of the names `below` with the suffix count.
-
-    Raises:
-        DistilvlError: as `remote_path`, or the folder cannot be listed.
     """
-    if glob.has_magic(place):
-        patterns = [place]
-    elif PurePosixPath(place).suffix.lower() == suffix:
+    if not glob.has_magic(place) and PurePosixPath(place).suffix.lower() == suffix:
         return [remote_path(place)]
-    else:
-        patterns = [f"{place.rstrip('/')}/{pattern}{suffix}" for pattern in below]
+    patterns = [place] if glob.has_magic(place) else [f"{place.rstrip('/')}/{name}{suffix}" for name in below]
     found: set[RemotePath] = set()
     for pattern in patterns:
         url = remote_path(pattern).url
@@ -207,16 +177,10 @@ def _reading(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RemoteReadError(f"there is no {url}.", "Check the address.") from error
     except Exception as error:  # HTTP, S3 and Google clients have roots of their own
-        raise RemoteReadError(
-            f"cannot read {url}: {_reason(error)}.", "Check keys and connection, then run the same command again."
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Its words in one line; a server may have sent us on to an address with a signature, which is cut off."""
-    return _shown(" ".join(str(error).split())).rstrip(".") or type(error).__name__
+        # The server may have sent us on to an address with a signature, which is cut off.
+        remedy = "Check keys and connection, then run the same command again."
+        raise RemoteReadError(f"cannot read {url}: {_shown(one_line(error))}.", remedy) from error
 
 
 def _shown(text: str) -> str:
-    """`text` with the addresses in it, but without users, passwords and queries."""
     return _QUERY.sub(r"\1", _LOGIN.sub("", text))

@@ -10,20 +10,14 @@ from distilvl.data.remote import is_remote, refuse_login
 from distilvl.errors import DistilvlError
 from distilvl.io import specs
 
-LIST = ""
-"""The kind of a spec that is a path: of a list, or of a folder with one."""
-
+LIST = ""  # the kind of a spec that is a path: of a list, or of a folder with one
+_NOUN = "data set"
 _COLUMNS = ("image", "caption", "split", "image_id", "root")
-
 # The options that each kind takes after '?'; a list, or a folder with one, has no kind before its path.
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
-    LIST: _COLUMNS,
+    **dict.fromkeys((LIST, "parquet"), _COLUMNS),
     "hf": ("config", "revision", "image", "caption", "split", "image_id"),
-    "parquet": _COLUMNS,
-    "flickr8k": (),
-    "flickr30k": (),
-    "coco": (),
-    "unpaired": (),
+    **dict.fromkeys(("flickr8k", "flickr30k", "coco", "unpaired"), ()),
     "webdataset": ("split", "val", "test", "lanes", "buffer"),
 }
 
@@ -43,11 +37,7 @@ class Spec(specs.Spec):
 
 
 def parse_spec(source: str) -> Spec | None:
-    """The parts of `kind:place?option=value&option=value`, or nothing if it does not begin with a known kind.
-
-    Raises:
-        DistilvlError: an option that the kind does not have, or one without a value; a password in an address.
-    """
+    """The parts of `kind:place?option=value`, None without a known kind; `DistilvlError` for wrong options, logins."""
     refuse_login(source)
     kind, place = specs.split_kind(source, set(_OPTIONS) - {LIST})
     if not kind:
@@ -56,29 +46,18 @@ def parse_spec(source: str) -> Spec | None:
 
 
 def parse_path(source: str) -> Spec:
-    """A path with what stands after it: `photos.csv?image=FILE&root=/photos`, of the kind `LIST`.
-
-    A path that is there is taken as it is, with any `?` in its name.
-
-    Raises:
-        DistilvlError: an option that lists do not have, or one without a value.
-    """
+    """`photos.csv?image=FILE&root=/photos`, of the kind `LIST`; a path that is there is taken as it is."""
     if Path(source).exists() or not Path(specs.parse_spec(source).place).exists():
         return Spec(LIST, source, noun=_NOUN)
     return _checked(source, LIST)
 
 
-_NOUN = "data set"
-
-
 def _checked(source: str, kind: str) -> Spec:
     parsed = specs.parse_spec(source, (kind,), _NOUN)
     place, mark, _ = parsed.place.partition("?")
-    if mark and is_remote(place):
-        # What follows an address may be a signature, which nobody else should see.
-        raise DistilvlError(
-            f"the data set '{kind}:{place}' has an unknown option.", f"It takes {', '.join(_OPTIONS[kind])}."
-        )
+    if mark and is_remote(place):  # what follows an address may be a signature, which nobody else should see
+        takes = f"It takes {', '.join(_OPTIONS[kind])}."
+        raise DistilvlError(f"the data set '{kind}:{place}' has an unknown option.", takes)
     parsed.require(_OPTIONS[kind])
     for name, values in parsed.options.items():
         if not all(values):

@@ -33,9 +33,7 @@ from distilvl.errors import DistilvlError
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LONGEST_FIELD = 2**31 - 1  # the csv module stops at 131,072 characters, which a caption of 10,000 words can exceed
 _BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-Line = tuple[str, Columns, Mapping[str, Any]]
-"""Where a line of a list stands, what its columns are, and its values."""
-
+Line = tuple[str, Columns, Mapping[str, Any]]  # where a line of a list stands, what its columns are, and its values
 _JSON_REMEDY = 'Write one object a line: {"image": "a.jpg", "captions": ["..."]}.'
 
 
@@ -47,16 +45,13 @@ def read_folder(
     JSON lines are `{"image": "a.jpg", "captions": ["...", ...]}` or `{"image": "a.jpg", "caption": "..."}`, with
     optional `split` and `image_id`; tables have a header with these names (see `read_table`), or other usual ones
     (`find_columns`). Lines of the same image are merged. Without any split the images are divided by a hash of their
-    id, about 80 % train, 10 % val, 10 % test (`split_of`). `image_id` is the path unless given. For `chosen`, `roots`,
-    `skip_bad` and errors see `listing`.
+    id (`split_of`). `image_id` is the path unless given. For `chosen`, `roots`, `skip_bad` and errors see `listing`.
     """
     path = Path(path)
     name, suffix = path.resolve().parent.name, path.suffix.lower()
-    faults = Faults(name, skip_bad=skip_bad)
-    if suffix in (".csv", ".tsv"):
-        lines = read_table(path, chosen, faults, tabs=suffix == ".tsv")
-    else:
-        lines = _json_lines(path, chosen, faults)
+    faults, tabs = Faults(name, skip_bad=skip_bad), suffix == ".tsv"
+    is_table = tabs or suffix == ".csv"
+    lines = read_table(path, chosen, faults, tabs=tabs) if is_table else _json_lines(path, chosen, faults)
     rows = _rows(lines, roots[0] if roots else path.parent, roots, faults)
     return dataset_of(name, merge_rows(rows, str(path), faults), faults)
 
@@ -64,17 +59,13 @@ def read_folder(
 def _rows(lines: Iterable[Line], root: Path, roots: Sequence[Path], faults: Faults) -> Iterator[Row]:
     for where, columns, values in lines:
         with faults:
-            yield _row(root, roots, where, columns, values)
-
-
-def _row(root: Path, roots: Sequence[Path], where: str, columns: Columns, values: Mapping[str, Any]) -> Row:
-    name = values.get(columns.image)
-    image = image_in(root, name, where, roots)
-    split = values.get(columns.split) if columns.split else None
-    split = usual_split(split) if isinstance(split, str) else split
-    captions = [caption for name in columns.captions if name in values for caption in captions_in(values[name])]
-    image_id = values.get(columns.image_id) if columns.image_id else None
-    return Row(where, path_in(root, str(name)), image, captions, split, image_id)
+            name = values.get(columns.image)
+            image = image_in(root, name, where, roots)
+            split = values.get(columns.split) if columns.split else None
+            split = usual_split(split) if isinstance(split, str) else split
+            captions = [text for key in columns.captions if key in values for text in captions_in(values[key])]
+            image_id = values.get(columns.image_id) if columns.image_id else None
+            yield Row(where, path_in(root, str(name)), image, captions, split, image_id)
 
 
 def _json_lines(path: Path, chosen: Choice, faults: Faults) -> Iterator[Line]:
@@ -100,11 +91,11 @@ def _object(line: str, where: str) -> dict[str, Any]:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BadItemError(f"{where} is not valid JSON", _JSON_REMEDY, name=where, reason=MALFORMED) from error
+        raise BadItemError(f"{where} is not valid JSON", _JSON_REMEDY, where, MALFORMED) from error
     if not isinstance(values, dict):
-        raise BadItemError(f"{where} is not an object", _JSON_REMEDY, name=where, reason=MALFORMED)
+        raise BadItemError(f"{where} is not an object", _JSON_REMEDY, where, MALFORMED)
     if not isinstance(values.get("captions"), (list, type(None))):
-        raise BadItemError(f"{where}: 'captions' is not a list", _JSON_REMEDY, name=where, reason=MALFORMED)
+        raise BadItemError(f"{where}: 'captions' is not a list", _JSON_REMEDY, where, MALFORMED)
     return values
 
 
@@ -126,13 +117,11 @@ def _keys(types: Mapping[str, ColumnType], chosen: Choice, where: str) -> Column
 def read_table(path: Path, chosen: Choice, faults: Faults, *, tabs: bool = False) -> Iterator[Line]:
     """The rows of a table in text: where each stands, what the columns are, and its values.
 
-    Empty values are absent, but for captions. The first line names the columns. Between them stand commas, or
-    semicolons (as spreadsheets write in much of Europe), tabs or bars: whichever makes columns of images and captions
-    of the first line; or what a line `sep=;` before it says. In a TSV (`tabs`) fields stand between tabs, and quotes
-    are letters like any other. Rows of another number of columns, and such with odd quotes, are `faults`.
-
-    Raises:
-        DistilvlError: no columns of images and captions, or one of them twice; text in another encoding.
+    Empty values are absent, but for captions. The first line names the columns. Between them stand commas,
+    semicolons, tabs or bars: whichever makes columns of images and captions of the first line; or what a line `sep=;`
+    before it says. In a TSV (`tabs`) fields stand between tabs, and quotes are letters like any other. Rows of another
+    number of columns, and such with odd quotes, are `faults`. `DistilvlError` for no columns of images and captions,
+    one of them twice, or another encoding.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     lines = read_lines(path)
@@ -150,7 +139,7 @@ def read_table(path: Path, chosen: Choice, faults: Faults, *, tabs: bool = False
             last = reader.line_num + before
             # A quote that is never closed takes in the lines after it, too.
             where = f"{path}, line {last}" if begun >= last else f"{path}, lines {begun} to {last}"
-            faults.add(BadItemError(f"{where}: {error}", "Check the quotes there.", name=where, reason=MALFORMED))
+            faults.add(BadItemError(f"{where}: {error}", "Check the quotes there.", where, MALFORMED))
             continue
         if row is None:
             return
@@ -160,11 +149,10 @@ def read_table(path: Path, chosen: Choice, faults: Faults, *, tabs: bool = False
             yield where, columns, {name: value for name, value in values if value or name in columns.captions}
         elif row:
             problem = f"{where} has not the {len(names)} columns of the header"
-            faults.add(BadItemError(problem, remedy, name=where, reason=MALFORMED))
+            faults.add(BadItemError(problem, remedy, where, MALFORMED))
 
 
 def _header(path: Path, line: str, signs: str, chosen: Choice) -> tuple[str, list[str], Columns]:
-    """What stands between the columns, their names, and which are which."""
     refused: dict[int, DistilvlError] = {}
     for sign in signs:
         try:
@@ -184,17 +172,12 @@ def _header(path: Path, line: str, signs: str, chosen: Choice) -> tuple[str, lis
             refused.setdefault(len(names), error)
     between = " or ".join(_BETWEEN.get(sign, repr(sign)) for sign in signs)
     usual = f"{chosen.image or 'image'!r} and {(chosen.captions or ('caption',))[0]!r}"
-    raise DistilvlError(
-        str(refused[max(refused)]),
-        f"The first line of a table names its columns, such as {usual}, with {between} between.",
-    )
+    remedy = f"The first line of a table names its columns, such as {usual}, with {between} between."
+    raise DistilvlError(str(refused[max(refused)]), remedy)
 
 
 def read_text(path: Path) -> str:
-    """The text of a list: UTF-8, with or without a byte order mark, or UTF-16 with one; else a `DistilvlError`.
-
-    No other encoding is guessed: a wrong guess gives captions that look right until an accent comes.
-    """
+    """The text of a list: UTF-8, with or without a byte order mark, or UTF-16 with one; else a `DistilvlError`."""
     try:
         return decode_text(path.read_bytes(), str(path))
     except OSError as error:
@@ -226,10 +209,8 @@ def decode_text(data: bytes, where: str) -> str:
         line = data.count("\n".encode(encoding), 0, error.start) + 1
         byte = f"byte {len(mark) + error.start} is 0x{data[error.start]:02x}"
         what = "UTF-8" if encoding == "utf-8" else "UTF-16"
-        raise DistilvlError(
-            f"{where}, line {line} is not {what} text ({byte}).",
-            "Save the file as UTF-8, for example by 'iconv -f WINDOWS-1252 -t UTF-8 old > new'.",
-        ) from error
+        remedy = "Save the file as UTF-8, for example by 'iconv -f WINDOWS-1252 -t UTF-8 old > new'."
+        raise DistilvlError(f"{where}, line {line} is not {what} text ({byte}).", remedy) from error
 
 
 def _encoding(start: bytes) -> tuple[bytes, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilvl.data.crops import Crops, Items, images_of
+from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut, note_left_out, source_name
 from distilvl.data.loading import load_any
 from distilvl.data.records import ALL, PairDataset, UnpairedDataset
@@ -214,7 +214,7 @@ def _report(
     store: FeatureStore, dataset: Items, bad: Mapping[str, str], source: str | None, images: int = 0, texts: int = 0
 ) -> ExtractReport:
     """On `dataset`, of which the images `bad` (name -> reason) were left out, as the store says of `source` then."""
-    skipped = list(dict.fromkeys(image.name for _, image in images_of(dataset) if image.name in bad))
+    skipped = list(dict.fromkeys(entry.image.name for entry in dataset if entry.image.name in bad))
     left_out = LeftOut()
     for name in skipped:
         left_out.add(bad[name], name)

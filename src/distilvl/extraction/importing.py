@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.data.crops import Items, captions_of, images_of, unique_images
+from distilvl.data.crops import Items, unique_images
 from distilvl.data.records import UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.extraction.work import cut_blocks, share_blocks
@@ -132,12 +132,12 @@ def import_arrays(
     lack (nothing is written then), embeddings that are not fit, a store of another teacher, or a full disk;
     `BadImageError` for an image that cannot be read, unless `skip_bad`: then they are told, name -> reason.
     """
-    wanted = images_of(dataset)
-    _require_ids(arrays.image_rows, [image_id for image_id, _ in wanted], "image", source, dataset.name)
+    _require_ids(arrays.image_rows, [entry.image_id for entry in dataset], "image", source, dataset.name)
     found, unreadable = unique_images(dataset, skip_bad=skip_bad)
-    id_of = {id(image): image_id for image_id, image in reversed(wanted)}  # by the object, as names may come twice
+    # By the object, as names may come twice; the first one's id counts.
+    id_of = {id(entry.image): entry.image_id for entry in reversed(list(dataset))}
     images = {key: arrays.image_rows[id_of[id(places[0])]] for key, places in found.items()}
-    captions = captions_of(dataset)
+    captions = dataset.captions
     if arrays.by_caption:
         known_as = captions
     elif isinstance(dataset, UnpairedDataset):

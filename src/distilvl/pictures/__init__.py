@@ -1,10 +1,7 @@
 """The one way to read a picture: bytes, or a PIL image of any mode, to upright 8-bit RGB in sRGB.
 
-Everything that looks at pictures comes through here: readers, training, index, search, server, runtime, reports. It
-needs Pillow and NumPy only, so that `distilvl.runtime` loads without PyTorch.
+It needs Pillow and NumPy only, so that `distilvl.runtime` loads without PyTorch.
 """
-
-from __future__ import annotations
 
 from distilvl.pictures.decode import (
     BAD_IMAGE_REMEDY,
@@ -20,17 +17,6 @@ from distilvl.pictures.decode import (
 from distilvl.pictures.limits import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE, max_pixels, set_max_pixels
 
 __all__ = [
-    "BAD_IMAGE_REMEDY",
-    "DECODING_VERSION",
-    "DEFAULT_MAX_PIXELS",
-    "MAX_PIXELS_VARIABLE",
-    "Header",
-    "decode_image",
-    "full_size",
-    "max_pixels",
-    "open_image",
-    "read_header",
-    "set_max_pixels",
-    "supported_formats",
-    "upright_rgb",
-]
+    "BAD_IMAGE_REMEDY", "DECODING_VERSION", "DEFAULT_MAX_PIXELS", "MAX_PIXELS_VARIABLE", "Header", "decode_image",
+    "full_size", "max_pixels", "open_image", "read_header", "set_max_pixels", "supported_formats", "upright_rgb",
+]  # fmt: skip

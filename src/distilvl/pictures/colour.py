@@ -11,23 +11,13 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, features
 
 logger = logging.getLogger("distilvl")
-
-# Relative colorimetric with black point compensation, as photo editors convert by default: colours that both have stay
-# what they are.
-_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
-_FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
-
-# Pillow's modes, and what a profile that fits them calls its space.
-_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-# Of 255: a profile that changes no colour by more is sRGB under another name.
-_SAME = 2
+_INTENT, _FLAGS = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION  # as photo editors do
+_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's modes, and what a profile calls its space
+_SAME = 2  # of 255: a profile that changes no colour by more is sRGB under another name
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """`image` (RGB, L or CMYK) in sRGB: as it is where there is no profile, or it is sRGB's; else RGB.
-
-    A profile that is damaged or made for another kind of picture is ignored, as browsers do.
-    """
+    """`image` (RGB, L or CMYK) in sRGB, itself where it is so already; a damaged or unfitting profile is ignored."""
     transform = _transform(bytes(profile), image.mode) if profile and image.mode in _SPACES else None
     return image if transform is None else transform.apply(image)
 
@@ -38,12 +28,10 @@ def _transform(profile: bytes, mode: str) -> Any:
     if not _has_littlecms():
         return None
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
         if source.profile.xcolor_space.strip() != _SPACES[mode]:
             return None
-        transform = ImageCms.buildTransform(
-            source, ImageCms.createProfile("sRGB"), mode, "RGB", renderingIntent=_INTENT, flags=_FLAGS
-        )
+        transform = ImageCms.buildTransform(source, target, mode, "RGB", renderingIntent=_INTENT, flags=_FLAGS)
         return None if _changes_nothing(transform, mode) else transform
     # LittleCMS and its wrapper raise anything on profiles that are damaged, or lack what a transform needs.
     except Exception:
@@ -53,10 +41,10 @@ def _transform(profile: bytes, mode: str) -> Any:
 def _changes_nothing(transform: Any, mode: str) -> bool:
     if mode == "CMYK":
         return False
-    steps = np.arange(0, 256, 17, dtype=np.uint8)
     if mode == "L":
         probe = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     else:
+        steps = np.arange(0, 256, 17, dtype=np.uint8)
         colours = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1)
         probe = Image.fromarray(np.ascontiguousarray(colours.reshape(16, -1, 3)))
     before, after = (np.asarray(picture, dtype=np.int16) for picture in (probe.convert("RGB"), transform.apply(probe)))
@@ -76,29 +64,22 @@ class UnknownRangeError(ValueError):
 
 
 def to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A loaded picture of any mode as RGB, its ICC profile applied.
-
-    Raises:
-        UnknownRangeError: floating-point values, or integers of more than 16 bits.
-    """
+    """A loaded picture of any mode as RGB, its ICC profile applied; `UnknownRangeError` for floats and over 16 bits."""
     image = _plain(image)
     if image.has_transparency_data:
         return _on_white(image, profile)
-    if image.mode == "P":
-        image = image.convert("RGB")
-    return to_srgb(image, profile).convert("RGB")
+    return to_srgb(image.convert("RGB") if image.mode == "P" else image, profile).convert("RGB")
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """The same picture in a mode out of L, LA, P, PA, RGB, RGBA and CMYK."""
-    mode = image.mode
-    if mode == "I" or mode.startswith("I;16"):
+    if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_16_bits(image)
-    if mode == "F":
+    if image.mode == "F":
         raise UnknownRangeError("floating-point values of unknown range")
     # La and RGBa are multiplied with their transparency already. Pillow converts each to its brother only.
     others = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
-    return image.convert(others[mode]) if mode in others else image
+    return image.convert(others[image.mode]) if image.mode in others else image
 
 
 def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -134,9 +115,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR = 258, 259, 262, 284  # TIFF's tags
 _PLAIN, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
-
-# Pillow widens the values of these PNGs to 8 bits, but not the one that is transparent.
-_NARROW = {"L;2": 3, "L;4": 15}
+_NARROW = {"L;2": 3, "L;4": 15}  # PNGs whose values Pillow widens to 8 bits, but not the one that is transparent
 
 
 def require_whole_samples(image: Image.Image) -> None:

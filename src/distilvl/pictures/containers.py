@@ -10,18 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-MOST_SCANS = 100
-"""Of one picture: encoders write about 10, and each scan goes over all pixels again."""
-
-_JPEG = b"\xff\xd8"
-_SCAN = b"\xff\xda"
-_END = b"\xff\xd9"
+MOST_SCANS = 100  # of one picture: encoders write about 10, and each scan goes over all pixels again
+_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Within the pixels' data a byte FF is followed by 00 or by a restart marker.
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _COEFFICIENTS = 64
-
 # Any bits that say something else than the zeros that a decoder puts in the place of what is missing.
 _OTHER_END = b"\x5b\xa7\x35\xc9\x6e\x93\x1d\xb2" * 8
 
@@ -35,10 +30,7 @@ def has_too_many_scans(data: bytes) -> bool:
 
 
 def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
-    """A JPEG, ended in two ways at the end of its data; None where it lacks a whole scan.
-
-    What is there decodes alike in both, what is missing differs.
-    """
+    """A JPEG ended in two ways, in which what is missing decodes differently; None where it lacks a whole scan."""
     end, frame, progressive = len(data), b"", False
     precision: dict[int, list[int]] = {}
     for marker, body, at in _segments(data):
@@ -49,26 +41,21 @@ def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:
         elif marker == 0xDA:
             _refine(precision, body, progressive)
     components = [] if len(frame) < 6 else list(frame[6 : 6 + 3 * frame[5] : 3])
-    whole = [0] * _COEFFICIENTS
-    if not components or any(precision.get(component) != whole for component in components):
+    if not components or any(precision.get(component) != [0] * _COEFFICIENTS for component in components):
         return None
     cut = data[:end].rstrip(b"\xff")
     return cut + _END, cut + _OTHER_END + _END
 
 
 def missing_share(one: Image.Image, other: Image.Image, block: int) -> float:
-    """The share of the pixels, in reading order, from the first on in which the two of `with_other_ends` differ.
-
-    `block` is the height of a row of blocks, in pixels.
-    """
+    """Share of the pixels from where both of `with_other_ends` differ; `block` is the height of a row of blocks."""
     differs = (np.asarray(one) != np.asarray(other)).reshape(one.height, one.width, -1).any(axis=2)
     rows = differs.any(axis=1)
     if not rows.any():
         return 0.0
     top = int(rows.argmax())
     left = int(differs[top : top + block].any(axis=0).argmax())
-    missing = (one.height - top) * one.width - left * min(block, one.height - top)
-    return missing / (one.width * one.height)
+    return ((one.height - top) * one.width - left * min(block, one.height - top)) / (one.width * one.height)
 
 
 def _refine(precision: dict[int, list[int]], scan: bytes, progressive: bool) -> None:
@@ -87,15 +74,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     at = 2
     while found := _MARKER.search(data, at):
         marker, at = found[1][0], found.end()
-        if marker in (0xD8, 0xD9):
-            yield marker, b"", found.start()
-            if marker == 0xD9:
-                return
-            continue
         length = int.from_bytes(data[at : at + 2], "big")
-        if length < 2 or at + length > len(data):
+        if marker in (0xD8, 0xD9):
+            length = 0
+        elif length < 2 or at + length > len(data):
             return
         yield marker, data[at + 2 : at + length], found.start()
+        if marker == 0xD9:
+            return
         at += length
 
 
@@ -103,10 +89,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 # Of all texts, only these say something about how the picture is to be shown: its orientation.
 _NEEDED = frozenset({b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp"})
-_LONGEST_TEXT = 1 << 20
-_LONGEST_PROFILE = 1 << 24
+_LONGEST_TEXT, _LONGEST_PROFILE = 1 << 20, 1 << 24
 _PILLOWS_PROFILE = 1 << 20  # Pillow refuses the whole picture for a longer one
-
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _UP = 2  # the filter under which zeros repeat the row above
@@ -115,8 +99,7 @@ _UP = 2  # the filter under which zeros repeat the row above
 def without_texts(data: bytes) -> tuple[bytes, bytes | None]:
     """A PNG without texts, but for the orientation, and its colour profile where Pillow would refuse it.
 
-    A text of some kilobytes may unpack to gigabytes; no more than a megabyte of any is unpacked. Other bytes than a
-    PNG's stay as they are.
+    A text may unpack to gigabytes; no more than a megabyte of any is unpacked. Other bytes than a PNG's stay.
     """
     if not data.startswith(_SIGNATURE):
         return data, None
@@ -229,8 +212,7 @@ def _filled(raw: bytes, rows: list[tuple[int, int]]) -> bytes:
     for count, length in rows:
         for _ in range(count):
             at += length
-            if at <= len(raw):
-                continue
-            there = max(0, len(raw) - (at - length))
-            out.append(bytes(length - there) if there else bytes([_UP]) + bytes(length - 1))
+            if at > len(raw):
+                there = max(0, len(raw) - (at - length))
+                out.append(bytes(length - there) if there else bytes([_UP]) + bytes(length - 1))
     return b"".join(out)

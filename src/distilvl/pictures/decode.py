@@ -13,51 +13,32 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from distilvl.errors import BadImageError, TooManyPixelsError
+from distilvl.errors import BadImageError, TooManyPixelsError, one_line
 from distilvl.pictures import containers
 from distilvl.pictures.colour import UnknownRangeError, as_meant, require_whole_samples, to_rgb, widen_transparency
 from distilvl.pictures.formats import image_suffixes
 from distilvl.pictures.limits import LONGEST, MAX_PIXELS_VARIABLE, max_pixels, pillows_limit_lifted
 
-DECODING_VERSION = 3
-"""Another one when the same bytes may give another picture, or one where there was none."""
+DECODING_VERSION = 3  # another one when the same bytes may give another picture, or one where there was none
 
 BAD_IMAGE_REMEDY = "Replace the file, or pass --skip-bad to leave it out."
 
-# What the format plugins raise for damaged bytes; OSError is the usual one ("image file is truncated"), AVIF's raises
-# RuntimeError, damaged EXIF the last two.
-_DAMAGED = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error),
-    *(TypeError, AttributeError),
-)
+# What the format plugins raise for damaged bytes: OSError mostly, AVIF's RuntimeError, damaged EXIF the last two.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error,
+            TypeError, AttributeError)  # fmt: skip
 
 # What undoes each of EXIF's orientations; with those from 5 on width and height change places.
-_ON_THEIR_SIDE = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    **_ON_THEIR_SIDE,
-}
+_Turn = Image.Transpose
+_ON_THEIR_SIDE = {5: _Turn.TRANSPOSE, 6: _Turn.ROTATE_270, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90}
+_UPRIGHT = {2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM, **_ON_THEIR_SIDE}
 
-# Pillow reads many more, one of them (EPS) by starting another program. What photographs come in is enough.
-# HEIF and JXL are there if their plugins are (`formats.py`).
+# Pillow reads many more, one of them (EPS) by starting another program. HEIF and JXL are there if their plugins are.
 _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-
+_JPEGS = ("JPEG", "MPO")
 # A JPEG with more pixels is decoded smaller, with no more than these: still far beyond what any tower takes.
 _WHOLE = 50_000_000
 _REDUCED = 16_000_000
-
-# A picture that lacks no more than its last rows is shown by viewers, and read.
-_MOST_MISSING = 0.05
-
-_JPEGS = ("JPEG", "MPO")
-
+_MOST_MISSING = 0.05  # a picture that lacks no more than its last rows is shown by viewers, and read
 _FULL_SIZE = "distilvl_full_size"
 
 
@@ -83,24 +64,33 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
         name: what an error message calls it.
         at_least: pixels; for speed, a JPEG is decoded at 1/8, 1/4 or 1/2 of its size where both sides stay at least so
             long. Resized to half of `at_least`, photographs differ by 0.3 to 0.7 of 255 on average.
-        most: pixels that it may have, instead of `max_pixels()`.
+        most: pixels that it may have by its header, instead of `max_pixels()`, or else a `TooManyPixelsError`.
 
     Raises:
-        TooManyPixelsError: by its header it has more than that.
         BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a TIFF of uncompressed
-            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans;
-            the last three are found before the pixels are looked at.
+            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans.
     """
     if not data:
         raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
     try:
-        return _decoded(data, name, at_least, max_pixels() if most is None else most)
+        data, profile = containers.without_texts(data)
+        image = _open_within(data, name, max_pixels() if most is None else most)
+        whole = image.size
+        if containers.has_too_many_scans(data):
+            raise BadImageError(f"{name} has more than {containers.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
+        require_whole_samples(image)
+        image = _loaded(image, data, at_least)
+        turn = _turn(image)
+        found = _finished(image, turn, profile or image.info.get("icc_profile"))
+        if image.format in _JPEGS and image.size != whole:
+            found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE.values() else whole
+        return found
     except UnidentifiedImageError as error:
         raise BadImageError(f"{name} is not an image of a kind that is read.", BAD_IMAGE_REMEDY) from error
     except UnknownRangeError as error:
         raise BadImageError(f"{name} holds {error}.", BAD_IMAGE_REMEDY) from error
     except _DAMAGED as error:
-        raise BadImageError(f"cannot decode image {name}: {_one_line(error)}.", BAD_IMAGE_REMEDY) from error
+        raise BadImageError(f"cannot decode image {name}: {one_line(error)}.", BAD_IMAGE_REMEDY) from error
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -117,16 +107,11 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     except UnknownRangeError as error:
         raise BadImageError(f"{name} holds {error}.", "Convert it to 8 bits a channel first.") from error
     except _DAMAGED as error:
-        raise BadImageError(f"cannot decode {name}: {_one_line(error)}.", "Replace it.") from error
+        raise BadImageError(f"cannot decode {name}: {one_line(error)}.", "Replace it.") from error
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """Format and size of an encoded image; no pixel is decoded, and no limit of ours applies.
-
-    Raises:
-        BadImageError: not an image of a kind that is read.
-        TooManyPixelsError: of so many that its plugin does not even open it.
-    """
+    """Format and size, without decoding pixels and without our limits; `BadImageError` for what is not read."""
     try:
         image = open_image(data)
     except Image.DecompressionBombError as error:
@@ -155,21 +140,6 @@ def supported_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _decoded(data: bytes, name: str, at_least: int | None, most: int) -> Image.Image:
-    data, profile = containers.without_texts(data)
-    image = _open_within(data, name, most)
-    whole = image.size
-    if containers.has_too_many_scans(data):
-        raise BadImageError(f"{name} has more than {containers.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
-    require_whole_samples(image)
-    image = _loaded(image, data, at_least)
-    turn = _turn(image)
-    found = _finished(image, turn, profile or image.info.get("icc_profile"))
-    if image.format in _JPEGS and image.size != whole:
-        found.info[_FULL_SIZE] = whole[::-1] if turn in _ON_THEIR_SIDE.values() else whole
-    return found
-
-
 def _open_within(data: bytes, name: str, most: int) -> ImageFile.ImageFile:
     """The picture, opened and not yet decoded, if its header is within the limits."""
     try:
@@ -182,10 +152,8 @@ def _open_within(data: bytes, name: str, most: int) -> ImageFile.ImageFile:
             image = _open(data)
     _require_within(image.width * image.height, name, most)
     if max(image.size) > LONGEST * min(image.size):
-        raise BadImageError(
-            f"{name} is a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most.",
-            BAD_IMAGE_REMEDY,
-        )
+        strip = f"a strip of {image.width:,} x {image.height:,} pixels; sides may be {LONGEST} to 1 at most."
+        raise BadImageError(f"{name} is {strip}", BAD_IMAGE_REMEDY)
     return image
 
 
@@ -195,8 +163,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     for name in supported_formats():
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
-        # A text says why this Pillow does not read the format after all.
-        if accepted and not isinstance(accepted, str):
+        if accepted and not isinstance(accepted, str):  # a text says why this Pillow does not read it after all
             with suppress(SyntaxError, IndexError, TypeError, struct.error):
                 return factory(io.BytesIO(data), "")
     raise UnidentifiedImageError
@@ -204,18 +171,18 @@ def _open(data: bytes) -> ImageFile.ImageFile:
 
 def _loaded(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile:
     """`image` with its pixels, or the picture without its missing end; `OSError` where more than that is missing."""
+    wrong = OSError("image file is truncated")
     try:
         loaded = _load(image, at_least)
-    except OSError:
-        if (found := _of_what_is_there(image, data, at_least)) is None:
-            raise
-        return found
-    # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
-    if _ends_blank(loaded) and (image.format in _JPEGS or (image.format == "PNG" and containers.ends_early(data))):
-        if (found := _of_what_is_there(image, data, at_least)) is None:
-            raise OSError("image file is truncated")
-        return found
-    return loaded
+        # Data that ends early and is closed properly is no error to the decoders: they leave the rest as it is.
+        kind = image.format
+        if not _ends_blank(loaded) or not (kind in _JPEGS or (kind == "PNG" and containers.ends_early(data))):
+            return loaded
+    except OSError as error:
+        wrong = error
+    if (found := _of_what_is_there(image, data, at_least)) is None:
+        raise wrong
+    return found
 
 
 def _of_what_is_there(image: ImageFile.ImageFile, data: bytes, at_least: int | None) -> ImageFile.ImageFile | None:
@@ -267,10 +234,9 @@ def _divisor(size: tuple[int, int], at_least: int | None) -> int:
 def _require_within(pixels: int | None, name: str, most: int) -> None:
     if pixels is None or pixels > most:
         count = "too many" if pixels is None else f"{pixels:,}"
-        raise TooManyPixelsError(
-            f"{name} has {count} pixels; at most {most:,} are decoded.",
-            f"Make it smaller, allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out.",
-        )
+        remedy = f"allow more (--max-pixels, {MAX_PIXELS_VARIABLE}), or pass --skip-bad to leave it out."
+        problem = f"{name} has {count} pixels; at most {most:,} are decoded."
+        raise TooManyPixelsError(problem, f"Make it smaller, {remedy}")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -288,7 +254,3 @@ def _finished(image: Image.Image, turn: Image.Transpose | None, profile: bytes |
     found = to_rgb(meant if turn is None else meant.transpose(turn), profile)
     found.info = {}
     return found
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

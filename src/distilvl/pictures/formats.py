@@ -14,7 +14,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Endings, in lower case, of the pictures that are always read."""
 
-
 # What teaches Pillow one more format: its name, our extra, its endings, and packages, of which the first that is there
 # is imported. Those of HEIC are told to register themselves, that of JPEG XL does so when it is imported.
 _PLUGINS = (
@@ -24,23 +23,17 @@ _PLUGINS = (
 _REGISTER = "register_heif_opener"
 
 _UNREAD: Mapping[str, tuple[str, ...]] = {
-    "RAW": (
-        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
-        *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
-    ),
-    "video": (
-        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm"),
-        ".wmv",
-    ),
+    "RAW": (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw",
+            ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    "video": (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
+              ".webm", ".wmv"),
     "Photoshop": (".psb", ".psd"),
     "drawing": (".ai", ".emf", ".eps", ".svg", ".svgz", ".wmf"),
     "document": (".djvu", ".pdf"),
-    "picture": (
-        *(".cur", ".dcm", ".dds", ".dib", ".exr", ".fits", ".hdr", ".icns", ".ico", ".pcx", ".pfm", ".qoi", ".sgi"),
-        *(".tga", ".xbm", ".xcf", ".xpm"),
-    ),
+    "picture": (".cur", ".dcm", ".dds", ".dib", ".exr", ".fits", ".hdr", ".icns", ".ico", ".pcx", ".pfm", ".qoi",
+                ".sgi", ".tga", ".xbm", ".xcf", ".xpm"),
     "archive": (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"),
-}
+}  # fmt: skip
 
 # Lists, texts, what cameras and programs write beside pictures, arrays: nobody expects a picture in these.
 _COMPANIONS = frozenset(
@@ -58,10 +51,7 @@ def image_suffixes() -> frozenset[str]:
 
 @functools.cache
 def unread_pictures() -> Mapping[str, str]:
-    """Endings of pictures, films and archives of them that are not read, each with the reason for `left_out`.
-
-    Such as `HEIC (.heic), which needs pip install 'distilvl[heic]'` and `RAW (.cr2), which is not read`.
-    """
+    """Endings of pictures, films and archives of them that are not read, each with the reason for `left_out`."""
     found = {suffix: f"{kind} ({suffix}), which is not read" for kind, endings in _UNREAD.items() for suffix in endings}
     for name, extra, suffixes, modules in _PLUGINS:
         if not _loaded(modules):
@@ -108,8 +98,7 @@ _FIRST_BYTES = (
     ("PSD", re.compile(rb"8BPS\0[\x01\x02]")),
     ("JPEG XL", re.compile(rb"\xff\x0a")),
 )
-LONGEST = 64
-"""So many bytes are enough for `kind_of`."""
+LONGEST = 64  # so many bytes are enough for `kind_of`
 
 
 def kind_of(data: bytes) -> str | None:

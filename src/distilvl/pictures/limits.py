@@ -10,11 +10,9 @@ from contextlib import contextmanager, suppress
 from distilvl.errors import DistilvlError
 
 MAX_PIXELS_VARIABLE = "DISTILVL_MAX_PIXELS"
-DEFAULT_MAX_PIXELS = 200_000_000
-"""What the largest sensors of phones give."""
+DEFAULT_MAX_PIXELS = 200_000_000  # what the largest sensors of phones give
 LONGEST = 100
-"""Most that one side may have of the other: a longer strip would be enlarged, before it is cropped, to thousands of
-times the pixels that a tower takes."""
+"""Most that one side may have of the other: a longer strip would be enlarged to thousands of times what towers take."""
 
 _lock = threading.Lock()
 _lifted = 0
@@ -27,9 +25,8 @@ def max_pixels() -> int:
     with suppress(ValueError):
         if int(given) > 0:
             return int(given)
-    raise DistilvlError(
-        f"{MAX_PIXELS_VARIABLE} is {given!r}.", "Set it to a number of pixels, such as 200000000, or unset it."
-    )
+    remedy = "Set it to a number of pixels, such as 200000000, or unset it."
+    raise DistilvlError(f"{MAX_PIXELS_VARIABLE} is {given!r}.", remedy)
 
 
 def set_max_pixels(limit: int) -> None:
@@ -41,11 +38,7 @@ def set_max_pixels(limit: int) -> None:
 
 @contextmanager
 def pillows_limit_lifted() -> Iterator[None]:
-    """Without Pillow's own limit, which warns from 89 and refuses from 179 million pixels on.
-
-    That global belongs to the user's program, so it is changed only while a picture above it, whose size was found to
-    be within ours, is decoded.
-    """
+    """Without Pillow's own limit, a global of the user's program, for as long as a picture above it is decoded."""
     from PIL import Image  # here, as the command line asks for the setting alone
 
     global _lifted, _own

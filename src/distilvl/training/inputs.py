@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distilvl.config import Config
 from distilvl.data import load_any
-from distilvl.data.crops import Crops, Items, captions_of, images_of
+from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import source_name
 from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset, UnpairedDataset
@@ -142,7 +142,7 @@ class Splits:
         digest = hashlib.sha256()
         for part in (self.train, self.val, self.extra):
             if part is not None and not isinstance(part, ShardSplit):
-                for text in (*(name for name, _ in images_of(part)), "", *captions_of(part), ""):
+                for text in (*(entry.image_id for entry in part), "", *part.captions, ""):
                     digest.update(f"{len(text)} {text}".encode())
         return digest.hexdigest()
 

@@ -20,8 +20,7 @@ from torch.nn import functional as F
 
 from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.pixel_cache import cached_pixels
-from distilvl.data.pixels import PixelCache, decode_pixels
+from distilvl.data.pixels import PixelCache, cached_pixels, decode_pixels
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import Groups, right_copies

@@ -27,7 +27,6 @@ from distilvl.data.shards.tar import (
     TWO_OF_A_KIND,
     Group,
     Member,
-    Part,
     Sample,
     Unusable,
     samples,
@@ -363,8 +362,8 @@ def test_shards_in_a_waste_bin_are_left_out(shards: Path) -> None:
     ]
 
 
-def parts(key: str, names: list[tuple[str, str]]) -> list[Part]:
-    return [Part(key + stem, kind, Member(f"{key}{stem}.{kind}", 0, 1)) for stem, kind in names]
+def parts(key: str, names: list[tuple[str, str]]) -> list[Member]:
+    return [Member(f"{key}{stem}.{kind}", 0, 1, None, key + stem, kind) for stem, kind in names]
 
 
 @given(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from math import cos, pi, sin
 from random import Random
@@ -27,9 +26,7 @@ _BACKGROUNDS: dict[str, RGB] = {
 }
 COLOURS, BACKGROUNDS = tuple(_COLOURS), tuple(_BACKGROUNDS)
 
-GRID = 3
-"""Objects stand in the cells of a grid of 3 x 3, one a cell, so that none hides another."""
-
+GRID = 3  # objects stand in the cells of a grid of 3 x 3, one a cell, so that none hides another
 COUNT_WEIGHTS = ((1, 0.08), (2, 0.30), (3, 0.37), (4, 0.25))
 """How many objects a scene has. Single objects are rare: few words tell them apart."""
 
@@ -72,19 +69,13 @@ class Scene:
     @property
     def signature(self) -> Signature:
         """What the scene is, whatever the order of its objects and their exact offsets and stretch."""
-        objects = sorted((o.shape, o.colour, o.size, o.texture, o.column, o.row) for o in self.objects)
-        return (self.background, *objects)
+        return (self.background, *sorted((o.shape, o.colour, o.size, o.texture, o.column, o.row) for o in self.objects))
 
 
-def relation(a: SceneObject, b: SceneObject, prefer_horizontal: bool = True) -> str:
-    """Where `a` is, seen from `b`: `left`, `right`, `above` or `below`.
-
-    The axis on which they are farther apart decides, `prefer_horizontal` where both are equal. So exchanging
-    the places of the two always gives the opposite relation.
-    """
+def relation(a: SceneObject, b: SceneObject) -> str:
+    """Where `a` is, seen from `b`: `left`, `right`, `above` or `below`, on the axis on which they are farther apart."""
     across, down = a.column - b.column, a.row - b.row
-    horizontal = abs(across) > abs(down) or (abs(across) == abs(down) and prefer_horizontal)
-    if horizontal:
+    if abs(across) >= abs(down):
         return "left" if across < 0 else "right"
     return "above" if down < 0 else "below"
 
@@ -116,7 +107,6 @@ def _sample_count(rng: Random) -> int:
 
 
 SUPERSAMPLING = 3
-
 # All lengths are in cells of the grid. A large object fills its cell but for a thin gap.
 _RADIUS = {"small": 0.33, "large": 0.47}
 _OUTLINE = 0.045
@@ -143,16 +133,10 @@ def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
     return canvas.reduce(SUPERSAMPLING)
 
 
-def ppm_bytes(image: Image.Image) -> bytes:
-    """The image as binary PPM: a header and the plain pixels, so equal pictures are equal bytes."""
-    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
-
-
 def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
     across, down = centre(thing)
     half = radius(thing) * cell
-    side = max(2, int(2 * half))
-    colour = _COLOURS[thing.colour]
+    side, colour = max(2, int(2 * half)), _COLOURS[thing.colour]
     corner = (int(across * cell - half), int(down * cell - half))
     canvas.paste(_mix(colour, (0, 0, 0), 0.55), corner, _mask(thing.shape, side, 1.0))
     inside = _mask(thing.shape, side, 1.0 - _OUTLINE / radius(thing))
@@ -160,17 +144,17 @@ def _draw_object(canvas: Image.Image, thing: SceneObject, cell: float) -> None:
 
 
 def _mask(shape: str, side: int, scale: float) -> Image.Image:
-    mask = Image.new("1", (side, side))
-    middle = (side - 1) / 2
-    points = [(middle + x * scale * middle, middle + y * scale * middle) for x, y in _outline(shape)]
+    mask, middle = Image.new("1", (side, side)), (side - 1) / 2
+    points = [(middle + x * scale * middle, middle + y * scale * middle) for x, y in _POLYGONS[shape]]
     ImageDraw.Draw(mask).polygon(points, fill=1)
     return mask
 
 
 def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
     tile = Image.new("RGB", (side, side), colour)
-    pen, second = ImageDraw.Draw(tile), _second_tone(colour)
-    steps = int(side / period / 2) + 1
+    luminance = 0.30 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+    second = _mix(colour, (0, 0, 0), 0.6) if luminance > 150 else _mix(colour, (255, 255, 255), 0.82)
+    pen, steps = ImageDraw.Draw(tile), int(side / period / 2) + 1
     middle, half = side / 2, period / 2
     if name == "striped":
         for i in range(-steps, steps + 1):
@@ -182,8 +166,7 @@ def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
             x, y = middle + i * period * 1.15, middle + j * period * 1.15
             pen.ellipse((x - spot, y - spot, x + spot, y + spot), fill=second)
     elif name == "checked":
-        # Four checks meet in the middle: one check there would look like a dot on a small object.
-        check = period * 0.72
+        check = period * 0.72  # four meet in the middle: one check there would look like a dot on a small object
         for i, j in product(range(-steps - 2, steps + 2), repeat=2):
             if (i + j) % 2:
                 x, y = middle + i * check, middle + j * check
@@ -191,44 +174,24 @@ def _texture(name: str, colour: RGB, side: int, period: float) -> Image.Image:
     return tile
 
 
-def _second_tone(colour: RGB) -> RGB:
-    luminance = 0.30 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
-    return _mix(colour, (0, 0, 0), 0.6) if luminance > 150 else _mix(colour, (255, 255, 255), 0.82)
-
-
 def _mix(a: RGB, b: RGB, share: float) -> RGB:
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
 
-@cache
-def _outline(shape: str) -> tuple[tuple[float, float], ...]:
-    """Corners of the shape in [-1, 1] x [-1, 1], y downwards."""
-    if shape == "circle":
-        return tuple((cos(k * pi / 24), sin(k * pi / 24)) for k in range(48))
-    if shape == "star":
-        radii = [(1.0, 0.46)[k % 2] for k in range(10)]
-        return tuple((r * sin(k * pi / 5), 0.1 - 1.05 * r * cos(k * pi / 5)) for k, r in enumerate(radii))
-    if shape == "heart":
-        angles = [k * pi / 20 for k in range(40)]
-        return tuple((sin(t) ** 3, -_heart_height(t) / 16) for t in angles)
-    return _POLYGONS[shape]
+def _heart(t: float) -> tuple[float, float]:
+    return sin(t) ** 3, -(13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2) / 16
 
 
-def _heart_height(t: float) -> float:
-    return 13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t) + 2
-
-
-_POLYGONS: dict[str, tuple[tuple[float, float], ...]] = {
+# Corners of each shape in [-1, 1] x [-1, 1], y downwards.
+_POLYGONS: dict[str, Sequence[tuple[float, float]]] = {
+    "circle": [(cos(k * pi / 24), sin(k * pi / 24)) for k in range(48)],
+    "star": [(r * sin(k * pi / 5), 0.1 - 1.05 * r * cos(k * pi / 5)) for k, r in enumerate((1.0, 0.46) * 5)],
+    "heart": [_heart(k * pi / 20) for k in range(40)],
     "square": ((-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)),
     "triangle": ((0.0, -0.95), (1.0, 0.85), (-1.0, 0.85)),
     "diamond": ((0.0, -1.0), (0.82, 0.0), (0.0, 1.0), (-0.82, 0.0)),
-    "cross": (
-        *((-0.36, -1.0), (0.36, -1.0), (0.36, -0.36), (1.0, -0.36), (1.0, 0.36), (0.36, 0.36)),
-        *((0.36, 1.0), (-0.36, 1.0), (-0.36, 0.36), (-1.0, 0.36), (-1.0, -0.36), (-0.36, -0.36)),
-    ),
-    "arrow": (
-        *((0.0, -1.0), (0.95, 0.0), (0.42, 0.0), (0.42, 1.0)),
-        *((-0.42, 1.0), (-0.42, 0.0), (-0.95, 0.0)),
-    ),
-}
+    "cross": ((-0.36, -1.0), (0.36, -1.0), (0.36, -0.36), (1.0, -0.36), (1.0, 0.36), (0.36, 0.36),
+              (0.36, 1.0), (-0.36, 1.0), (-0.36, 0.36), (-1.0, 0.36), (-1.0, -0.36), (-0.36, -0.36)),
+    "arrow": ((0.0, -1.0), (0.95, 0.0), (0.42, 0.0), (0.42, 1.0), (-0.42, 1.0), (-0.42, 0.0), (-0.95, 0.0)),
+}  # fmt: skip

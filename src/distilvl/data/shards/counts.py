@@ -1,8 +1,4 @@
-"""The captions of records, and how many records each shard has: counted once, without reading images.
-
-The counts are kept in a file beside the shards; of remote ones in the user's cache folder, since theirs may be
-read-only.
-"""
+"""The captions of records, and how many records each shard has: counted once, without reading images."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,10 +24,9 @@ from distilvl.io.progress import progress
 
 
 def captions_of(sample: Sample) -> tuple[str, ...]:
-    """All captions, cleaned as everywhere (`clean_caption`), without blank ones and null; at least one.
+    """All captions, cleaned (`clean_caption`), without blank ones and null; at least one, else a `DistilvlError`.
 
-    The `txt` file has one caption a line. Without one, the `json` file is an object with `caption`, a text, or
-    `captions`, a list of texts. All else is a `DistilvlError` that names the file.
+    Of the `txt` file, one a line, or else of the `json` file: its `caption`, a text, or `captions`, a list of texts.
     """
     kind = "txt" if "txt" in sample.texts else "json"
     member = sample.texts[kind]
@@ -42,17 +37,18 @@ def captions_of(sample: Sample) -> tuple[str, ...]:
     captions = tuple(caption for caption in clean_captions(found, where) if caption.strip())
     if not captions:
         remedy = "Write one, or pass --skip-bad to leave the record out."
-        raise BadItemError(f"{where} holds no caption", remedy, name=where, reason=NO_CAPTION)
+        raise BadItemError(f"{where} holds no caption", remedy, where, NO_CAPTION)
     return captions
 
 
 def _in_json(text: str, where: str) -> list[Any]:
+    remedy = "Write an object with 'caption' or 'captions'."
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DistilvlError(f"{where} is not valid JSON.", "Write an object with 'caption' or 'captions'.") from error
+        raise DistilvlError(f"{where} is not valid JSON.", remedy) from error
     if not isinstance(value, dict):
-        raise DistilvlError(f"{where} is not an object.", "Write an object with 'caption' or 'captions'.")
+        raise DistilvlError(f"{where} is not an object.", remedy)
     several = value.get("captions") or []
     if not isinstance(several, list):
         raise DistilvlError(f"{where}: 'captions' is not a list.", "Write a list of texts.")
@@ -73,12 +69,12 @@ _logger = logging.getLogger("distilvl")
 class ShardCount(BaseModel):
     """What a shard's headers and texts say."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
     bytes: int  # of the archive, as `mtime_ns`; it is counted again when they differ
     mtime_ns: int
     version: str = ""  # of a remote one, its ETag or time, in place of `mtime_ns`
-    records: int = Field(ge=0)  # complete samples, those before the damage if there is one
-    captions: int = Field(ge=0)  # of these samples
+    records: int = Field(0, ge=0)  # complete samples, those before the damage if there is one
+    captions: int = Field(0, ge=0)  # of these samples
     # Files and samples that are refused or incomplete, and samples among `records` with bad captions; the first of them
     # in a phrase; these, and pictures of formats that are not read, by reason.
     bad: int = Field(0, ge=0)
@@ -96,27 +92,25 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
     """What each shard holds, in the order of `paths`.
 
     Shards that are not in the `distilvl-counts.json` of their folder, or have changed since, are read once (forward,
-    without images) and added to it; a folder that cannot be written to is counted each time. For remote folders the
-    file is in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set).
-
-    Raises:
-        DistilvlError: unless `skip_bad`, a damaged shard, a refused file, an incomplete sample, bad captions; names the
-            first and their number.
-        RemoteReadError: a remote shard that is not there, or not given to the end; also with `skip_bad`.
+    without images) and added to it, where it can be written. For remote folders, which may be read-only, the file is
+    in `$XDG_CACHE_HOME/distilvl/shard-counts` (`~/.cache`, if that is not set). Unless `skip_bad`, a damaged shard, a
+    refused file, an incomplete sample and bad captions are a `DistilvlError`.
     """
     known: dict[AnyPath, ShardCount] = {}
     with progress("counting shards", len(paths)) as ticker:
         in_order = sorted(set(paths), key=lambda path: (path.parent.parts, path.name))
         for folder, group in groupby(in_order, key=lambda path: path.parent):
-            kept = _kept_in(folder)
+            kept, new = _kept_in(folder), False
             file = _read(kept)
-            new = False
             try:
                 for path in group:
                     count, state = file.shards.get(path.name), _state(path)
-                    if not _is_current(path, state, count):
-                        file.shards[path.name], new = _count(path, *state), True
-                    known[path] = file.shards[path.name]
+                    # A remote one without a version tells nothing of a change.
+                    known_well = state[2] or not isinstance(path, RemotePath)
+                    if count is None or not known_well or state != (count.bytes, count.mtime_ns, count.version):
+                        count = file.shards[path.name] = _count(path, *state)
+                        new = True
+                    known[path] = count
                     ticker.advance()
             finally:
                 if new:
@@ -124,11 +118,9 @@ def count_records(paths: Sequence[AnyPath], *, skip_bad: bool = False) -> list[S
     found = [known[path] for path in paths]
     bad = sum(count.bad for count in found)
     if bad and not skip_bad:
-        first = next(count.problem for count in found if count.problem)
-        raise DistilvlError(
-            f"{first.rstrip('.')} ({bad} such in {len(found)} shards).",
-            "Write the shard again, or pass --skip-bad to leave such records out.",
-        )
+        first = next(count.problem for count in found if count.problem).rstrip(".")
+        remedy = "Write the shard again, or pass --skip-bad to leave such records out."
+        raise DistilvlError(f"{first} ({bad} such in {len(found)} shards).", remedy)
     return found
 
 
@@ -148,55 +140,30 @@ def _state(path: AnyPath) -> tuple[int, int, str]:
     return status.st_size, status.st_mtime_ns, ""
 
 
-def _is_current(path: AnyPath, state: tuple[int, int, str], count: ShardCount | None) -> bool:
-    if count is None or (isinstance(path, RemotePath) and not count.version):
-        return False
-    return state == (count.bytes, count.mtime_ns, count.version)
-
-
 def _count(path: AnyPath, size: int, mtime_ns: int, version: str) -> ShardCount:
-    records = captions = bad = 0
-    first = ""
-    left_out = LeftOut()
+    count = ShardCount(bytes=size, mtime_ns=mtime_ns, version=version)
 
     def note(found: Unusable) -> None:
-        nonlocal bad, first
-        left_out.add(found.reason, found.name)
+        count.left_out.add(found.reason, found.name)
         if found.bad:
-            bad, first = bad + 1, first or str(found)
+            count.bad, count.problem = count.bad + 1, count.problem or str(found)
 
     def note_error(name: str, error: DistilvlError, reason: str) -> None:
         note(Unusable(name, str(error).removeprefix(name).strip(), reason))
 
     try:
         for sample in samples(path, read=TEXT_KINDS, note=note):
-            records += 1
+            count.records += 1
             try:
-                captions += len(captions_of(sample))
+                count.captions += len(captions_of(sample))
             except DistilvlError as error:
                 note_error(sample.where, error, reason_of(error))
     except RemoteReadError:
         raise  # the connection's fault: what came before is not all there is
     except DistilvlError as error:
         note_error(str(path), error, DAMAGED)
-    return ShardCount(
-        bytes=size,
-        mtime_ns=mtime_ns,
-        version=version,
-        records=records,
-        captions=captions,
-        bad=bad,
-        problem=first,
-        left_out=LeftOut.from_dict(left_out.as_dict()),  # ten names are kept
-    )
-
-
-def left_out_of(counts: Iterable[ShardCount]) -> LeftOut:
-    """What all of these shards leave out."""
-    found = LeftOut()
-    for count in counts:
-        found.update(count.left_out)
-    return found
+    count.left_out = LeftOut.from_dict(count.left_out.as_dict())  # ten names are kept
+    return count
 
 
 def no_records(name: str, left_out: LeftOut) -> DistilvlError:
@@ -207,8 +174,7 @@ def no_records(name: str, left_out: LeftOut) -> DistilvlError:
 def _read(path: Path) -> _CountsFile:
     try:
         return _CountsFile.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        # Missing, or not ours: the shards say themselves what they hold.
+    except (OSError, ValidationError):  # missing, or not ours: the shards say themselves what they hold
         return _CountsFile()
 
 

@@ -1,11 +1,9 @@
 """A split of shards, streamed: which record of which shard is in which batch, a pure function of seed and epoch.
 
 Shards are permuted and laid end to end. That row of records is cut into one part a node, and each part into `lanes`,
-stretches that are read side by side: batch b comes from lane b mod lanes. A lane is shuffled in windows of `buffer`
-records: while one is handed out in a random order, the next is read, record for record, so that a lane never holds
-more than `buffer`. Where any batch begins follows from the numbers of records alone. So a stopped run goes on at the
-next record after reading at most one window of each lane again, and any number of worker processes that divides the
-number of lanes makes the same batches: each takes whole lanes.
+stretches that are read side by side: batch b comes from lane b mod lanes, so that any number of worker processes that
+divides the number of lanes makes the same batches. A lane is shuffled in windows of `buffer` records: while one is
+handed out, the next is read, record for record. Where a batch begins follows from the numbers of records alone.
 """
 
 from __future__ import annotations
@@ -20,14 +18,13 @@ import numpy.typing as npt
 
 from distilvl.data.left_out import LeftOut
 from distilvl.data.remote import AnyPath
-from distilvl.data.shards.counts import captions_of, count_records, left_out_of, no_records
+from distilvl.data.shards.counts import captions_of, count_records, no_records
 from distilvl.data.shards.pairs import find_shards
 from distilvl.data.shards.tar import IMAGE_KINDS, TEXT_KINDS, Sample, samples
 from distilvl.data.specs import Spec, parse_spec
 from distilvl.errors import DistilvlError
 
 LANES, BUFFER = 8, 1000
-_ALL_KINDS = IMAGE_KINDS | TEXT_KINDS
 _WINDOWS = 1  # the part of a window's seed that keeps it apart from the permutation of shards
 
 
@@ -56,14 +53,12 @@ class ShardSplit:
     def read(self, shard: int, start: int, stop: int) -> Iterator[Sample]:
         """Records `start` to `stop` of one shard, with their contents; `DistilvlError` if they are there no more."""
         path, found = self.paths[shard], 0
-        for sample in islice(samples(path, start=start, read=_ALL_KINDS), stop - start):
+        for sample in islice(samples(path, start=start, read=IMAGE_KINDS | TEXT_KINDS), stop - start):
             yield sample
             found += 1
         if found < stop - start:
-            raise DistilvlError(
-                f"{path} had {self.counts[shard]} records when they were counted, now {start + found}.",
-                "Run the command again when the shards are at rest.",
-            )
+            problem = f"{path} had {self.counts[shard]} records when they were counted, now {start + found}."
+            raise DistilvlError(problem, "Run the command again when the shards are at rest.")
 
 
 @dataclass(frozen=True)
@@ -99,65 +94,48 @@ def one_split(source: str, name: str) -> str:
 
 
 def open_split(source: str, name: str, *, skip_bad: bool = False) -> ShardSplit:
-    """The split `name` of `webdataset:...`, its records counted.
-
-    Raises:
-        DistilvlError: no such shards, none of that split, no records, an option that is not a number; whatever
-            `count_records` finds.
-    """
+    """The split `name` of `webdataset:...`; `DistilvlError` for no records, a bad option, as `count_records`."""
     spec = parse_spec(one_split(source, name))
     assert spec is not None
-    left_out = LeftOut()
+    left_out, known_as = LeftOut(), f"webdataset:{spec.place}/{name}"
     paths = tuple(path for path, split in find_shards(spec, left_out) if split == name)
     found = count_records(paths, skip_bad=skip_bad)
-    left_out.update(left_out_of(found))
-    counts = tuple(count.records for count in found)
+    for one in found:
+        left_out.update(one.left_out)
+    counts = tuple(one.records for one in found)
     if not sum(counts):
         raise no_records(f"split {name!r} of {source}", left_out)
-    left_out.log(f"webdataset:{spec.place}/{name}")
+    left_out.log(known_as)
     lanes, buffer = _number(spec, "lanes", LANES), _number(spec, "buffer", BUFFER)
-    captions = sum(count.captions for count in found)
-    return ShardSplit(f"webdataset:{spec.place}/{name}", paths, counts, captions, lanes, buffer, skip_bad, left_out)
+    captions = sum(one.captions for one in found)
+    return ShardSplit(known_as, paths, counts, captions, lanes, buffer, skip_bad, left_out)
 
 
 def _number(spec: Spec, option: str, usual: int) -> int:
-    text = spec.one(option)
-    if text is None:
-        return usual
+    text = spec.one(option) or str(usual)
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1_000_000):
         raise DistilvlError(f"webdataset:{spec.place}: {option} is {text!r}.", "Give a whole number from 1 on.")
     return int(text)
 
 
 class EpochOrder:
-    """Batches of samples of a split, each record once an epoch.
+    """Batches of samples of a split, each record once an epoch; process `node` gets its share of every batch.
 
-    An epoch has as few batches as hold all records, at most `batch_size` each (more only where it is below 4 a node),
-    and no two of them differ by more than one record: there is no short last batch, and none is dropped. Each node
-    gets its share of every batch.
-
-    Args:
-        split: shards and their counts.
-        batch_size: records of a batch, over all nodes.
-        seed: of the run.
-        node, nodes: which process this is, from 0, of how many that share every batch.
-
-    Raises:
-        DistilvlError: fewer records than a batch, or a batch with less than a record a node.
+    An epoch has as few batches as hold all records, at most `batch_size` each over all nodes (more only where it is
+    below 4 a node), and no two of them differ by more than one record: no short last batch, and none is dropped.
+    `DistilvlError` for fewer records than a batch, or a batch of less than two a node.
     """
 
     def __init__(self, split: ShardSplit, batch_size: int, seed: int, *, node: int = 0, nodes: int = 1) -> None:
         if len(split) < batch_size or batch_size < 2 * nodes:
-            raise DistilvlError(
-                f"{len(split)} records of {split.name} do not make a batch of {batch_size} over {nodes} processes.",
-                "Use another training.batch_size or more records.",
-            )
+            few = f"{len(split)} records of {split.name} do not make a batch of {batch_size} over {nodes} processes."
+            raise DistilvlError(few, "Use another training.batch_size or more records.")
         self._split, self._seed, self._node = split, seed, node
         self._counts = np.asarray(split.counts, dtype=np.int64)
         # Two records a node at least: of 3 records, batches of 2 and 1 would leave a loss without a negative.
         self.batches = min(-(-len(split) // batch_size), len(split) // (2 * nodes))
         base, self._larger = divmod(len(split), self.batches)
-        shares = [(_share(base + 1, k, nodes), _share(base, k, nodes)) for k in range(nodes)]
+        shares = [[rows * (k + 1) // nodes - rows * k // nodes for rows in (base + 1, base)] for k in range(nodes)]
         self._sizes = shares[node]
         smaller = self.batches - self._larger
         self._start = sum(self._larger * large + smaller * small for large, small in shares[:node])
@@ -179,18 +157,17 @@ class EpochOrder:
 
     def _lane(self, epoch: int, shards: npt.NDArray[np.int64], lane: int, turn: int) -> Iterator[Sample]:
         """Samples of a lane from its batch number `turn` on, shuffled."""
-        start = self._start + sum(self._before(k, self._turns(k)) for k in range(lane))
-        stop = start + self._before(lane, self._turns(lane))
+        start = self._start + sum(self._before(k, self._turns(k, self.batches)) for k in range(lane))
+        stop = start + self._before(lane, self._turns(lane, self.batches))
         buffer = self._split.buffer
         window, done = divmod(self._before(lane, turn), buffer)
         records = self._read(shards, start + window * buffer, stop)
         seeds = ((self._seed, epoch, _WINDOWS, self._node, lane, number) for number in count(window))
         return islice(_shuffled(records, buffer, seeds), done, None)
 
-    def _turns(self, lane: int, below: int | None = None) -> int:
-        """How many batches, or of those below a number, are the lane's."""
-        batches = self.batches if below is None else below
-        return max(0, -(-(batches - lane) // self._split.lanes))
+    def _turns(self, lane: int, below: int) -> int:
+        """How many of the batches below a number are the lane's."""
+        return max(0, -(-(below - lane) // self._split.lanes))
 
     def _before(self, lane: int, turn: int) -> int:
         """Records of a lane's batches before number `turn`; the larger batches come first."""
@@ -206,10 +183,6 @@ class EpochOrder:
             first, last = end - int(self._counts[shard]), min(stop, end)
             yield from self._split.read(shard, start - first, last - first)
             start, place = last, place + 1
-
-
-def _share(rows: int, node: int, nodes: int) -> int:
-    return rows * (node + 1) // nodes - rows * node // nodes
 
 
 def _shuffled(records: Iterator[Sample], buffer: int, seeds: Iterator[Sequence[int]]) -> Iterator[Sample]:

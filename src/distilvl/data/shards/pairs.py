@@ -1,14 +1,13 @@
-"""Which shards `webdataset:PLACE` names, and their records as a dataset like any other, images left in the shards.
-
-For scoring, for extraction and for `data inspect`. Training streams instead (`ShardSplit`).
-"""
+"""Which shards `webdataset:PLACE` names, and their records as a dataset for all but training (`order`)."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from distilvl.data.folders import kept_out
@@ -16,7 +15,7 @@ from distilvl.data.left_out import Faults, LeftOut
 from distilvl.data.listing import dataset_of, depth_in_common, split_in_path, usual_split
 from distilvl.data.records import PairDataset, Record
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
-from distilvl.data.shards.counts import captions_of, count_records, left_out_of, no_records
+from distilvl.data.shards.counts import captions_of, count_records, no_records
 from distilvl.data.shards.tar import TEXT_KINDS, samples
 from distilvl.data.specs import Spec
 from distilvl.errors import BadImageError, DistilvlError, require
@@ -61,59 +60,45 @@ class TarImage:
 def read_webdataset(spec: Spec, *, skip_bad: bool = False) -> PairDataset:
     """All records of the shards that `spec` names (see `find_shards`), in their order.
 
-    `image_id` is shard and key, such as `train-000/0017`. With `skip_bad`, refused files, incomplete and bad records,
-    second ones of a name, and what follows damage are left out and counted.
-
-    Raises:
-        DistilvlError: no shards or no records, or any of the above unless `skip_bad`.
+    `image_id` is shard and key, such as `train-000/0017`. Refused files, incomplete and bad records, second ones of a
+    name, and damage are a `DistilvlError`, or left out and counted with `skip_bad`.
     """
     faults = Faults(f"webdataset:{spec.place}", skip_bad=skip_bad)
     shards = find_shards(spec, faults.left_out)
     counts = count_records([path for path, _ in shards], skip_bad=skip_bad)
-    faults.left_out.update(left_out_of(counts))
     depth = depth_in_common(path.parent.parts for path, _ in shards)
     records: list[Record] = []
     for (path, split), count in zip(shards, counts, strict=True):
+        faults.left_out.update(count.left_out)
         label = PurePosixPath(*path.parts[depth:]).with_suffix("").as_posix()
-        records += _records(path, split, label, count.records)
+        for sample in islice(samples(path, read=TEXT_KINDS), count.records):
+            with suppress(DistilvlError):  # the count has said so
+                image = TarImage(path, sample.image.offset, sample.image.size, sample.image.name)
+                records.append(Record(f"{label}/{sample.key}", image, captions_of(sample), split))
     if not records:
         raise no_records(faults.source, faults.left_out)
     return dataset_of(faults.source, records, faults)
-
-
-def _records(path: AnyPath, split: str, label: str, count: int) -> Iterator[Record]:
-    for sample in islice(samples(path, read=TEXT_KINDS), count):
-        try:
-            captions = captions_of(sample)
-        except DistilvlError:
-            continue  # the count has said so
-        image = sample.image
-        yield Record(f"{label}/{sample.key}", TarImage(path, image.offset, image.size, image.name), captions, split)
 
 
 def find_shards(spec: Spec, left_out: LeftOut) -> list[tuple[AnyPath, str]]:
     """The shards of `webdataset:PLACE?val=PLACE&test=PLACE&split=NAME` with their splits, in order of their paths.
 
     A place is a folder (all `*.tar` in it and in the folders in it), or a path in which braces (`{000..099}`,
-    `{train,val}`) and the signs of the shell (`*`, `[0-9]`) stand for several. The split is the word for one in the
-    shard's name, else its folder's name if that is one, else `train`; `val=` and `test=` name shards that are those
-    whatever their names. With `split=` only that one is read. Places may be addresses (`s3://bucket/train-*.tar`);
-    whether the shards behind them are there shows when they are counted. `left_out` takes the shards of a folder that
-    are hidden, or lie in a folder of a NAS or a waste bin.
-
-    Raises:
-        DistilvlError: a place without shards, a missing shard, a name that does not end in `.tar`, an address that
-            fsspec does not know.
+    `{train,val}`) and the signs of the shell (`*`, `[0-9]`) stand for several; or such an address. The split is the
+    word for one in the shard's name, else its folder's name if that is one, else `train`; `val=` and `test=` name
+    shards that are those whatever their names. With `split=` only that one is read. `left_out` takes the shards of a
+    folder that are hidden, or lie in a folder of a NAS or a waste bin. `DistilvlError` for a place without shards, a
+    missing shard, a name that does not end in `.tar`, an address that fsspec does not know.
     """
-    named = {split: set(_expand(place, left_out)) for split in ("val", "test") if (place := spec.one(split))}
-    both = named.get("val", set()) & named.get("test", set())
-    every = sorted({*_expand(spec.place, left_out), *(path for paths in named.values() for path in paths)}, key=_parts)
-    if both:
-        raise DistilvlError(f"the shard {min(both, key=_parts)} is named for val and for test.", "Give it one split.")
+    parts = attrgetter("parts")
+    val, test = (set(_expand(place, left_out) if (place := spec.one(name)) else ()) for name in ("val", "test"))
+    every = sorted({*_expand(spec.place, left_out), *val, *test}, key=parts)
+    if both := sorted(val & test, key=parts):
+        raise DistilvlError(f"the shard {both[0]} is named for val and for test.", "Give it one split.")
     shards = []
     for path in every:
-        given = next((split for split, paths in named.items() if path in paths), None)
-        shards.append((path, given or split_in_path(path.name, path.parent.name) or "train"))
+        given = "val" if path in val else "test" if path in test else split_in_path(path.name, path.parent.name)
+        shards.append((path, given or "train"))
     wanted = spec.one("split")
     chosen = [shard for shard in shards if wanted is None or shard[1] == usual_split(wanted)]
     if not chosen:
@@ -122,37 +107,32 @@ def find_shards(spec: Spec, left_out: LeftOut) -> list[tuple[AnyPath, str]]:
     return chosen
 
 
-def _parts(path: AnyPath) -> tuple[str, ...]:
-    return path.parts
-
-
 def _expand(place: str, left_out: LeftOut) -> list[AnyPath]:
-    """The shards that a place names, all of them there."""
     paths: list[AnyPath]
     if is_remote(place):
         paths = [path for name in _braces(place) for path in remote_files(name, ".tar", ("**/*",))]
     elif "://" in place or place.startswith("pipe:"):
-        raise DistilvlError(
-            f"webdataset:{place} is neither a path nor a plain address.", "Copy or mount the shards; nothing is run."
-        )
+        problem = f"webdataset:{place} is neither a path nor a plain address."
+        raise DistilvlError(problem, "Copy or mount the shards; nothing is run.")
     elif Path(place).is_dir():
-        paths = _in_folder(place, left_out)
+        paths = _in_folder(Path(place), left_out)
     else:
-        paths = [path for name in _braces(place) for path in _globbed(name)]
+        names = (glob.glob(name, recursive=True) if glob.has_magic(name) else [name] for name in _braces(place))  # noqa: PTH207
+        paths = [Path(found) for several in names for found in several]
     if not paths:
         raise DistilvlError(f"webdataset:{place} names no shards.", "Give a folder of .tar files, or a pattern.")
     missing = [path for path in paths if isinstance(path, Path) and not path.is_file()]
     if missing:
         count = f"{len(missing)} of {len(paths)} are missing"
         raise DistilvlError(f"there is no shard and no folder {missing[0]} ({count}).", "Check the path.")
-    odd = [path for path in paths if path.suffix.lower() != ".tar"]
+    odd = [path for path in paths if PurePosixPath(path.name).suffix.lower() != ".tar"]
     if odd:
         raise DistilvlError(f"{odd[0]} is not a .tar file.", "Decompress it: images are compressed already.")
     return paths
 
 
-def _in_folder(place: str, left_out: LeftOut) -> list[AnyPath]:
-    folder, found = Path(place), list[AnyPath]()
+def _in_folder(folder: Path, left_out: LeftOut) -> list[AnyPath]:
+    found: list[AnyPath] = []
     for path in sorted([*folder.rglob("*.tar.*"), *folder.rglob("*.tgz")]):
         if path.name.lower().endswith(_PACKED):
             left_out.add(PACKED_SHARD, path.relative_to(folder).as_posix())
@@ -164,9 +144,8 @@ def _in_folder(place: str, left_out: LeftOut) -> list[AnyPath]:
         else:
             found.append(path)
     if not found and left_out:
-        raise DistilvlError(
-            f"the folder {place} holds no .tar file; left out {'; '.join(left_out.lines())}.", "Decompress the shards."
-        )
+        told = "; ".join(left_out.lines())
+        raise DistilvlError(f"the folder {folder} holds no .tar file; left out {told}.", "Decompress the shards.")
     return found
 
 
@@ -177,9 +156,3 @@ def _braces(place: str) -> Sequence[str]:
         return list(require("braceexpand", extra="webdataset").braceexpand(place))
     except ValueError as error:
         raise DistilvlError(f"webdataset:{place} has a brace too many or too few.", "Check it.") from error
-
-
-def _globbed(name: str) -> list[Path]:
-    if not glob.has_magic(name):
-        return [Path(name)]
-    return [Path(found) for found in glob.glob(name, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute one

@@ -1,29 +1,23 @@
 """One shard from front to back: which files of the archive make a sample, and which are refused.
 
-Nothing is extracted, so a name is no more than a label here; those that would leave a folder are refused all the same,
-since whoever wrote them meant harm. `tarfile` parses the headers. Left to itself it takes a damaged header for the end
-of the archive, and believes every size that it is told; both would go unnoticed, so both are checked here. `webdataset`
-is not used for the same reason, and as it cannot begin in the middle of an epoch (docs/design/streaming.md).
-
-`webdataset` ends a key at the first dot: `b.seg.png` is a file of `b`, beside `b.png` and `b.txt`. Photographs are
-often called `v1.0_cat.jpg`, though. So where the files of a key are no sample by their plain names, those of each
-longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt`, are looked at on their own.
+`tarfile` takes a damaged header for the end of the archive and believes every size; both are checked here. Why not by
+`webdataset`: docs/design/streaming.md. It ends a key at the first dot; where the files of a key are no sample by their
+plain names, those of each longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt`, are looked at on their own.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 from typing import BinaryIO
 
 from distilvl.data.left_out import NO_CAPTION
 from distilvl.data.remote import AnyPath, RemoteReadError
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, one_line
 from distilvl.pictures.formats import image_suffixes, unread_pictures
 
 IMAGE_KINDS = frozenset({"bmp", "jpeg", "jpg", "png", "ppm", "webp"})
@@ -32,10 +26,8 @@ NO_IMAGE = "no image beside the captions"
 TWO_OF_A_KIND = "two files of a kind under one name"
 REFUSED = "a file that is refused"
 
-LARGEST_IMAGE = 1 << 28
-LARGEST_TEXT = 1 << 20
+LARGEST_IMAGE, LARGEST_TEXT = 1 << 28, 1 << 20
 """Bytes that a member may claim; what claims more is refused before memory is taken for it."""
-
 _LARGEST_HEADER = 1 << 20
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -51,6 +43,9 @@ class Member:
     offset: int
     size: int
     data: bytes | None = None
+    stem: str = ""  # the name up to its last dot: the key of its group where it has one dot
+    kind: str = ""  # what follows the last dot, in lower case
+    refused: str = ""  # why its sample is refused if this is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +80,12 @@ def samples(
     """The complete samples of a shard from number `start` on, in order, forward only.
 
     Files of a sample stand next to each other, as `webdataset` and `tar --sort=name` write them. Folders, hidden files,
-    `__meta__` files and other kinds of files do not count.
+    `__meta__` files and other kinds of files do not count. `DistilvlError` at the place of any damage.
 
     Args:
         start: how many complete samples come before; only their headers are read.
         read: kinds of which `data` is wanted.
         note: told of each file or sample that is left out.
-
-    Raises:
-        DistilvlError: not a tar archive, or a damaged or truncated one, at the place of the damage.
-        RemoteReadError: a remote shard's server gave no more.
     """
     wanted, count, where = frozenset(read), 0, str(path)
     group = Group("", where)
@@ -109,30 +100,36 @@ def samples(
             if count > start:
                 yield _with_contents(one, file, wanted)
 
-    with (
-        _named_damage(path, lambda: f"near record {count} ({group.key!r}): " if group.key else ""),
-        path.open("rb") as file,
-    ):
-        for info in _headers(file):
-            name = info.name.removeprefix("./")
-            # `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it.
-            folder, slash, base = name.rpartition("/")
-            stem, _, kind = base.partition(".")
-            key, kind = folder + slash + stem, kind.lower()
-            refused = _refusal(info, name, kind)
-            part = None if refused else _part(info, name, file if kind in wanted and count >= start else None)
-            if not refused and part is None:
-                continue
-            if key != group.key:
-                yield from usable(group.rest())
-                group = Group(key, where)
-            if part is None:
-                note(Unusable(f"{where}: {name!r}", refused, REFUSED))
-                group.refuse(name.rpartition(".")[0] if kind.count(".") else key)
-                continue
-            group.add(part)
-            yield from usable(group.ready())
-        yield from usable(group.rest())
+    try:
+        with path.open("rb") as file:
+            for info in _headers(file):
+                name = info.name.removeprefix("./")
+                # `a/b.c.JPG` is of the key `a/b` and of the kind `c.jpg`, as `webdataset` has it.
+                folder, slash, base = name.rpartition("/")
+                stem, _, kind = base.partition(".")
+                key, kind = folder + slash + stem, kind.lower()
+                refused = _refusal(info, name, kind)
+                part = None if refused else _part(info, name, file if kind in wanted and count >= start else None)
+                if not refused and part is None:
+                    continue
+                if key != group.key:
+                    yield from usable(group.rest())
+                    group = Group(key, where)
+                if part is None:
+                    note(Unusable(f"{where}: {name!r}", refused, REFUSED))
+                    group.refused.add(name.rpartition(".")[0] if kind.count(".") else key)
+                else:
+                    group.add(part)
+                    yield from usable(group.ready())
+            yield from usable(group.rest())
+    except RemoteReadError as error:
+        near = f"near record {count} ({group.key!r}): " if group.key else ""
+        raise RemoteReadError(f"{near}{error}") from error
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
+    # tarfile lets through what int(), split() and struct say to nonsense in a header.
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError, EOFError) as error:
+        raise DistilvlError(f"{path} is no whole tar archive: {one_line(error)}.", _REPAIR) from error
 
 
 def _with_contents(sample: Sample, file: BinaryIO, wanted: Collection[str]) -> Sample:
@@ -147,7 +144,6 @@ def _with_contents(sample: Sample, file: BinaryIO, wanted: Collection[str]) -> S
 
 
 def _refusal(info: tarfile.TarInfo, name: str, kind: str) -> str:
-    """Why this member is refused, or nothing."""
     if name.startswith("/") or ".." in name.split("/") or "\\" in name or re.match("[A-Za-z]:", name):
         return "is a name that leaves its folder"
     if _CONTROL.search(name) or any("\ud800" <= letter <= "\udfff" for letter in name):
@@ -165,57 +161,35 @@ def _size_refusal(info: tarfile.TarInfo, kind: str) -> str:
     return "is empty (0 bytes)" if image and info.size == 0 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A member in its group; its name is cut at the last dot."""
-
-    stem: str  # the group's key where the name has one dot
-    kind: str  # in lower case
-    member: Member
-    refused: str = ""  # why its sample is refused if this is needed
-
-
-def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Part | None:
-    """The member, read from `file` if given, as a part of a group; None for a folder, a hidden file, another kind."""
+def _part(info: tarfile.TarInfo, name: str, file: BinaryIO | None) -> Member | None:
+    """The member, read from `file` if given; None for a folder, a hidden file, another kind."""
     base = name.rpartition("/")[2]
     if info.isdir() or base.startswith(".") or ("/" not in name and name.startswith("__")):
         return None
     stem, dot, kind = name.rpartition(".")
     kind = kind.lower()
-    picture = kind in more_image_kinds()
-    if not dot or not (kind in IMAGE_KINDS or kind in TEXT_KINDS or picture or f".{kind}" in unread_pictures()):
+    picture = f".{kind}" in image_suffixes()
+    if not dot or not (picture or kind in TEXT_KINDS or f".{kind}" in unread_pictures()):
         return None
     data = None if file is None else _body(file, info.offset_data, info.size)
-    member = Member(name, info.offset_data, info.size, data)
-    return Part(stem, kind, member, _size_refusal(info, "png" if picture else kind))
-
-
-@functools.cache
-def more_image_kinds() -> frozenset[str]:
-    """Kinds that are the image of a sample only if it has none of `IMAGE_KINDS`."""
-    return frozenset(suffix[1:] for suffix in image_suffixes()) - IMAGE_KINDS
+    return Member(name, info.offset_data, info.size, data, stem, kind, _size_refusal(info, "png" if picture else kind))
 
 
 class Group:
     """Neighbouring files whose names are equal up to the first dot, which part is the group's key."""
 
     def __init__(self, key: str, where: str) -> None:
-        self.key, self._where = key, where
-        self._plain: list[Part] = []
-        self._dotted: list[Part] = []
-        self._refused: set[str] = set()
-        self._decided = False
+        self.key, self._where, self._decided = key, where, False
+        self._plain: list[Member] = []
+        self._dotted: list[Member] = []
+        self.refused: set[str] = set()  # names up to the last dot, all of whose files are
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Member) -> None:
         """Take in a file that stands after the others."""
         if part.stem == self.key:
             self._plain.append(part)
         elif not self._is_sample():  # else it is one of the sample's other files, as `webdataset` has it
             self._dotted.append(part)
-
-    def refuse(self, stem: str) -> None:
-        """That a file with this name up to the last dot was refused, and so all of that name."""
-        self._refused.add(stem)
 
     def ready(self) -> Iterator[Sample | Unusable]:
         """What is complete while the group goes on: in a shard where all names begin alike, it is the whole shard."""
@@ -238,27 +212,24 @@ class Group:
         kinds = {part.kind for part in self._plain}
         return not kinds.isdisjoint(IMAGE_KINDS) and not kinds.isdisjoint(TEXT_KINDS)
 
-    def _runs(self, parts: Sequence[Part]) -> Iterator[Sample | Unusable]:
-        """What the files of each name make."""
-        for stem, run in groupby(parts, lambda part: part.stem):
-            if stem not in self._refused:
+    def _runs(self, parts: Sequence[Member]) -> Iterator[Sample | Unusable]:
+        for stem, run in groupby(parts, attrgetter("stem")):
+            if stem not in self.refused:
                 yield _sample(stem, list(run), self._where)
 
 
-def _sample(key: str, parts: Sequence[Part], where: str) -> Sample | Unusable:
-    """The sample that these files make, or why they make none."""
+def _sample(key: str, parts: Sequence[Member], where: str) -> Sample | Unusable:
     images = [part for part in parts if part.kind in IMAGE_KINDS]
-    images = images or [part for part in parts if part.kind in more_image_kinds()]
+    images = images or [part for part in parts if f".{part.kind}" in image_suffixes()]
     texts = [part for part in parts if part.kind in TEXT_KINDS]
-    by_kind = {part.kind: part.member for part in texts}
-    name = f"{where}: {key!r}"
-    refused = next((part for part in (*images, *texts) if part.refused), None)
-    if refused is not None:
-        return Unusable(f"{where}: {refused.member.name!r}", refused.refused, REFUSED)
+    by_kind, name = {part.kind: part for part in texts}, f"{where}: {key!r}"
+    for part in (*images, *texts):
+        if part.refused:
+            return Unusable(f"{where}: {part.name!r}", part.refused, REFUSED)
     if len(images) > 1 or len(by_kind) < len(texts):
         return Unusable(name, "has two files of a kind", TWO_OF_A_KIND)
     if images and by_kind:
-        return Sample(f"{where}: {images[0].member.name}", key, images[0].member, by_kind)
+        return Sample(f"{where}: {images[0].name}", key, images[0], by_kind)
     if images:
         return Unusable(name, "has no captions beside it (.txt or .json)", NO_CAPTION)
     unread = next((reason for part in parts if (reason := unread_pictures().get(f".{part.kind}"))), None)
@@ -281,7 +252,6 @@ class _Headers:
 
 
 def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Every member, the end mark checked."""
     end, reached = file.seek(0, 2), 0
     file.seek(0)
     archive = tarfile.TarFile(fileobj=_Headers(file), encoding="utf-8")  # type: ignore[arg-type]
@@ -304,18 +274,3 @@ def _body(file: BinaryIO, offset: int, size: int) -> bytes:
     if len(data) < size:
         raise tarfile.ReadError("unexpected end of data")
     return data
-
-
-@contextmanager
-def _named_damage(path: AnyPath, place: Callable[[], str]) -> Iterator[None]:
-    """All that a damaged archive can raise, as the one error that names it."""
-    try:
-        yield
-    except RemoteReadError as error:
-        raise RemoteReadError(f"{place()}{error}") from error
-    except OSError as error:
-        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
-    # tarfile lets through what int(), split() and struct say to nonsense in a header.
-    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError, EOFError) as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise DistilvlError(f"{path} is no whole tar archive: {reason}.", _REPAIR) from error
