@@ -11,13 +11,16 @@ from torch.nn import functional as F
 from distilvl.objectives.loss import Batch, Loss, in_batch_negatives
 from distilvl.objectives.registry import Settings
 
+Which = Literal["hardest", "all"]
+Reduction = Literal["sum", "mean"]
+
 
 class HardNegativeSettings(Settings):
     """HND, eq. 10-14."""
 
     margin: float = Field(0.0, ge=0, description="alpha")
-    negatives: Literal["hardest", "all"] = "hardest"
-    reduction: Literal["sum", "mean"] = "sum"
+    negatives: Which = "hardest"
+    reduction: Reduction = "sum"
     mask_false_negatives: bool = True
 
 
@@ -31,8 +34,7 @@ class HardNegativeDistillation(Loss):
 
     Args:
         margin: alpha >= 0.
-        negatives: "hardest" (the paper) takes the largest hinge of a row or column, "all" (the published
-            code's default) their sum.
+        negatives: "hardest" (the paper): the largest hinge of a row or column; "all" (the published code): their sum.
         reduction: "sum" over the batch (the published code) or "mean", the same divided by N.
         mask_false_negatives: negatives are items of other images; without it, all others, as published.
 
@@ -47,30 +49,20 @@ class HardNegativeDistillation(Loss):
     needs_pairs = False
 
     def __init__(
-        self,
-        margin: float = 0.0,
-        negatives: Literal["hardest", "all"] = "hardest",
-        reduction: Literal["sum", "mean"] = "sum",
+        self, margin: float = 0.0, negatives: Which = "hardest", reduction: Reduction = "sum",
         mask_false_negatives: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.margin = margin
-        self.negatives = negatives
-        self.reduction = reduction
+        self.margin, self.negatives, self.reduction = margin, negatives, reduction
         self.mask_false_negatives = mask_false_negatives
 
     def forward(self, batch: Batch) -> Tensor:
         """L_HND >= 0; a row without any negative adds exactly 0."""
         (z_image, z_text, u_image, u_text), ids = batch.embeddings, batch.ids
+        images, texts = self._h(z_image, u_image, ids), self._h(z_text, u_text, batch.ids_of_texts)
         if batch.text_ids is not None:
-            images, texts = self._h(z_image, u_image, ids), self._h(z_text, u_text, batch.text_ids)
             return self._reduced(images, ids) + self._reduced(texts, batch.text_ids)
-        total = (
-            self._h(z_image, u_image, ids)
-            + self._h(z_text, u_text, ids)
-            + self._h(z_image, u_text, ids)
-            + self._h(z_text, u_image, ids)
-        )
+        total = images + texts + self._h(z_image, u_text, ids) + self._h(z_text, u_image, ids)
         return self._reduced(total, ids)
 
     def _h(self, a: Tensor, b: Tensor, ids: Tensor) -> Tensor:

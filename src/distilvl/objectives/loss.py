@@ -46,6 +46,10 @@ class Batch:
         """z_image, z_text, u_image, u_text."""
         return self.z_image, self.z_text, self.u_image, self.u_text
 
+    def cosines(self) -> tuple[Tensor, Tensor]:
+        """Cosines of all images with all texts (N, N), the student's and the teacher's."""
+        return self.z_image @ self.z_text.T, self.u_image @ self.u_text.T
+
     @property
     def ids_of_texts(self) -> Tensor:
         """The image of each text, whether texts and images are pairs or not."""
@@ -61,10 +65,9 @@ class TemperatureSettings(Settings):
 class Loss(nn.Module):
     """A term L_m of the objective: `loss(batch)` is a 0-d tensor.
 
-    A subclass in a file of its own is all that a new loss needs: a `name`, the class variables below where they differ,
-    and `forward(batch)`; see docs/losses.md. What is computed in it is computed in float32, or float64 if one of the
-    embeddings is, whatever the run's precision: bfloat16 keeps 8 bits, an error of 0.002 in a cosine, 0.04 in a logit
-    at temperature 0.05.
+    A subclass is all that a new loss needs: a `name`, the class variables below where they differ, and
+    `forward(batch)`; see docs/losses.md. It computes in float32, or float64 if one of the embeddings is, whatever the
+    run's precision: bfloat16 has an error of 0.002 in a cosine, 0.04 in a logit at temperature 0.05.
 
     Attributes:
         name: in `objective.losses` and metrics.jsonl.
@@ -121,6 +124,16 @@ def _is_float(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
+class TemperatureLoss(Loss):
+    """A loss whose one setting is the temperature."""
+
+    settings = TemperatureSettings
+
+    def __init__(self, temperature: float | LearnedTemperature = 0.05) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+
 LOSSES = Registry("loss", Loss, "distilvl.objectives", "distilvl.losses", PAPER_LOSSES)
 """All losses by name."""
 
@@ -139,10 +152,7 @@ def same_image(ids: Tensor, other_ids: Tensor) -> Tensor:
 
 
 def in_batch_negatives(ids: Tensor, mask_false_negatives: bool = True) -> Tensor:
-    """Bool (N, N), true where column j is a negative of row i.
-
-    With `mask_false_negatives` that is `g(j) != g(i)`; without, every `j != i`, as in the published code.
-    """
+    """Bool (N, N), true where column j is a negative of row i: `g(j) != g(i)`, or every `j != i` as published."""
     if mask_false_negatives:
         return ~same_image(ids, ids)
     return ~torch.eye(len(ids), dtype=torch.bool, device=ids.device)
@@ -165,18 +175,14 @@ def cross_entropy_of_pairs(logits: Tensor) -> Tensor:
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """mean_i KL(softmax(teacher_i) || softmax(student_i)) of logits (N, M), 0-d and >= 0.
 
-    Items of the anchor's own image stay among the candidates: a soft target gives them the probability that the teacher
-    sees in them, so they are nobody's negatives by decree.
+    Items of the anchor's own image stay: the soft target gives them the probability that the teacher sees in them.
     """
     student, teacher = F.log_softmax(student_logits, dim=1), F.log_softmax(teacher_logits, dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """mean_i -sum_j softmax(teacher_i)_j log softmax(student_i)_j of logits (N, M), 0-d.
-
-    The divergence above plus the teacher's mean entropy, which no student changes.
-    """
+    """mean_i -sum_j softmax(teacher_i)_j log softmax(student_i)_j of logits (N, M), 0-d."""
     return F.cross_entropy(student_logits, F.softmax(teacher_logits, dim=1))
 
 
@@ -185,11 +191,7 @@ LOWEST = 0.01
 
 
 class LearnedTemperature(nn.Module):
-    """tau = exp(log_tau), at least `LOWEST`; divides like a number.
-
-    Args:
-        start: tau > 0 before the first step.
-    """
+    """tau = exp(log_tau), at least `LOWEST`; divides like a number. `start` is tau > 0 before the first step."""
 
     def __init__(self, start: float) -> None:
         super().__init__()

@@ -19,11 +19,7 @@ QUEUE_SECTION = "cd"
 
 
 def settings_of(losses: Sequence[str]) -> dict[str, type[Settings]]:
-    """The sections of `objective` that belong to these losses, each with its config model.
-
-    Raises:
-        DistilvlError: a loss that does not exist or cannot be loaded.
-    """
+    """The sections of `objective` that belong to these losses, each with its model; raises as `LOSSES[name]`."""
     chosen = [LOSSES[name] for name in losses]
     found: dict[str, type[Settings]] = {}
     for loss in chosen:
@@ -83,12 +79,7 @@ class MultiscaleObjective(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int,
-        losses: Sequence[str | Loss] = PAPER_LOSSES,
-        *,
-        queue_size: int = 8192,
-        dims: Sequence[int] = (),
+        self, dim: int, losses: Sequence[str | Loss] = PAPER_LOSSES, *, queue_size: int = 8192, dims: Sequence[int] = ()
     ) -> None:
         super().__init__()
         if not losses:
@@ -104,14 +95,9 @@ class MultiscaleObjective(nn.Module):
         self.text_queue = TeacherQueue(size, dim)
 
     def forward(
-        self,
-        z_image: Tensor,
-        z_text: Tensor,
-        u_image: Tensor | None,
-        u_text: Tensor | None,
-        ids: Tensor,
+        self, z_image: Tensor, z_text: Tensor, u_image: Tensor | None, u_text: Tensor | None, ids: Tensor,
         text_ids: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor]:  # fmt: skip
         """The raw losses L_m, 0-d, in the order chosen.
 
         Args:
@@ -121,20 +107,16 @@ class MultiscaleObjective(nn.Module):
             text_ids: when images and texts are no pairs: the images of the M texts, (M,).
 
         Raises:
-            DistilvlError: teacher features are missing, or of another shape than the student's; or a loss that
-                needs pairs gets none.
+            DistilvlError: teacher features are missing or of another shape; or a loss that needs pairs gets none.
         """
         if text_ids is not None:
             _require_pairless(built for built in self.losses.values() if isinstance(built, Loss))
-        embeddings = [z_image, z_text]
         if self.needs_teacher:
-            embeddings += [_like_student(u_image, z_image), _like_student(u_text, z_text)]
+            u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
         else:
-            embeddings += [z_image[:0], z_text[:0]]
-        found = [self._losses(_batch(embeddings, ids, text_ids, self.image_queue, self.text_queue))]
-        for dim in self.dims:
-            queues = truncate_queue(self.image_queue, dim), truncate_queue(self.text_queue, dim)
-            found.append(self._losses(_batch([truncate(x, dim) for x in embeddings], ids, text_ids, *queues)))
+            u_image, u_text = z_image[:0], z_text[:0]
+        batch = Batch(z_image, z_text, u_image, u_text, ids, text_ids, self.image_queue, self.text_queue)
+        found = [self._losses(batch), *(self._losses(_truncated(batch, dim)) for dim in self.dims)]
         if len(found) == 1:
             return found[0]
         return {name: torch.stack([each[name] for each in found]).mean() for name in self.losses}
@@ -143,11 +125,7 @@ class MultiscaleObjective(nn.Module):
         return {name: loss(batch) for name, loss in self.losses.items()}
 
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
-        """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.
-
-        After a step, the batch's, so that none is its own negative. Before the first step, stored ones: that avoids the
-        empty queue with which CD is 0 and its scale s_m explodes.
-        """
+        """Enqueue teacher features, (n, D) with ids (n,), of any number: after a step, the batch's."""
         self.image_queue.enqueue(image_features, image_ids)
         self.text_queue.enqueue(text_features, text_ids)
 
@@ -165,9 +143,10 @@ class MultiscaleObjective(nn.Module):
         return super().load_state_dict(state, strict, assign)
 
 
-def _batch(embeddings: list[Tensor], ids: Tensor, text_ids: Tensor | None, *queues: Negatives) -> Batch:
-    z_image, z_text, u_image, u_text = embeddings
-    return Batch(z_image, z_text, u_image, u_text, ids, text_ids, *queues)
+def _truncated(batch: Batch, dim: int) -> Batch:
+    z_image, z_text, u_image, u_text = (truncate(rows, dim) for rows in batch.embeddings)
+    queues = (truncate_queue(queue, dim) for queue in (batch.image_queue, batch.text_queue))
+    return Batch(z_image, z_text, u_image, u_text, batch.ids, batch.text_ids, *queues)
 
 
 def _like_student(u: Tensor | None, z: Tensor) -> Tensor:

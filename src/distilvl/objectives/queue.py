@@ -14,10 +14,8 @@ from distilvl.objectives.registry import Settings
 EMPTY = -1
 """The image id of a slot that holds nothing yet."""
 
-
 NO_IMAGE = 2**62
 """The image id of a feature that belongs to no image at all, such as a random vector: a negative of every embedding."""
-
 
 QueueStart = Literal["stored", "empty", "random"]
 
@@ -56,10 +54,7 @@ NO_QUEUE = QueueView(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
 
 
 class TeacherQueue(nn.Module):
-    """A ring of `size` teacher features with the ids of their images.
-
-    The contents are buffers, so `state_dict()` carries them and a resumed run continues exactly. It starts
-    empty, not with random vectors as the published code does: empty slots are no negatives.
+    """A ring of `size` teacher features with the ids of their images, empty at first; `state_dict()` carries them.
 
     Args:
         size: K_q >= 0, the number of slots; batches need not divide it.
@@ -81,17 +76,9 @@ class TeacherQueue(nn.Module):
         self.register_buffer("ids", torch.full((size,), EMPTY, dtype=torch.int64))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
-    @property
-    def filled(self) -> int:
-        """How many slots hold a feature: 0 to `size`."""
-        return int((self.ids != EMPTY).sum())
-
     @torch.no_grad()
     def enqueue(self, features: Tensor, ids: Tensor) -> None:
-        """Write features (n, dim) of images `ids` (n,) over the oldest ones.
-
-        Any n will do; of more than `size` the last ones stay.
-        """
+        """Write features (n, dim) of images `ids` (n,) over the oldest ones; of more than `size` the last ones stay."""
         size = len(self.ids)
         if size == 0 or len(ids) == 0:
             return

@@ -33,6 +33,11 @@ class Step:
     losses: Mapping[str, Tensor]
     shared: Sequence[Tensor]
 
+    @property
+    def ones(self) -> Values:
+        """1 for each loss."""
+        return dict.fromkeys(self.values, 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -46,10 +51,8 @@ class Balance:
 class Balancer(ABC):
     """Turns raw losses L_m into multipliers so that sum_m multiplier_m * L_m is the objective (eq. 18).
 
-    Multipliers are constants: no gradient flows through them. They are computed in double precision from one
-    transfer of the losses to the host; the same losses give the same multipliers, bit for bit.
-
-    A subclass in a file of its own, with a `name` and `balance`, is all that a new balancer needs; see docs/losses.md.
+    Multipliers are constants, without gradient, in double precision: the same losses give the same, bit for bit.
+    A subclass with a `name` and `balance` is all that a new balancer needs; see docs/losses.md.
 
     Attributes:
         name: `balancer.name` in recipes.
@@ -85,14 +88,9 @@ class Balancer(ABC):
         values = _checked(losses, self.state)
         decided = self.balance(Step(values, losses, shared))
         self.report = {"rate": decided.rates, "weight": decided.weights, "scale": decided.scales}
-        return {
-            name: torch.tensor(
-                decided.weights[name] * decided.scales[name],
-                dtype=torch.promote_types(loss.dtype, torch.float32),
-                device=loss.device,
-            )
-            for name, loss in losses.items()
-        }
+        dtypes = {name: torch.promote_types(loss.dtype, torch.float32) for name, loss in losses.items()}
+        factors = {name: decided.weights[name] * decided.scales[name] for name in losses}
+        return {name: torch.tensor(factors[name], dtype=dtypes[name], device=losses[name].device) for name in losses}
 
     def state_dict(self) -> dict[str, Values]:
         """A copy of `state`: nested dicts of Python floats, which JSON stores exactly."""
@@ -104,12 +102,8 @@ class Balancer(ABC):
 
 
 BALANCERS: Registry[Balancer] = Registry(
-    "balancer",
-    Balancer,  # type: ignore[type-abstract]
-    "distilvl.objectives.balancers",
-    "distilvl.balancers",
-    ("paper", "official"),
-)
+    "balancer", Balancer, "distilvl.objectives.balancers", "distilvl.balancers", ("paper", "official")  # type: ignore[type-abstract]
+)  # fmt: skip
 """All balancers by name."""
 
 
@@ -137,11 +131,8 @@ FLOOR = 1e-8
 """Below this a loss counts as this (the published code's epsilon): HND is exactly 0 at times."""
 
 MAX_SCALE = 1e5
-"""Largest s_m.
-
-HND sums over the batch and FD averages over N x D, so ratios of some thousands are normal and stay untouched.
-The bound acts on a hinge loss that is about to vanish: the gradient of its last active triplet does not
-shrink with the loss, and s_m would blow it up without limit. At exactly 0 it is 0, whatever s_m."""
+"""Largest s_m: ratios of some thousands are normal; a hinge loss about to vanish, whose gradient does not shrink with
+it, would be blown up without limit."""
 
 
 def scales(values: Values, floor: float = FLOOR) -> Values:
@@ -151,11 +142,7 @@ def scales(values: Values, floor: float = FLOOR) -> Values:
 
 
 def rates(values: Values, previous: Values, floor: float = FLOOR) -> Values:
-    """r_m = L_m(t) / L_m(t-1) (before eq. 17); 1 where the previous loss is unknown or at the floor.
-
-    After a loss of 0 the ratio says nothing about progress, and taken literally it would hand the whole
-    softmax to a loss that has just come back.
-    """
+    """r_m = L_m(t) / L_m(t-1) (before eq. 17); 1 where the previous loss is unknown or at the floor."""
     return {name: value / previous[name] if previous.get(name, 0.0) > floor else 1.0 for name, value in values.items()}
 
 
