@@ -74,20 +74,11 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
     """Draw the spaces beside each other and write `figure2.png`, `figure2.svg` and `figure2.json` in `out`.
 
     Each space gets a PCA of its own, fitted on drawn images and texts together, so axes of different spaces do not
-    correspond; their scale is the same, so spreads and gaps can be compared by eye. At most 500 images are drawn, each
-    with one of its texts; spaces over the same images show the same pairs. Numbers are over all rows.
+    correspond; their scale is the same. At most 500 images are drawn, each with one of its texts, chosen by `seed`;
+    spaces over the same images show the same pairs. Numbers are over all rows.
 
-    Args:
-        spaces: by title, such as "teacher" and "student".
-        out: folder, made when missing.
-        seed: of the choice of pairs.
-
-    Returns:
-        `SpaceNumbers` by title, as in `figure2.json`.
-
-    Raises:
-        DistilvlError: no space, shapes that do not fit, fewer than two images, a NaN or a zero row; or matplotlib
-            is missing.
+    Returns `SpaceNumbers` by title, as in `figure2.json`. `DistilvlError` for no space, shapes that do not fit, fewer
+    than two images, a NaN or a zero row; or where matplotlib is missing.
     """
     checked = {name: checked_space(name, space) for name, space in spaces.items()}
     if not checked:
@@ -208,9 +199,8 @@ def _draw(figure: Figure, points: Mapping[str, Points], numbers: Mapping[str, di
         flat = figure.add_subplot(grid[1, column])
         draw_flat(flat, space, reach)
         # Adding 0 turns the -0.0 of rounding into 0.0.
-        gap, matching, other = (
-            round(numbers[name][key], 2) + 0.0 for key in ("modality_gap", "matching_cosine", "other_cosine")
-        )
+        said = (numbers[name][key] for key in ("modality_gap", "matching_cosine", "other_cosine"))
+        gap, matching, other = (round(value, 2) + 0.0 for value in said)
         flat.set_title(f"modality gap {gap:.2f}; mean cosine: matching {matching:.2f}, others {other:.2f}", size=9.5)
         flat.grid(alpha=0.25)
         along = figure.add_subplot(grid[2, column])
@@ -261,9 +251,8 @@ def draw_flat(axes: Axes, space: Points, reach: float) -> None:
 
 def draw_gap(axes: Axes, space: Points, bins: Floats) -> None:
     """How all images and all texts are spread along the line through both means; labels as in `draw_flat`."""
-    groups = (("image", space.images_along, IMAGE_COLOUR), ("text", space.texts_along, TEXT_COLOUR))
-    for name, rows, colour in groups:
-        edges = bins.tolist()
+    edges = bins.tolist()
+    for name, rows, colour in (("image", space.images_along, IMAGE_COLOUR), ("text", space.texts_along, TEXT_COLOUR)):
         axes.hist(rows, edges, density=True, histtype="stepfilled", color=colour, alpha=0.55, label=f"_spread {name}")
         axes.axvline(float(rows.mean()), color="black", linewidth=2.6, label="_edge")
         axes.axvline(float(rows.mean()), color=colour, linewidth=1.4, label=f"_middle {name}")

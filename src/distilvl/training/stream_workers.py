@@ -41,8 +41,7 @@ class LeftOutOnce:
 
     def __init__(self) -> None:
         self.left_out = LeftOut()
-        # Hashes, the same in every process: names would take several times the memory.
-        self._seen: set[int] = set()
+        self._seen: set[int] = set()  # hashes: names would take several times the memory
 
     def add(self, one: BadRecord) -> None:
         """Count a record, unless it was counted before."""
@@ -56,11 +55,8 @@ class LeftOutOnce:
         """What `restore` takes; nothing where nothing was left out."""
         if not self._seen:
             return {}
-        told = json.dumps(self.left_out.as_dict(HELD)).encode("utf-8")
-        return {
-            "seen": torch.tensor(sorted(self._seen), dtype=torch.int64),
-            "told": torch.frombuffer(bytearray(told), dtype=torch.uint8),
-        }
+        told = torch.frombuffer(bytearray(json.dumps(self.left_out.as_dict(HELD)).encode("utf-8")), dtype=torch.uint8)
+        return {"seen": torch.tensor(sorted(self._seen), dtype=torch.int64), "told": told}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`; an empty one is of a run that had left nothing out, or of an older version."""
@@ -145,16 +141,10 @@ class BatchDecoder:
         if waiting:
             pixels.append(self.encoder.resize(waiting))
         texts = [caption for some in captions for caption in some]
-        return DecodedBatch(
-            torch.from_numpy(np.concatenate(pixels)),
-            self.encoder.tokenize(texts),
-            [row for row, some in enumerate(captions) for _ in some],
-            keys,
-            [text_key(text) for text in texts],
-            seen,
-            names,
-            skipped,
-        )
+        image_of = [row for row, some in enumerate(captions) for _ in some]
+        text_keys, tokens = [text_key(text) for text in texts], self.encoder.tokenize(texts)
+        decoded = torch.from_numpy(np.concatenate(pixels))
+        return DecodedBatch(decoded, tokens, image_of, keys, text_keys, seen, names, skipped)
 
 
 def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[str]:
@@ -193,10 +183,7 @@ class _Decoding(IterableDataset[DecodedBatch | DistilvlError]):
 def decoded_batches(
     order: EpochOrder, decoder: BatchDecoder, epoch: int, first: int, workers: int
 ) -> Iterator[DecodedBatch]:
-    """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one).
-
-    Raises as `BatchDecoder.decode` and the reading of shards.
-    """
+    """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one)."""
     # A tokenizer that has used threads cannot do so in a fork, and would say so in each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     loader = DataLoader(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError, require
@@ -54,11 +54,7 @@ class Tracker(Protocol):
     """One service that draws curves. Any exception it raises ends its part in the run, and nothing else."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """Open the run, or continue it where `known` is what `start` returned when the run began.
-
-        Returns:
-            What the tracker needs in order to find the run again; kept in the run folder, so no secret.
-        """
+        """Open the run, or continue it where `known` is what `start` returned then: how to find it again, no secret."""
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Add a point to each of the named curves. Steps never fall; values may be NaN."""
@@ -76,10 +72,7 @@ def _flat(value: Mapping[str, Any], between: str, prefix: str = "") -> Iterator[
 
 
 def flat_scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """`{"loss": 1.5, "losses": {"cd": 1.0}, "step": 3}` as `{"loss": 1.5, "losses/cd": 1.0}`.
-
-    `step` is left out, and so is whatever is no number.
-    """
+    """`{"loss": 1.5, "losses": {"cd": 1.0}, "step": 3}` as `{"loss": 1.5, "losses/cd": 1.0}`: numbers, no `step`."""
     numbers = {k: v for k, v in _flat(line, "/") if isinstance(v, int | float) and not isinstance(v, bool)}
     return {name: float(value) for name, value in numbers.items() if name != "step"}
 
@@ -87,9 +80,8 @@ def flat_scalars(line: Mapping[str, Any]) -> dict[str, float]:
 class Tracking:
     """A listener of the metrics log that passes each line on to the trackers.
 
-    `tracking.json` in the run folder keeps under which name each tracker knows the run. A tracker that knows it is not
-    sent again what it was sent before; one that does not is sent what the run has behind it first. `trackers` are by
-    name, not started.
+    `tracking.json` in the run folder keeps under which name each tracker knows the run. One that knows it is not sent
+    again what it was sent; one that does not is first sent what the run has behind it. `trackers` are not started.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], folder: Path, config: Config) -> None:
@@ -127,8 +119,7 @@ class Tracking:
             relay.finish(failed)
 
     def _send(self, name: str, line: Line) -> None:
-        step, sent = line["step"], self._sent[name]
-        scalars = flat_scalars(line)
+        step, sent, scalars = line["step"], self._sent[name], flat_scalars(line)
         self._relays[name].send(step, {key: value for key, value in scalars.items() if (step, key) not in sent})
 
     def _read_ids(self) -> dict[str, str]:
@@ -143,9 +134,8 @@ class Relay:
     """Hands points to a started tracker from a thread of its own, until the tracker fails or the run ends."""
 
     def __init__(self, name: str, tracker: Tracker, finish_s: float = FINISH_S) -> None:
-        self._name, self._tracker, self._finish_s = name, tracker, finish_s
+        self._name, self._tracker, self._finish_s, self._failed = name, tracker, finish_s, False
         self._points: SimpleQueue[tuple[int, Mapping[str, float]] | None] = SimpleQueue()
-        self._failed = False
         # A daemon, so that a server which never answers cannot keep the process from ending.
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
         self._thread.start()
@@ -174,25 +164,21 @@ class Relay:
 
 def _warn_dropped(name: str, error: Exception) -> None:
     """The one line that a user sees of a tracker's failure."""
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     logger.warning("the run goes on without %s, which failed (%s)", name, reason)
 
 
 def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
     """Trackers, not started; `DistilvlError` for an unknown name, or a library that is not installed."""
-    return {name: _load(name) for name in dict.fromkeys(list_of_texts(names))}
-
-
-def _load(name: str) -> Tracker:
-    if name not in TRACKERS:
-        others = {point.name: point for point in entry_points(group=GROUP)}
-        if name not in others:
-            known = ", ".join([*TRACKERS, *others])
-            raise DistilvlError(f"there is no tracker {name!r}.", f"Choose from {known}.")
-        return cast(Tracker, others[name].load()())
-    require(name, extra=name, why=f"--log {name}")
-    return TRACKERS[name]()
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    found: dict[str, Tracker] = {}
+    for name in list_of_texts(names):
+        if name in TRACKERS:
+            require(name, extra=name, why=f"--log {name}")
+        elif name not in others:
+            raise DistilvlError(f"there is no tracker {name!r}.", f"Choose from {', '.join([*TRACKERS, *others])}.")
+        found[name] = TRACKERS[name]() if name in TRACKERS else others[name].load()()
+    return found
 
 
 class _TensorBoard:
@@ -222,15 +208,9 @@ class _Wandb:
         import wandb
 
         settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
-        self._run: Any = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=run.name,
-            id=known or uuid.uuid4().hex[:8],
-            resume="allow",
-            dir=run.folder,
-            config=dict(run.config),
-            settings=settings,
-        )
+        where = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": run.name, "dir": run.folder}
+        identity = known or uuid.uuid4().hex[:8]
+        self._run: Any = wandb.init(**where, id=identity, resume="allow", config=dict(run.config), settings=settings)
         self._run.define_metric("val/rsum", summary="max")
         return str(self._run.id)
 
@@ -279,15 +259,9 @@ class _Trackio:
         import trackio
 
         name = known or f"{run.name}-{uuid.uuid4().hex[:6]}"
-        self._run: Any = trackio.init(
-            project=PROJECT,
-            name=name,
-            config=dict(run.settings),
-            resume="must" if known else "never",
-            embed=False,
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
+        quiet = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        resume = "must" if known else "never"
+        self._run: Any = trackio.init(project=PROJECT, name=name, config=dict(run.settings), resume=resume, **quiet)
         return name
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -297,10 +271,6 @@ class _Trackio:
         self._run.finish()
 
 
-TRACKERS: dict[str, type[Tracker]] = {
-    "tensorboard": _TensorBoard,
-    "wandb": _Wandb,
-    "mlflow": _Mlflow,
-    "trackio": _Trackio,
-}
+TRACKERS: dict[str, type[Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+TRACKERS |= {"mlflow": _Mlflow, "trackio": _Trackio}
 """Each by the name that is also that of its library and of its extra."""
