@@ -37,25 +37,6 @@ def tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> TrainingC
     return training
 
 
-def finished_or_new(folder: str | None, given: Mapping[str, Any]) -> None:
-    """`student.folder`, beside what a new student is built from.
-
-    Args:
-        folder: of a finished student, which keeps its towers.
-        given: the section's values that differ from their defaults; a saved config names all of them.
-    """
-    if folder is None:
-        return
-    unused = ["normalize"] if "normalize" in given else []
-    for tower in ("image", "text"):
-        unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key != "frozen"]
-    if unused:
-        raise ValueError(
-            f"the finished student in folder keeps its towers, and {', '.join(unused)} would change nothing; "
-            "name the folder as --student in the place of a preset, and leave these out"
-        )
-
-
 class _TowerConfig(Settings):
     model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
     config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
@@ -92,14 +73,21 @@ class StudentConfig(Settings):
 
     @model_validator(mode="after")
     def _finished_or_new(self) -> StudentConfig:
-        finished_or_new(self.folder, self.model_dump(exclude_defaults=True))
+        given = self.model_dump(exclude_defaults=True)  # a saved config names all values
+        unused = ["normalize"] if "normalize" in given else []
+        for tower in ("image", "text"):
+            unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key != "frozen"]
+        if self.folder is not None and unused:
+            raise ValueError(
+                f"the finished student in folder keeps its towers, and {', '.join(unused)} would change nothing; "
+                "name the folder as --student in the place of a preset, and leave these out"
+            )
         return self
 
     @property
     def frozen(self) -> list[str]:
         """Modalities whose towers do not learn."""
-        towers = (("image", self.image.frozen), ("text", self.text.frozen))
-        return [modality for modality, frozen in towers if frozen]
+        return ["image"] * self.image.frozen + ["text"] * self.text.frozen
 
 
 class OptimizerConfig(Settings):

@@ -107,7 +107,6 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
 
 @contextmanager
 def _output_to_log(job: Job) -> Iterator[None]:
-    """Progress and messages of one run into its own file."""
     with (job.folder / "log.txt").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         handler = logging.StreamHandler(log)
         logger = logging.getLogger("distilvl")

@@ -116,7 +116,6 @@ def _cost(finished: Finished) -> Files:
 
 
 def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image], list[str]]:
-    """The first pictures that can be decoded, and as many captions."""
     images: list[Image.Image] = []
     for record in gallery:
         if len(images) == BATCH:

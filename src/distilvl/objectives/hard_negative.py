@@ -66,7 +66,6 @@ class HardNegativeDistillation(Loss):
         return self._reduced(total, ids)
 
     def _h(self, a: Tensor, b: Tensor, ids: Tensor) -> Tensor:
-        """H(A, B), summed."""
         similarity, negative = a @ b.T, in_batch_negatives(ids, self.mask_false_negatives)
         own = similarity.diagonal()
         # The hinge grows with the similarity, so the hardest negative has the largest hinge. Zeros in place

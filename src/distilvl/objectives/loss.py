@@ -27,8 +27,7 @@ class Batch:
         z_image, z_text: student embeddings z^v, z^t, (N, D).
         u_image, u_text: teacher features u^v, u^t, (N, D); (0, D) in a run without a teacher.
         ids: g(i), which image item i belongs to, (N,) int64 >= 0. Items of one image are never each other's negatives.
-        text_ids: None where row i of both modalities is a pair. Otherwise the images of the M texts, (M,); `z_text`
-            and `u_text` are (M, D) then.
+        text_ids: None where row i of both modalities is a pair. Otherwise images of the M texts, of shape (M, D) then.
         image_queue, text_queue: q^v and q^t, teacher features of earlier steps; empty unless a chosen loss reads them.
     """
 
@@ -159,10 +158,7 @@ def in_batch_negatives(ids: Tensor, mask_false_negatives: bool = True) -> Tensor
 
 
 def own_and_negatives(logits: Tensor, ids: Tensor) -> Tensor:
-    """Logits (N, N) with minus infinity where column j is another row of image i: neither its own nor a negative.
-
-    They are divided by tau already: a temperature that learns would get 0 * inf from the infinities.
-    """
+    """Logits (N, N), divided by tau already, with minus infinity where column j is another row of image i."""
     own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
     return logits.masked_fill(~(own | in_batch_negatives(ids)), -torch.inf)
 

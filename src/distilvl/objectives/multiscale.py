@@ -36,14 +36,12 @@ def require_pairless(losses: Sequence[str]) -> None:
     _require_pairless(LOSSES[name] for name in losses)
 
 
-def _require_pairless(losses: Iterable[Loss | type[Loss]]) -> None:
+def _require_pairless(losses: Iterable[Any]) -> None:
     for loss in losses:
         if loss.needs_pairs:
             pairless = [name for name, other in LOSSES.shipped.items() if not other.needs_pairs]
-            raise DistilvlError(
-                f"loss {loss.name!r} needs images with their captions.",
-                f"Without pairs, choose from {', '.join(pairless)}.",
-            )
+            remedy = f"Without pairs, choose from {', '.join(pairless)}."
+            raise DistilvlError(f"loss {loss.name!r} needs images with their captions.", remedy)
 
 
 def truncate(embeddings: Tensor, dim: int) -> Tensor:
@@ -57,15 +55,7 @@ def truncate_queue(queue: Negatives, dim: int) -> QueueView:
 
 
 class MultiscaleObjective(nn.Module):
-    """The chosen losses of a batch, and the two queues of teacher features.
-
-    One step of training is
-
-        losses = objective(z_image, z_text, u_image, u_text, ids)
-        weights = balancer(losses)
-        sum(weights[name] * losses[name] for name in losses).backward()
-        optimizer.step()
-        objective.fill(u_image, ids, u_text, ids)
+    """The chosen losses of a batch, and the two queues of teacher features; `Trainer.update` is a step with it.
 
     Args:
         dim: D, the embedding dimension.
@@ -74,8 +64,7 @@ class MultiscaleObjective(nn.Module):
         dims: Matryoshka (Kusupati et al., NeurIPS 2022): dimensions below `dim` at which every loss is taken once more,
             of the first columns of all embeddings, L2-normalised again; a loss is then its mean over `dim` and these.
 
-    Raises:
-        DistilvlError: no loss, or one that does not exist; one of `dims` is not below `dim`.
+    `DistilvlError` for no loss, one that does not exist, or one of `dims` that is not below `dim`.
     """
 
     def __init__(
@@ -98,19 +87,13 @@ class MultiscaleObjective(nn.Module):
         self, z_image: Tensor, z_text: Tensor, u_image: Tensor | None, u_text: Tensor | None, ids: Tensor,
         text_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """The raw losses L_m, 0-d, in the order chosen.
+        """The raw losses L_m, 0-d, in the order chosen; arguments as in `Batch`.
 
-        Args:
-            z_image, z_text: student embeddings (N, D).
-            u_image, u_text: teacher features (N, D); may be None where no loss needs a teacher.
-            ids: image of each embedding, (N,) int64.
-            text_ids: when images and texts are no pairs: the images of the M texts, (M,).
-
-        Raises:
-            DistilvlError: teacher features are missing or of another shape; or a loss that needs pairs gets none.
+        `DistilvlError` for teacher features that a loss needs and that are missing or of another shape, and for a loss
+        that needs pairs and gets none.
         """
         if text_ids is not None:
-            _require_pairless(built for built in self.losses.values() if isinstance(built, Loss))
+            _require_pairless(self.losses.values())
         if self.needs_teacher:
             u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
         else:
@@ -136,9 +119,8 @@ class MultiscaleObjective(nn.Module):
             learned = {"cd": state.pop(f"contrastive.{tau}"), "infonce": state.pop(f"infonce.{tau}")}
             # The optimizer's state is by position, with that of cd first.
             if [name for name in self.losses if name in learned] not in (["cd"], ["cd", "infonce"]):
-                raise DistilvlError(
-                    "an older version began this run, with learned temperatures in another order.", "Start a new run."
-                )
+                problem = "an older version began this run, with learned temperatures in another order."
+                raise DistilvlError(problem, "Start a new run.")
             state |= {f"losses.{name}.{tau}": value for name, value in learned.items() if name in self.losses}
         return super().load_state_dict(state, strict, assign)
 

@@ -30,18 +30,13 @@ class QueueSettings(Settings):
 
 
 class Negatives(Protocol):
-    """What a loss reads of a queue: features (K, D) and their image ids (K,), `EMPTY` for none."""
+    """What a loss reads of a queue: features (K, D) and their image ids (K,) int64, `EMPTY` for none."""
 
-    @property
-    def features(self) -> Tensor:
-        """(K, D)."""
-
-    @property
-    def ids(self) -> Tensor:
-        """(K,) int64."""
+    features: Tensor
+    ids: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class QueueView:
     """Contents of a queue, for instance the first columns of its features."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from functools import cache
+from contextlib import suppress
+from functools import cache, reduce
 from typing import Any
 
 import yaml
@@ -51,14 +52,12 @@ def renamed(tree: Tree, source: str) -> Tree:
 
 @cache
 def _tell_once(notice: str) -> None:
-    """Once a process: all cells of a table read the same overrides."""
     logger.warning(notice)
 
 
 def _twice(one: str, other: str, source: str) -> DistilvlError:
-    return DistilvlError(
-        f"{source} says both {one} and {other}, two names of one setting.", f"Keep {RENAMED.get(one, (one,))[0]}."
-    )
+    both = f"{source} says both {one} and {other}, two names of one setting."
+    return DistilvlError(both, f"Keep {RENAMED.get(one, (one,))[0]}.")
 
 
 def is_saved_by_0_1(tree: Tree) -> bool:
@@ -105,10 +104,8 @@ def _parse_value(raw: str) -> Any:
     except yaml.YAMLError as error:
         raise DistilvlError(f"--set value {raw!r} is not valid YAML.", "Quote text that holds : or [.") from error
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return float(value)
-        except ValueError:
-            return value
     return value
 
 
@@ -126,9 +123,8 @@ def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
 def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Sequence[Override] = ()) -> Tree:
     """Each layer over the one before it, and the overrides over all, without what a later choice unsets.
 
-    `balancer.name`, `schedule.kind` and `objective.losses` choose which other keys their section has. Where one of them
-    is set, the settings of what it does not choose are left out of the layers below, and of the shared overrides. Those
-    beside it or above it stay: whoever wrote them is told that they would do nothing.
+    Where a key that chooses (`balancer.name`, `schedule.kind`, `objective.losses`) is set, the settings of what it does
+    not choose are left out of the layers below and of the shared overrides. Those beside or above it stay, to be told.
     """
     draft = _over(layers, [*shared, *own])
     layers, shared = list(layers), list(shared)
@@ -154,9 +150,8 @@ def variants() -> dict[str, type[Variants]]:
 
 
 def _over(layers: Sequence[Tree], overrides: Sequence[Override]) -> Tree:
-    tree: Tree = {}
-    for layer in layers:
-        tree = _merged(tree, copy.deepcopy(layer))
+    empty: Tree = {}
+    tree = reduce(_merged, copy.deepcopy(list(layers)), empty)
     for path, value in overrides:
         put(tree, path, value)
     return tree
@@ -184,9 +179,7 @@ def _used(held: Tree, kind: type[Variants], variant: Any, *above: str) -> Tree:
 
 
 def _is_used(override: Override, kind: type[Variants], variant: Any) -> bool:
-    (_, *path), value = override
-    if not path:
-        return True
-    alone: Tree = {}
-    put(alone, tuple(path), value)
-    return _used(alone, kind, variant) == alone
+    (section, *path), value = override
+    alone: Tree = {section: {}}
+    put(alone, (section, *path), value)
+    return not path or _used(alone[section], kind, variant) == alone[section]

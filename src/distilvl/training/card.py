@@ -99,7 +99,6 @@ def usage(folder: Path) -> str:
 
 
 def _base_model(config: Config) -> str:
-    """The line of the front matter that names the towers, where they are public."""
     towers = [tower.model for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
     return str(yaml.safe_dump({"base_model": bases}, allow_unicode=True)) if bases else ""

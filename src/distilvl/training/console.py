@@ -86,8 +86,6 @@ class RunView:
 
 
 class _Readings(Progress):
-    """The note above the bar, as wide as the terminal."""
-
     def __init__(self, console: Console) -> None:
         super().__init__(
             TextColumn("steps"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -101,8 +99,6 @@ class _Readings(Progress):
 
 
 class _Bar:
-    """A `Ticker` of the view on a terminal."""
-
     def __init__(self, live: Progress, total: int, done: int) -> None:
         note = "the first readings are on their way"
         self._live, self._task = live, live.add_task("training", total=total, completed=done, note=note)

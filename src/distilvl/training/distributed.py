@@ -59,10 +59,8 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
     launched = distributed.is_available() and distributed.is_torchelastic_launched()
     here, everywhere = (int(os.environ[f"{of}WORLD_SIZE"]) if launched else None for of in ("LOCAL_", ""))
     if here is not None and devices not in (None, here):
-        raise DistilvlError(
-            f"--devices is {devices}, and the launcher started {here} processes on this machine.",
-            "Leave --devices out: the launcher says how many.",
-        )
+        problem = f"--devices is {devices}, and the launcher started {here} processes on this machine."
+        raise DistilvlError(problem, "Leave --devices out: the launcher says how many.")
     local = here or devices or 1
     processes = everywhere or local
     try:
@@ -130,7 +128,6 @@ def gather_rows(fabric: Fabric, own: Tensor, total: int) -> Tensor:
 
 
 def _gather(own: Tensor, processes: int) -> list[Tensor]:
-    """What each process gave, tensors of one shape."""
     found = [torch.empty_like(own) for _ in range(processes)]
     distributed.all_gather(found, own.contiguous())
     return found
@@ -178,10 +175,8 @@ def require_agreement(fabric: Fabric, **facts: str) -> None:
     """That all processes start from the same: `DistilvlError` in one of which a fact differs from process 0's."""
     for name, first in fabric.broadcast(facts).items():
         if facts[name] != first:
-            raise DistilvlError(
-                f"process {fabric.global_rank} has other {name} than process 0.",
-                "Give all machines the same files, packages and kind of device.",
-            )
+            remedy = "Give all machines the same files, packages and kind of device."
+            raise DistilvlError(f"process {fabric.global_rank} has other {name} than process 0.", remedy)
 
 
 def seed_process(fabric: Fabric, seed: int) -> None:
@@ -193,10 +188,8 @@ def seed_process(fabric: Fabric, seed: int) -> None:
 def require_same_number(stored: int, fabric: Fabric) -> None:
     """That a checkpoint of `stored` processes is continued by as many, since each has its own random state."""
     if stored != fabric.world_size:
-        raise DistilvlError(
-            f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}.",
-            f"Continue it in {_processes(stored)}, or choose another --out.",
-        )
+        problem = f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}."
+        raise DistilvlError(problem, f"Continue it in {_processes(stored)}, or choose another --out.")
 
 
 def _processes(count: int) -> str:

@@ -103,7 +103,6 @@ class ChunkedEncoder:
         return (z_image if count else z_image[:0]), z_text
 
     def _own_rows(self, embeddings: Tensor) -> Tensor:
-        """The share's rows of G, times N."""
         share = share_of(self._fabric)
         gradient = torch.zeros_like(embeddings) if embeddings.grad is None else embeddings.grad
         return gradient[share.rows(len(embeddings))] * share.processes

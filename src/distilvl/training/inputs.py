@@ -42,10 +42,8 @@ class Inputs:
         if data is None or isinstance(data, str | Path):
             return None if data is None else str(data)
         if not isinstance(data, PairDataset | UnpairedDataset):
-            raise DistilvlError(
-                f"{argument} is of the type {type(data).__name__}.",
-                "Give a name or specification (text), a path, a PairDataset or an UnpairedDataset.",
-            )
+            remedy = "Give a name or specification (text), a path, a PairDataset or an UnpairedDataset."
+            raise DistilvlError(f"{argument} is of the type {type(data).__name__}.", remedy)
         name = f"{GIVEN}{data.name}"
         if self._datasets.setdefault(name, data) is not data:
             raise DistilvlError(f"two different datasets are named {data.name!r}.", "Give each a name of its own.")
@@ -100,10 +98,8 @@ class Inputs:
         if inputs.teacher is not None and inputs.teacher not in self._teachers:
             _require_named(inputs.teacher, "teacher")
         if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
-            raise DistilvlError(
-                f"the losses {', '.join(losses)} need a teacher, and none is named.",
-                "Pass --teacher or --features, or --recipe contrastive to train without one.",
-            )
+            remedy = "Pass --teacher or --features, or --recipe contrastive to train without one."
+            raise DistilvlError(f"the losses {', '.join(losses)} need a teacher, and none is named.", remedy)
 
     def extract(self, teacher: str, items: Items, out: Path, crops: Crops | None, source: str) -> FeatureStore:
         """A store with the teacher's features of `items`, in `out` unless `teacher` names a finished store."""
@@ -113,10 +109,8 @@ class Inputs:
 
 def _require_named(source: str, argument: str) -> None:
     if source.startswith(GIVEN):
-        raise DistilvlError(
-            f"the {argument} {source.removeprefix(GIVEN)!r} of this run is an object that a program gave.",
-            f"Give it again: distilvl.train({argument}=...).",
-        )
+        problem = f"the {argument} {source.removeprefix(GIVEN)!r} of this run is an object that a program gave."
+        raise DistilvlError(problem, f"Give it again: distilvl.train({argument}=...).")
 
 
 @dataclass(frozen=True)

@@ -102,16 +102,12 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
     known: dict[str, list[tuple[Tensor, Tensor]]] = {"image": [], "text": []}
     for inputs in source.epoch(0):
         if inputs.u_image is None or inputs.u_text is None:
-            raise DistilvlError(
-                "training.head_init=ridge fits the heads to a teacher, and none is named.",
-                "Pass --teacher or --features, or set training.head_init=random.",
-            )
+            remedy = "Pass --teacher or --features, or set training.head_init=random."
+            raise DistilvlError("training.head_init=ridge fits the heads to a teacher, and none is named.", remedy)
         have, dim = inputs.u_image.shape[1], encoder.head("image").out_features
         if have != dim:
-            raise DistilvlError(
-                f"training.head_init=ridge fits heads of dimension {dim} to a teacher of dimension {have}.",
-                "Leave student.dim unset, or set training.head_init=random.",
-            )
+            problem = f"training.head_init=ridge fits heads of dimension {dim} to a teacher of dimension {have}."
+            raise DistilvlError(problem, "Leave student.dim unset, or set training.head_init=random.")
         images, texts = _pooled(encoder, inputs, fabric)
         known["image"].append((images, inputs.u_image))
         known["text"].append((texts, inputs.u_text))

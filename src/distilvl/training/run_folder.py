@@ -61,19 +61,16 @@ class RunFolder:
             # Last, since a folder with a config is taken for a whole one.
             save_config(config, run.config)
         except OSError as error:
-            raise DistilvlError(
-                f"cannot write run folder {path}: {error.strerror}.", "Choose another --out."
-            ) from error
+            remedy = "Choose another --out."
+            raise DistilvlError(f"cannot write run folder {path}: {error.strerror}.", remedy) from error
         return run
 
     def _check_same(self, config: Config) -> None:
         # Through the model, so that keys which a newer version added have their defaults on both sides.
         have, wanted = (each.model_dump(mode="json") for each in (load_config(str(self.config)), config))
         for key, old, new in _differences(have, wanted)[:1]:
-            raise DistilvlError(
-                f"{self.path} holds a run with {key} = {old!r}, not {new!r}.",
-                "Choose another --out, or repeat the command that began this run.",
-            )
+            remedy = "Choose another --out, or repeat the command that began this run."
+            raise DistilvlError(f"{self.path} holds a run with {key} = {old!r}, not {new!r}.", remedy)
 
 
 def _environment() -> dict[str, Any]:
@@ -171,10 +168,8 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error)
-        raise DistilvlError(
-            f"cannot write checkpoint {path}: {reason}.",
-            "Free space and run the same command again: it continues from the last whole checkpoint.",
-        ) from error
+        remedy = "Free space and run the same command again: it continues from the last whole checkpoint."
+        raise DistilvlError(f"cannot write checkpoint {path}: {reason}.", remedy) from error
 
 
 def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
@@ -209,9 +204,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return {**tensors, **{name: tensors[other] for name, other in tied.items()}}, metadata
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise DistilvlError(
-            f"{path} is not a checkpoint of this program: {error}.", "Delete it to start the run anew."
-        ) from error
+        remedy = "Delete it to start the run anew."
+        raise DistilvlError(f"{path} is not a checkpoint of this program: {error}.", remedy) from error
 
 
 def pack_state(modules: dict[str, nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:

@@ -166,14 +166,11 @@ def _source(config: Config, train: Materials | StreamSource, encoder: DualEncode
 
 
 def _crops(config: Config, store: FeatureStore | None) -> Crops | None:
-    """Which crops of the training images the student sees: those whose teacher features are stored."""
     if config.training.crops == 1:
         return None
     if store is None:
-        raise DistilvlError(
-            f"training.crops is {config.training.crops}, and there are no features of crops.",
-            "Name a teacher, or a store made with `distilvl features --views`.",
-        )
+        remedy = "Name a teacher, or a store made with `distilvl features --views`."
+        raise DistilvlError(f"training.crops is {config.training.crops}, and there are no features of crops.", remedy)
     return store.require_crops(config.training.crops)
 
 
@@ -192,8 +189,6 @@ def _shared_dim(config: Config, store: FeatureStore | None) -> int:
     """D: the config's, or the teacher's; losses that compare with the teacher need both to be the same."""
     dim = config.student.dim or (store.manifest.dim if store else DEFAULT_DIM)
     if store is not None and config.objective.needs_teacher and dim != store.manifest.dim:
-        raise DistilvlError(
-            f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
-            "Leave student.dim unset, or use a teacher of that dimension.",
-        )
+        problem = f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}."
+        raise DistilvlError(problem, "Leave student.dim unset, or use a teacher of that dimension.")
     return dim

@@ -153,17 +153,13 @@ class UnpairedSource(_MemorySource):
     def _begin(self, config: TrainingConfig) -> None:
         self.images_a_step, self.texts_a_step = config.batch_size, config.batch_size * config.captions_per_image
         if config.sampling != "distinct_images":
-            raise DistilvlError(
-                f"training.sampling is {config.sampling}, which draws pairs, and there are none.",
-                "Leave it at distinct_images.",
-            )
+            problem = f"training.sampling is {config.sampling}, which draws pairs, and there are none."
+            raise DistilvlError(problem, "Leave it at distinct_images.")
         counts = (self.train.count, self.images_a_step), (len(self.train.tokens), self.texts_a_step)
         for what, (have, need) in zip(("images", "texts"), counts, strict=True):
             if have < need:
-                raise DistilvlError(
-                    f"{have} training {what} are fewer than the {need} of a batch.",
-                    f"Use a smaller training.batch_size or more {what}.",
-                )
+                remedy = f"Use a smaller training.batch_size or more {what}."
+                raise DistilvlError(f"{have} training {what} are fewer than the {need} of a batch.", remedy)
         self.batches_per_epoch = self.train.count // self.images_a_step
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
@@ -177,7 +173,6 @@ class UnpairedSource(_MemorySource):
             yield self._inputs(rows, None if crops is None else crops[rows], text_rows, None)
 
     def _texts(self, number: int) -> Rows:
-        """The text rows of epoch `number`, a stretch of the stream."""
         total, drawn = len(self.train.tokens), self.batches_per_epoch * self.texts_a_step
         turns, places = np.divmod(np.arange(number * drawn, (number + 1) * drawn), total)
         seeds = {turn: np.random.default_rng((self.seed, _TEXTS, turn)) for turn in np.unique(turns)}
@@ -219,11 +214,9 @@ class AlternatingSource(BatchSource):
         self.extra.restore(under(state, "extra."))
 
     def _extra_before(self, step: int) -> int:
-        """How many of an epoch's first `step` steps are extra."""
         return step * self._extra_steps // self.batches_per_epoch
 
     def _extra_stream(self, first: int) -> Iterator[StepInputs]:
-        """The extra batches from number `first` of all, endless."""
         epoch, skip = divmod(first, self.extra.batches_per_epoch)
         while True:
             for inputs in self.extra.epoch(epoch, skip=skip):

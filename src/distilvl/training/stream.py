@@ -124,10 +124,8 @@ class StreamSource(BatchSource):
         if known is None or self._store is None:
             return None
         if not len(known[1]):
-            raise DistilvlError(
-                f"the store {self._store.path} lacks the features of all sampled records of {self._split.name}.",
-                _add_to(self._store),
-            )
+            problem = f"the store {self._store.path} lacks the features of all sampled records of {self._split.name}."
+            raise DistilvlError(problem, _add_to(self._store))
         return known[0]
 
     def turned(self, basis: Tensor) -> StreamSource:

@@ -156,10 +156,8 @@ def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[st
 def require_enough(good: int, skipped: Sequence[BadRecord]) -> None:
     """That a batch has the two records that a loss needs; `DistilvlError` with the first reason otherwise."""
     if good < 2:
-        raise DistilvlError(
-            f"all records of a batch but {good} are bad, the first: {skipped[0].text.rstrip('.')}.",
-            "Look at the data with `distilvl data inspect`.",
-        )
+        problem = f"all records of a batch but {good} are bad, the first: {skipped[0].text.rstrip('.')}."
+        raise DistilvlError(problem, "Look at the data with `distilvl data inspect`.")
 
 
 class _Decoding(IterableDataset[DecodedBatch | DistilvlError]):

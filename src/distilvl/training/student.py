@@ -53,10 +53,8 @@ def try_towers(config: Config, fabric: Fabric) -> None:
 def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> None:
     """Have `encoder`, its towers frozen or not, train as `config` says in so many processes, if its towers can."""
     if config.batch_size < processes:
-        raise DistilvlError(
-            f"a batch of {config.batch_size} has no row for some of the {processes} processes.",
-            "Raise training.batch_size: it is the batch of all processes together.",
-        )
+        remedy = "Raise training.batch_size: it is the batch of all processes together."
+        raise DistilvlError(f"a batch of {config.batch_size} has no row for some of the {processes} processes.", remedy)
     if config.gradcache_chunks > 1:
         _require_rows_apart(encoder, "training.gradcache_chunks")
     if processes > 1:
@@ -104,7 +102,6 @@ def rest_idle_weights(encoder: DualEncoder) -> None:
 
 
 def _learning_towers(encoder: DualEncoder) -> list[tuple[str, Any]]:
-    """The transformers models that are not frozen, by modality."""
     return [(name, route(encoder.student, name)[0].model) for name in MODALITIES if name not in encoder.frozen]
 
 

@@ -163,7 +163,6 @@ class Relay:
 
 
 def _warn_dropped(name: str, error: Exception) -> None:
-    """The one line that a user sees of a tracker's failure."""
     reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     logger.warning("the run goes on without %s, which failed (%s)", name, reason)
 

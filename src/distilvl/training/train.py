@@ -92,9 +92,8 @@ def train(
         device = accelerator
     shared = shared or SharedInputs(skip_bad, pixel_cache)
     if not isinstance(features, str | Path | FeatureStore | None):
-        raise DistilvlError(
-            f"features is of the type {type(features).__name__}.", "Give the path of a FeatureStore, or one."
-        )
+        remedy = "Give the path of a FeatureStore, or one."
+        raise DistilvlError(f"features is of the type {type(features).__name__}.", remedy)
     teacher_name, store = shared.name_teacher(teacher)
     if features is not None and store is not None:
         raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
@@ -108,7 +107,6 @@ def train(
 
 
 def _settings(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
-    """A dict, nested or with dotted keys, as `section.key=value` items; a list as it is."""
     if not isinstance(overrides, Mapping):
         return overrides
     items: list[str] = []
@@ -119,10 +117,8 @@ def _settings(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") ->
         try:
             text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
         except yaml.YAMLError as error:
-            raise DistilvlError(
-                f"the override {prefix}{key} is of the type {type(value).__name__}.",
-                "Give numbers, texts, lists, dicts or None.",
-            ) from error
+            remedy = "Give numbers, texts, lists, dicts or None."
+            raise DistilvlError(f"the override {prefix}{key} is of the type {type(value).__name__}.", remedy) from error
         items.append(f"{prefix}{key}={text}")
     return items
 
@@ -171,7 +167,6 @@ def _run(
     precision: str,
     listeners: Sequence[Listener],
 ) -> SentenceTransformer:
-    """Train in `folder` and leave the student and the result there."""
     note = small_val(config, shared)
     if note is not None and fabric.is_global_zero:
         logger.warning("%s", note)

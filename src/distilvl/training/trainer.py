@@ -153,7 +153,6 @@ class Trainer:
         return now
 
     def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Plain numbers for the log."""
         norm = metrics["grad_norm"]
         return {
             "loss": float(metrics["loss"].detach()),

@@ -23,10 +23,8 @@ Values = dict[str, float]
 class Step:
     """What a balancer may look at in one step.
 
-    Attributes:
-        values: the raw losses L_m as finite floats; all that most balancers need.
-        losses: the same as 0-d tensors, with their graph.
-        shared: activations that every loss is computed from, with their graph: the student's output features.
+    `values` are the raw losses L_m as finite floats, `losses` the same as 0-d tensors with their graph, and `shared`
+    the activations that every loss is computed from, with their graph: the student's output features.
     """
 
     values: Values
@@ -76,14 +74,10 @@ class Balancer(ABC):
         """Told after each epoch; only balancers that work on epochs care."""
 
     def __call__(self, losses: Mapping[str, Tensor], shared: Sequence[Tensor] = ()) -> dict[str, Tensor]:
-        """The multiplier of each loss, a 0-d tensor on the loss's device.
+        """The multiplier of each raw loss L_m, 0-d tensors on the loss's device.
 
-        Args:
-            losses: raw losses L_m, 0-d.
-            shared: the student's output features (z_image, z_text), each (N, D); only `GradNormBalancer` needs them.
-
-        Raises:
-            DistilvlError: a loss is missing, new, NaN or infinite; the message names it.
+        `shared` are the student's output features (z_image, z_text), each (N, D); only `GradNormBalancer` needs them.
+        `DistilvlError` names a loss that is missing, new, NaN or infinite.
         """
         values = _checked(losses, self.state)
         decided = self.balance(Step(values, losses, shared))
@@ -108,17 +102,14 @@ BALANCERS: Registry[Balancer] = Registry(
 
 
 def _checked(losses: Mapping[str, Tensor], state: Mapping[str, Values]) -> Values:
-    """The losses as floats, finite and of the names that `state` knows."""
     if not losses:
         raise DistilvlError("the balancer got no losses.", "Choose at least one in objective.losses.")
     for known in state.values():
         changed = sorted(set(known) ^ set(losses))
         if changed:
             what = "is missing" if changed[0] in known else "was not there before"
-            raise DistilvlError(
-                f"loss {changed[0]!r} {what}; this run balances {', '.join(known)}.",
-                "Keep the same losses for the whole run, or start a new run.",
-            )
+            remedy = "Keep the same losses for the whole run, or start a new run."
+            raise DistilvlError(f"loss {changed[0]!r} {what}; this run balances {', '.join(known)}.", remedy)
     numbers = torch.stack([loss.detach().reshape(()) for loss in losses.values()]).cpu().double().tolist()
     values = dict(zip(losses, numbers, strict=True))
     for name, value in values.items():

@@ -25,18 +25,14 @@ def gradient_norms(losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> Va
     """
     inputs = [activation for activation in shared if activation.requires_grad]
     if not inputs:
-        raise DistilvlError(
-            "this balancer needs the student's output features, with the graph that leads to the losses.",
-            "Call it as balancer(losses, (z_image, z_text)), outside torch.no_grad().",
-        )
+        problem = "this balancer needs the student's output features, with the graph that leads to the losses."
+        raise DistilvlError(problem, "Call it as balancer(losses, (z_image, z_text)), outside torch.no_grad().")
     squares = torch.stack([_squared_norm(loss, inputs) for loss in losses.values()])
     norms = dict(zip(losses, squares.sqrt().tolist(), strict=True))
     for name, norm in norms.items():
         if not math.isfinite(norm):
-            raise DistilvlError(
-                f"the gradient of loss {name!r} has norm {norm}.",
-                "Lower the learning rate, or choose a balancer that looks at losses only.",
-            )
+            remedy = "Lower the learning rate, or choose a balancer that looks at losses only."
+            raise DistilvlError(f"the gradient of loss {name!r} has norm {norm}.", remedy)
     return norms
 
 

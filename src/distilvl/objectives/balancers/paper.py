@@ -73,11 +73,8 @@ class OfficialBalancer(Balancer):
 
         r_m = max_j L_j(t) / max_j L_j(t-1),   w_m s_m = (K / number of losses) * max_j L_j / L_m
 
-    The first step is neither weighted nor scaled. The code's NaN after a loss of exactly 0 is mended by the floor.
-
-    Args:
-        tau: tau_b > 0; has no effect, as in the published code.
-        floor: a loss below this counts as this.
+    The first step is neither weighted nor scaled. The code's NaN after a loss of exactly 0 is mended by `floor`, which
+    a loss below counts as. `tau` has no effect, as in the published code.
     """
 
     name, settings = "official", OfficialSettings
@@ -110,11 +107,8 @@ class DWABalancer(Balancer):
         r_m = mean L_m of the last epoch / mean L_m of the epoch before
         w_m = K exp(r_m / tau) / sum_n exp(r_n / tau),   K = the number of losses
 
-    constant within an epoch, and 1 for the first two epochs. Call `end_epoch()` after each.
-
-    Args:
-        tau: temperature > 0 (2 in the DWA paper, 1 in DSMD).
-        floor: after an epoch whose mean is at or below this, the rate counts as 1.
+    constant within an epoch, and 1 for the first two epochs and after an epoch with a mean of at most `floor`. Call
+    `end_epoch()` after each. `tau` > 0 is 2 in the DWA paper, 1 in DSMD.
     """
 
     name, settings = "dwa", DWASettings
@@ -163,8 +157,6 @@ class StaticBalancer(Balancer):
         """The constants; `DistilvlError` when a weight names a loss that is not there."""
         for name in self.weights:
             if name not in step.values:
-                raise DistilvlError(
-                    f"there is a weight for loss {name!r}, which this run does not have.",
-                    f"Its losses are: {', '.join(step.values)}.",
-                )
+                remedy = f"Its losses are: {', '.join(step.values)}."
+                raise DistilvlError(f"there is a weight for loss {name!r}, which this run does not have.", remedy)
         return Balance(step.ones, {**step.ones, **self.weights}, step.ones)

@@ -120,7 +120,6 @@ class DynamicContrastiveDistillation(Loss):
         return (self._direction(student, teacher, negative) + self._direction(student.T, teacher.T, negative)) / 2
 
     def _direction(self, student: Tensor, teacher: Tensor, negative: Tensor) -> Tensor:
-        """L of one direction from logits (N, N)."""
         hardest = teacher.masked_fill(~negative, -torch.inf).topk(min(self.hard_negatives, len(teacher)), dim=1)
         missing = F.pad(hardest.values == -torch.inf, (1, 0))  # the own item comes first and is never missing
         log_t, log_s = (_log_softmax(logits, hardest.indices, missing) for logits in (teacher, student))
