@@ -19,8 +19,7 @@ from distilvl.recipes import load_config, method_sections
 
 TABLES = Path(__file__).parent / "tables"
 
-Recalls = tuple[float, float, float]
-"""R@1, R@5, R@10, percent."""
+Recalls = tuple[float, float, float]  # R@1, R@5, R@10, percent
 
 
 class _Part(BaseModel):

@@ -32,39 +32,25 @@ IMAGE_MARK, TEXT_MARK = "o", "^"
 
 @dataclass(frozen=True)
 class Points:
-    """What is drawn of a space: rows of image and text k belong together.
+    """What is drawn of a space: rows of image and text k belong together."""
 
-    Attributes:
-        images, texts: (k, 3) coordinates on the principal components.
-        image_mean, text_mean: (3,) where the means of all images and of all texts fall.
-        explained: share of the drawn rows' variance on each of the three components.
-        images_along, texts_along: all rows on the line through both means; 0 is the middle between the means.
-    """
-
-    images: Floats
+    images: Floats  # (k, 3) coordinates on the principal components
     texts: Floats
-    image_mean: Floats
+    image_mean: Floats  # (3,) where the mean of all images falls
     text_mean: Floats
-    explained: Floats
-    images_along: Floats
+    explained: Floats  # share of the drawn rows' variance on each of the three components
+    images_along: Floats  # all rows on the line through both means; 0 is the middle between the means
     texts_along: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceNumbers:
-    """What the figure says about a space, in numbers; embeddings are L2-normalised first.
+    """What the figure says about a space, in numbers; embeddings are L2-normalised first."""
 
-    Attributes:
-        modality_gap: distance between the mean image and the mean text embedding, 0 to 2.
-        matching_cosine: mean cosine of an image and each of its texts.
-        other_cosine: mean cosine of an image and the texts of all other images; 0 with a single image.
-        explained_variance: shares of variance on the three principal components.
-    """
-
-    modality_gap: float
-    matching_cosine: float
-    other_cosine: float
-    explained_variance: tuple[float, ...]
+    modality_gap: float  # distance between the mean image and the mean text embedding, 0 to 2
+    matching_cosine: float  # mean, of an image and each of its texts
+    other_cosine: float  # mean, of an image and the texts of all other images
+    explained_variance: tuple[float, ...]  # shares of variance on the three principal components
     images: int
     texts: int
     pairs_drawn: int

@@ -30,8 +30,7 @@ from distilvl.models import load_model
 from distilvl.pictures import decode_image
 from distilvl.students import load_student
 
-Files = dict[str, str]
-"""Text by file ending."""
+Files = dict[str, str]  # text by file ending
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_
 from distilvl.io.markdown import markdown_table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
-SUM_TOLERANCE = 0.15
-"""How far a printed RSUM may be from the sum of six recalls that were rounded to 0.1 each."""
+SUM_TOLERANCE = 0.15  # how far a printed RSUM may be from the sum of six recalls that were rounded to 0.1 each
 
 TestSet = Literal["Flickr30k 1K test", "COCO 5K test"]
 TEST_SETS: tuple[TestSet, ...] = ("Flickr30k 1K test", "COCO 5K test")
@@ -66,22 +65,16 @@ class OurRow:
 
 @dataclass(frozen=True, slots=True)
 class PlacedRow:
-    """A line of Table 1.
+    """A line of Table 1; `verified` as in `PublishedRow`, or "measured here" for ours."""
 
-    Attributes:
-        place: by RSUM among the students and methods measured on this test set; none for the other rows.
-        measured_on: the test set, with a warning where it is another one than the table's.
-        verified: as in `PublishedRow`; "measured here" for ours.
-    """
-
-    place: int | None
+    place: int | None  # by RSUM among the students and methods measured on this test set
     method: str
     ours: bool
     published_in: str
     image_to_text: Recalls
     text_to_image: Recalls
     rsum: float
-    measured_on: str
+    measured_on: str  # the test set, with a warning where it is another one than the table's
     verified: str
     source: str
     note: str

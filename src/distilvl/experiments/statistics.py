@@ -13,8 +13,7 @@ from scipy import stats
 from distilvl.errors import DistilvlError
 
 SIGNIFICANCE = 0.05
-ROUNDING = 1e-9
-"""Differences of RSUM below this are rounding: one query more or less moves RSUM by at least 1e-4."""
+ROUNDING = 1e-9  # differences of RSUM below this are rounding: one query more or less moves RSUM by at least 1e-4
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 
@@ -30,21 +29,13 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One cell against another, paired by seed.
+    """One cell against another, paired by seed."""
 
-    Attributes:
-        seeds: those that both cells have.
-        difference: of the scores, `better` minus `other`; none without a common seed.
-        p_value: of the two-sided paired t-test; none for fewer than two common seeds.
-        adjusted_p: the same after Holm's correction over the cells of a claim.
-        verdict: on "`better` scores higher", from `adjusted_p` at level 0.05.
-    """
-
-    seeds: tuple[int, ...]
-    difference: Summary | None
-    p_value: float | None
-    adjusted_p: float | None
-    verdict: Verdict
+    seeds: tuple[int, ...]  # those that both cells have
+    difference: Summary | None  # of the scores, `better` minus `other`; none without a common seed
+    p_value: float | None  # of the two-sided paired t-test; none for fewer than two common seeds
+    adjusted_p: float | None  # the same after Holm's correction over the cells of a claim
+    verdict: Verdict  # on "`better` scores higher", from `adjusted_p` at level 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
     eq. 5-7      CD, contrastive distillation      `contrastive.py`, its queue in `queue.py`
     eq. 8        FD, feature distillation          `feature.py`
     eq. 9        SD, similarity distillation       `feature.py`
-    eq. 10-14    HND, hard-negative distillation   `hard_negative.py`
+    eq. 10-14    HND, hard-negative distillation   `feature.py`
     eq. 15-16    scales s_m                        `balancers/base.py`, `scales`
     eq. 17       weights w_m                       `balancers/base.py`, `rates` and `weights`
     eq. 18       the objective                     `balancers/paper.py`
@@ -19,8 +19,7 @@ L2-normalised; `ids` (N,) int64 says which image an embedding belongs to (>= 0).
 from __future__ import annotations
 
 from distilvl.objectives.contrastive import ContrastiveDistillation, InfoNCE, QueueDistribution
-from distilvl.objectives.feature import FeatureDistillation, SimilarityDistillation
-from distilvl.objectives.hard_negative import HardNegativeDistillation
+from distilvl.objectives.feature import FeatureDistillation, HardNegativeDistillation, SimilarityDistillation
 from distilvl.objectives.loss import LOSSES, Batch, Loss
 from distilvl.objectives.multiscale import MultiscaleObjective
 from distilvl.objectives.queue import EMPTY, NO_IMAGE, Negatives, TeacherQueue

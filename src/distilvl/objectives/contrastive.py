@@ -19,8 +19,7 @@ from distilvl.objectives.loss import (
 )  # fmt: skip
 from distilvl.objectives.queue import EMPTY, Negatives, QueueSettings
 
-NOWHERE = -1e30
-"""The logit of an empty slot: no probability."""
+NOWHERE = -1e30  # the logit of an empty slot: no probability
 
 
 class ContrastiveSettings(QueueSettings):

@@ -23,22 +23,17 @@ PAPER_LOSSES = ("cd", "fd", "sd", "hnd")
 class Batch:
     """What a loss may read at a step: N images and their texts; embeddings are L2-normalised (eq. 4), of dimension D.
 
-    Attributes:
-        z_image, z_text: student embeddings z^v, z^t, (N, D).
-        u_image, u_text: teacher features u^v, u^t, (N, D); (0, D) in a run without a teacher.
-        ids: g(i), which image item i belongs to, (N,) int64 >= 0. Items of one image are never each other's negatives.
-        text_ids: None where row i of both modalities is a pair. Otherwise images of the M texts, of shape (M, D) then.
-        image_queue, text_queue: q^v and q^t, teacher features of earlier steps; empty unless a chosen loss reads them.
+    Without pairs there are M texts. Items of one image are never each other's negatives.
     """
 
-    z_image: Tensor
-    z_text: Tensor
-    u_image: Tensor
-    u_text: Tensor
-    ids: Tensor
-    text_ids: Tensor | None = None
-    image_queue: Negatives = NO_QUEUE
-    text_queue: Negatives = NO_QUEUE
+    z_image: Tensor  # student embeddings z^v, (N, D)
+    z_text: Tensor  # z^t, (N, D), or (M, D) without pairs
+    u_image: Tensor  # teacher features u^v, (N, D); (0, D) in a run without a teacher
+    u_text: Tensor  # u^t, likewise
+    ids: Tensor  # g(i), which image item i belongs to, (N,) int64 >= 0
+    text_ids: Tensor | None = None  # None where row i of both modalities is a pair, otherwise the texts' images, (M,)
+    image_queue: Negatives = NO_QUEUE  # q^v, teacher features of earlier steps; empty unless a chosen loss reads them
+    text_queue: Negatives = NO_QUEUE  # q^t
 
     @property
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -67,28 +62,17 @@ class Loss(nn.Module):
     A subclass is all that a new loss needs: a `name`, the class variables below where they differ, and
     `forward(batch)`; see docs/losses.md. It computes in float32, or float64 if one of the embeddings is, whatever the
     run's precision: bfloat16 has an error of 0.002 in a cosine, 0.04 in a logit at temperature 0.05.
-
-    Attributes:
-        name: in `objective.losses` and metrics.jsonl.
-        label: what charts call it.
-        formula: what it computes, in one line, for documents.
-        settings: the config model of the section `objective.NAME`; its fields are the arguments of the class.
-        section: where the settings stand, if not under `name`; several losses may share one.
-        needs_teacher: compares with teacher features.
-        needs_pairs: row i of both modalities must be a pair.
-        reads_queue: compares with the queues of teacher features.
-        learns_temperature: its `temperature` may also be a `LearnedTemperature`.
     """
 
-    name: ClassVar[str] = ""
-    label: ClassVar[str] = ""
-    formula: ClassVar[str] = ""
-    settings: ClassVar[type[Settings]] = Settings
-    section: ClassVar[str] = ""
-    needs_teacher: ClassVar[bool] = True
-    needs_pairs: ClassVar[bool] = True
-    reads_queue: ClassVar[bool] = False
-    learns_temperature: ClassVar[bool] = False
+    name: ClassVar[str] = ""  # in `objective.losses` and metrics.jsonl
+    label: ClassVar[str] = ""  # what charts call it
+    formula: ClassVar[str] = ""  # what it computes, in one line, for documents
+    settings: ClassVar[type[Settings]] = Settings  # of `objective.NAME`; its fields are the class's arguments
+    section: ClassVar[str] = ""  # where the settings stand, if not under `name`; several losses may share one
+    needs_teacher: ClassVar[bool] = True  # compares with teacher features
+    needs_pairs: ClassVar[bool] = True  # row i of both modalities must be a pair
+    reads_queue: ClassVar[bool] = False  # compares with the queues of teacher features
+    learns_temperature: ClassVar[bool] = False  # its `temperature` may also be a `LearnedTemperature`
 
     @classmethod
     def build(cls, settings: Settings) -> Loss:
@@ -133,8 +117,7 @@ class TemperatureLoss(Loss):
         self.temperature = temperature
 
 
-LOSSES = Registry("loss", Loss, "distilvl.objectives", "distilvl.losses", PAPER_LOSSES)
-"""All losses by name."""
+LOSSES = Registry("loss", Loss, "distilvl.objectives", "distilvl.losses", PAPER_LOSSES)  # all losses by name
 
 
 def label_of(name: str) -> str:
@@ -182,8 +165,7 @@ def cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.cross_entropy(student_logits, F.softmax(teacher_logits, dim=1))
 
 
-LOWEST = 0.01
-"""CLIP's bound: logits are scaled by at most 100."""
+LOWEST = 0.01  # CLIP's bound: logits are scaled by at most 100
 
 
 class LearnedTemperature(nn.Module):

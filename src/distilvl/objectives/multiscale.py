@@ -14,8 +14,7 @@ from distilvl.objectives.loss import LOSSES, PAPER_LOSSES, Batch, Loss
 from distilvl.objectives.queue import Negatives, QueueSettings, QueueView, TeacherQueue
 from distilvl.objectives.registry import Settings
 
-QUEUE_SECTION = "cd"
-"""Where the queues' settings stand, also where CD itself is not chosen."""
+QUEUE_SECTION = "cd"  # where the queues' settings stand, also where CD itself is not chosen
 
 
 def settings_of(losses: Sequence[str]) -> dict[str, type[Settings]]:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from distilvl.objectives.registry import Settings
 
-EMPTY = -1
-"""The image id of a slot that holds nothing yet."""
+EMPTY = -1  # the image id of a slot that holds nothing yet
 
 NO_IMAGE = 2**62
 """The image id of a feature that belongs to no image at all, such as a random vector: a negative of every embedding."""
@@ -44,26 +43,18 @@ class QueueView:
     ids: Tensor
 
 
-NO_QUEUE = QueueView(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
-"""A queue without slots."""
+NO_QUEUE = QueueView(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))  # a queue without slots
 
 
 class TeacherQueue(nn.Module):
     """A ring of `size` teacher features with the ids of their images, empty at first; `state_dict()` carries them.
 
-    Args:
-        size: K_q >= 0, the number of slots; batches need not divide it.
-        dim: D, the embedding dimension.
-
-    Attributes:
-        features: (size, dim) float32, in the order of the ring and not of age.
-        ids: (size,) int64, `EMPTY` where a slot was never written.
-        pointer: 0-d int64, the slot that is written next.
+    `size` is K_q >= 0, the number of slots, which batches need not divide; `dim` is D, the embedding dimension.
     """
 
-    features: Tensor
-    ids: Tensor
-    pointer: Tensor
+    features: Tensor  # (size, dim) float32, in the order of the ring and not of age
+    ids: Tensor  # (size,) int64, `EMPTY` where a slot was never written
+    pointer: Tensor  # 0-d int64, the slot that is written next
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()

@@ -19,8 +19,7 @@ from distilvl.objectives.config import Variants, model_of
 logger = logging.getLogger("distilvl")
 
 Tree = dict[str, Any]
-Override = tuple[tuple[str, ...], Any]
-"""`("training", "epochs"), 3`."""
+Override = tuple[tuple[str, ...], Any]  # `("training", "epochs"), 3`
 
 RENAMED: dict[str, tuple[str, dict[str, str]]] = {
     "training.accumulate": ("training.gradcache_chunks", {}),

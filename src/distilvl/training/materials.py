@@ -146,31 +146,18 @@ def _in_file(blocks: Iterator[Halves], shape: tuple[int, int], folder: Path) -> 
 
 @dataclass(frozen=True)
 class Materials:
-    """What one split needs; n images, m captions.
-
-    Attributes:
-        dataset: the images that could be decoded, paired or not.
-        pixels: (n * K, 3, H, W) uint8; row i * K + v is crop v of image i, crop 0 the whole one.
-        tokens: token ids of each of the m captions.
-        pooled_images: (n * K, width), what a frozen image tower gives its head; none for one that learns.
-        pooled_texts: (m, width), the same of a frozen text tower.
-        caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
-        teacher: features of the same items, when known.
-        left_out: images that could not be decoded; `dataset.left_out` is what its reader left out.
-        crops: K, 1 where there are only whole images.
-        keys: content hash of each of the n images.
-    """
+    """What one split needs; n images that could be decoded, paired or not, and m captions."""
 
     dataset: Items
-    pixels: npt.NDArray[np.uint8]
-    tokens: TokenRows
-    pooled_images: Embeddings | None
-    pooled_texts: Embeddings | None
-    caption_image: npt.NDArray[np.int64]
-    teacher: TeacherFeatures | None
-    left_out: LeftOut
-    crops: int = 1
-    keys: Sequence[bytes] = ()
+    pixels: npt.NDArray[np.uint8]  # (n * K, 3, H, W); row i * K + v is crop v of image i, crop 0 the whole one
+    tokens: TokenRows  # of each of the m captions
+    pooled_images: Embeddings | None  # (n * K, width), what a frozen image tower gives its head
+    pooled_texts: Embeddings | None  # (m, width), the same of a frozen text tower
+    caption_image: npt.NDArray[np.int64]  # (m,) row of each caption's image; of unpaired texts, numbers of their own
+    teacher: TeacherFeatures | None  # of the same items, when known
+    left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
+    crops: int = 1  # K, 1 where there are only whole images
+    keys: Sequence[bytes] = ()  # content hash of each of the n images
 
     @property
     def count(self) -> int:

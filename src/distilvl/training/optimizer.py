@@ -84,8 +84,7 @@ def average_of(encoder: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(encoder, multi_avg_fn=update)
 
 
-SAMPLE = 2048
-"""Images, and at least as many texts, that ridge initialisation encodes once more."""
+SAMPLE = 2048  # images, and at least as many texts, that ridge initialisation encodes once more
 
 _HELD_OUT = 4  # one row in so many chooses the ridge
 _RIDGES = tuple(10.0**power for power in range(-5, 2))

@@ -27,8 +27,7 @@ PROCESS_NAME = "process.json"
 LONGEST_REASON = 1000
 _PACKAGES = ("distilvl", "torch", "transformers", "sentence-transformers", "lightning-fabric", "numpy", "pillow")
 
-Line = dict[str, Any]
-"""`step` and `epoch`, and either a training step's readings or `val`, a validation's score."""
+Line = dict[str, Any]  # `step` and `epoch`, and either a training step's readings or `val`, a validation's score
 
 
 class RunFolder:

@@ -85,12 +85,8 @@ def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materi
 class Setup:
     """A run that is ready for `trainer.fit`, and what is said of it afterwards.
 
-    Attributes:
-        trainer: has the student, its batches and its losses.
-        store: the teacher features, where there is a teacher.
-        train, extra: the training split in memory, or its stream; what is learnt beside it, likewise, if anything.
-        val: the validation split.
-        basis: axes that the teacher features were turned to (D, D), for a Matryoshka student.
+    `train`, and `extra` beside it, are in memory or streams; `basis` (D, D) are axes that the teacher features were
+    turned to, for a Matryoshka student.
     """
 
     trainer: Trainer
@@ -125,10 +121,8 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         try_towers(config, fabric)
     out = folder.path / "features"
     store = rank_zero_first(fabric, lambda: prepare_store(config, splits, out, shared, first=fabric.is_global_zero))
-    dim = _shared_dim(config, store)
+    dim, crops = _shared_dim(config, store), _crops(config, store)
     encoder = ready_student(config, dim, splits.captions, fabric)
-
-    crops = _crops(config, store)
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
         if isinstance(split, ShardSplit):
@@ -144,7 +138,6 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     if basis is not None:
         train, val = train.turned(basis), val.turned(basis)
         extra = None if extra is None else extra.turned(basis)
-
     objective = build_objective(config.objective, dim)
     fill_queues(objective, config.objective.queues.start, train, config.training.seed)
     source = _source(config, train, encoder, fabric)

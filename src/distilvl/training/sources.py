@@ -28,25 +28,16 @@ class StepInputs:
 
     In several processes, `images`, `texts` and `attention_mask` are the process's share of these rows only; the rest
     is the whole batch's in each of them.
-
-    Attributes:
-        images: (B, 3, H, W) uint8 pixels, or (B, width) outputs of a frozen tower.
-        texts: (N, L) token ids, or (N, width) outputs of a frozen tower.
-        attention_mask: (N, L) int64, with token ids.
-        ids: row of each image in the training split, or of the first one with the same bytes, (B,).
-        text_ids: what the texts belong to, (N,): rows of images for captions; numbers of their own without pairs.
-        image_of: position of each caption's image, (N,); none when images and texts are no pairs.
-        u_image, u_text: teacher features (B, D) and (N, D), where known.
     """
 
-    images: Tensor
-    texts: Tensor
-    attention_mask: Tensor | None
-    ids: Tensor
-    text_ids: Tensor
-    image_of: Tensor | None
-    u_image: Tensor | None
-    u_text: Tensor | None
+    images: Tensor  # (B, 3, H, W) uint8 pixels, or (B, width) outputs of a frozen tower
+    texts: Tensor  # (N, L) token ids, or (N, width) outputs of a frozen tower
+    attention_mask: Tensor | None  # (N, L) int64, with token ids
+    ids: Tensor  # (B,) row of each image in the training split, or of the first one with the same bytes
+    text_ids: Tensor  # (N,) rows of images for captions; numbers of their own without pairs
+    image_of: Tensor | None  # (N,) position of each caption's image; none when images and texts are no pairs
+    u_image: Tensor | None  # (B, D) teacher features, where known
+    u_text: Tensor | None  # (N, D)
 
 
 class BatchSource(Protocol):
@@ -131,7 +122,7 @@ class PairSource(_MemorySource):
         self.batches_per_epoch = self.sampler.batches_per_epoch
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
-        """Batches of epoch `number` (from 0), without the first `skip`."""
+        """As `BatchSource.epoch`."""
         crops = self._drawn_crops(number)
         for batch in self.sampler.epoch(number, skip=skip):
             yield self.gather(batch if crops is None else replace(batch, crops=crops[batch.images]))

@@ -43,15 +43,11 @@ class StreamSource(BatchSource):
     hash, so that images that are equal byte for byte are never each other's negatives.
 
     Args:
-        split: of a WebDataset.
         encoder: the student that will read the batches: its preprocessing is used, and its frozen towers encode.
-        config, store, fabric: batch size, captions an image and seed; teacher features, if any; device and precision.
         crops: boxes of which the student sees one of each image, drawn anew each epoch; none for whole images.
-        workers: how many processes at most decode, 0 for this one; a number that the cores suggest if not given. It
-            makes no difference to the batches.
+        workers: how many processes at most decode, 0 for this one; as many as the cores suggest if not given.
 
-    Raises:
-        DistilvlError: fewer records than one batch, or a sampling that needs random access.
+    `DistilvlError` for fewer records than one batch, or a sampling that needs random access.
     """
 
     def __init__(
@@ -91,7 +87,7 @@ class StreamSource(BatchSource):
         return self._split.left_out | self._bad.left_out
 
     def state(self) -> dict[str, Tensor]:
-        """As `BatchSource.state`: what was left out so far."""
+        """What was left out so far."""
         return self._bad.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -99,11 +95,7 @@ class StreamSource(BatchSource):
         self._bad.restore(state)
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
-        """Batches of epoch `number` (from 0), without the first `skip`.
-
-        A bad record, or one without features, is a `DistilvlError` that names shard and member; where the split was
-        opened with `skip_bad`, it is counted, and the batch is shorter.
-        """
+        """As `BatchSource.epoch`; a bad record, or one without features, is a `DistilvlError`, or counted."""
         bad: list[str] = []
         try:
             for batch in decoded_batches(self._order, self._decoder, number, skip, self._workers):
@@ -190,11 +182,10 @@ class StreamSource(BatchSource):
             texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
-        features = (
-            None
-            if self._store is None
-            else TeacherFeatures(self._features("image", batch.seen_keys), self._features("text", batch.text_keys))
-        )
+        u_image, u_text = None, None
+        if self._store is not None:
+            u_image = self._features("image", batch.seen_keys).on(device, slice(None))
+            u_text = self._features("text", batch.text_keys).on(device, slice(None))
         return StepInputs(
             images=images.to(device),
             texts=texts.to(device),
@@ -202,8 +193,8 @@ class StreamSource(BatchSource):
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=None if features is None else features.images.on(device, slice(None)),
-            u_text=None if features is None else features.texts.on(device, slice(None)),
+            u_image=u_image,
+            u_text=u_text,
         )
 
     def _features(self, modality: Modality, keys: list[bytes]) -> StoredFeatures:
@@ -212,10 +203,7 @@ class StreamSource(BatchSource):
 
 
 def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
-    """The whole batch, with the pixels of this process's share of it, from the parts that `gather` gets of each.
-
-    `DistilvlError` where records were left out, so that the parts are not the shares of what is left.
-    """
+    """The whole batch, with the pixels of this process's share of it; `DistilvlError` where records were left out."""
     if share.processes == 1:
         return batch
     columns = dict(zip(batch._fields[1:], zip(*gather([*batch[1:]]), strict=True), strict=True))

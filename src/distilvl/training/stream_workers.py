@@ -71,45 +71,28 @@ _MOST_WORKERS = 8
 
 
 class DecodedBatch(NamedTuple):
-    """B images and N captions of them, on the CPU.
+    """B images and N captions of them, on the CPU; keys are content hashes."""
 
-    Attributes:
-        pixels: (B, 3, H, W) uint8.
-        tokens, image_of: ids of each of the N captions, and the position of its image.
-        image_keys, text_keys: content hashes, B and N.
-        seen_keys: of the crops of the images that the student sees, B; without crops the images' own.
-        names: of the images, for messages.
-        skipped: the records that were left out.
-    """
-
-    pixels: Tensor
-    tokens: list[list[int]]
-    image_of: list[int]
+    pixels: Tensor  # (B, 3, H, W) uint8
+    tokens: list[list[int]]  # of each of the N captions
+    image_of: list[int]  # the position of each caption's image
     image_keys: list[bytes]
     text_keys: list[bytes]
-    seen_keys: list[bytes]
-    names: list[str]
+    seen_keys: list[bytes]  # of the crops of the images that the student sees; without crops the images' own
+    names: list[str]  # of the images, for messages
     skipped: list[BadRecord]
 
 
 @dataclass(frozen=True)
 class BatchDecoder:
-    """Turns samples into a `DecodedBatch`.
-
-    Attributes:
-        encoder, seed: the student, whose `resize` and `tokenize` are used, and the run's seed.
-        captions_a_step: different captions of each image that are drawn, or all that it has if those are fewer.
-        skip_bad: leave bad records out instead of raising.
-        crops: of which one is drawn for each image; none for whole images.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
-    """
+    """Turns samples into a `DecodedBatch`, by `resize` and `tokenize` of the student."""
 
     encoder: DualEncoder
     seed: int
-    captions_a_step: int
+    captions_a_step: int  # drawn for each image, or all that it has if those are fewer
     skip_bad: bool
-    crops: Crops | None = None
-    at_least: int | None = None
+    crops: Crops | None = None  # of which one is drawn for each image; none for whole images
+    at_least: int | None = None  # see `decode_image`
 
     def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
         """The samples of one batch; `DistilvlError` at a bad record or, with `skip_bad`, fewer than two good ones."""
@@ -200,10 +183,7 @@ def decoded_batches(
 
 
 def worker_processes(lanes: int, most: int | None = None) -> int:
-    """How many processes read and decode: a divisor of `lanes`, at most `most` (if not given, the cores; at most 8).
-
-    None where processes are not forked: the student would have to be sent to each.
-    """
+    """How many processes, forked, read and decode: a divisor of `lanes`, at most `most` (else the cores; at most 8)."""
     if most is None:
         most = min(_MOST_WORKERS, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 0
     return max((k for k in range(1, most + 1) if lanes % k == 0), default=0)

@@ -24,12 +24,10 @@ from distilvl.io.files import write_atomically
 from distilvl.io.inputs import list_of_texts
 from distilvl.training.run_folder import Line
 
-PROJECT = "distilvl"
-"""Project (experiment) of the runs, unless the tracker's own environment variable names another."""
+PROJECT = "distilvl"  # project (experiment) of the runs, unless the tracker's own environment variable names another
 GROUP = "distilvl.trackers"
 """Entry points of other packages: the name for `--log`, and a class that is made without arguments."""
-FINISH_S = 60.0
-"""How long the end of a run waits for a tracker to take what is left."""
+FINISH_S = 60.0  # how long the end of a run waits for a tracker to take what is left
 FOLDER = "tensorboard"
 PARAMS_A_CALL, LONGEST_VALUE = 100, 6000  # both MLflow's own limits
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from distilvl.errors import DistilvlError
 from distilvl.objectives.registry import Registry, Settings
 
-Values = dict[str, float]
-"""One number for each loss, by the loss's name."""
+Values = dict[str, float]  # one number for each loss, by the loss's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +51,12 @@ class Balancer(ABC):
     Multipliers are constants, without gradient, in double precision: the same losses give the same, bit for bit.
     A subclass with a `name` and `balance` is all that a new balancer needs; see docs/losses.md.
 
-    Attributes:
-        name: `balancer.name` in recipes.
-        settings: config model of the other keys of `balancer`; its fields are the arguments of the class.
-        report: of the last call, for logging: `{"rate": r_m, "weight": w_m, "scale": s_m}`, each by loss.
-        state: everything that later calls depend on, as `{group: {loss: float}}`.
+    `report` is of the last call, for logging: `{"rate": r_m, "weight": w_m, "scale": s_m}`, each by loss; `state` is
+    everything that later calls depend on, as `{group: {loss: float}}`.
     """
 
-    name: ClassVar[str] = ""
-    settings: ClassVar[type[Settings]] = Settings
+    name: ClassVar[str] = ""  # `balancer.name` in recipes
+    settings: ClassVar[type[Settings]] = Settings  # the other keys of `balancer`; its fields are the class's arguments
 
     def __init__(self) -> None:
         self.report: dict[str, Values] = {}
@@ -118,8 +114,7 @@ def _checked(losses: Mapping[str, Tensor], state: Mapping[str, Values]) -> Value
     return values
 
 
-FLOOR = 1e-8
-"""Below this a loss counts as this (the published code's epsilon): HND is exactly 0 at times."""
+FLOOR = 1e-8  # below this a loss counts as this (the published code's epsilon): HND is exactly 0 at times
 
 MAX_SCALE = 1e5
 """Largest s_m: ratios of some thousands are normal; a hinge loss about to vanish, whose gradient does not shrink with

@@ -10,8 +10,7 @@ from distilvl.errors import DistilvlError
 from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, rates, scales, weights
 from distilvl.objectives.registry import Settings
 
-TOTAL = 10.0
-"""K of the published code."""
+TOTAL = 10.0  # K of the published code
 
 
 class PaperSettings(Settings):
