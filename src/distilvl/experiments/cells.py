@@ -22,11 +22,13 @@ TABLES = Path(__file__).parent / "tables"
 Recalls = tuple[float, float, float]  # R@1, R@5, R@10, percent
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What a file of ours says: unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PaperRow(_Part):
+class PaperRow(Part):
     """What the paper prints for a cell; single seed."""
 
     image_to_text: Recalls | None = None
@@ -34,7 +36,7 @@ class PaperRow(_Part):
     rsum: float
 
 
-class Cell(_Part):
+class Cell(Part):
     """One row of a table: the base recipe with some values changed."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_.+-]+$")]
@@ -48,7 +50,7 @@ class Cell(_Part):
     note: str = ""
 
 
-class Claim(_Part):
+class Claim(Part):
     """An ordering that the paper's table shows: `better` has a higher RSUM than each cell of `than`."""
 
     text: str
@@ -56,7 +58,7 @@ class Claim(_Part):
     than: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class TableSpec(_Part):
+class TableSpec(Part):
     """A table of the paper."""
 
     name: str

@@ -116,7 +116,12 @@ def project_space(images: Floats, texts: Floats, owner: Integers, seed: int) -> 
     """Drawn pairs of a space, rows of `checked_space`, on the principal components of the drawn rows."""
     from sklearn.decomposition import PCA
 
-    chosen_images, chosen_texts = _choose_pairs(owner, seed)
+    # At most 500 images, and one text of each.
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(owner))
+    owners, first = np.unique(owner[order], return_index=True)
+    kept = random.permutation(len(owners))[:IMAGES_DRAWN]
+    chosen_images, chosen_texts = owners[kept], order[first[kept]]
     # The full solver draws no random numbers, and its signs are fixed: the same features give the same picture.
     pca = PCA(n_components=3, svd_solver="full")
     pca.fit(np.concatenate([images[chosen_images], texts[chosen_texts]]))
@@ -134,15 +139,6 @@ def project_space(images: Floats, texts: Floats, owner: Integers, seed: int) -> 
         images_along=(images - middle) @ direction,
         texts_along=(texts - middle) @ direction,
     )
-
-
-def _choose_pairs(owner: Integers, seed: int) -> tuple[Integers, Integers]:
-    """Rows of at most 500 images, and of one text of each."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(owner))
-    owners, first = np.unique(owner[order], return_index=True)
-    kept = random.permutation(len(owners))[:IMAGES_DRAWN]
-    return owners[kept], order[first[kept]]
 
 
 def require_matplotlib(what: str) -> None:

@@ -126,10 +126,8 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
     """Run every job that is not done; jobs with the same folder run once. One that fails leaves its reason behind.
 
     The `workers` are processes; each has its share of the cores, or one of the GPUs that this process sees.
-
-    Raises:
-        BadImageError: one of the data, which stops every run alike.
-        DistilvlError: towers that cannot be trained, before any run; or a worker died (killed, or out of memory).
+    `BadImageError` for one of the data, which stops every run alike; `DistilvlError` for towers that cannot be trained,
+    before any run, or where a worker died.
     """
     todo = open_jobs(jobs)
     if not todo:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data import load_dataset
@@ -19,7 +18,7 @@ from distilvl.evaluation.cost import BATCH, StudentEncoder, measure_cost
 from distilvl.evaluation.encode import encode_dataset
 from distilvl.experiments import published
 from distilvl.experiments.cells import Base, CellScore, Job, TableResult
-from distilvl.experiments.figure2 import draw_figure2
+from distilvl.experiments.figure2 import Integers, draw_figure2
 from distilvl.experiments.published import CostRow, OurRow
 from distilvl.experiments.rendering import to_csv, to_json, to_markdown
 from distilvl.features import FeatureStore
@@ -136,7 +135,7 @@ def _spaces(finished: Finished) -> Files:
     names = [record.image.name for record in encoded.dataset]
     images = np.asarray(store.images(encoded.image_keys, names=names), np.float32)
     texts = np.asarray(store.texts([text_key(caption) for caption in captions], names=captions), np.float32)
-    owner: npt.NDArray[np.int64] = np.asarray(encoded.dataset.caption_image)
+    owner: Integers = np.asarray(encoded.dataset.caption_image)
     spaces = {"teacher": (images, texts, owner), "student": (encoded.images, encoded.texts, owner)}
     numbers = draw_figure2(spaces, finished.out)
     measures = list(next(iter(numbers.values())))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
+from pydantic import TypeAdapter, model_validator
 
 from distilvl.evaluation.cost import BATCH, Cost
-from distilvl.experiments.cells import Recalls
+from distilvl.experiments.cells import Part, Recalls
 from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text, fixed
 from distilvl.io.markdown import markdown_table
 
@@ -23,13 +23,11 @@ TEST_SETS: tuple[TestSet, ...] = ("Flickr30k 1K test", "COCO 5K test")
 OTHER_SET = "not comparable: other test set"
 
 
-class PublishedRow(BaseModel):
+class PublishedRow(Part):
     """A published result, its figures read in `source`; a teacher is shown for orientation and is no competitor.
 
     `verified` is "paper text" when arXiv 2404.10838 states the whole row, else "secondary".
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     venue: str
@@ -132,7 +130,7 @@ def table1_json(published: Sequence[PublishedRow], ours: Sequence[OurRow]) -> di
 
 def _published(row: PublishedRow, competing: Sequence[float]) -> PlacedRow:
     teacher, figures = row.role == "teacher", (row.image_to_text, row.text_to_image, row.rsum)
-    place = None if teacher else _place(row.rsum, competing)
+    place = None if teacher else 1 + sum(other > row.rsum for other in competing)
     note = "; ".join(part for part in ("the paper's teacher" if teacher else "", row.note) if part)
     venue = f"{row.venue} {row.year}"
     return PlacedRow(place, row.method, False, venue, *figures, row.data, row.verified, row.source, note)
@@ -140,13 +138,9 @@ def _published(row: PublishedRow, competing: Sequence[float]) -> PlacedRow:
 
 def _ours(row: OurRow, data: TestSet, competing: Sequence[float]) -> PlacedRow:
     comparable, figures = row.data == data, (row.image_to_text, row.text_to_image, row.rsum)
-    place = _place(row.rsum, competing) if comparable else None
+    place = 1 + sum(other > row.rsum for other in competing) if comparable else None
     measured_on = row.data if comparable else f"{row.data} ({OTHER_SET})"
     return PlacedRow(place, row.name, True, "", *figures, measured_on, "measured here", "", row.note)
-
-
-def _place(rsum: float, competing: Sequence[float]) -> int:
-    return 1 + sum(other > rsum for other in competing)
 
 
 def _markdown_row(row: PlacedRow) -> list[str]:
@@ -193,12 +187,9 @@ class PaperCost:
     rsum: float
 
 
-PAPER_TABLE3 = (
-    PaperCost("BEiT-3, teacher", 1900e6, 0.0165, 586.5),
-    PaperCost("ViT-B/16 + BERT-base, student", 197e6, 0.0021, 528.8),
-)
-# Decimals and unit of each of the numbers of a cost.
-_DIGITS = ((2, 1e6), *((3, 1e9), (2, 1.0), (2, 1.0)) * 2)
+_PAPER_STUDENT = PaperCost("ViT-B/16 + BERT-base, student", 197e6, 0.0021, 528.8)
+PAPER_TABLE3 = (PaperCost("BEiT-3, teacher", 1900e6, 0.0165, 586.5), _PAPER_STUDENT)
+_DIGITS = ((2, 1e6), *((3, 1e9), (2, 1.0), (2, 1.0)) * 2)  # decimals and unit of each of the numbers of a cost
 
 
 def table3_markdown(teacher: CostRow, student: CostRow) -> str:

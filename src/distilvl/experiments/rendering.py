@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, TableResult
+from distilvl.experiments.cells import Cell, CellScore, Claim, TableResult
 from distilvl.experiments.statistics import (
     ClaimCheck,
     Comparison,
@@ -56,6 +56,7 @@ def to_markdown(result: TableResult) -> str:
     """The table as a Markdown section: conditions, cells beside the paper's values, claims, notes."""
     analysis = _analyse(result)
     header = ["cell", *RECALL_NAMES, "RSUM", "seeds", "paper's RSUM", "rank", "paper's rank"]
+    notes = [f"{cell.label}: {cell.note}" for cell in result.spec.cells if cell.note]
     parts = [
         f"## {one_line(result.spec.title)}",
         _conditions(result.conditions),
@@ -63,7 +64,7 @@ def to_markdown(result: TableResult) -> str:
         *_below_table(result, analysis),
         *_claims(result, analysis),
         _bullets("Left out", [plain(line) for line in result.left_out.lines()]),
-        _bullets("Notes", _notes(result)),
+        _bullets("Notes", [one_line(note) for note in (*result.spec.notes, *notes)]),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -74,7 +75,10 @@ def to_csv(result: TableResult) -> str:
     lines: list[list[Any]] = [[*header, *(f"paper_{key}" for key in RECALL_KEYS), "paper_rsum"]]
     for cell in result.spec.cells:
         start, failure = [result.spec.name, cell.name, cell.label], result.failures.get(cell.name)
-        paper = _paper_values(cell.paper)
+        paper: list[float | None] = [None] * 7
+        if cell.paper is not None:
+            sides = (cell.paper.image_to_text or paper[:3], cell.paper.text_to_image or paper[:3])
+            paper = [*sides[0], *sides[1], cell.paper.rsum]
         for score in result.scores.get(cell.name, ()):
             values = [*score.image_to_text, *score.text_to_image, score.rsum, score.seconds]
             lines.append([*start, "finished", score.seed, *values, *paper])
@@ -192,20 +196,8 @@ def format_p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _notes(result: TableResult) -> list[str]:
-    cells = [f"{cell.label}: {cell.note}" for cell in result.spec.cells if cell.note]
-    return [one_line(note) for note in (*result.spec.notes, *cells)]
-
-
 def _bullets(title: str, lines: Sequence[str]) -> str:
     return "\n\n".join((f"{title}:", "\n".join(f"- {line}" for line in lines))) if lines else ""
-
-
-def _paper_values(paper: PaperRow | None) -> list[float | None]:
-    nothing = (None,) * 3
-    if paper is None:
-        return [None] * 7
-    return [*(paper.image_to_text or nothing), *(paper.text_to_image or nothing), paper.rsum]
 
 
 def _json_row(row: _Row) -> dict[str, Any]:

@@ -58,15 +58,13 @@ def reproduce(
     Finished runs in `out/runs` are not run again, whichever table they were made for; an interrupted one continues.
 
     Args:
-        tables, base, out: cells and claims, what all cells share, and the folder of all tables over this base.
         seeds: one run a cell and seed; two cells are compared seed by seed.
         workers: processes; one a GPU, or one, by default.
         accelerator: `auto`, `cpu` or `cuda`.
         teacher: a teacher that can be run, for Table 3's timing; stored features alone cannot be timed.
         command: what made the tables, for their reader.
 
-    Raises:
-        DistilvlError: bad input, or a worker that died; the same call continues.
+    `DistilvlError` for bad input, or a worker that died; the same call continues.
     """
     make_folder(out)
     with only_writer(out):
@@ -129,8 +127,11 @@ def dry_run(
     jobs = {table.name: plan(table, base, seeds, out) for table in tables}
     planned = Plan(jobs, 0.0, workers or default_workers(accelerator))
     every = [job for of_table in jobs.values() for job in of_table]
-    seconds = planned.todo * seconds_a_run(every, accelerator) / planned.workers if planned.todo else 0.0
-    return replace(planned, seconds=seconds)
+    if not planned.todo:
+        return planned
+    finished = [job.read_score().seconds for job in every if job.done]
+    seconds = median(finished) if finished else _timed(every[0].config, accelerator)
+    return replace(planned, seconds=planned.todo * seconds / planned.workers)
 
 
 def collect(table: TableSpec, jobs: Sequence[Job], base: Base, command: str) -> TableResult:
@@ -159,13 +160,8 @@ def _conditions(jobs: Sequence[Job], base: Base, command: str) -> dict[str, str]
     }
 
 
-def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
-    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
-    finished = [job.read_score().seconds for job in jobs if job.done]
-    return median(finished) if finished else _timed(jobs[0].config, accelerator)
-
-
 def _timed(config: Config, accelerator: str) -> float:
+    """Seconds that one run takes, from a few forward and backward passes."""
     train = SharedInputs().split(str(config.inputs.data), "train")
     batch, captions = config.training.batch_size, train.captions
     dim = FeatureStore.open(str(config.inputs.features)).manifest.dim

@@ -49,8 +49,7 @@ class SimilarityDistillation(Loss):
 
         L_SD = L^v + L^t,   L = 1 - (1 + mean_i cos(z_i, u_i)) / 2        eq. 9
 
-    Args:
-        halved: the formula above, of the published code; False gives 1 - mean cos, which the paper's wording allows.
+    `halved` is the published code's; without it 1 - mean cos, which the paper's wording allows as well.
 
     >>> import torch
     >>> from distilvl.objectives import SimilarityDistillation

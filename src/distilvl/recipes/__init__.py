@@ -51,9 +51,8 @@ def load_config(
         sections: whole sections that take the place of the recipe's; overrides come after them.
         shared_overrides: of several runs, applied before `overrides`; without those of what this run has not chosen.
 
-    Raises:
-        DistilvlError: unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
-            setting of a loss, balancer or schedule that is not chosen.
+    `DistilvlError` for an unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
+    setting of a loss, balancer or schedule that is not chosen.
     """
     layers, whole = _recipe_layers(recipe), dict(sections or {})
     if student is not None or not any("student" in tree for tree in layers):

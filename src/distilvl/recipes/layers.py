@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -49,9 +50,7 @@ def renamed(tree: Tree, source: str) -> Tree:
     return tree
 
 
-@cache
-def _tell_once(notice: str) -> None:
-    logger.warning(notice)
+_tell_once = cache(logger.warning)  # a process: all cells of a table read the same overrides
 
 
 def _twice(one: str, other: str, source: str) -> DistilvlError:
@@ -89,10 +88,7 @@ def read_overrides(overrides: Sequence[str]) -> list[Override]:
             raise _twice(seen[path], dotted, "--set")
         tree: Tree = {}
         put(tree, tuple(dotted.split(".")), _parse_value(raw))
-        value: Any = renamed(tree, "--set")
-        for part in path:
-            value = value[part]
-        found.append((path, value))
+        found.append((path, reduce(getitem, path, renamed(tree, "--set"))))
     return found
 
 
@@ -110,13 +106,11 @@ def _parse_value(raw: str) -> Any:
 
 def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
     """Set the value at `path`, in place; sections on the way are made."""
-    *parents, leaf = path
-    for part in parents:
-        child = tree.get(part)
-        if not isinstance(child, dict):
-            child = tree[part] = {}
-        tree = child
-    tree[leaf] = value
+    for part in path[:-1]:
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
+    tree[path[-1]] = value
 
 
 def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Sequence[Override] = ()) -> Tree:
@@ -134,10 +128,9 @@ def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Seque
         chosen_above = any(path in ((section,), (section, kind.chosen_by)) for path, _ in [*shared, *own])
         for k in reversed(range(len(layers))):
             held = layers[k].get(section)
-            if isinstance(held, dict):
-                if chosen_above:
-                    layers[k] = {**layers[k], section: _used(held, kind, variant)}
-                chosen_above = chosen_above or kind.chosen_by in held
+            if chosen_above and isinstance(held, dict):
+                layers[k] = {**layers[k], section: _used(held, kind, variant)}
+            chosen_above = chosen_above or (isinstance(held, dict) and kind.chosen_by in held)
         shared = [each for each in shared if each[0][0] != section or _is_used(each, kind, variant)]
     return _over(layers, [*shared, *own])
 

@@ -57,12 +57,9 @@ def write_model_card(
 ) -> Path:
     """Write `folder/README.md`, of the student in `folder`; returns the file.
 
-    Args:
-        result: the run's result: `val`, and `teacher` and `retention` where known.
-        train, extra: what it was trained on, and beside that.
-        manifest: of the teacher's features; none without a teacher.
-        intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
-        left_out: items left out of the data or by the teacher; a section of its own where there are any.
+    It was trained on `train`, and on `extra` beside that, with the teacher's features of `manifest`, if any. `result`
+    is the run's; `intervals` are of 95 %, of the validation score, as `distilvl.evaluation.intervals` names them.
+    `left_out`, of the data or by the teacher, gets a section of its own.
     """
     text = Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")).substitute(
         base_model=_base_model(config),

@@ -64,7 +64,10 @@ class ChunkedEncoder:
         """
         assert self._embeddings is not None, "encode comes first"
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [self._own_rows(rows) for rows in self._embeddings]
+        share, gradients = share_of(self._fabric), []
+        for z in self._embeddings:
+            gradient = torch.zeros_like(z) if z.grad is None else z.grad
+            gradients.append(gradient[share.rows(len(z))] * share.processes)
         by_part = zip(*(rows.tensor_split(len(self._parts)) for rows in gradients), strict=True)
         after = random_state(self._fabric.device)
         for number, (part, rows) in enumerate(zip(self._parts, by_part, strict=True), start=1):
@@ -101,11 +104,6 @@ class ChunkedEncoder:
         images = part.images if count else part.images.new_zeros((1, *part.images.shape[1:]))
         z_image, z_text = self._model(images, part.texts, part.attention_mask)
         return (z_image if count else z_image[:0]), z_text
-
-    def _own_rows(self, embeddings: Tensor) -> Tensor:
-        share = share_of(self._fabric)
-        gradient = torch.zeros_like(embeddings) if embeddings.grad is None else embeddings.grad
-        return gradient[share.rows(len(embeddings))] * share.processes
 
 
 def random_state(device: torch.device) -> RandomState:

@@ -228,15 +228,9 @@ class SharedInputs(Inputs):
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers encode it here, on `fabric`'s device, and never again.
 
-        Args:
-            source, split, store: the dataset and its split; the teacher's features, if any.
-            crops: which ones of each image to have, beside the whole one.
-            reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
-            scored: the student is scored on it, so frozen towers, too, compute in full precision.
-
-        Raises:
-            BadImageError: an undecodable image, unless `skip_bad`.
-            DistilvlError: an empty split, or an item whose features the store lacks.
+        With `crops`, these of each image beside the whole one; with `reduced_jpeg`, large JPEGs are decoded at a
+        reduced scale, at least twice the student's size. Frozen towers compute in full precision on a `scored` split.
+        `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError` for an item without features.
         """
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
         key = (source, split, encoder.preprocessing, crops, at_least)

@@ -28,23 +28,18 @@ def build_optimizer(encoder: DualEncoder, config: OptimizerConfig, others: Itera
     `others`, weights of the objective, are `objective`, with the heads' rate and no weight decay.
     """
     head_lr = config.lr if config.head_lr is None else config.head_lr
-    layers = _by_factor(encoder, config.layer_decay)
-    groups: list[dict[str, Any]] = [{"name": "towers", "params": some, "lr": config.lr * by} for by, some in layers]
+    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}  # always one group at least
+    for layers in encoder.tower_layers():
+        for depth, layer in enumerate(reversed(layers)):
+            by_factor.setdefault(config.layer_decay**depth, []).extend(layer)
+    rates = sorted(by_factor.items())
+    groups: list[dict[str, Any]] = [{"name": "towers", "params": some, "lr": config.lr * by} for by, some in rates]
     groups.append({"name": "heads", "params": encoder.heads(), "lr": head_lr})
     if others := list(others):
         groups.append({"name": "objective", "params": others, "lr": head_lr, "weight_decay": 0.0})
     for group in groups:
         group["base_lr"] = group["lr"]
     return AdamW(groups, betas=config.betas, weight_decay=config.weight_decay, fused=True)
-
-
-def _by_factor(encoder: DualEncoder, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """The towers' parameters by the factor of their rate, the smallest first; always one group at least."""
-    found: dict[float, list[nn.Parameter]] = {1.0: []}
-    for parameters in encoder.tower_layers():
-        for depth, layer in enumerate(reversed(parameters)):
-            found.setdefault(decay**depth, []).extend(layer)
-    return sorted(found.items())
 
 
 def rate_factor(step: int, total: int, config: ScheduleConfig) -> float:

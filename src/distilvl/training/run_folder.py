@@ -52,34 +52,28 @@ class RunFolder:
         """
         run = cls(path)
         if run.config.is_file() and (run.last.is_file() or run.result.is_file()):
-            run._check_same(config)
+            # Through the model, so that keys which a newer version added have their defaults on both sides.
+            have, wanted = (each.model_dump(mode="json") for each in (load_config(str(run.config)), config))
+            for key, old, new in _differences(have, wanted)[:1]:
+                remedy = "Choose another --out, or repeat the command that began this run."
+                raise DistilvlError(f"{path} holds a run with {key} = {old!r}, not {new!r}.", remedy)
             return run
+        environment = {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: version(name) for name in _PACKAGES},
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        }
         try:
             run.last.parent.mkdir(parents=True, exist_ok=True)
-            run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+            run.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
             # Last, since a folder with a config is taken for a whole one.
             save_config(config, run.config)
         except OSError as error:
             remedy = "Choose another --out."
             raise DistilvlError(f"cannot write run folder {path}: {error.strerror}.", remedy) from error
         return run
-
-    def _check_same(self, config: Config) -> None:
-        # Through the model, so that keys which a newer version added have their defaults on both sides.
-        have, wanted = (each.model_dump(mode="json") for each in (load_config(str(self.config)), config))
-        for key, old, new in _differences(have, wanted)[:1]:
-            remedy = "Choose another --out, or repeat the command that began this run."
-            raise DistilvlError(f"{self.path} holds a run with {key} = {old!r}, not {new!r}.", remedy)
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -185,9 +179,8 @@ def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Each in memory of its own, as a file takes them: parts of others are copied."""
     used: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
+    apart = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in apart.items():
         memory = tensor.untyped_storage().data_ptr()
         apart[name] = tensor.clone() if memory in used else tensor
         used.add(memory)

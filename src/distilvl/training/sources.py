@@ -64,18 +64,14 @@ class BatchSource(Protocol):
 # Second parts of seeds, after the run's. The order of an epoch's images comes from the seed and the epoch alone. With
 # one seed for both sides, equally many images and texts would get the same permutation, and so be made pairs.
 _TEXTS, _CROPS = 1, 2
+ALL = Share()  # of one process
 
 
 class _MemorySource(BatchSource):
     """Puts rows of `train` on the device, padded by `encoder`; images and texts of the process's `share` alone."""
 
     def __init__(
-        self,
-        train: Materials,
-        encoder: DualEncoder,
-        config: TrainingConfig,
-        device: torch.device,
-        share: Share = Share(),  # noqa: B008 (frozen)
+        self, train: Materials, encoder: DualEncoder, config: TrainingConfig, device: torch.device, share: Share = ALL
     ) -> None:
         self.train, self.encoder, self.device, self.share = train, encoder, device, share
         self.seed, self.pictures = config.seed, train.pictures
@@ -156,8 +152,7 @@ class UnpairedSource(_MemorySource):
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
         images = np.random.default_rng((self.seed, number)).permutation(self.train.count)
-        crops = self._drawn_crops(number)
-        texts = self._texts(number)
+        crops, texts = self._drawn_crops(number), self._texts(number)
         for step in range(skip, self.batches_per_epoch):
             rows = images[step * self.images_a_step :][: self.images_a_step]
             text_rows = texts[step * self.texts_a_step :][: self.texts_a_step]

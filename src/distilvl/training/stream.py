@@ -42,11 +42,8 @@ class StreamSource(BatchSource):
     Every record is used once an epoch (`EpochOrder`), with captions drawn anew. An image's id is made of its content
     hash, so that images that are equal byte for byte are never each other's negatives.
 
-    Args:
-        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers encode.
-        crops: boxes of which the student sees one of each image, drawn anew each epoch; none for whole images.
-        workers: how many processes at most decode, 0 for this one; as many as the cores suggest if not given.
-
+    The student `encoder` preprocesses, and its frozen towers encode; it sees one of the `crops` of each image, drawn
+    anew each epoch. At most so many `workers` decode: 0 for this process, as many as the cores suggest if not given.
     `DistilvlError` for fewer records than one batch, or a sampling that needs random access.
     """
 

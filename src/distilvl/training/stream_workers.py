@@ -116,7 +116,9 @@ class BatchDecoder:
             keys.append(key)
             seen.append(chosen.key(key))
             names.append(sample.where)
-            captions.append(drawn_captions(found, draw, self.captions_a_step))
+            # In a circle from the one at share `draw` in [0, 1).
+            first, count = int(draw * len(found)), min(self.captions_a_step, len(found))
+            captions.append([found[(first + k) % len(found)] for k in range(count)])
             if len(waiting) == _AT_ONCE:
                 pixels.append(self.encoder.resize(waiting))
                 waiting = []
@@ -128,12 +130,6 @@ class BatchDecoder:
         text_keys, tokens = [text_key(text) for text in texts], self.encoder.tokenize(texts)
         decoded = torch.from_numpy(np.concatenate(pixels))
         return DecodedBatch(decoded, tokens, image_of, keys, text_keys, seen, names, skipped)
-
-
-def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[str]:
-    """`wanted` different ones, or all, in a circle from the one at share `draw` in [0, 1)."""
-    first = int(draw * len(captions))
-    return [captions[(first + k) % len(captions)] for k in range(min(wanted, len(captions)))]
 
 
 def require_enough(good: int, skipped: Sequence[BadRecord]) -> None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -86,7 +86,6 @@ class Tracking:
         self._trackers, self._ids = trackers, folder / "tracking.json"
         self._run = TrackedRun(folder.resolve().name, folder, config.model_dump(mode="json"))
         self._relays: dict[str, Relay] = {}
-        self._sent: dict[str, set[tuple[int, str]]] = {}
 
     def begin(self, kept: Sequence[Line], dropped: Sequence[Line]) -> None:
         """Start the trackers; as `Listener.begin`."""
@@ -99,26 +98,21 @@ class Tracking:
             except Exception as error:
                 _warn_dropped(name, error)
                 continue
-            self._relays[name] = Relay(name, tracker)
-            self._sent[name] = again if name in known else set()
+            self._relays[name] = relay = Relay(name, tracker, again if name in known else set())
             for line in () if name in known else kept:
-                self._send(name, line)
+                relay.send(line)
         if ids != known:
             write_atomically(self._ids, (json.dumps(ids, indent=2) + "\n").encode())
 
     def line(self, line: Line) -> None:
         """As `Listener.line`."""
-        for name in self._relays:
-            self._send(name, line)
+        for relay in self._relays.values():
+            relay.send(line)
 
     def end(self, failed: bool) -> None:
         """As `Listener.end`."""
         for relay in self._relays.values():
             relay.finish(failed)
-
-    def _send(self, name: str, line: Line) -> None:
-        step, sent, scalars = line["step"], self._sent[name], flat_scalars(line)
-        self._relays[name].send(step, {key: value for key, value in scalars.items() if (step, key) not in sent})
 
     def _read_ids(self) -> dict[str, str]:
         try:
@@ -129,17 +123,22 @@ class Tracking:
 
 
 class Relay:
-    """Hands points to a started tracker from a thread of its own, until the tracker fails or the run ends."""
+    """Hands lines to a started tracker from a thread of its own, until the tracker fails or the run ends.
 
-    def __init__(self, name: str, tracker: Tracker, finish_s: float = FINISH_S) -> None:
-        self._name, self._tracker, self._finish_s, self._failed = name, tracker, finish_s, False
+    Points that it was `sent` before, named by step and curve, are left out.
+    """
+
+    def __init__(self, name: str, tracker: Tracker, sent: Set[tuple[int, str]], finish_s: float = FINISH_S) -> None:
+        self._name, self._tracker, self._sent, self._finish_s, self._failed = name, tracker, sent, finish_s, False
         self._points: SimpleQueue[tuple[int, Mapping[str, float]] | None] = SimpleQueue()
         # A daemon, so that a server which never answers cannot keep the process from ending.
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
-    def send(self, step: int, scalars: Mapping[str, float]) -> None:
+    def send(self, line: Line) -> None:
         """Queue one point of each curve; returns at once."""
+        step = line["step"]
+        scalars = {name: value for name, value in flat_scalars(line).items() if (step, name) not in self._sent}
         if scalars and self._thread.is_alive():
             self._points.put((step, scalars))
 

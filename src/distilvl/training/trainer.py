@@ -43,13 +43,10 @@ class Progress:
 
 
 class Trainer:
-    """Trains `encoder` on what `source` brings, scoring `val` after each epoch.
+    """Trains `encoder`, in place, on what `source` brings, scoring `val` after each epoch.
 
-    Args:
-        encoder: the student; its weights change in place.
-        source, val: where the batches come from, and the validation split.
-        folder: where metrics and checkpoints go; a checkpoint found there is continued.
-        fingerprints: of what the batches are drawn from; a checkpoint of a run with others is refused.
+    Metrics and checkpoints go to `folder`; a checkpoint found there is continued, or refused where its run had other
+    `fingerprints` of what the batches are drawn from.
     """
 
     def __init__(

@@ -68,10 +68,8 @@ class GradNormBalancer(Balancer):
     would do anyway. A loss without gradient at this step (HND at 0) neither moves nor counts. Weights decided in a step
     come from the steps before it; the first are 1.
 
-    Args:
-        alpha: strength of the pull towards equal training rates; 0 asks for equal gradient norms.
-        lr: largest step of log w_m; with the default a factor of 1,000 between two weights takes about 35 steps.
-        floor: L_m(0) is the first loss above this; until then its ratio counts as 1.
+    `alpha` 0 asks for equal gradient norms. With the default `lr` a factor of 1,000 between two weights takes about 35
+    steps. L_m(0) is the first loss above `floor`; until then its ratio counts as 1.
     """
 
     name, settings = "gradnorm", GradNormSettings
@@ -130,24 +128,21 @@ class UncertaintyBalancer(Balancer):
 
         s_m <- s_m - lr * max(-1/2, (1 - exp(-s_m) L_m) / 2)
 
-    The bound leaves the minimum, s_m = log L_m, where it is, and lets s_m come back fast after a loss of 0.
-
-    Args:
-        lr: from 0 to 2; s_m moves by at most lr / 2 a step, and near its minimum exp(s_m) is a running mean of
-            L_m over about 2 / lr steps. The default takes some 100 steps for a loss of 150.
-        max_scale: bound on exp(s_m) and exp(-s_m): a loss of exactly 0 draws s_m towards minus infinity.
+    The bound of -1/2 leaves the minimum, s_m = log L_m, where it is, and lets s_m come back fast after a loss of 0;
+    exp(s_m) and exp(-s_m) are at most `MAX_SCALE`. With `lr` from 0 to 2, s_m moves by at most lr / 2 a step, and near
+    its minimum exp(s_m) is a running mean of L_m over about 2 / lr steps.
     """
 
     name, settings = "uncertainty", UncertaintySettings
 
-    def __init__(self, lr: float = 0.1, max_scale: float = MAX_SCALE) -> None:
+    def __init__(self, lr: float = 0.1) -> None:
         super().__init__()
-        self.lr, self.max_scale = lr, max_scale
+        self.lr = lr
 
     def balance(self, step: Step) -> Balance:
         """The weights learnt so far; then one step of s_m."""
         log_variance = self.state.get("log_variance", dict.fromkeys(step.values, 0.0))
-        bound, moved = math.log(self.max_scale), {}
+        bound, moved = math.log(MAX_SCALE), {}
         for name, s in log_variance.items():
             gradient = max(-0.5, (1 - math.exp(-s) * step.values[name]) / 2)
             moved[name] = min(max(s - self.lr * gradient, -bound), bound)

@@ -28,15 +28,11 @@ class PaperBalancer(Balancer):
 
         s_m = sg(max_j L_j / L_m)                            eq. 15-16, from 1 to `MAX_SCALE`
         r_m = L_m(t) / L_m(t-1)                              1 at the first step and after a vanished loss
-        w_m = K exp(r_m / tau_b) / sum_n exp(r_n / tau_b)    eq. 17, sums to K
+        w_m = K exp(r_m / tau_b) / sum_n exp(r_n / tau_b)    eq. 17, sums to K, the number of losses
         objective = sum_m w_m s_m L_m                        eq. 18
 
-    Args:
-        tau: tau_b > 0; the smaller, the more the slowest loss takes.
-        floor: a loss below this counts as this.
-        total: K; the number of losses by default.
-        smoothing: beta in [0, 1); 0 is the paper. Otherwise rates are ratios of the running means
-            beta * mean + (1 - beta) * L_m.
+    The smaller `tau`, tau_b > 0, the more the slowest loss takes. A loss below `floor` counts as this. By `smoothing`,
+    beta in [0, 1), rates are ratios of the means beta * mean + (1 - beta) * L_m; it is 0 in the paper.
 
     >>> import torch
     >>> from distilvl.objectives.balancers import PaperBalancer
@@ -45,11 +41,9 @@ class PaperBalancer(Balancer):
 
     name, settings = "paper", PaperSettings
 
-    def __init__(
-        self, tau: float = 1.0, floor: float = FLOOR, total: float | None = None, smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, tau: float = 1.0, floor: float = FLOOR, smoothing: float = 0.0) -> None:
         super().__init__()
-        self.tau, self.floor, self.total, self.smoothing = tau, floor, total, smoothing
+        self.tau, self.floor, self.smoothing = tau, floor, smoothing
 
     def balance(self, step: Step) -> Balance:
         """Eq. 15-18 for this step."""
@@ -57,8 +51,7 @@ class PaperBalancer(Balancer):
         current = {name: beta * previous.get(name, value) + (1 - beta) * value for name, value in values.items()}
         self.state["previous"] = current
         r = rates(current, previous, self.floor)
-        K = len(values) if self.total is None else self.total
-        return Balance(r, weights(r, self.tau, K), scales(values, self.floor))
+        return Balance(r, weights(r, self.tau, len(values)), scales(values, self.floor))
 
 
 class OfficialSettings(Settings):

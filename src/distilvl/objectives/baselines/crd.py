@@ -28,10 +28,7 @@ class ContrastiveRepresentationDistillation(Loss):
 
     Z/M is the mean of e^{u_i.q_k / tau} over the batch's negatives, without a gradient; M cancels out. Without Z every
     negative at cosine 0 costs log(1 + M/N), a constant force out of the teacher's cone. At z == u the negatives of an
-    embedding have h of about 1/N each, so their sum stays about 1 for any N.
-
-    Args:
-        temperature: tau > 0.
+    embedding have h of about 1/N each, so their sum stays about 1 for any N. tau > 0 is `temperature`.
 
     >>> import torch
     >>> from distilvl.objectives import TeacherQueue
@@ -93,12 +90,8 @@ class DynamicContrastiveDistillation(Loss):
         L   = alpha sum_i c_i KL(t_i || s_i) + (1 - alpha) sum_i d_i (-log s_ii)
 
     and L_DCD is the mean over both directions. Their cross-encoders score drawn texts by squared error and binary
-    cross-entropy; a dual encoder's cosines have an arbitrary offset, which the softmax over C_i does not see.
-
-    Args:
-        temperature: tau > 0.
-        hard_negatives: K >= 1, 7 in the authors' code; an item with fewer negatives takes what there is.
-        alpha: share of the distillation term in [0, 1], 0.2 in the authors' code.
+    cross-entropy; a dual encoder's cosines have an arbitrary offset, which the softmax over C_i does not see. K >= 1 is
+    `hard_negatives`, tau > 0 the `temperature`; the defaults of K and of `alpha` in [0, 1] are the authors'.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import DynamicContrastiveDistillation

@@ -48,11 +48,8 @@ class OpenClipDistillation(Loss):
         L = 1/2 ( mean_i -sum_j p_ij log softmax_j(z^v_i.z^t_j / tau_s),   p_i = softmax_j(u^v_i.u^t_j / tau_t)
                 + the same with image and text exchanged )
 
-    where j runs over the whole batch. Embeddings of one image need no mask: see `kl_divergence`.
-
-    Args:
-        temperature_student: tau_s > 0.
-        temperature_teacher: tau_t > 0, for a CLIP teacher usually 0.01, the inverse of its logit scale.
+    where j runs over the whole batch; tau_s > 0 is `temperature_student`, tau_t > 0 `temperature_teacher`, for a CLIP
+    teacher usually 0.01. Embeddings of one image need no mask: see `kl_divergence`.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import OpenClipDistillation
