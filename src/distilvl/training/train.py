@@ -33,7 +33,7 @@ from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
 from distilvl.training.inputs import Splits, open_splits, small_val
 from distilvl.training.materials import Materials, SharedInputs
-from distilvl.training.run_folder import Listener, RunFolder
+from distilvl.training.run_folder import RunFolder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
 from distilvl.training.trainer import score_teacher
@@ -147,7 +147,7 @@ def train_config(
             return load_student(folder.student)
         require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
-        return _run(config, splits, folder, shared, fabric, precision, listeners)
+        return _run(config, splits, folder, shared, fabric, listeners)
 
 
 def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
@@ -159,13 +159,7 @@ def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
 
 
 def _run(
-    config: Config,
-    splits: Splits,
-    folder: RunFolder,
-    shared: SharedInputs,
-    fabric: Fabric,
-    precision: str,
-    listeners: Sequence[Listener],
+    config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric, listeners: list[Tracking]
 ) -> SentenceTransformer:
     note = small_val(config, shared)
     if note is not None and fabric.is_global_zero:
@@ -193,7 +187,7 @@ def _run(
             "parameters": count_parameters(model),
             "device": str(fabric.device),
             "processes": fabric.world_size,
-            "precision": precision,
+            "precision": fabric.strategy.precision.precision,
             "skipped_images": setup.skipped_images,
             "listing": splits.listing,
             "left_out": left_out.as_dict(),
