@@ -204,7 +204,8 @@ class _Wandb:
         import wandb
 
         settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
-        where = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": run.name, "dir": run.folder}
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        where: dict[str, Any] = {"project": project, "name": run.name, "dir": run.folder}
         identity = known or uuid.uuid4().hex[:8]
         self._run: Any = wandb.init(**where, id=identity, resume="allow", config=dict(run.config), settings=settings)
         self._run.define_metric("val/rsum", summary="max")
@@ -255,7 +256,7 @@ class _Trackio:
         import trackio
 
         name = known or f"{run.name}-{uuid.uuid4().hex[:6]}"
-        quiet = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        quiet: dict[str, Any] = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
         resume = "must" if known else "never"
         self._run: Any = trackio.init(project=PROJECT, name=name, config=dict(run.settings), resume=resume, **quiet)
         return name

@@ -99,7 +99,7 @@ class Trainer:
     def _losses(self, z_image: Tensor, z_text: Tensor, inputs: StepInputs) -> dict[str, Tensor]:
         """The raw losses; from here on an image stands beside each of its captions, one row a pair."""
         image_of, u_image, ids = inputs.image_of, inputs.u_image, [inputs.ids, inputs.text_ids]
-        if image_of is not None:
+        if image_of is not None:  # pairs: one id stands for both sides
             z_image, u_image, ids = z_image[image_of], None if u_image is None else u_image[image_of], ids[1:]
         return self.objective(z_image, z_text, u_image, inputs.u_text, *ids)  # type: ignore[no-any-return]
 
