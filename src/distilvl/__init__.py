@@ -27,19 +27,9 @@ if TYPE_CHECKING:
     from distilvl.training.train import train
 
 __all__ = [
-    "DistilvlError",
-    "FeatureStore",
-    "Index",
-    "__version__",
-    "build_student",
-    "evaluate",
-    "export_student",
-    "extract_features",
-    "load_dataset",
-    "load_teacher",
-    "score",
-    "train",
-]
+    "DistilvlError", "FeatureStore", "Index", "__version__", "build_student", "evaluate", "export_student",
+    "extract_features", "load_dataset", "load_teacher", "score", "train",
+]  # fmt: skip
 
 # Names and where they live; imported on first use, since torch takes seconds to load.
 _LAZY = {

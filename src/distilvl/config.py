@@ -11,23 +11,20 @@ from distilvl.objectives.config import BalancerConfig, ObjectiveConfig, Variants
 from distilvl.objectives.registry import Settings
 
 
-def cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None:
-    """`layers` of a tower."""
+def _cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None:
     if layers is not None and info.data.get("config") and not info.data.get("model"):
         raise ValueError("only a pretrained tower is cut; a new one has the layers that its config says")
     return layers
 
 
-def captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
-    """`training.captions_per_image`."""
+def _captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
     sampling = info.data.get("sampling", "distinct_images")
     if captions > 1 and sampling != "distinct_images":
         raise ValueError(f"sampling {sampling} goes caption by caption; set it to distinct_images, or this to 1")
     return captions
 
 
-def tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
-    """`training.token_dropout`, beside `student.text.frozen`."""
+def _tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
     student = info.data.get("student")
     if training.token_dropout and student is not None and student.text.frozen:
         raise ValueError(
@@ -37,29 +34,10 @@ def tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> TrainingC
     return training
 
 
-def finished_or_new(folder: str | None, given: Mapping[str, Any]) -> None:
-    """`student.folder`, beside what a new student is built from.
-
-    Args:
-        folder: of a finished student, which keeps its towers.
-        given: the section's values that differ from their defaults; a saved config names all of them.
-    """
-    if folder is None:
-        return
-    unused = ["normalize"] if "normalize" in given else []
-    for tower in ("image", "text"):
-        unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key != "frozen"]
-    if unused:
-        raise ValueError(
-            f"the finished student in folder keeps its towers, and {', '.join(unused)} would change nothing; "
-            "name the folder as --student in the place of a preset, and leave these out"
-        )
-
-
 class _TowerConfig(Settings):
     model: str | None = Field(None, description="transformers id or folder; none builds from `config`")
     config: dict[str, Any] | None = Field(None, description="model_type and its fields, for a new tower")
-    layers: Annotated[int | None, AfterValidator(cut_from_pretrained)] = Field(
+    layers: Annotated[int | None, AfterValidator(_cut_from_pretrained)] = Field(
         None, ge=1, description="keep the first so many layers of a pretrained tower; none keeps all"
     )
 
@@ -92,14 +70,21 @@ class StudentConfig(Settings):
 
     @model_validator(mode="after")
     def _finished_or_new(self) -> StudentConfig:
-        finished_or_new(self.folder, self.model_dump(exclude_defaults=True))
+        given = self.model_dump(exclude_defaults=True)  # a saved config names all values
+        unused = ["normalize"] if "normalize" in given else []
+        for tower in ("image", "text"):
+            unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key != "frozen"]
+        if self.folder is not None and unused:
+            raise ValueError(
+                f"the finished student in folder keeps its towers, and {', '.join(unused)} would change nothing; "
+                "name the folder as --student in the place of a preset, and leave these out"
+            )
         return self
 
     @property
     def frozen(self) -> list[str]:
         """Modalities whose towers do not learn."""
-        towers = (("image", self.image.frozen), ("text", self.text.frozen))
-        return [modality for modality, frozen in towers if frozen]
+        return ["image"] * self.image.frozen + ["text"] * self.text.frozen
 
 
 class OptimizerConfig(Settings):
@@ -157,7 +142,7 @@ class TrainingConfig(Settings):
         description="distinct images, captions of each drawn anew each epoch; or all captions, shuffled; or all "
         "captions in the dataset's order, as the published loader runs",
     )
-    captions_per_image: Annotated[int, AfterValidator(captions_of_distinct_images)] = Field(
+    captions_per_image: Annotated[int, AfterValidator(_captions_of_distinct_images)] = Field(
         1, ge=1, description="captions of each image in a step; the image is encoded once for all of them"
     )
     extra_share: float = Field(
@@ -221,7 +206,7 @@ class Config(Settings):
     balancer: SerializeAsAny[BalancerConfig] = BalancerConfig.model_validate({})
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: SerializeAsAny[ScheduleConfig] = StepSchedule()
-    training: Annotated[TrainingConfig, AfterValidator(tokens_are_read)] = TrainingConfig()
+    training: Annotated[TrainingConfig, AfterValidator(_tokens_are_read)] = TrainingConfig()
 
     @model_validator(mode="after")
     def _weights_are_of_the_losses(self) -> Config:

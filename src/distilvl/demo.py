@@ -40,15 +40,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Teacher and student on the 1,000 test scenes.
-
-    Attributes:
-        evaluation: both scores.
-        parameters: of teacher and student.
-        speed: of teacher and student.
-        seconds: wall time of this call.
-        out: the run folder.
-    """
+    """Teacher and student on the 1,000 test scenes, each as a pair; `seconds` is the wall time of this call."""
 
     evaluation: Evaluation
     parameters: tuple[int, int]
@@ -78,13 +70,9 @@ def run_demo(out: Path) -> DemoResult:
     evaluation = evaluate(out, dataset, split="test")
     logger.info("3/3  timing both")
     teacher = DemoTeacher()
-    return DemoResult(
-        evaluation=evaluation,
-        parameters=(teacher.num_parameters, count_parameters(student)),
-        speed=_speeds(teacher, student, dataset.split("test")),
-        seconds=time.monotonic() - started,
-        out=out,
-    )
+    parameters = teacher.num_parameters, count_parameters(student)
+    speed = _speeds(teacher, student, dataset.split("test"))
+    return DemoResult(evaluation, parameters, speed, time.monotonic() - started, out)
 
 
 def _speeds(teacher: DemoTeacher, student: SentenceTransformer, dataset: PairDataset) -> tuple[Speed, Speed]:
@@ -97,17 +85,15 @@ def _speeds(teacher: DemoTeacher, student: SentenceTransformer, dataset: PairDat
     def an_item(encode: Callable[[Any], object], items: Sequence[Any]) -> float:
         return median_ms(encode, [items] * (_REPEATS + 1)) / len(items)
 
-    return (
-        Speed(an_item(teacher.encode_images, images), an_item(teacher.encode_texts, captions)),
-        Speed(an_item(encode, images), an_item(encode, captions)),
-    )
+    of_teacher = Speed(an_item(teacher.encode_images, images), an_item(teacher.encode_texts, captions))
+    return of_teacher, Speed(an_item(encode, images), an_item(encode, captions))
 
 
 def print_demo(result: DemoResult, console: Console) -> None:
     """The table, and what to do next."""
     table = Table(title=f"1,000 test scenes, 5 captions each ({result.seconds:.0f} s)")
-    for name, justify in (("", "left"), ("teacher", "right"), ("student", "right")):
-        table.add_column(name, justify="left" if justify == "left" else "right")
+    for name in ("", "teacher", "student"):
+        table.add_column(name, justify="right" if name else "left")
     table.add_row("parameters", *(f"{count:,}" for count in result.parameters))
     table.add_row("ms an image", *(f"{speed.image_ms:.2f}" for speed in result.speed))
     table.add_row("ms a caption", *(f"{speed.caption_ms:.2f}" for speed in result.speed))

@@ -8,13 +8,9 @@ from typing import Any
 
 
 class DistilvlError(Exception):
-    """Bad input or a bad environment, never a bug: the message names the item and says what to do.
+    """Bad input or a bad environment, never a bug; the command line prints it as one line and exits with code 2.
 
-    The command line prints the message as one line and exits with code 2.
-
-    Args:
-        message: what is wrong, with the file, key or id it is about.
-        remedy: what the user can do about it; appended to the message.
+    `message` says what is wrong, with the file, key or id it is about; `remedy`, appended, what the user can do.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
@@ -24,9 +20,7 @@ class DistilvlError(Exception):
 class BadImageError(DistilvlError):
     """An image that is missing or cannot be decoded; `--skip-bad` leaves such records out.
 
-    Args:
-        message, remedy: as for `DistilvlError`.
-        reason: the phrase by which it is counted where it is left out; the image cannot be decoded, if not given.
+    `reason` is the phrase by which it is counted then; the image cannot be decoded, if not given.
     """
 
     def __init__(self, message: str, remedy: str = "", *, reason: str = "") -> None:
@@ -39,13 +33,7 @@ class TooManyPixelsError(BadImageError):
 
 
 class OptionError(DistilvlError):
-    """A value that an option, an argument or a field of a request cannot have.
-
-    Args:
-        option: its name.
-        message: what is wrong.
-        remedy: what the user can do about it.
-    """
+    """A value that an option, an argument or a field of a request, named `option`, cannot have."""
 
     def __init__(self, option: str, message: str, remedy: str = "") -> None:
         super().__init__(message, remedy)
@@ -58,18 +46,10 @@ def one_line(error: BaseException) -> str:
 
 
 def require(*packages: str, extra: str, why: str = "this data set") -> Any:
-    """Import a package that comes with an extra of distilvl.
+    """Import a package that comes with the `extra` of distilvl, for `why`, as the error message begins.
 
-    Args:
-        packages: modules; several when the feature needs all of them.
-        extra: the extra that brings them.
-        why: what needs them, as the error message begins.
-
-    Returns:
-        The first of them, typed loosely as it may be absent; the others are not imported.
-
-    Raises:
-        DistilvlError: one is not installed, or cannot be imported; it names the command that installs them.
+    Returns the first of `packages`, typed loosely as it may be absent; the others are not imported. `DistilvlError`,
+    with the command that installs them, where one is not installed or cannot be imported.
     """
     missing = [name for name in packages[1:] if find_spec(name) is None]
     cause: ImportError | None = None
@@ -80,7 +60,6 @@ def require(*packages: str, extra: str, why: str = "this data set") -> Any:
         cause = error
     if missing:
         word = "package" if len(missing) == 1 else "packages"
-        raise DistilvlError(
-            f"{why} needs the {word} {' and '.join(missing)}.", f"Install it: pip install 'distilvl[{extra}]'."
-        ) from cause
+        remedy = f"Install it: pip install 'distilvl[{extra}]'."
+        raise DistilvlError(f"{why} needs the {word} {' and '.join(missing)}.", remedy) from cause
     return first

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
-from distilvl.experiments.statistics import Summary, check_claim, compare, holm, rank_agreement, ranks, summarise
+from distilvl.experiments.statistics import Comparison, Summary, check_claim, holm, rank_agreement, ranks, summarise
 
 probability = st.floats(0, 1)
 rsum = st.floats(0, 600)
@@ -16,6 +16,10 @@ rsum = st.floats(0, 600)
 
 def scores(*values: float) -> dict[int, float]:
     return dict(enumerate(values))
+
+
+def compare(better: dict[int, float], other: dict[int, float]) -> Comparison:
+    return check_claim(better, [other]).comparisons[0]
 
 
 def test_summary_has_the_sample_standard_deviation() -> None:

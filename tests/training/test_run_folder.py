@@ -16,7 +16,6 @@ from distilvl.training.run_folder import (
     PROCESS_NAME,
     Line,
     MetricsLog,
-    SilentLog,
     load_tensors,
     pack_state,
     read_metrics,
@@ -81,13 +80,6 @@ def test_how_a_process_ended_stays_beside_the_log(error: BaseException, reason: 
     with MetricsLog(tmp_path / "metrics.jsonl", 0):
         pass
     assert not process.exists()
-
-
-def test_a_silent_log_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with SilentLog() as log:
-        log.write({"step": 1})
-    assert list(tmp_path.iterdir()) == []
 
 
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -138,9 +138,9 @@ def test_a_tracker_that_hangs_holds_up_neither_the_run_nor_its_end(caplog: pytes
         def log(self, step: int, scalars: Mapping[str, float]) -> None:
             released.wait(60)
 
-    relay = Relay("slow", Hanging([]), finish_s=0.05)
+    relay = Relay("slow", Hanging([]), set(), finish_s=0.05)
     for step in range(1000):
-        relay.send(step, {"loss": 1.0})
+        relay.send({"step": step, "loss": 1.0})
     with caplog.at_level(logging.WARNING, logger="distilvl"):
         relay.finish(False)
     released.set()

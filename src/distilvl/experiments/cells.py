@@ -19,15 +19,16 @@ from distilvl.recipes import load_config, method_sections
 
 TABLES = Path(__file__).parent / "tables"
 
-Recalls = tuple[float, float, float]
-"""R@1, R@5, R@10, percent."""
+Recalls = tuple[float, float, float]  # R@1, R@5, R@10, percent
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What a file of ours says: unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PaperRow(_Part):
+class PaperRow(Part):
     """What the paper prints for a cell; single seed."""
 
     image_to_text: Recalls | None = None
@@ -35,7 +36,7 @@ class PaperRow(_Part):
     rsum: float
 
 
-class Cell(_Part):
+class Cell(Part):
     """One row of a table: the base recipe with some values changed."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_.+-]+$")]
@@ -49,7 +50,7 @@ class Cell(_Part):
     note: str = ""
 
 
-class Claim(_Part):
+class Claim(Part):
     """An ordering that the paper's table shows: `better` has a higher RSUM than each cell of `than`."""
 
     text: str
@@ -57,7 +58,7 @@ class Claim(_Part):
     than: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class TableSpec(_Part):
+class TableSpec(Part):
     """A table of the paper."""
 
     name: str
@@ -93,11 +94,7 @@ def list_tables() -> list[str]:
 
 
 def load_table(name: str) -> TableSpec:
-    """A shipped table by name (`table4`), or one of your own from a YAML file.
-
-    Raises:
-        DistilvlError: no such table, or a file that is not one.
-    """
+    """A shipped table by name (`table4`), or one of your own from a YAML file; `DistilvlError` where there is none."""
     path = TABLES / f"{name}.yaml"
     if not path.is_file():
         path = Path(name)
@@ -126,13 +123,9 @@ class CellScore:
 
 @dataclass(frozen=True)
 class TableResult:
-    """A table with what was measured.
+    """A table with what was measured: by cell name the scores, in order of seeds, and why a run failed.
 
-    Attributes:
-        scores: by cell name, in order of seeds; a cell that has not run has none.
-        failures: by cell name, why a run failed.
-        teacher_rsum: RSUM of the teacher's stored features on the same split, when known.
-        conditions: what else a reader needs: command, data, student, recipe, epochs, seeds, machine.
+    `teacher_rsum` is that of the stored features on the same split, `conditions` what else a reader needs.
     """
 
     spec: TableSpec
@@ -145,13 +138,7 @@ class TableResult:
 
 @dataclass(frozen=True)
 class Base:
-    """What all cells of a table share.
-
-    Attributes:
-        student: preset, YAML file or folder; the recipe's own otherwise.
-        overrides: `section.key=value`, for all cells; a cell's own come after and win.
-        split: on which finished students are scored.
-    """
+    """What all cells of a table share; a cell's own overrides come after these and win."""
 
     recipe: str
     data: str
@@ -164,13 +151,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of one cell.
-
-    Attributes:
-        cell: its name in the table.
-        folder: run folder; equal configs share it, in whatever table they occur.
-        split: on which the finished student is scored.
-    """
+    """One run of one cell, in `folder`, which equal configs share, in whatever table; scored on `split`."""
 
     cell: str
     seed: int
@@ -197,26 +178,21 @@ class Job:
     @property
     def failure(self) -> str | None:
         """Why the last try failed, if it did."""
-        if self.done or not self.failure_file.is_file():
-            return None
-        return self.failure_file.read_text(encoding="utf-8").strip()
+        failed = not self.done and self.failure_file.is_file()
+        return self.failure_file.read_text(encoding="utf-8").strip() if failed else None
 
     def read_score(self) -> CellScore:
-        """The score; the job must be done."""
-        found = self._read()
+        """The score; the job must be done, as for the other readings."""
+        found = self.read()
         recalls = {way: tuple(found[way][f"r{k}"] for k in (1, 5, 10)) for way in ("image_to_text", "text_to_image")}
         return CellScore(self.seed, **recalls, rsum=found["rsum"], seconds=found["seconds"])
 
     def read_left_out(self) -> LeftOut:
-        """Items that were left out in the run and when its student was scored; the job must be done."""
-        # Scores of older versions do not say.
-        return LeftOut.from_dict(self._read().get("left_out", {"reasons": {}}))
+        """Items that were left out in the run and when its student was scored; older versions' scores do not say."""
+        return LeftOut.from_dict(self.read().get("left_out", {"reasons": {}}))
 
-    def read_teacher_rsum(self) -> float:
-        """RSUM of the teacher's stored features on the same split; the job must be done."""
-        return float(self._read()["teacher_rsum"])
-
-    def _read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
+        """The score file, with `teacher_rsum`, that of the teacher's stored features on the same split."""
         found: dict[str, Any] = json.loads(self.score_file.read_text(encoding="utf-8"))
         return found
 
@@ -224,36 +200,24 @@ class Job:
 def plan(table: TableSpec, base: Base, seeds: Sequence[int], out: Path) -> list[Job]:
     """All jobs of `table`, seed by seed, so that a first complete table is there early.
 
-    Raises:
-        DistilvlError: a cell that the config refuses; the message names it.
+    `DistilvlError` for a cell that the config refuses; the message names it.
     """
     return [_job(table, cell, base, seed, out) for seed in seeds for cell in table.cells]
 
 
 def _job(table: TableSpec, cell: Cell, base: Base, seed: int, out: Path) -> Job:
-    overrides = [f"training.seed={seed}", *cell.set]
-    inputs = {"data": base.data, "features": base.features}
+    given: dict[str, Any] = {"student": base.student, "inputs": {"data": base.data, "features": base.features}}
+    given |= {"overrides": [f"training.seed={seed}", *cell.set], "shared_overrides": base.overrides}
     sections = None if cell.method is None else method_sections(cell.method)
     try:
-        recipe = cell.recipe or base.recipe
-        config = load_config(
-            recipe,
-            student=base.student,
-            overrides=overrides,
-            inputs=inputs,
-            sections=sections,
-            shared_overrides=base.overrides,
-        )
+        config = load_config(cell.recipe or base.recipe, sections=sections, **given)
     except DistilvlError as error:
         raise DistilvlError(f"cell {cell.name} of {table.name}: {error}") from error
     return Job(cell.name, seed, config, out / "runs" / f"{fingerprint(config)}-seed{seed}", base.split, base.skip_bad)
 
 
 def fingerprint(config: Config) -> str:
-    """12 hexadecimal digits of everything the run depends on but its seed.
-
-    Values that are the default do not enter, so that an option which a later version adds changes no name.
-    """
+    """12 hexadecimal digits of everything the run depends on but its seed, as far as it differs from the defaults."""
     seedless = config.model_copy(update={"training": config.training.model_copy(update={"seed": 0})})
     said: dict[str, Any] = seedless.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

@@ -32,39 +32,25 @@ IMAGE_MARK, TEXT_MARK = "o", "^"
 
 @dataclass(frozen=True)
 class Points:
-    """What is drawn of a space: rows of image and text k belong together.
+    """What is drawn of a space: rows of image and text k belong together."""
 
-    Attributes:
-        images, texts: (k, 3) coordinates on the principal components.
-        image_mean, text_mean: (3,) where the means of all images and of all texts fall.
-        explained: share of the drawn rows' variance on each of the three components.
-        images_along, texts_along: all rows on the line through both means; 0 is the middle between the means.
-    """
-
-    images: Floats
+    images: Floats  # (k, 3) coordinates on the principal components
     texts: Floats
-    image_mean: Floats
+    image_mean: Floats  # (3,) where the mean of all images falls
     text_mean: Floats
-    explained: Floats
-    images_along: Floats
+    explained: Floats  # share of the drawn rows' variance on each of the three components
+    images_along: Floats  # all rows on the line through both means; 0 is the middle between the means
     texts_along: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceNumbers:
-    """What the figure says about a space, in numbers; embeddings are L2-normalised first.
+    """What the figure says about a space, in numbers; embeddings are L2-normalised first."""
 
-    Attributes:
-        modality_gap: distance between the mean image and the mean text embedding, 0 to 2.
-        matching_cosine: mean cosine of an image and each of its texts.
-        other_cosine: mean cosine of an image and the texts of all other images; 0 with a single image.
-        explained_variance: shares of variance on the three principal components.
-    """
-
-    modality_gap: float
-    matching_cosine: float
-    other_cosine: float
-    explained_variance: tuple[float, ...]
+    modality_gap: float  # distance between the mean image and the mean text embedding, 0 to 2
+    matching_cosine: float  # mean, of an image and each of its texts
+    other_cosine: float  # mean, of an image and the texts of all other images
+    explained_variance: tuple[float, ...]  # shares of variance on the three principal components
     images: int
     texts: int
     pairs_drawn: int
@@ -74,20 +60,11 @@ def draw_figure2(spaces: Mapping[str, Space], out: Path, *, seed: int = 0) -> di
     """Draw the spaces beside each other and write `figure2.png`, `figure2.svg` and `figure2.json` in `out`.
 
     Each space gets a PCA of its own, fitted on drawn images and texts together, so axes of different spaces do not
-    correspond; their scale is the same, so spreads and gaps can be compared by eye. At most 500 images are drawn, each
-    with one of its texts; spaces over the same images show the same pairs. Numbers are over all rows.
+    correspond; their scale is the same. At most 500 images are drawn, each with one of its texts, chosen by `seed`;
+    spaces over the same images show the same pairs. Numbers are over all rows.
 
-    Args:
-        spaces: by title, such as "teacher" and "student".
-        out: folder, made when missing.
-        seed: of the choice of pairs.
-
-    Returns:
-        `SpaceNumbers` by title, as in `figure2.json`.
-
-    Raises:
-        DistilvlError: no space, shapes that do not fit, fewer than two images, a NaN or a zero row; or matplotlib
-            is missing.
+    Returns `SpaceNumbers` by title, as in `figure2.json`. `DistilvlError` for no space, shapes that do not fit, fewer
+    than two images, a NaN or a zero row; or where matplotlib is missing.
     """
     checked = {name: checked_space(name, space) for name, space in spaces.items()}
     if not checked:
@@ -139,7 +116,12 @@ def project_space(images: Floats, texts: Floats, owner: Integers, seed: int) -> 
     """Drawn pairs of a space, rows of `checked_space`, on the principal components of the drawn rows."""
     from sklearn.decomposition import PCA
 
-    chosen_images, chosen_texts = _choose_pairs(owner, seed)
+    # At most 500 images, and one text of each.
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(owner))
+    owners, first = np.unique(owner[order], return_index=True)
+    kept = random.permutation(len(owners))[:IMAGES_DRAWN]
+    chosen_images, chosen_texts = owners[kept], order[first[kept]]
     # The full solver draws no random numbers, and its signs are fixed: the same features give the same picture.
     pca = PCA(n_components=3, svd_solver="full")
     pca.fit(np.concatenate([images[chosen_images], texts[chosen_texts]]))
@@ -157,15 +139,6 @@ def project_space(images: Floats, texts: Floats, owner: Integers, seed: int) -> 
         images_along=(images - middle) @ direction,
         texts_along=(texts - middle) @ direction,
     )
-
-
-def _choose_pairs(owner: Integers, seed: int) -> tuple[Integers, Integers]:
-    """Rows of at most 500 images, and of one text of each."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(owner))
-    owners, first = np.unique(owner[order], return_index=True)
-    kept = random.permutation(len(owners))[:IMAGES_DRAWN]
-    return owners[kept], order[first[kept]]
 
 
 def require_matplotlib(what: str) -> None:
@@ -208,9 +181,8 @@ def _draw(figure: Figure, points: Mapping[str, Points], numbers: Mapping[str, di
         flat = figure.add_subplot(grid[1, column])
         draw_flat(flat, space, reach)
         # Adding 0 turns the -0.0 of rounding into 0.0.
-        gap, matching, other = (
-            round(numbers[name][key], 2) + 0.0 for key in ("modality_gap", "matching_cosine", "other_cosine")
-        )
+        said = (numbers[name][key] for key in ("modality_gap", "matching_cosine", "other_cosine"))
+        gap, matching, other = (round(value, 2) + 0.0 for value in said)
         flat.set_title(f"modality gap {gap:.2f}; mean cosine: matching {matching:.2f}, others {other:.2f}", size=9.5)
         flat.grid(alpha=0.25)
         along = figure.add_subplot(grid[2, column])
@@ -261,9 +233,8 @@ def draw_flat(axes: Axes, space: Points, reach: float) -> None:
 
 def draw_gap(axes: Axes, space: Points, bins: Floats) -> None:
     """How all images and all texts are spread along the line through both means; labels as in `draw_flat`."""
-    groups = (("image", space.images_along, IMAGE_COLOUR), ("text", space.texts_along, TEXT_COLOUR))
-    for name, rows, colour in groups:
-        edges = bins.tolist()
+    edges = bins.tolist()
+    for name, rows, colour in (("image", space.images_along, IMAGE_COLOUR), ("text", space.texts_along, TEXT_COLOUR)):
         axes.hist(rows, edges, density=True, histtype="stepfilled", color=colour, alpha=0.55, label=f"_spread {name}")
         axes.axvline(float(rows.mean()), color="black", linewidth=2.6, label="_edge")
         axes.axvline(float(rows.mean()), color=colour, linewidth=1.4, label=f"_middle {name}")

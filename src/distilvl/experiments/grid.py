@@ -54,8 +54,7 @@ def start_worker(threads: int, gpus: SimpleQueue[str] | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus.get()
     torch.set_num_threads(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    parent = parent_process()
-    if parent is not None:
+    if parent := parent_process():
         threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
 
 
@@ -64,9 +63,7 @@ def _leave_with(sentinel: int) -> None:
     os._exit(1)
 
 
-@lru_cache(maxsize=1)
-def _shared(skip_bad: bool) -> SharedInputs:
-    return SharedInputs(skip_bad)
+_shared = lru_cache(maxsize=1)(SharedInputs)
 
 
 def run_job(job: Job, accelerator: str) -> Outcome:
@@ -96,12 +93,10 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
     if job.split == result["split"]:
         scores = {**result[job.split], "teacher_rsum": result["teacher"]["rsum"]}
     else:
-        store = FeatureStore.open(str(config.inputs.features))
-        encoder = DualEncoder(student)
+        store, data = FeatureStore.open(str(config.inputs.features)), str(config.inputs.scored_data)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision("fp32", accelerator))
-        materials = shared.materials(
-            str(config.inputs.scored_data), job.split, encoder.to(fabric.device), store, fabric, scored=True
-        )
+        encoder = DualEncoder(student).to(fabric.device)
+        materials = shared.materials(data, job.split, encoder, store, fabric, scored=True)
         teacher = score_teacher(materials)
         assert teacher is not None  # there is a store
         scores = {**score_student(fabric, encoder, materials).as_dict(), "teacher_rsum": teacher.rsum}
@@ -112,7 +107,6 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
 
 @contextmanager
 def _output_to_log(job: Job) -> Iterator[None]:
-    """Progress and messages of one run into its own file."""
     with (job.folder / "log.txt").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         handler = logging.StreamHandler(log)
         logger = logging.getLogger("distilvl")
@@ -131,34 +125,24 @@ def default_workers(accelerator: str) -> int:
 def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
     """Run every job that is not done; jobs with the same folder run once. One that fails leaves its reason behind.
 
-    Args:
-        jobs: in the order in which they should start.
-        workers: processes; each has its share of the cores, or one of the GPUs that this process sees.
-
-    Raises:
-        BadImageError: one of the data, which stops every run alike.
-        DistilvlError: towers that cannot be trained, before any run; or a worker died (killed, or out of memory), and
-            finished jobs stay finished.
+    The `workers` are processes; each has its share of the cores, or one of the GPUs that this process sees.
+    `BadImageError` for one of the data, which stops every run alike; `DistilvlError` for towers that cannot be trained,
+    before any run, or where a worker died.
     """
     todo = open_jobs(jobs)
-    if todo:
-        _try_students(todo)
-        logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
-        with progress("runs", len(todo)) as ticker:
-            for outcome in _outcomes(todo, workers, accelerator):
-                if outcome.failure is not None and outcome.stops:
-                    raise BadImageError(outcome.failure)
-                if outcome.failure is not None:
-                    logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
-                ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")
-
-
-def _try_students(jobs: Sequence[Job]) -> None:
-    """Each student once, whatever it is trained with."""
-    different = {job.config.student.model_dump_json(): job.config for job in jobs}
-    fabric = Fabric(accelerator="cpu", devices=1)
-    for config in different.values():
-        try_towers(config, fabric)
+    if not todo:
+        return
+    # Each student once, whatever it is trained with.
+    for config in {job.config.student.model_dump_json(): job.config for job in todo}.values():
+        try_towers(config, Fabric(accelerator="cpu", devices=1))
+    logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
+    with progress("runs", len(todo)) as ticker:
+        for outcome in _outcomes(todo, workers, accelerator):
+            if outcome.failure is not None and outcome.stops:
+                raise BadImageError(outcome.failure)
+            if outcome.failure is not None:
+                logger.warning("%s, seed %d: %s", outcome.cell, outcome.seed, outcome.failure)
+            ticker.advance(1, note=f"{outcome.cell}, seed {outcome.seed}")
 
 
 def open_jobs(jobs: Sequence[Job]) -> list[Job]:
@@ -179,8 +163,7 @@ def gpu_names() -> list[str]:
 
 
 def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[Outcome]:
-    context = multiprocessing.get_context("spawn")
-    gpus = None
+    context, gpus = multiprocessing.get_context("spawn"), None
     if _on_gpus(accelerator):
         gpus, names = context.SimpleQueue(), gpu_names()
         for worker in range(workers):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from distilvl.data import load_dataset
@@ -17,19 +16,10 @@ from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.cost import BATCH, StudentEncoder, measure_cost
 from distilvl.evaluation.encode import encode_dataset
+from distilvl.experiments import published
 from distilvl.experiments.cells import Base, CellScore, Job, TableResult
-from distilvl.experiments.figure2 import draw_figure2
-from distilvl.experiments.published import (
-    CostRow,
-    OurRow,
-    load_published,
-    table1_csv,
-    table1_json,
-    table1_markdown,
-    table3_csv,
-    table3_json,
-    table3_markdown,
-)
+from distilvl.experiments.figure2 import Integers, draw_figure2
+from distilvl.experiments.published import CostRow, OurRow
 from distilvl.experiments.rendering import to_csv, to_json, to_markdown
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
@@ -39,8 +29,7 @@ from distilvl.models import load_model
 from distilvl.pictures import decode_image
 from distilvl.students import load_student
 
-Files = dict[str, str]
-"""Text by file ending."""
+Files = dict[str, str]  # text by file ending
 
 
 @dataclass(frozen=True)
@@ -65,6 +54,10 @@ class Finished:
         """The images and captions that students were scored on."""
         return load_dataset(self.base.data, skip_bad=self.base.skip_bad).split(self.base.split)
 
+    def markdown(self, *parts: str) -> str:
+        """The table as Markdown, and these parts below it."""
+        return "\n\n".join([to_markdown(self.result).rstrip(), *parts])
+
 
 def write_outputs(finished: Finished) -> tuple[tuple[Path, ...], str]:
     """Write `out/<table>.*`; returns the paths and the Markdown."""
@@ -86,12 +79,10 @@ def _published(finished: Finished) -> Files:
     result = finished.result
     data = literature_name(finished.gallery())
     ours = [_our_row(cell.label, scores, data) for cell in result.spec.cells if (scores := result.scores[cell.name])]
-    known = load_published()
-    return {
-        "md": "\n\n".join([to_markdown(result).rstrip(), table1_markdown(known, ours)]),
-        "csv": table1_csv(known, ours),
-        "json": _json({**table1_json(known, ours), "runs": to_json(result)}),
-    }
+    known = published.load_published()
+    numbers = {**published.table1_json(known, ours), "runs": to_json(result)}
+    md = finished.markdown(published.table1_markdown(known, ours))
+    return {"md": md, "csv": published.table1_csv(known, ours), "json": _json(numbers)}
 
 
 def _our_row(label: str, scores: tuple[CellScore, ...], data: str) -> OurRow:
@@ -103,33 +94,26 @@ def _our_row(label: str, scores: tuple[CellScore, ...], data: str) -> OurRow:
 
 def literature_name(gallery: PairDataset) -> str:
     """What the gallery is called in the literature, where its name, size and ground truth say that it is the same."""
-    known = {("flickr30k/test", 1000): "Flickr30k 1K test", ("coco/test", 5000): "COCO 5K test"}
-    if gallery.ground_truth != PAIRS:
-        known = {}
-    return known.get((gallery.name.lower(), len(gallery)), f"{gallery.name}, {len(gallery)} images")
+    known = {("flickr30k/test", 1000, PAIRS): "Flickr30k 1K test", ("coco/test", 5000, PAIRS): "COCO 5K test"}
+    found = known.get((gallery.name.lower(), len(gallery), gallery.ground_truth))
+    return found or f"{gallery.name}, {len(gallery)} images"
 
 
 def _cost(finished: Finished) -> Files:
     """Table 3: the student of the first seed, and the teacher if it can be run."""
     result, gallery = finished.result, finished.gallery()
     images, captions = _sample(gallery, skip_bad=finished.base.skip_bad)
-    label = result.spec.cells[0].label
+    cell = result.spec.cells[0]
     student = measure_cost(StudentEncoder(load_student(finished.first.folder / "student")), images, captions)
     asked = None if finished.teacher is None else measure_cost(load_model(finished.teacher), images, captions)
-    manifest = FeatureStore.open(finished.base.features).manifest
-    rows = (
-        CostRow(manifest.teacher, asked, result.teacher_rsum),
-        CostRow(label, student, float(np.mean([score.rsum for score in result.scores[result.spec.cells[0].name]]))),
-    )
-    return {
-        "md": "\n\n".join([to_markdown(result).rstrip(), table3_markdown(*rows)]),
-        "csv": table3_csv(*rows),
-        "json": _json({**table3_json(*rows), "runs": to_json(result)}),
-    }
+    manifest, rsum = FeatureStore.open(finished.base.features).manifest, [one.rsum for one in result.scores[cell.name]]
+    rows = CostRow(manifest.teacher, asked, result.teacher_rsum), CostRow(cell.label, student, float(np.mean(rsum)))
+    numbers = {**published.table3_json(*rows), "runs": to_json(result)}
+    md = finished.markdown(published.table3_markdown(*rows))
+    return {"md": md, "csv": published.table3_csv(*rows), "json": _json(numbers)}
 
 
 def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image], list[str]]:
-    """The first pictures that can be decoded, and as many captions."""
     images: list[Image.Image] = []
     for record in gallery:
         if len(images) == BATCH:
@@ -151,15 +135,14 @@ def _spaces(finished: Finished) -> Files:
     names = [record.image.name for record in encoded.dataset]
     images = np.asarray(store.images(encoded.image_keys, names=names), np.float32)
     texts = np.asarray(store.texts([text_key(caption) for caption in captions], names=captions), np.float32)
-    owner: npt.NDArray[np.int64] = np.asarray(encoded.dataset.caption_image)
-    numbers = draw_figure2(
-        {"teacher": (images, texts, owner), "student": (encoded.images, encoded.texts, owner)}, finished.out
-    )
+    owner: Integers = np.asarray(encoded.dataset.caption_image)
+    spaces = {"teacher": (images, texts, owner), "student": (encoded.images, encoded.texts, owner)}
+    numbers = draw_figure2(spaces, finished.out)
     measures = list(next(iter(numbers.values())))
     lines = [[name, *(_number(space[measure]) for measure in measures)] for name, space in numbers.items()]
     table = markdown_table(["space", *(measure.replace("_", " ") for measure in measures)], lines)
     picture = "![Feature spaces of teacher and student](figure2.png)"
-    return {"md": "\n\n".join([to_markdown(finished.result).rstrip(), picture, table]) + "\n"}
+    return {"md": finished.markdown(picture, table) + "\n"}
 
 
 def _number(value: Any) -> str:
@@ -173,9 +156,5 @@ def _json(value: dict[str, Any]) -> str:
 
 
 _DRAWN = ("json", "png", "svg")
-_MAKERS: dict[str, Callable[[Finished], Files]] = {
-    "rows": _rows,
-    "published": _published,
-    "cost": _cost,
-    "spaces": _spaces,
-}
+_MAKERS: dict[str, Callable[[Finished], Files]] = {"rows": _rows, "published": _published, "cost": _cost}
+_MAKERS["spaces"] = _spaces

@@ -8,33 +8,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
+from pydantic import TypeAdapter, model_validator
 
 from distilvl.evaluation.cost import BATCH, Cost
-from distilvl.experiments.cells import Recalls
+from distilvl.experiments.cells import Part, Recalls
 from distilvl.experiments.rendering import NONE, RECALL_KEYS, RECALL_NAMES, csv_text, fixed
 from distilvl.io.markdown import markdown_table
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
-SUM_TOLERANCE = 0.15
-"""How far a printed RSUM may be from the sum of six recalls that were rounded to 0.1 each."""
+SUM_TOLERANCE = 0.15  # how far a printed RSUM may be from the sum of six recalls that were rounded to 0.1 each
 
 TestSet = Literal["Flickr30k 1K test", "COCO 5K test"]
 TEST_SETS: tuple[TestSet, ...] = ("Flickr30k 1K test", "COCO 5K test")
 OTHER_SET = "not comparable: other test set"
 
 
-class PublishedRow(BaseModel):
-    """A published result.
+class PublishedRow(Part):
+    """A published result, its figures read in `source`; a teacher is shown for orientation and is no competitor.
 
-    Attributes:
-        role: a teacher is shown for orientation; it is no competitor of the students.
-        source: where its figures were read.
-        verified: "paper text" when arXiv 2404.10838 states the whole row, else "secondary".
-        note: what a reader should know about the row.
+    `verified` is "paper text" when arXiv 2404.10838 states the whole row, else "secondary".
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     venue: str
@@ -70,23 +63,16 @@ class OurRow:
 
 @dataclass(frozen=True, slots=True)
 class PlacedRow:
-    """A line of Table 1.
+    """A line of Table 1; `verified` as in `PublishedRow`, or "measured here" for ours."""
 
-    Attributes:
-        place: by RSUM among the students and methods measured on this test set; none for the other rows.
-        published_in: venue and year.
-        measured_on: the test set, with a warning where it is another one than the table's.
-        verified: as in `PublishedRow`; "measured here" for ours.
-    """
-
-    place: int | None
+    place: int | None  # by RSUM among the students and methods measured on this test set
     method: str
     ours: bool
     published_in: str
     image_to_text: Recalls
     text_to_image: Recalls
     rsum: float
-    measured_on: str
+    measured_on: str  # the test set, with a warning where it is another one than the table's
     verified: str
     source: str
     note: str
@@ -112,8 +98,8 @@ def table1(published: Sequence[PublishedRow], ours: Sequence[OurRow], data: Test
 
 def table1_markdown(published: Sequence[PublishedRow], ours: Sequence[OurRow]) -> str:
     """Table 1 as Markdown: one table a test set; our rows in bold."""
-    header = ["method", "published in", *RECALL_NAMES, "RSUM", "place", "measured on", "figures from", "note"]
     words = ["published in", "measured on", "figures from", "note"]
+    header = ["method", words[0], *RECALL_NAMES, "RSUM", "place", *words[1:]]
     parts = ["## Table 1: image-text retrieval, published results and ours"]
     for data in TEST_SETS:
         rows = [_markdown_row(row) for row in table1(published, ours, data)]
@@ -143,41 +129,18 @@ def table1_json(published: Sequence[PublishedRow], ours: Sequence[OurRow]) -> di
 
 
 def _published(row: PublishedRow, competing: Sequence[float]) -> PlacedRow:
-    teacher = row.role == "teacher"
-    return PlacedRow(
-        place=None if teacher else _place(row.rsum, competing),
-        method=row.method,
-        ours=False,
-        published_in=f"{row.venue} {row.year}",
-        image_to_text=row.image_to_text,
-        text_to_image=row.text_to_image,
-        rsum=row.rsum,
-        measured_on=row.data,
-        verified=row.verified,
-        source=row.source,
-        note="; ".join(part for part in ("the paper's teacher" if teacher else "", row.note) if part),
-    )
+    teacher, figures = row.role == "teacher", (row.image_to_text, row.text_to_image, row.rsum)
+    place = None if teacher else 1 + sum(other > row.rsum for other in competing)
+    note = "; ".join(part for part in ("the paper's teacher" if teacher else "", row.note) if part)
+    venue = f"{row.venue} {row.year}"
+    return PlacedRow(place, row.method, False, venue, *figures, row.data, row.verified, row.source, note)
 
 
 def _ours(row: OurRow, data: TestSet, competing: Sequence[float]) -> PlacedRow:
-    comparable = row.data == data
-    return PlacedRow(
-        place=_place(row.rsum, competing) if comparable else None,
-        method=row.name,
-        ours=True,
-        published_in="",
-        image_to_text=row.image_to_text,
-        text_to_image=row.text_to_image,
-        rsum=row.rsum,
-        measured_on=row.data if comparable else f"{row.data} ({OTHER_SET})",
-        verified="measured here",
-        source="",
-        note=row.note,
-    )
-
-
-def _place(rsum: float, competing: Sequence[float]) -> int:
-    return 1 + sum(other > rsum for other in competing)
+    comparable, figures = row.data == data, (row.image_to_text, row.text_to_image, row.rsum)
+    place = 1 + sum(other > row.rsum for other in competing) if comparable else None
+    measured_on = row.data if comparable else f"{row.data} ({OTHER_SET})"
+    return PlacedRow(place, row.name, True, "", *figures, measured_on, "measured here", "", row.note)
 
 
 def _markdown_row(row: PlacedRow) -> list[str]:
@@ -224,19 +187,15 @@ class PaperCost:
     rsum: float
 
 
-PAPER_TABLE3 = (
-    PaperCost("BEiT-3, teacher", 1900e6, 0.0165, 586.5),
-    PaperCost("ViT-B/16 + BERT-base, student", 197e6, 0.0021, 528.8),
-)
-# Decimals and unit of each of the numbers of a cost.
-_DIGITS = ((2, 1e6), *((3, 1e9), (2, 1.0), (2, 1.0)) * 2)
+_PAPER_STUDENT = PaperCost("ViT-B/16 + BERT-base, student", 197e6, 0.0021, 528.8)
+PAPER_TABLE3 = (PaperCost("BEiT-3, teacher", 1900e6, 0.0165, 586.5), _PAPER_STUDENT)
+_DIGITS = ((2, 1e6), *((3, 1e9), (2, 1.0), (2, 1.0)) * 2)  # decimals and unit of each of the numbers of a cost
 
 
 def table3_markdown(teacher: CostRow, student: CostRow) -> str:
     """Table 3 as Markdown, our two rows and the paper's."""
-    sides = [
-        f"{side}: {what}" for side in ("image", "caption") for what in ("GFLOPs", "ms, batch 1", f"ms, batch {BATCH}")
-    ]
+    numbers = ("GFLOPs", "ms, batch 1", f"ms, batch {BATCH}")
+    header = ["parameters, M", *(f"{side}: {what}" for side in ("image", "caption") for what in numbers), "RSUM"]
     rows = []
     for row, role, share in ((teacher, "teacher", ""), (student, "student", fixed(_retention(student, teacher)))):
         figures = [fixed(value, *digits) for value, digits in zip(row.numbers, _DIGITS, strict=True)]
@@ -250,42 +209,28 @@ def table3_markdown(teacher: CostRow, student: CostRow) -> str:
         [row.model, fixed(row.parameters, 0, 1e6), fixed(row.seconds, 1, 1e-3), fixed(row.rsum), share]
         for row, share in zip(PAPER_TABLE3, ("", fixed(_retention(PAPER_TABLE3[1], PAPER_TABLE3[0]))), strict=True)
     ]
-    paper_header = ["the paper's Table 3", "parameters, M", "ms an item", "RSUM", "retention, %"]
-    return (
-        "\n\n".join(
-            [
-                "## Table 3: what teacher and student cost",
-                markdown_table(["model", "parameters, M", *sides, "RSUM", "retention, %"], rows),
-                _COST_NOTE,
-                markdown_table(paper_header, paper),
-            ]
-        )
-        + "\n"
-    )
+    ours = markdown_table(["model", *header, "retention, %"], rows)
+    theirs = markdown_table(["the paper's Table 3", "parameters, M", "ms an item", "RSUM", "retention, %"], paper)
+    return "\n\n".join(["## Table 3: what teacher and student cost", ours, _COST_NOTE, theirs]) + "\n"
 
 
 def table3_csv(teacher: CostRow, student: CostRow) -> str:
     """Table 3 as CSV: our two rows and the paper's, numbers unrounded."""
     sides = [f"{side}_{what}" for side in ("image", "text") for what in ("flops", "ms_batch_1", f"ms_batch_{BATCH}")]
-    paper_teacher, paper_student = PAPER_TABLE3
     lines: list[list[Any]] = [["source", "role", "model", "parameters", *sides, "paper_seconds", "rsum", "retention"]]
-    for role, row, share in (("teacher", teacher, None), ("student", student, _retention(student, teacher))):
+    roles = (("teacher", None), ("student", _retention(student, teacher)))
+    for (role, share), row in zip(roles, (teacher, student), strict=True):
         lines.append(["measured", role, row.model, *row.numbers, None, row.rsum, share])
-    paper_share = _retention(paper_student, paper_teacher)
-    for role, paper, share in (("teacher", paper_teacher, None), ("student", paper_student, paper_share)):
+    roles = (("teacher", None), ("student", _retention(PAPER_TABLE3[1], PAPER_TABLE3[0])))
+    for (role, share), paper in zip(roles, PAPER_TABLE3, strict=True):
         lines.append(["paper", role, paper.model, int(paper.parameters), *[None] * 6, paper.seconds, paper.rsum, share])
     return csv_text(lines)
 
 
 def table3_json(teacher: CostRow, student: CostRow) -> dict[str, Any]:
     """Table 3 for programs, numbers unrounded; what cannot be measured is `None`."""
-    return {
-        "teacher": asdict(teacher),
-        "student": asdict(student),
-        "retention": _retention(student, teacher),
-        "paper": [asdict(row) for row in PAPER_TABLE3],
-        "note": _COST_NOTE,
-    }
+    ours = {"teacher": asdict(teacher), "student": asdict(student), "retention": _retention(student, teacher)}
+    return ours | {"paper": [asdict(row) for row in PAPER_TABLE3], "note": _COST_NOTE}
 
 
 def _retention(student: CostRow | PaperCost, teacher: CostRow | PaperCost) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distilvl.experiments.cells import Cell, CellScore, Claim, PaperRow, TableResult
+from distilvl.experiments.cells import Cell, CellScore, Claim, TableResult
 from distilvl.experiments.statistics import (
     ClaimCheck,
     Comparison,
@@ -56,6 +56,7 @@ def to_markdown(result: TableResult) -> str:
     """The table as a Markdown section: conditions, cells beside the paper's values, claims, notes."""
     analysis = _analyse(result)
     header = ["cell", *RECALL_NAMES, "RSUM", "seeds", "paper's RSUM", "rank", "paper's rank"]
+    notes = [f"{cell.label}: {cell.note}" for cell in result.spec.cells if cell.note]
     parts = [
         f"## {one_line(result.spec.title)}",
         _conditions(result.conditions),
@@ -63,9 +64,9 @@ def to_markdown(result: TableResult) -> str:
         *_below_table(result, analysis),
         *_claims(result, analysis),
         _bullets("Left out", [plain(line) for line in result.left_out.lines()]),
-        _bullets("Notes", _notes(result)),
+        _bullets("Notes", [one_line(note) for note in (*result.spec.notes, *notes)]),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def to_csv(result: TableResult) -> str:
@@ -74,7 +75,10 @@ def to_csv(result: TableResult) -> str:
     lines: list[list[Any]] = [[*header, *(f"paper_{key}" for key in RECALL_KEYS), "paper_rsum"]]
     for cell in result.spec.cells:
         start, failure = [result.spec.name, cell.name, cell.label], result.failures.get(cell.name)
-        paper = _paper_values(cell.paper)
+        paper: list[float | None] = [None] * 7
+        if cell.paper is not None:
+            sides = (cell.paper.image_to_text or paper[:3], cell.paper.text_to_image or paper[:3])
+            paper = [*sides[0], *sides[1], cell.paper.rsum]
         for score in result.scores.get(cell.name, ()):
             values = [*score.image_to_text, *score.text_to_image, score.rsum, score.seconds]
             lines.append([*start, "finished", score.seed, *values, *paper])
@@ -119,35 +123,26 @@ def _analyse(result: TableResult) -> _Analysis:
     paper = {cell.name: cell.paper.rsum for cell in result.spec.cells if cell.paper is not None and cell.name in rsum}
     ours = {name: rsum[name].mean for name in paper}
     places = [dict(zip(paper, ranks(list(values.values())), strict=True)) for values in (ours, paper)]
-    rows = [
-        _Row(
-            cell,
-            scores[cell.name],
-            _mean_recalls(scores[cell.name]),
-            rsum.get(cell.name),
-            result.failures.get(cell.name),
-            *(place.get(cell.name) for place in places),
-        )
-        for cell in result.spec.cells
-    ]
+    rows = []
+    for cell in result.spec.cells:
+        name, found = cell.name, scores[cell.name]
+        columns = zip(*((*score.image_to_text, *score.text_to_image) for score in found), strict=True)
+        recalls = tuple(summarise(column).mean for column in columns)
+        rank, paper_rank = (by.get(name) for by in places)
+        rows.append(_Row(cell, found, recalls, rsum.get(name), result.failures.get(name), rank, paper_rank))
     by_seed = {name: {score.seed: score.rsum for score in found} for name, found in scores.items()}
-    claims = [
-        (claim, check_claim(by_seed[claim.better], [by_seed[name] for name in claim.than]))
-        for claim in result.spec.claims
-    ]
-    return _Analysis(rows, claims, rank_agreement(list(ours.values()), list(paper.values())), len(paper))
-
-
-def _mean_recalls(scores: Sequence[CellScore]) -> tuple[float, ...]:
-    columns = zip(*((*score.image_to_text, *score.text_to_image) for score in scores), strict=True)
-    return tuple(summarise(column).mean for column in columns)
+    claims = []
+    for claim in result.spec.claims:
+        claims.append((claim, check_claim(by_seed[claim.better], [by_seed[name] for name in claim.than])))
+    tau = rank_agreement(list(ours.values()), list(paper.values()))
+    return _Analysis(rows, claims, tau, len(paper))
 
 
 def _conditions(conditions: Any) -> str:
     bullets = [f"- {name}: {one_line(value)}" for name, value in conditions.items() if name != COMMAND]
     command = conditions.get(COMMAND)
     parts = ["\n".join(bullets), f"```sh\n{command.strip()}\n```" if command else ""]
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(filter(None, parts))
 
 
 def _markdown_row(row: _Row) -> list[str]:
@@ -201,31 +196,15 @@ def format_p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _notes(result: TableResult) -> list[str]:
-    cells = [f"{cell.label}: {cell.note}" for cell in result.spec.cells if cell.note]
-    return [one_line(note) for note in (*result.spec.notes, *cells)]
-
-
 def _bullets(title: str, lines: Sequence[str]) -> str:
     return "\n\n".join((f"{title}:", "\n".join(f"- {line}" for line in lines))) if lines else ""
 
 
-def _paper_values(paper: PaperRow | None) -> list[float | None]:
-    if paper is None:
-        return [None] * 7
-    nothing = (None,) * 3
-    return [*(paper.image_to_text or nothing), *(paper.text_to_image or nothing), paper.rsum]
-
-
 def _json_row(row: _Row) -> dict[str, Any]:
     mean = {"image_to_text": list(row.recalls[:3]), "text_to_image": list(row.recalls[3:])} if row.scores else None
+    cell = row.cell.model_dump(mode="json")
     return {
-        "name": row.cell.name,
-        "label": row.cell.label,
-        "method": row.cell.method,
-        "set": list(row.cell.set),
-        "note": row.cell.note,
-        "paper": row.cell.paper.model_dump(mode="json") if row.cell.paper else None,
+        **{key: cell[key] for key in ("name", "label", "method", "set", "note", "paper")},
         "scores": [asdict(score) for score in row.scores],
         "mean_recalls": mean,
         "rsum": asdict(row.rsum) if row.rsum else None,

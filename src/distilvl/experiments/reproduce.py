@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -20,7 +20,7 @@ from distilvl.data import load_any
 from distilvl.data.left_out import LeftOut
 from distilvl.data.shards import is_webdataset
 from distilvl.experiments.cells import Base, Job, TableResult, TableSpec, plan
-from distilvl.experiments.grid import default_workers, run_grid
+from distilvl.experiments.grid import default_workers, open_jobs, run_grid
 from distilvl.experiments.outputs import Finished, write_outputs
 from distilvl.features import FeatureStore
 from distilvl.io.files import make_folder
@@ -58,17 +58,13 @@ def reproduce(
     Finished runs in `out/runs` are not run again, whichever table they were made for; an interrupted one continues.
 
     Args:
-        tables: the cells and claims.
-        base: recipe, data, features, student and overrides that all cells share.
-        out: folder of all tables over this base.
         seeds: one run a cell and seed; two cells are compared seed by seed.
         workers: processes; one a GPU, or one, by default.
         accelerator: `auto`, `cpu` or `cuda`.
         teacher: a teacher that can be run, for Table 3's timing; stored features alone cannot be timed.
         command: what made the tables, for their reader.
 
-    Raises:
-        DistilvlError: bad input, or a worker that died; the same call continues.
+    `DistilvlError` for bad input, or a worker that died; the same call continues.
     """
     make_folder(out)
     with only_writer(out):
@@ -95,7 +91,7 @@ class Plan:
     @property
     def todo(self) -> int:
         """Runs that are not finished."""
-        return len(_open_runs(self.jobs.values()))
+        return len(open_jobs([job for jobs in self.jobs.values() for job in jobs]))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -129,15 +125,13 @@ def dry_run(
 ) -> Plan:
     """The cells of `tables` and the time they will take, without running them; arguments as for `reproduce`."""
     jobs = {table.name: plan(table, base, seeds, out) for table in tables}
-    count = workers or default_workers(accelerator)
-    todo = len(_open_runs(jobs.values()))
+    planned = Plan(jobs, 0.0, workers or default_workers(accelerator))
     every = [job for of_table in jobs.values() for job in of_table]
-    seconds = todo * seconds_a_run(every, accelerator) / count if todo else 0.0
-    return Plan(jobs, seconds, count)
-
-
-def _open_runs(jobs: Iterable[Sequence[Job]]) -> set[Path]:
-    return {job.folder for of_table in jobs for job in of_table if not job.done}
+    if not planned.todo:
+        return planned
+    finished = [job.read_score().seconds for job in every if job.done]
+    seconds = median(finished) if finished else _timed(every[0].config, accelerator)
+    return replace(planned, seconds=planned.todo * seconds / planned.workers)
 
 
 def collect(table: TableSpec, jobs: Sequence[Job], base: Base, command: str) -> TableResult:
@@ -147,46 +141,36 @@ def collect(table: TableSpec, jobs: Sequence[Job], base: Base, command: str) -> 
         spec=table,
         scores={cell.name: tuple(job.read_score() for job in done if job.cell == cell.name) for cell in table.cells},
         failures={job.cell: reason for job in jobs if (reason := job.failure) is not None},
-        teacher_rsum=done[0].read_teacher_rsum() if done else None,
+        teacher_rsum=done[0].read()["teacher_rsum"] if done else None,
         conditions=_conditions(jobs, base, command),
         left_out=reduce(or_, (job.read_left_out() for job in done), LeftOut()),
     )
 
 
 def _conditions(jobs: Sequence[Job], base: Base, command: str) -> dict[str, str]:
-    config = jobs[0].config
-    seeds = list(dict.fromkeys(job.seed for job in jobs))
     return {
         "command": command,
         "data": f"{base.data}, scored on split {base.split}",
         "features": base.features,
         "student": base.student or "the recipe's",
         "recipe": " ".join([base.recipe, *base.overrides]),
-        "epochs": str(config.training.epochs),
-        "seeds": ", ".join(map(str, seeds)),
+        "epochs": str(jobs[0].config.training.epochs),
+        "seeds": ", ".join(map(str, dict.fromkeys(job.seed for job in jobs))),
         "machine": machine(),
     }
 
 
-def seconds_a_run(jobs: Sequence[Job], accelerator: str) -> float:
-    """Seconds that one run takes: the median of finished ones, or timed forward and backward passes."""
-    finished = [job.read_score().seconds for job in jobs if job.done]
-    return median(finished) if finished else _timed(jobs[0].config, accelerator)
-
-
 def _timed(config: Config, accelerator: str) -> float:
+    """Seconds that one run takes, from a few forward and backward passes."""
     train = SharedInputs().split(str(config.inputs.data), "train")
-    batch = config.training.batch_size
-    captions = train.captions
+    batch, captions = config.training.batch_size, train.captions
     dim = FeatureStore.open(str(config.inputs.features)).manifest.dim
-    fabric = Fabric(
-        accelerator=accelerator, devices=1, precision=resolve_precision(config.training.precision, accelerator)
-    )
+    precision = resolve_precision(config.training.precision, accelerator)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     encoder = DualEncoder(build_student(config.student, dim, captions))
-    size = encoder.image_size
     model = fabric.setup_module(encoder)
     input_ids, mask = encoder.pad(encoder.tokenize(captions[:batch]))
-    pixels = torch.zeros((len(input_ids), 3, *size), dtype=torch.uint8, device=fabric.device)
+    pixels = torch.zeros((len(input_ids), 3, *encoder.image_size), dtype=torch.uint8, device=fabric.device)
 
     def step(_: object) -> None:
         z_image, z_text = model(pixels, input_ids.to(fabric.device), mask.to(fabric.device))

@@ -13,8 +13,7 @@ from scipy import stats
 from distilvl.errors import DistilvlError
 
 SIGNIFICANCE = 0.05
-ROUNDING = 1e-9
-"""Differences of RSUM below this are rounding: one query more or less moves RSUM by at least 1e-4."""
+ROUNDING = 1e-9  # differences of RSUM below this are rounding: one query more or less moves RSUM by at least 1e-4
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 
@@ -30,21 +29,13 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One cell against another, paired by seed.
+    """One cell against another, paired by seed."""
 
-    Attributes:
-        seeds: those that both cells have.
-        difference: of the scores, `better` minus `other`; none without a common seed.
-        p_value: of the two-sided paired t-test; none for fewer than two common seeds.
-        adjusted_p: the same after Holm's correction over the cells of a claim.
-        verdict: on "`better` scores higher", from `adjusted_p` at level 0.05.
-    """
-
-    seeds: tuple[int, ...]
-    difference: Summary | None
-    p_value: float | None
-    adjusted_p: float | None
-    verdict: Verdict
+    seeds: tuple[int, ...]  # those that both cells have
+    difference: Summary | None  # of the scores, `better` minus `other`; none without a common seed
+    p_value: float | None  # of the two-sided paired t-test; none for fewer than two common seeds
+    adjusted_p: float | None  # the same after Holm's correction over the cells of a claim
+    verdict: Verdict  # on "`better` scores higher", from `adjusted_p` at level 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,36 +47,19 @@ class ClaimCheck:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Mean, sample standard deviation and count.
-
-    Raises:
-        DistilvlError: no value, or one that is not finite.
-    """
+    """Mean, sample standard deviation and count; `DistilvlError` for no value, or one that is not finite."""
     if not values or not all(math.isfinite(value) for value in values):
         raise DistilvlError(f"there is no mean of {list(values)}.", "Give at least one score, all of them finite.")
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Summary(statistics.fmean(values), spread, len(values))
 
 
-def compare(better: Mapping[int, float], other: Mapping[int, float]) -> Comparison:
-    """Whether `better` scores higher than `other`, both by seed: a two-sided paired t-test over common seeds.
-
-    A t-test and not Wilcoxon's: the smallest two-sided p that signed ranks of 3 seeds can give is 2 / 2^3 = 0.25, so
-    they could never decide anything here. The price is the assumption that differences are about normal.
-
-    Returns:
-        "holds" for a mean difference above 0 with p < 0.05, "does not hold" for one below 0 with p < 0.05, otherwise
-        "cannot be told". Differences that are all equal have p = 0, the test's limit, or 1 when they are all 0.
-    """
-    return check_claim(better, [other]).comparisons[0]
-
-
 def check_claim(better: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> ClaimCheck:
-    """Whether `better` scores higher than each of `others`, with Holm's correction over them.
+    """Whether `better` scores higher than each of `others`, all by seed: two-sided paired t-tests, Holm-corrected.
 
-    Returns:
-        The comparisons in the order of `others`; overall "holds" when all hold, "does not hold" when any does not
-        hold, otherwise "cannot be told".
+    Not Wilcoxon's, which cannot decide with 3 seeds. One "holds" for a mean difference above 0 with p < 0.05, and "does
+    not hold" for one below 0; differences that are all equal have p = 0, or 1 when they are all 0. Overall the claim
+    "holds" when all hold, "does not hold" when any does not, otherwise it "cannot be told".
     """
     seeds = [tuple(sorted(better.keys() & other.keys())) for other in others]
     differences = [[better[seed] - other[seed] for seed in common] for common, other in zip(seeds, others, strict=True)]
@@ -105,12 +79,10 @@ def check_claim(better: Mapping[int, float], others: Sequence[Mapping[int, float
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction (S. Holm, Scandinavian Journal of Statistics 6, 1979).
 
-    The k-th smallest of m values becomes max over j <= k of (m - j + 1) p_(j), at most 1. A missing value counts
-    in m, so that a run that failed does not make the others' test easier, and stays missing.
+    The k-th smallest of m values becomes max over j <= k of (m - j + 1) p_(j), at most 1. A missing value counts in m.
     """
     known = [1.0 if p is None else p for p in p_values]
-    adjusted = [1.0] * len(known)
-    largest = 0.0
+    adjusted, largest = [1.0] * len(known), 0.0
     for place, k in enumerate(sorted(range(len(known)), key=known.__getitem__)):
         largest = adjusted[k] = max(largest, min(1.0, (len(known) - place) * known[k]))
     return [None if p is None else corrected for p, corrected in zip(p_values, adjusted, strict=True)]

@@ -78,7 +78,6 @@ def _with_fields(cls: type[BaseModel], sections: tuple[tuple[str, type[Settings]
 
 @cache
 def _joined(cls: type[BaseModel], settings: type[Settings]) -> type[BaseModel]:
-    """`cls` with the fields of `settings` after its own."""
     return create_model(cls.__name__, __base__=cls if settings is Settings else (settings, cls))
 
 

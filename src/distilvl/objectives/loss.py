@@ -23,28 +23,26 @@ PAPER_LOSSES = ("cd", "fd", "sd", "hnd")
 class Batch:
     """What a loss may read at a step: N images and their texts; embeddings are L2-normalised (eq. 4), of dimension D.
 
-    Attributes:
-        z_image, z_text: student embeddings z^v, z^t, (N, D).
-        u_image, u_text: teacher features u^v, u^t, (N, D); (0, D) in a run without a teacher.
-        ids: g(i), which image item i belongs to, (N,) int64 >= 0. Items of one image are never each other's negatives.
-        text_ids: None where row i of both modalities is a pair. Otherwise the images of the M texts, (M,); `z_text`
-            and `u_text` are (M, D) then.
-        image_queue, text_queue: q^v and q^t, teacher features of earlier steps; empty unless a chosen loss reads them.
+    Without pairs there are M texts. Items of one image are never each other's negatives.
     """
 
-    z_image: Tensor
-    z_text: Tensor
-    u_image: Tensor
-    u_text: Tensor
-    ids: Tensor
-    text_ids: Tensor | None = None
-    image_queue: Negatives = NO_QUEUE
-    text_queue: Negatives = NO_QUEUE
+    z_image: Tensor  # student embeddings z^v, (N, D)
+    z_text: Tensor  # z^t, (N, D), or (M, D) without pairs
+    u_image: Tensor  # teacher features u^v, (N, D); (0, D) in a run without a teacher
+    u_text: Tensor  # u^t, likewise
+    ids: Tensor  # g(i), which image item i belongs to, (N,) int64 >= 0
+    text_ids: Tensor | None = None  # None where row i of both modalities is a pair, otherwise the texts' images, (M,)
+    image_queue: Negatives = NO_QUEUE  # q^v, teacher features of earlier steps; empty unless a chosen loss reads them
+    text_queue: Negatives = NO_QUEUE  # q^t
 
     @property
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """z_image, z_text, u_image, u_text."""
         return self.z_image, self.z_text, self.u_image, self.u_text
+
+    def cosines(self) -> tuple[Tensor, Tensor]:
+        """Cosines of all images with all texts (N, N), the student's and the teacher's."""
+        return self.z_image @ self.z_text.T, self.u_image @ self.u_text.T
 
     @property
     def ids_of_texts(self) -> Tensor:
@@ -61,32 +59,20 @@ class TemperatureSettings(Settings):
 class Loss(nn.Module):
     """A term L_m of the objective: `loss(batch)` is a 0-d tensor.
 
-    A subclass in a file of its own is all that a new loss needs: a `name`, the class variables below where they differ,
-    and `forward(batch)`; see docs/losses.md. What is computed in it is computed in float32, or float64 if one of the
-    embeddings is, whatever the run's precision: bfloat16 keeps 8 bits, an error of 0.002 in a cosine, 0.04 in a logit
-    at temperature 0.05.
-
-    Attributes:
-        name: in `objective.losses` and metrics.jsonl.
-        label: what charts call it.
-        formula: what it computes, in one line, for documents.
-        settings: the config model of the section `objective.NAME`; its fields are the arguments of the class.
-        section: where the settings stand, if not under `name`; several losses may share one.
-        needs_teacher: compares with teacher features.
-        needs_pairs: row i of both modalities must be a pair.
-        reads_queue: compares with the queues of teacher features.
-        learns_temperature: its `temperature` may also be a `LearnedTemperature`.
+    A subclass is all that a new loss needs: a `name`, the class variables below where they differ, and
+    `forward(batch)`; see docs/losses.md. It computes in float32, or float64 if one of the embeddings is, whatever the
+    run's precision: bfloat16 has an error of 0.002 in a cosine, 0.04 in a logit at temperature 0.05.
     """
 
-    name: ClassVar[str] = ""
-    label: ClassVar[str] = ""
-    formula: ClassVar[str] = ""
-    settings: ClassVar[type[Settings]] = Settings
-    section: ClassVar[str] = ""
-    needs_teacher: ClassVar[bool] = True
-    needs_pairs: ClassVar[bool] = True
-    reads_queue: ClassVar[bool] = False
-    learns_temperature: ClassVar[bool] = False
+    name: ClassVar[str] = ""  # in `objective.losses` and metrics.jsonl
+    label: ClassVar[str] = ""  # what charts call it
+    formula: ClassVar[str] = ""  # what it computes, in one line, for documents
+    settings: ClassVar[type[Settings]] = Settings  # of `objective.NAME`; its fields are the class's arguments
+    section: ClassVar[str] = ""  # where the settings stand, if not under `name`; several losses may share one
+    needs_teacher: ClassVar[bool] = True  # compares with teacher features
+    needs_pairs: ClassVar[bool] = True  # row i of both modalities must be a pair
+    reads_queue: ClassVar[bool] = False  # compares with the queues of teacher features
+    learns_temperature: ClassVar[bool] = False  # its `temperature` may also be a `LearnedTemperature`
 
     @classmethod
     def build(cls, settings: Settings) -> Loss:
@@ -121,8 +107,17 @@ def _is_float(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-LOSSES = Registry("loss", Loss, "distilvl.objectives", "distilvl.losses", PAPER_LOSSES)
-"""All losses by name."""
+class TemperatureLoss(Loss):
+    """A loss whose one setting is the temperature."""
+
+    settings = TemperatureSettings
+
+    def __init__(self, temperature: float | LearnedTemperature = 0.05) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+
+LOSSES = Registry("loss", Loss, "distilvl.objectives", "distilvl.losses", PAPER_LOSSES)  # all losses by name
 
 
 def label_of(name: str) -> str:
@@ -139,20 +134,14 @@ def same_image(ids: Tensor, other_ids: Tensor) -> Tensor:
 
 
 def in_batch_negatives(ids: Tensor, mask_false_negatives: bool = True) -> Tensor:
-    """Bool (N, N), true where column j is a negative of row i.
-
-    With `mask_false_negatives` that is `g(j) != g(i)`; without, every `j != i`, as in the published code.
-    """
+    """Bool (N, N), true where column j is a negative of row i: `g(j) != g(i)`, or every `j != i` as published."""
     if mask_false_negatives:
         return ~same_image(ids, ids)
     return ~torch.eye(len(ids), dtype=torch.bool, device=ids.device)
 
 
 def own_and_negatives(logits: Tensor, ids: Tensor) -> Tensor:
-    """Logits (N, N) with minus infinity where column j is another row of image i: neither its own nor a negative.
-
-    They are divided by tau already: a temperature that learns would get 0 * inf from the infinities.
-    """
+    """Logits (N, N), divided by tau already, with minus infinity where column j is another row of image i."""
     own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
     return logits.masked_fill(~(own | in_batch_negatives(ids)), -torch.inf)
 
@@ -165,31 +154,22 @@ def cross_entropy_of_pairs(logits: Tensor) -> Tensor:
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """mean_i KL(softmax(teacher_i) || softmax(student_i)) of logits (N, M), 0-d and >= 0.
 
-    Items of the anchor's own image stay among the candidates: a soft target gives them the probability that the teacher
-    sees in them, so they are nobody's negatives by decree.
+    Items of the anchor's own image stay: the soft target gives them the probability that the teacher sees in them.
     """
     student, teacher = F.log_softmax(student_logits, dim=1), F.log_softmax(teacher_logits, dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """mean_i -sum_j softmax(teacher_i)_j log softmax(student_i)_j of logits (N, M), 0-d.
-
-    The divergence above plus the teacher's mean entropy, which no student changes.
-    """
+    """mean_i -sum_j softmax(teacher_i)_j log softmax(student_i)_j of logits (N, M), 0-d."""
     return F.cross_entropy(student_logits, F.softmax(teacher_logits, dim=1))
 
 
-LOWEST = 0.01
-"""CLIP's bound: logits are scaled by at most 100."""
+LOWEST = 0.01  # CLIP's bound: logits are scaled by at most 100
 
 
 class LearnedTemperature(nn.Module):
-    """tau = exp(log_tau), at least `LOWEST`; divides like a number.
-
-    Args:
-        start: tau > 0 before the first step.
-    """
+    """tau = exp(log_tau), at least `LOWEST`; divides like a number. `start` is tau > 0 before the first step."""
 
     def __init__(self, start: float) -> None:
         super().__init__()

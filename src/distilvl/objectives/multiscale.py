@@ -14,16 +14,11 @@ from distilvl.objectives.loss import LOSSES, PAPER_LOSSES, Batch, Loss
 from distilvl.objectives.queue import Negatives, QueueSettings, QueueView, TeacherQueue
 from distilvl.objectives.registry import Settings
 
-QUEUE_SECTION = "cd"
-"""Where the queues' settings stand, also where CD itself is not chosen."""
+QUEUE_SECTION = "cd"  # where the queues' settings stand, also where CD itself is not chosen
 
 
 def settings_of(losses: Sequence[str]) -> dict[str, type[Settings]]:
-    """The sections of `objective` that belong to these losses, each with its config model.
-
-    Raises:
-        DistilvlError: a loss that does not exist or cannot be loaded.
-    """
+    """The sections of `objective` that belong to these losses, each with its model; raises as `LOSSES[name]`."""
     chosen = [LOSSES[name] for name in losses]
     found: dict[str, type[Settings]] = {}
     for loss in chosen:
@@ -40,14 +35,12 @@ def require_pairless(losses: Sequence[str]) -> None:
     _require_pairless(LOSSES[name] for name in losses)
 
 
-def _require_pairless(losses: Iterable[Loss | type[Loss]]) -> None:
+def _require_pairless(losses: Iterable[Any]) -> None:
     for loss in losses:
         if loss.needs_pairs:
             pairless = [name for name, other in LOSSES.shipped.items() if not other.needs_pairs]
-            raise DistilvlError(
-                f"loss {loss.name!r} needs images with their captions.",
-                f"Without pairs, choose from {', '.join(pairless)}.",
-            )
+            remedy = f"Without pairs, choose from {', '.join(pairless)}."
+            raise DistilvlError(f"loss {loss.name!r} needs images with their captions.", remedy)
 
 
 def truncate(embeddings: Tensor, dim: int) -> Tensor:
@@ -61,15 +54,7 @@ def truncate_queue(queue: Negatives, dim: int) -> QueueView:
 
 
 class MultiscaleObjective(nn.Module):
-    """The chosen losses of a batch, and the two queues of teacher features.
-
-    One step of training is
-
-        losses = objective(z_image, z_text, u_image, u_text, ids)
-        weights = balancer(losses)
-        sum(weights[name] * losses[name] for name in losses).backward()
-        optimizer.step()
-        objective.fill(u_image, ids, u_text, ids)
+    """The chosen losses of a batch, and the two queues of teacher features; `Trainer.update` is a step with it.
 
     Args:
         dim: D, the embedding dimension.
@@ -78,17 +63,11 @@ class MultiscaleObjective(nn.Module):
         dims: Matryoshka (Kusupati et al., NeurIPS 2022): dimensions below `dim` at which every loss is taken once more,
             of the first columns of all embeddings, L2-normalised again; a loss is then its mean over `dim` and these.
 
-    Raises:
-        DistilvlError: no loss, or one that does not exist; one of `dims` is not below `dim`.
+    `DistilvlError` for no loss, one that does not exist, or one of `dims` that is not below `dim`.
     """
 
     def __init__(
-        self,
-        dim: int,
-        losses: Sequence[str | Loss] = PAPER_LOSSES,
-        *,
-        queue_size: int = 8192,
-        dims: Sequence[int] = (),
+        self, dim: int, losses: Sequence[str | Loss] = PAPER_LOSSES, *, queue_size: int = 8192, dims: Sequence[int] = ()
     ) -> None:
         super().__init__()
         if not losses:
@@ -104,37 +83,22 @@ class MultiscaleObjective(nn.Module):
         self.text_queue = TeacherQueue(size, dim)
 
     def forward(
-        self,
-        z_image: Tensor,
-        z_text: Tensor,
-        u_image: Tensor | None,
-        u_text: Tensor | None,
-        ids: Tensor,
+        self, z_image: Tensor, z_text: Tensor, u_image: Tensor | None, u_text: Tensor | None, ids: Tensor,
         text_ids: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """The raw losses L_m, 0-d, in the order chosen.
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The raw losses L_m, 0-d, in the order chosen; arguments as in `Batch`.
 
-        Args:
-            z_image, z_text: student embeddings (N, D).
-            u_image, u_text: teacher features (N, D); may be None where no loss needs a teacher.
-            ids: image of each embedding, (N,) int64.
-            text_ids: when images and texts are no pairs: the images of the M texts, (M,).
-
-        Raises:
-            DistilvlError: teacher features are missing, or of another shape than the student's; or a loss that
-                needs pairs gets none.
+        `DistilvlError` for teacher features that a loss needs and that are missing or of another shape, and for a loss
+        that needs pairs and gets none.
         """
         if text_ids is not None:
-            _require_pairless(built for built in self.losses.values() if isinstance(built, Loss))
-        embeddings = [z_image, z_text]
+            _require_pairless(self.losses.values())
         if self.needs_teacher:
-            embeddings += [_like_student(u_image, z_image), _like_student(u_text, z_text)]
+            u_image, u_text = _like_student(u_image, z_image), _like_student(u_text, z_text)
         else:
-            embeddings += [z_image[:0], z_text[:0]]
-        found = [self._losses(_batch(embeddings, ids, text_ids, self.image_queue, self.text_queue))]
-        for dim in self.dims:
-            queues = truncate_queue(self.image_queue, dim), truncate_queue(self.text_queue, dim)
-            found.append(self._losses(_batch([truncate(x, dim) for x in embeddings], ids, text_ids, *queues)))
+            u_image, u_text = z_image[:0], z_text[:0]
+        batch = Batch(z_image, z_text, u_image, u_text, ids, text_ids, self.image_queue, self.text_queue)
+        found = [self._losses(batch), *(self._losses(_truncated(batch, dim)) for dim in self.dims)]
         if len(found) == 1:
             return found[0]
         return {name: torch.stack([each[name] for each in found]).mean() for name in self.losses}
@@ -143,11 +107,7 @@ class MultiscaleObjective(nn.Module):
         return {name: loss(batch) for name, loss in self.losses.items()}
 
     def fill(self, image_features: Tensor, image_ids: Tensor, text_features: Tensor, text_ids: Tensor) -> None:
-        """Enqueue teacher features, (n, D) with ids (n,), of any number for each modality.
-
-        After a step, the batch's, so that none is its own negative. Before the first step, stored ones: that avoids the
-        empty queue with which CD is 0 and its scale s_m explodes.
-        """
+        """Enqueue teacher features, (n, D) with ids (n,), of any number: after a step, the batch's."""
         self.image_queue.enqueue(image_features, image_ids)
         self.text_queue.enqueue(text_features, text_ids)
 
@@ -158,16 +118,16 @@ class MultiscaleObjective(nn.Module):
             learned = {"cd": state.pop(f"contrastive.{tau}"), "infonce": state.pop(f"infonce.{tau}")}
             # The optimizer's state is by position, with that of cd first.
             if [name for name in self.losses if name in learned] not in (["cd"], ["cd", "infonce"]):
-                raise DistilvlError(
-                    "an older version began this run, with learned temperatures in another order.", "Start a new run."
-                )
+                problem = "an older version began this run, with learned temperatures in another order."
+                raise DistilvlError(problem, "Start a new run.")
             state |= {f"losses.{name}.{tau}": value for name, value in learned.items() if name in self.losses}
         return super().load_state_dict(state, strict, assign)
 
 
-def _batch(embeddings: list[Tensor], ids: Tensor, text_ids: Tensor | None, *queues: Negatives) -> Batch:
-    z_image, z_text, u_image, u_text = embeddings
-    return Batch(z_image, z_text, u_image, u_text, ids, text_ids, *queues)
+def _truncated(batch: Batch, dim: int) -> Batch:
+    z_image, z_text, u_image, u_text = (truncate(rows, dim) for rows in batch.embeddings)
+    queues = (truncate_queue(queue, dim) for queue in (batch.image_queue, batch.text_queue))
+    return Batch(z_image, z_text, u_image, u_text, batch.ids, batch.text_ids, *queues)
 
 
 def _like_student(u: Tensor | None, z: Tensor) -> Tensor:

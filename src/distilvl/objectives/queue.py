@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from distilvl.objectives.registry import Settings
 
-EMPTY = -1
-"""The image id of a slot that holds nothing yet."""
-
+EMPTY = -1  # the image id of a slot that holds nothing yet
 
 NO_IMAGE = 2**62
 """The image id of a feature that belongs to no image at all, such as a random vector: a negative of every embedding."""
-
 
 QueueStart = Literal["stored", "empty", "random"]
 
@@ -32,18 +29,13 @@ class QueueSettings(Settings):
 
 
 class Negatives(Protocol):
-    """What a loss reads of a queue: features (K, D) and their image ids (K,), `EMPTY` for none."""
+    """What a loss reads of a queue: features (K, D) and their image ids (K,) int64, `EMPTY` for none."""
 
-    @property
-    def features(self) -> Tensor:
-        """(K, D)."""
-
-    @property
-    def ids(self) -> Tensor:
-        """(K,) int64."""
+    features: Tensor
+    ids: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class QueueView:
     """Contents of a queue, for instance the first columns of its features."""
 
@@ -51,29 +43,18 @@ class QueueView:
     ids: Tensor
 
 
-NO_QUEUE = QueueView(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
-"""A queue without slots."""
+NO_QUEUE = QueueView(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))  # a queue without slots
 
 
 class TeacherQueue(nn.Module):
-    """A ring of `size` teacher features with the ids of their images.
+    """A ring of `size` teacher features with the ids of their images, empty at first; `state_dict()` carries them.
 
-    The contents are buffers, so `state_dict()` carries them and a resumed run continues exactly. It starts
-    empty, not with random vectors as the published code does: empty slots are no negatives.
-
-    Args:
-        size: K_q >= 0, the number of slots; batches need not divide it.
-        dim: D, the embedding dimension.
-
-    Attributes:
-        features: (size, dim) float32, in the order of the ring and not of age.
-        ids: (size,) int64, `EMPTY` where a slot was never written.
-        pointer: 0-d int64, the slot that is written next.
+    `size` is K_q >= 0, the number of slots, which batches need not divide; `dim` is D, the embedding dimension.
     """
 
-    features: Tensor
-    ids: Tensor
-    pointer: Tensor
+    features: Tensor  # (size, dim) float32, in the order of the ring and not of age
+    ids: Tensor  # (size,) int64, `EMPTY` where a slot was never written
+    pointer: Tensor  # 0-d int64, the slot that is written next
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
@@ -81,17 +62,9 @@ class TeacherQueue(nn.Module):
         self.register_buffer("ids", torch.full((size,), EMPTY, dtype=torch.int64))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
-    @property
-    def filled(self) -> int:
-        """How many slots hold a feature: 0 to `size`."""
-        return int((self.ids != EMPTY).sum())
-
     @torch.no_grad()
     def enqueue(self, features: Tensor, ids: Tensor) -> None:
-        """Write features (n, dim) of images `ids` (n,) over the oldest ones.
-
-        Any n will do; of more than `size` the last ones stay.
-        """
+        """Write features (n, dim) of images `ids` (n,) over the oldest ones; of more than `size` the last ones stay."""
         size = len(self.ids)
         if size == 0 or len(ids) == 0:
             return

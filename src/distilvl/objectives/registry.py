@@ -24,14 +24,10 @@ class Settings(BaseModel):
 
 
 class Registry(Generic[T]):
-    """The subclasses of `base`, each by the `name` that it gives itself.
+    """The subclasses of `base`, each by the `name` that it gives itself; `kind` is what messages call them.
 
-    Args:
-        kind: what they are, for messages.
-        base: the class that they extend.
-        package: every module under it is looked through, so that a new file is all that a new class needs.
-        group: entry points of installed packages; each names a class by the `name` of that class.
-        first: names that are listed before the others.
+    They are found in all modules under `package`, and in the entry points `group` of installed packages, each named
+    as its class names itself. The names `first` are listed before the others.
     """
 
     def __init__(self, kind: str, base: type[T], package: str, group: str, first: tuple[str, ...] = ()) -> None:
@@ -64,25 +60,17 @@ class Registry(Generic[T]):
         return [name for name in self.shipped if name not in self.added()]
 
     def __getitem__(self, name: str) -> type[T]:
-        """The class of that name.
-
-        Raises:
-            DistilvlError: there is none, several offer it, or the package that offers it is broken.
-        """
+        """The class of that name; `DistilvlError` where there is none, several offer it, or its package is broken."""
         points = [point for point in self._points() if point.name == name]
         offering = [*["distilvl"] * (name in self.shipped), *sorted({_package(point) for point in points})]
         if not offering:
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise DistilvlError(
-                f"there is no {self.kind} named {name!r}.",
-                f"{hint}Choose from {', '.join(self.names())}, or install the package that adds it.",
-            )
+            remedy = f"{hint}Choose from {', '.join(self.names())}, or install the package that adds it."
+            raise DistilvlError(f"there is no {self.kind} named {name!r}.", remedy)
         if len(offering) > 1:
-            raise DistilvlError(
-                f"the {self.kind} {name!r} is offered by {' and '.join(offering)}.",
-                f"Uninstall {offering[-1]}, or rename its {self.kind}.",
-            )
+            remedy = f"Uninstall {offering[-1]}, or rename its {self.kind}."
+            raise DistilvlError(f"the {self.kind} {name!r} is offered by {' and '.join(offering)}.", remedy)
         return self._loaded(points[0]) if points else self.shipped[name]
 
     def _points(self) -> tuple[EntryPoint, ...]:
@@ -94,15 +82,13 @@ class Registry(Generic[T]):
             found: Any = point.load()
         # Anything at all can go wrong in a package that is not ours; its traceback stays attached as the cause.
         except Exception as error:
-            raise DistilvlError(
-                f"{what} cannot be loaded: {type(error).__name__}: {error}.", f"Ask those who maintain {package}."
-            ) from error
+            remedy = f"Ask those who maintain {package}."
+            raise DistilvlError(f"{what} cannot be loaded: {type(error).__name__}: {error}.", remedy) from error
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise DistilvlError(f"{what} is no subclass of {self.base.__name__}.", f"Correct {point.value}.")
         if getattr(found, "name", "") != point.name:
-            raise DistilvlError(
-                f"{what} calls itself {getattr(found, 'name', '')!r}.", "Give class and entry point the same name."
-            )
+            remedy = "Give class and entry point the same name."
+            raise DistilvlError(f"{what} calls itself {getattr(found, 'name', '')!r}.", remedy)
         return found
 
 

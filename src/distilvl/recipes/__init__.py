@@ -13,16 +13,8 @@ from pydantic import BaseModel, ValidationError
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
 from distilvl.objectives.config import Variants, model_of
-from distilvl.recipes.layers import (
-    Tree,
-    as_saved_now,
-    is_saved_by_0_1,
-    put,
-    read_overrides,
-    renamed,
-    together,
-    variants,
-)
+from distilvl.recipes import layers as layers_of
+from distilvl.recipes.layers import Tree, put, read_overrides, renamed
 
 RECIPES = Path(__file__).parent
 STUDENTS = RECIPES / "students"
@@ -53,27 +45,30 @@ def load_config(
     Args:
         recipe: a name of `list_recipes()` or a YAML file (a run's own `config.yaml` runs it again); with a line
             `extends: NAME` it says only what differs from another recipe.
-        student: a name of `list_students()`, a YAML file, or the folder of a finished student;
-            the recipe's own, or `tiny`, when not given.
+        student: a name of `list_students()`, a YAML file, or a finished student's folder; else the recipe's, or `tiny`.
         overrides: `section.key=value` items, values read as YAML; applied last.
         inputs: values of the `inputs` section; those that are None leave the recipe's.
         sections: whole sections that take the place of the recipe's; overrides come after them.
-        shared_overrides: overrides of several runs, applied before `overrides`; those of a loss, balancer or schedule
-            that this run does not have are left out of it.
+        shared_overrides: of several runs, applied before `overrides`; without those of what this run has not chosen.
 
-    Raises:
-        DistilvlError: unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
-            setting of a loss, balancer or schedule that is not chosen.
+    `DistilvlError` for an unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
+    setting of a loss, balancer or schedule that is not chosen.
     """
-    layers = _recipe_layers(recipe)
-    whole = dict(sections or {})
+    layers, whole = _recipe_layers(recipe), dict(sections or {})
     if student is not None or not any("student" in tree for tree in layers):
         name = student or DEFAULT_STUDENT
-        whole |= renamed({"student": _student_section(name)}, f"student {name}")
+        section: Tree = {"folder": name}
+        if not Path(name).is_dir():
+            section = _read_yaml(_find(name, STUDENTS, "student", list_students(), extra=", or a student's folder"))
+        whole |= renamed({"student": section}, f"student {name}")
     layers = [{key: value for key, value in tree.items() if key not in whole} for tree in layers]
     given = {key: value for key, value in (inputs or {}).items() if value is not None}
     layers += [whole, {"inputs": given}]
-    return _validate(together(layers, read_overrides(shared_overrides), read_overrides(overrides)), recipe)
+    tree = layers_of.together(layers, read_overrides(shared_overrides), read_overrides(overrides))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise DistilvlError(*_explain(error.errors()[0], tree, recipe)) from error
 
 
 def method_sections(recipe: str) -> dict[str, Any]:
@@ -93,20 +88,11 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         put(tree, path, value)
 
 
-def _student_section(student: str) -> dict[str, Any]:
-    if Path(student).is_dir():
-        return {"folder": student}
-    return _read_yaml(_find(student, STUDENTS, "student", list_students(), extra=", or a student's folder"))
-
-
 def _recipe_layers(recipe: str, above: tuple[str, ...] = ()) -> list[Tree]:
     """What the recipe says, after what the recipes say that it extends."""
     tree = _read_yaml(_find(recipe, RECIPES, "recipe", list_recipes()))
-    extended = tree.pop("extends", None)
-    old = is_saved_by_0_1(tree)
-    tree = renamed(tree, recipe)
-    if old:
-        tree = as_saved_now(tree)
+    extended, old = tree.pop("extends", None), layers_of.is_saved_by_0_1(tree)
+    tree = layers_of.as_saved_now(renamed(tree, recipe)) if old else renamed(tree, recipe)
     if extended is None:
         return [tree]
     if extended in (recipe, *above):
@@ -137,13 +123,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _validate(tree: Tree, source: str) -> Config:
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise DistilvlError(*_explain(error.errors()[0], tree, source)) from error
-
-
 def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
     location = [str(part) for part in problem["loc"]]
     dotted = ".".join(location)
@@ -152,17 +131,15 @@ def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
     if problem["type"] != "extra_forbidden":
         return f"{dotted} in {source}: {problem['msg']}, got {problem['input']!r}.", "Correct the value."
     section, *path = location
-    kind = variants().get(section)
+    kind = layers_of.variants().get(section)
     if kind and (owners := kind.owners(*path)):
         key = kind.chosen_by
         chosen = tree[section].get(key, kind.model_fields[key].default)
-        now, change = (f"{key} is {chosen}", f"set {key} to {' or '.join(owners)}")
+        now, change = f"{key} is {chosen}", f"set {key} to {' or '.join(owners)}"
         if isinstance(chosen, list):
             now, change = f"{key} are {', '.join(chosen)}", f"add {' or '.join(owners)} to {section}.{key}"
-        return (
-            f"{dotted} in {source} does nothing where {section}.{now}.",
-            f"To use it, {change}; otherwise leave it out.",
-        )
+        remedy = f"To use it, {change}; otherwise leave it out."
+        return f"{dotted} in {source} does nothing where {section}.{now}.", remedy
     known = _keys_at(location[:-1], tree)
     if kind and not path[1:]:
         known += [key for model in kind.choices().values() for key in model.model_fields if key not in known]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from functools import cache
+from contextlib import suppress
+from functools import cache, reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -18,8 +20,7 @@ from distilvl.objectives.config import Variants, model_of
 logger = logging.getLogger("distilvl")
 
 Tree = dict[str, Any]
-Override = tuple[tuple[str, ...], Any]
-"""`("training", "epochs"), 3`."""
+Override = tuple[tuple[str, ...], Any]  # `("training", "epochs"), 3`
 
 RENAMED: dict[str, tuple[str, dict[str, str]]] = {
     "training.accumulate": ("training.gradcache_chunks", {}),
@@ -49,16 +50,12 @@ def renamed(tree: Tree, source: str) -> Tree:
     return tree
 
 
-@cache
-def _tell_once(notice: str) -> None:
-    """Once a process: all cells of a table read the same overrides."""
-    logger.warning(notice)
+_tell_once = cache(logger.warning)  # a process: all cells of a table read the same overrides
 
 
 def _twice(one: str, other: str, source: str) -> DistilvlError:
-    return DistilvlError(
-        f"{source} says both {one} and {other}, two names of one setting.", f"Keep {RENAMED.get(one, (one,))[0]}."
-    )
+    both = f"{source} says both {one} and {other}, two names of one setting."
+    return DistilvlError(both, f"Keep {RENAMED.get(one, (one,))[0]}.")
 
 
 def is_saved_by_0_1(tree: Tree) -> bool:
@@ -91,10 +88,7 @@ def read_overrides(overrides: Sequence[str]) -> list[Override]:
             raise _twice(seen[path], dotted, "--set")
         tree: Tree = {}
         put(tree, tuple(dotted.split(".")), _parse_value(raw))
-        value: Any = renamed(tree, "--set")
-        for part in path:
-            value = value[part]
-        found.append((path, value))
+        found.append((path, reduce(getitem, path, renamed(tree, "--set"))))
     return found
 
 
@@ -105,30 +99,25 @@ def _parse_value(raw: str) -> Any:
     except yaml.YAMLError as error:
         raise DistilvlError(f"--set value {raw!r} is not valid YAML.", "Quote text that holds : or [.") from error
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return float(value)
-        except ValueError:
-            return value
     return value
 
 
 def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
     """Set the value at `path`, in place; sections on the way are made."""
-    *parents, leaf = path
-    for part in parents:
-        child = tree.get(part)
-        if not isinstance(child, dict):
-            child = tree[part] = {}
-        tree = child
-    tree[leaf] = value
+    for part in path[:-1]:
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
+    tree[path[-1]] = value
 
 
 def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Sequence[Override] = ()) -> Tree:
     """Each layer over the one before it, and the overrides over all, without what a later choice unsets.
 
-    `balancer.name`, `schedule.kind` and `objective.losses` choose which other keys their section has. Where one of them
-    is set, the settings of what it does not choose are left out of the layers below, and of the shared overrides. Those
-    beside it or above it stay: whoever wrote them is told that they would do nothing.
+    Where a key that chooses (`balancer.name`, `schedule.kind`, `objective.losses`) is set, the settings of what it does
+    not choose are left out of the layers below and of the shared overrides. Those beside or above it stay, to be told.
     """
     draft = _over(layers, [*shared, *own])
     layers, shared = list(layers), list(shared)
@@ -139,10 +128,9 @@ def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Seque
         chosen_above = any(path in ((section,), (section, kind.chosen_by)) for path, _ in [*shared, *own])
         for k in reversed(range(len(layers))):
             held = layers[k].get(section)
-            if isinstance(held, dict):
-                if chosen_above:
-                    layers[k] = {**layers[k], section: _used(held, kind, variant)}
-                chosen_above = chosen_above or kind.chosen_by in held
+            if chosen_above and isinstance(held, dict):
+                layers[k] = {**layers[k], section: _used(held, kind, variant)}
+            chosen_above = chosen_above or (isinstance(held, dict) and kind.chosen_by in held)
         shared = [each for each in shared if each[0][0] != section or _is_used(each, kind, variant)]
     return _over(layers, [*shared, *own])
 
@@ -154,9 +142,8 @@ def variants() -> dict[str, type[Variants]]:
 
 
 def _over(layers: Sequence[Tree], overrides: Sequence[Override]) -> Tree:
-    tree: Tree = {}
-    for layer in layers:
-        tree = _merged(tree, copy.deepcopy(layer))
+    empty: Tree = {}
+    tree = reduce(_merged, copy.deepcopy(list(layers)), empty)
     for path, value in overrides:
         put(tree, path, value)
     return tree
@@ -184,9 +171,7 @@ def _used(held: Tree, kind: type[Variants], variant: Any, *above: str) -> Tree:
 
 
 def _is_used(override: Override, kind: type[Variants], variant: Any) -> bool:
-    (_, *path), value = override
-    if not path:
-        return True
-    alone: Tree = {}
-    put(alone, tuple(path), value)
-    return _used(alone, kind, variant) == alone
+    (section, *path), value = override
+    alone: Tree = {section: {}}
+    put(alone, (section, *path), value)
+    return not path or _used(alone[section], kind, variant) == alone[section]

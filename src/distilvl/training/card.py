@@ -31,15 +31,10 @@ _FROM_FILE = (
 )
 # Stated on the models' own pages or in their repositories; by the beginning of the name, longest first.
 _PUBLISHED = {
-    "google/bert_uncased": "Apache-2.0",
-    "google-bert/bert-base-uncased": "Apache-2.0",
-    "google/vit-": "Apache-2.0",
-    "google/siglip": "Apache-2.0",
-    "openai/clip-": "MIT",
-    "facebook/dinov2": "Apache-2.0",
-    "facebook/deit": "Apache-2.0",
+    **dict.fromkeys(("google/bert_uncased", "google-bert/bert-base-uncased", "google/vit-"), "Apache-2.0"),
+    **dict.fromkeys(("google/siglip", "facebook/dinov2", "facebook/deit"), "Apache-2.0"),
+    **dict.fromkeys(("openai/clip-", "beit3"), "MIT"),
     "sentence-transformers/all-minilm": "Apache-2.0",
-    "beit3": "MIT",
     "demo": "Apache-2.0, part of distilvl",
 }
 _COUNTED = {
@@ -60,16 +55,11 @@ def write_model_card(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     left_out: LeftOut | None = None,
 ) -> Path:
-    """Write `folder/README.md`; returns the file.
+    """Write `folder/README.md`, of the student in `folder`; returns the file.
 
-    Args:
-        folder: the student's, as `save_student` wrote it.
-        result: the run's result: `val`, and `teacher` and `retention` where known.
-        train: what it was trained on.
-        manifest: of the teacher's features; none without a teacher.
-        extra: what it was trained on beside that.
-        intervals: 95 % intervals as `distilvl.evaluation.intervals` names them, of the validation score.
-        left_out: items left out of the data or by the teacher; a section of its own where there are any.
+    It was trained on `train`, and on `extra` beside that, with the teacher's features of `manifest`, if any. `result`
+    is the run's; `intervals` are of 95 %, of the validation score, as `distilvl.evaluation.intervals` names them.
+    `left_out`, of the data or by the teacher, gets a section of its own.
     """
     text = Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")).substitute(
         base_model=_base_model(config),
@@ -92,10 +82,8 @@ def left_out_section(left_out: LeftOut) -> list[str]:
     if not left_out:
         return []
     lines = "\n".join(f"- {plain(line)}" for line in left_out.lines())
-    return [
-        "## Left out",
-        f"Not used for training or scoring, or left out when the teacher's features were extracted:\n\n{lines}",
-    ]
+    what = "Not used for training or scoring, or left out when the teacher's features were extracted:"
+    return ["## Left out", f"{what}\n\n{lines}"]
 
 
 def usage(folder: Path) -> str:
@@ -108,7 +96,6 @@ def usage(folder: Path) -> str:
 
 
 def _base_model(config: Config) -> str:
-    """The line of the front matter that names the towers, where they are public."""
     towers = [tower.model for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
     return str(yaml.safe_dump({"base_model": bases}, allow_unicode=True)) if bases else ""
@@ -118,11 +105,9 @@ def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) 
     dim = config.student.dim or (manifest.dim if manifest else None)
     size = f"{result['parameters'] / 1e6:.1f} million parameters"
     space = f"one space of {dim} dimensions" if dim else "one space"
-    taught = (
-        f"It was distilled from the stored features of {plain(manifest.teacher)}"
-        if manifest is not None and config.objective.needs_teacher
-        else "It was trained on pairs alone, without a teacher,"
-    )
+    taught = "It was trained on pairs alone, without a teacher,"
+    if manifest is not None and config.objective.needs_teacher:
+        taught = f"It was distilled from the stored features of {plain(manifest.teacher)}"
     return (
         f"A dual encoder of {size} that puts images and texts into {space}: for image-text retrieval in both "
         f"directions, for search among pictures and for sorting by similarity. {taught} with distilvl {__version__}."
@@ -193,13 +178,12 @@ def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
 
 
 def _licences(config: Config, manifest: Manifest | None) -> str:
-    lines = []
-    if config.student.folder:
-        lines.append(f"- the student it started from: {plain(licence_of(config.student.folder))}")
-    else:
-        for name, tower in (("image", config.student.image), ("text", config.student.text)):
-            known = "new weights, no licence inherited" if tower.model is None else licence_of(tower.model)
-            lines.append(f"- {name} tower: {plain(known)}")
+    student, lines = config.student, []
+    if student.folder:
+        lines.append(f"- the student it started from: {plain(licence_of(student.folder))}")
+    for name, tower in () if student.folder else (("image", student.image), ("text", student.text)):
+        known = "new weights, no licence inherited" if tower.model is None else licence_of(tower.model)
+        lines.append(f"- {name} tower: {plain(known)}")
     if manifest is not None and config.objective.needs_teacher:
         known = licence_of("demo" if manifest.teacher == "demo-teacher" else config.inputs.teacher or manifest.teacher)
         lines.append(f"- teacher {plain(manifest.teacher)}: {plain(known)}")
@@ -212,12 +196,9 @@ def licence_of(model: str | None) -> str:
 
     In a folder it is the `license` line of README.md, or a known LICENSE file in it or right above it.
     """
-    if not model:
-        return UNKNOWN
-    folder = Path(model)
-    if folder.is_dir():
-        return _of_folder(folder)
-    known = [name for name in _PUBLISHED if model.lower().startswith(name)]
+    if model and Path(model).is_dir():
+        return _of_folder(Path(model))
+    known = [name for name in _PUBLISHED if (model or "").lower().startswith(name)]
     return _PUBLISHED[max(known, key=len)] if known else UNKNOWN
 
 

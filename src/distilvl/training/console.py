@@ -18,10 +18,7 @@ from distilvl.training.run_folder import Line
 
 @contextmanager
 def training_view(total: int, done: int, epochs: int, console: Console | None = None) -> Iterator[RunView]:
-    """Live curves of a run of `total` steps and `epochs` epochs, `done` steps of which lie behind it.
-
-    While it stands on a terminal, what is printed or logged to stderr or stdout appears above it.
-    """
+    """Live curves of a run of `total` steps, `done` of them behind it; what is printed or logged appears above them."""
     console = console or Console(stderr=True)
     if silenced() or not console.is_terminal or console.is_dumb_terminal:
         with progress("training", total, done) as ticker:
@@ -32,18 +29,15 @@ def training_view(total: int, done: int, epochs: int, console: Console | None = 
 
 
 class RunView:
-    """A listener of the metrics log that shows its latest readings as a note beside the steps that are done.
+    """A listener of the metrics log that shows its latest readings as a note of `ticker` beside the steps done.
 
-    Args:
-        ticker: what shows the note and counts the steps.
-        epochs: for the long note of a terminal; the short one of a pipe without it.
+    With `epochs` the long note of a terminal, without it the short one of a pipe.
     """
 
     def __init__(self, ticker: Ticker, epochs: int | None = None) -> None:
-        self._ticker, self._epochs = ticker, epochs
+        self._ticker, self._epochs, self._note = ticker, epochs, ""
         self._best: tuple[float, int] | None = None
         self._last: Line = {}
-        self._note = ""
 
     def advance(self, count: int = 1) -> None:
         """Count `count` more steps as done."""
@@ -62,10 +56,9 @@ class RunView:
                 self._best = rsum, line["epoch"] + 1
         if "losses" in line:
             self._last = line
-        if self._last and self._epochs is None:
-            self._note = self._short()
-        elif self._last:
-            self._note = self._long()
+        if self._last:
+            self._note = self._short() if self._epochs is None else self._long()
+        if self._last and self._epochs is not None:
             self._ticker.advance(0, self._note)
 
     def end(self, _failed: bool) -> None:
@@ -93,8 +86,6 @@ class RunView:
 
 
 class _Readings(Progress):
-    """The note above the bar, as wide as the terminal."""
-
     def __init__(self, console: Console) -> None:
         super().__init__(
             TextColumn("steps"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -108,8 +99,6 @@ class _Readings(Progress):
 
 
 class _Bar:
-    """A `Ticker` of the view on a terminal."""
-
     def __init__(self, live: Progress, total: int, done: int) -> None:
         note = "the first readings are on their way"
         self._live, self._task = live, live.add_task("training", total=total, completed=done, note=note)
@@ -127,11 +116,9 @@ def _logging_follows_stderr() -> Iterator[None]:
     handlers = {id(handler): handler for one in loggers for handler in getattr(one, "handlers", ())}
     # stderr and stdout behind what rich has put in their place.
     real: list[Any] = [getattr(stream, "rich_proxied_file", stream) for stream in (sys.stderr, sys.stdout)]
-    moved = []
-    for handler in handlers.values():
-        # Exactly the class that writes to a stream: its subclass for files is left alone.
-        if type(handler) is logging.StreamHandler and handler.stream in real:
-            moved.append((handler, handler.setStream(sys.stderr)))
+    # Exactly the class that writes to a stream: its subclass for files is left alone.
+    streams = [handler for handler in handlers.values() if type(handler) is logging.StreamHandler]
+    moved = [(handler, handler.setStream(sys.stderr)) for handler in streams if handler.stream in real]
     try:
         yield
     finally:

@@ -1,8 +1,7 @@
 """One run in several processes, a device each: who encodes which items, and what all of them must have in common.
 
-Every process draws the same batches and encodes its share of the items. The embeddings are gathered, so that each holds
-those of the whole batch, and from there on all compute the same: losses, balancer, queues and the gradients of the
-embeddings. `gradcache` has the way back into the student.
+Every process draws the same batches and encodes its share of the items. The embeddings are gathered, and from there on
+all compute the same: losses, balancer, queues and the embeddings' gradients. `gradcache` has the way back.
 """
 
 from __future__ import annotations
@@ -31,16 +30,11 @@ Precision = Literal["bf16-mixed", "32-true"]
 Result = TypeVar("Result")
 
 LONGEST_WAIT = timedelta(days=7)
-"""How long processes wait for each other: extraction may take days. A process that ends ends the others at once,
-through the launcher."""
+"""How long processes wait for each other: extraction may take days. One that ends ends the others at once."""
 
-
-# Buffers of a student are constants, so there is nothing to broadcast in each step. Older releases of torch have
-# another name for it.
-_OPTIONS = inspect.signature(DistributedDataParallel).parameters
-_KEEP_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False
-}
+# Buffers of a student are constants, never to be broadcast. Older releases of torch have another name for it.
+_NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
 
 
 @dataclass(frozen=True)
@@ -59,27 +53,23 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
     """Fabric for this process, once all processes of the run have found each other.
 
     Under `torchrun` or `fabric run` the processes are there already, and `devices` is not needed; otherwise this starts
-    `devices - 1` more, which run the same script. Only the first process reports progress.
-
-    Raises:
-        DistilvlError: not the number that the launcher started, no such device, or more devices than there are.
+    `devices - 1` more, which run the same script. Only the first process reports progress. `DistilvlError` for another
+    number than the launcher started, no such device, or more devices than there are.
     """
-    here, everywhere = _launched()
+    launched = distributed.is_available() and distributed.is_torchelastic_launched()
+    here, everywhere = (int(os.environ[f"{of}WORLD_SIZE"]) if launched else None for of in ("LOCAL_", ""))
     if here is not None and devices not in (None, here):
-        raise DistilvlError(
-            f"--devices is {devices}, and the launcher started {here} processes on this machine.",
-            "Leave --devices out: the launcher says how many.",
-        )
+        problem = f"--devices is {devices}, and the launcher started {here} processes on this machine."
+        raise DistilvlError(problem, "Leave --devices out: the launcher says how many.")
     local = here or devices or 1
     processes = everywhere or local
     try:
         if processes == 1:
             return Fabric(accelerator=accelerator, devices=1, precision=precision)
-        # It reports each step of the start.
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        strategy = DDPStrategy(timeout=LONGEST_WAIT, **_KEEP_BUFFERS)
-        nodes = processes // local
-        fabric = Fabric(accelerator=accelerator, devices=local, num_nodes=nodes, strategy=strategy, precision=precision)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports each step of the start
+        how: dict[str, Any] = {"num_nodes": processes // local, "precision": precision}
+        how["strategy"] = DDPStrategy(timeout=LONGEST_WAIT, **_KEEP_BUFFERS)
+        fabric = Fabric(accelerator=accelerator, devices=local, **how)
         fabric.launch()
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
@@ -107,16 +97,13 @@ def _has_bf16(accelerator: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _launched() -> tuple[int | None, int | None]:
-    """Processes on this machine and on all, as `torchrun` and `fabric run` tell them; none without either."""
-    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
-        return None, None
-    return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+def _started() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def is_first_process() -> bool:
     """Whether this process is the one that writes and speaks; true before `start_fabric`."""
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+    return not _started() or distributed.get_rank() == 0
 
 
 def share_of(fabric: Fabric) -> Share:
@@ -141,7 +128,6 @@ def gather_rows(fabric: Fabric, own: Tensor, total: int) -> Tensor:
 
 
 def _gather(own: Tensor, processes: int) -> list[Tensor]:
-    """What each process gave, tensors of one shape."""
     found = [torch.empty_like(own) for _ in range(processes)]
     distributed.all_gather(found, own.contiguous())
     return found
@@ -155,10 +141,7 @@ def gather_objects(own: Any) -> list[Any]:
 
 
 def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
-    """`prepare()` in process 0, and in the others when it is done there and what it wrote can be read.
-
-    Should it fail in process 0, that one raises the error and the others leave with exit code 2, in silence.
-    """
+    """`prepare()` in process 0, then in the others; should it fail there, these leave with exit code 2, in silence."""
     if fabric.world_size == 1:
         return prepare()
     group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
@@ -180,24 +163,20 @@ def rank_zero_first(fabric: Fabric, prepare: Callable[[], Result]) -> Result:
 
 
 def leave() -> None:
-    """End what `start_fabric` began, when nothing is left to say to the other processes and before this one exits.
+    """End what `start_fabric` began, before this process exits: beside threads of gloo it would die of SIGABRT.
 
-    Python cannot end safely beside threads of gloo that still hold tensors: the process then dies of SIGABRT after
-    all its work is done. Not for the way out after an error, where NCCL waits for processes that will not answer.
+    Not for the way out after an error, where NCCL waits for processes that will not answer.
     """
-    if distributed.is_available() and distributed.is_initialized():
+    if _started():
         distributed.destroy_process_group()
 
 
 def require_agreement(fabric: Fabric, **facts: str) -> None:
     """That all processes start from the same: `DistilvlError` in one of which a fact differs from process 0's."""
-    first = fabric.broadcast(facts)
-    for name, fact in facts.items():
-        if first[name] != fact:
-            raise DistilvlError(
-                f"process {fabric.global_rank} has other {name} than process 0.",
-                "Give all machines the same files, packages and kind of device.",
-            )
+    for name, first in fabric.broadcast(facts).items():
+        if facts[name] != first:
+            remedy = "Give all machines the same files, packages and kind of device."
+            raise DistilvlError(f"process {fabric.global_rank} has other {name} than process 0.", remedy)
 
 
 def seed_process(fabric: Fabric, seed: int) -> None:
@@ -209,10 +188,8 @@ def seed_process(fabric: Fabric, seed: int) -> None:
 def require_same_number(stored: int, fabric: Fabric) -> None:
     """That a checkpoint of `stored` processes is continued by as many, since each has its own random state."""
     if stored != fabric.world_size:
-        raise DistilvlError(
-            f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}.",
-            f"Continue it in {_processes(stored)}, or choose another --out.",
-        )
+        problem = f"this run was begun in {_processes(stored)} and cannot go on in {_processes(fabric.world_size)}."
+        raise DistilvlError(problem, f"Continue it in {_processes(stored)}, or choose another --out.")
 
 
 def _processes(count: int) -> str:
@@ -224,8 +201,7 @@ def gather_random(fabric: Fabric, packed: dict[str, Tensor]) -> dict[str, Tensor
     if fabric.world_size == 1:
         return packed
     states = {key: state.to(fabric.device) for key, state in packed.items() if key.startswith("random.")}
-    gathered = {key: torch.stack(_gather(state, fabric.world_size)).cpu() for key, state in states.items()}
-    return {**packed, **gathered}
+    return packed | {key: torch.stack(_gather(state, fabric.world_size)).cpu() for key, state in states.items()}
 
 
 def own_random(fabric: Fabric, packed: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -233,6 +209,5 @@ def own_random(fabric: Fabric, packed: dict[str, Tensor]) -> dict[str, Tensor]:
     if fabric.world_size == 1:
         return packed
     # A generator takes no view into a larger tensor.
-    rank = fabric.global_rank
-    own = {key: state[rank].clone() for key, state in packed.items() if key.startswith("random.")}
-    return {**packed, **own}
+    own = {key: state[fabric.global_rank].clone() for key, state in packed.items() if key.startswith("random.")}
+    return packed | own

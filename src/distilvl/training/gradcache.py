@@ -1,13 +1,10 @@
 """A batch through the student and back: in one go or in chunks, in one process or in several, with the same result.
 
-The losses compare all items of a batch: negatives, the teacher's ranking, the queue. So a batch cannot be cut into
-smaller batches. What can be cut is the encoding (GradCache: Gao, Zhang, Han, Callan, RepL4NLP 2021):
+The losses compare all items of a batch, so what is cut is the encoding (GradCache: Gao et al., RepL4NLP 2021):
 
 1. encode the items, chunk by chunk, without a graph;
 2. compute the losses of the whole batch and their gradients G with respect to the embeddings z;
-3. encode each chunk again, with a graph, and let its rows of G flow into the weights.
-
-By the chain rule the weights' gradients are those of the whole batch. The graph of one chunk is all that is in memory.
+3. encode each chunk again, with a graph, and let its rows of G flow into the weights: the gradients of the whole batch.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ RandomState = list[Tensor]
 
 @dataclass
 class _Chunk:
-    """Items to encode; with their embeddings if they are encoded once, or else with what it takes to do it again."""
+    """Items to encode; with their embeddings if they are encoded once, or else the random state to do it again."""
 
     images: Tensor
     texts: Tensor
@@ -39,8 +36,7 @@ class ChunkedEncoder:
     """Encodes this process's share of a batch, and takes the losses' gradients back to the student's weights.
 
     With one chunk the student runs once, graph and all. With more it runs twice, with the same dropout both times.
-    Chunks cut images and texts separately; the losses alone know which belong together. There are fewer than `chunks`
-    when the share has fewer images or texts. `model` is the student as `fabric.setup` returned it.
+    There are fewer than `chunks` when the share has fewer images or texts. `model` is what `fabric.setup` returned.
     """
 
     def __init__(self, fabric: Fabric, model: _FabricModule, chunks: int = 1) -> None:
@@ -51,35 +47,33 @@ class ChunkedEncoder:
     def encode(
         self, images: Tensor, texts: Tensor, attention_mask: Tensor | None, total: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """z^v (B, D) and z^t (N, D) of the whole batch, leaves of a new graph, from this process's share of it.
-
-        `total` is B and N.
-        """
+        """z^v (B, D) and z^t (N, D), `total` B and N, of the whole batch: leaves of a graph, from the share of it."""
         self._parts = self._cut(images, texts, attention_mask)
         encoded = [self._first(part) for part in self._parts]
         own = (torch.cat([rows.detach() for rows in column]) for column in zip(*encoded, strict=True))
-        z_image, z_text = (
-            gather_rows(self._fabric, rows, count).requires_grad_() for rows, count in zip(own, total, strict=True)
-        )
+        gathered = (gather_rows(self._fabric, rows, count) for rows, count in zip(own, total, strict=True))
+        z_image, z_text = (rows.requires_grad_() for rows in gathered)
         self._embeddings = z_image, z_text
-        return z_image, z_text
+        return self._embeddings
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`, a function of what `encode` returned, to `.grad` of all that it depends on.
 
-        In N processes each computes the same G of all items, and sends its own items into the student. The sum over
-        processes is wanted, while DDP takes the mean: hence the factor N. A loss's own weights (a temperature) get
-        their whole gradient in every process and are not reduced.
+        In N processes each sends its own items of G into the student; DDP takes the mean where the sum is wanted, hence
+        the factor N. A loss's own weights get their whole gradient in every process and are not reduced.
         """
         assert self._embeddings is not None, "encode comes first"
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [self._own_rows(rows) for rows in self._embeddings]
+        share, gradients = share_of(self._fabric), []
+        for z in self._embeddings:
+            gradient = torch.zeros_like(z) if z.grad is None else z.grad
+            gradients.append(gradient[share.rows(len(z))] * share.processes)
         by_part = zip(*(rows.tensor_split(len(self._parts)) for rows in gradients), strict=True)
         after = random_state(self._fabric.device)
         for number, (part, rows) in enumerate(zip(self._parts, by_part, strict=True), start=1):
             # DDP waits for the others with the last chunk only, when the gradients of all chunks are there.
             with self._fabric.no_backward_sync(self._model, enabled=number < len(self._parts)):
-                encoded = part.encoded or self._again(part)
+                encoded = part.encoded or self._encode(part, part.random)
                 # One scalar whose gradient with respect to the embeddings is G.
                 pairs = zip(encoded, rows, strict=True)
                 self._fabric.backward(torch.stack([(z * gradient).sum() for z, gradient in pairs]).sum())
@@ -101,24 +95,15 @@ class ChunkedEncoder:
         with torch.no_grad():
             return self._encode(part)
 
-    def _again(self, part: _Chunk) -> tuple[Tensor, Tensor]:
-        assert part.random is not None
-        set_random_state(part.random, self._fabric.device)
-        return self._encode(part)
-
-    def _encode(self, part: _Chunk) -> tuple[Tensor, Tensor]:
+    def _encode(self, part: _Chunk, random: RandomState | None = None) -> tuple[Tensor, Tensor]:
+        if random is not None:
+            set_random_state(random, self._fabric.device)
         count = len(part.images)
         # A batch may have fewer distinct images than there are processes. One without any encodes a blank one, since
         # towers take no empty batch and DDP waits for a gradient of every weight, and leaves it out.
         images = part.images if count else part.images.new_zeros((1, *part.images.shape[1:]))
         z_image, z_text = self._model(images, part.texts, part.attention_mask)
         return (z_image if count else z_image[:0]), z_text
-
-    def _own_rows(self, embeddings: Tensor) -> Tensor:
-        """The share's rows of G, times N."""
-        share = share_of(self._fabric)
-        gradient = torch.zeros_like(embeddings) if embeddings.grad is None else embeddings.grad
-        return gradient[share.rows(len(embeddings))] * share.processes
 
 
 def random_state(device: torch.device) -> RandomState:

@@ -42,10 +42,8 @@ class Inputs:
         if data is None or isinstance(data, str | Path):
             return None if data is None else str(data)
         if not isinstance(data, PairDataset | UnpairedDataset):
-            raise DistilvlError(
-                f"{argument} is of the type {type(data).__name__}.",
-                "Give a name or specification (text), a path, a PairDataset or an UnpairedDataset.",
-            )
+            remedy = "Give a name or specification (text), a path, a PairDataset or an UnpairedDataset."
+            raise DistilvlError(f"{argument} is of the type {type(data).__name__}.", remedy)
         name = f"{GIVEN}{data.name}"
         if self._datasets.setdefault(name, data) is not data:
             raise DistilvlError(f"two different datasets are named {data.name!r}.", "Give each a name of its own.")
@@ -81,21 +79,18 @@ class Inputs:
         """One split of it, not empty; data without pairs is its own `train`, and has no other."""
         if (source, name) not in self._splits:
             data = self.dataset(source)
-            if isinstance(data, PairDataset):
-                self._splits[source, name] = data.split(name)
-            elif name == "train":
-                self._splits[source, name] = data
-            else:
+            if not isinstance(data, PairDataset) and name != "train":
                 raise DistilvlError(f"{data.name} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
+            self._splits[source, name] = data.split(name) if isinstance(data, PairDataset) else data
         return self._splits[source, name]
 
     def check(self, config: Config) -> None:
         """That `config` names data, a teacher where its losses need one, and pairs to be scored on."""
-        inputs = config.inputs
+        inputs, losses = config.inputs, config.objective.losses
         if inputs.data is None:
             raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
         if self.is_unpaired(inputs.data) or self.is_unpaired(inputs.extra_data or ""):
-            require_pairless(config.objective.losses)
+            require_pairless(losses)
         if self.is_unpaired(str(inputs.scored_data)):
             raise DistilvlError(f"{inputs.scored_data} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
         if inputs.teacher is not None and inputs.features is not None:
@@ -103,11 +98,8 @@ class Inputs:
         if inputs.teacher is not None and inputs.teacher not in self._teachers:
             _require_named(inputs.teacher, "teacher")
         if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
-            losses = ", ".join(config.objective.losses)
-            raise DistilvlError(
-                f"the losses {losses} need a teacher, and none is named.",
-                "Pass --teacher or --features, or --recipe contrastive to train without one.",
-            )
+            remedy = "Pass --teacher or --features, or --recipe contrastive to train without one."
+            raise DistilvlError(f"the losses {', '.join(losses)} need a teacher, and none is named.", remedy)
 
     def extract(self, teacher: str, items: Items, out: Path, crops: Crops | None, source: str) -> FeatureStore:
         """A store with the teacher's features of `items`, in `out` unless `teacher` names a finished store."""
@@ -117,10 +109,8 @@ class Inputs:
 
 def _require_named(source: str, argument: str) -> None:
     if source.startswith(GIVEN):
-        raise DistilvlError(
-            f"the {argument} {source.removeprefix(GIVEN)!r} of this run is an object that a program gave.",
-            f"Give it again: distilvl.train({argument}=...).",
-        )
+        problem = f"the {argument} {source.removeprefix(GIVEN)!r} of this run is an object that a program gave."
+        raise DistilvlError(problem, f"Give it again: distilvl.train({argument}=...).")
 
 
 @dataclass(frozen=True)
@@ -154,25 +144,20 @@ def val_data(config: Config) -> str:
 
 def open_splits(config: Config, inputs: Inputs) -> Splits:
     """The splits that `config` names; of shards no more than their numbers of records."""
-    val = inputs.split(val_data(config), "val")
-    extra = config.inputs.extra_data
-    return Splits(
-        _open_train(str(config.inputs.data), inputs), val, None if extra is None else _open_train(extra, inputs)
-    )
 
+    def train_of(data: str) -> Items | ShardSplit:
+        if is_webdataset(data):
+            return open_split(data, "train", skip_bad=inputs.skip_bad)
+        return inputs.split(data, "train")
 
-def _open_train(data: str, inputs: Inputs) -> Items | ShardSplit:
-    if is_webdataset(data):
-        return open_split(data, "train", skip_bad=inputs.skip_bad)
-    return inputs.split(data, "train")
+    val, extra = inputs.split(val_data(config), "val"), config.inputs.extra_data
+    return Splits(train_of(str(config.inputs.data)), val, None if extra is None else train_of(extra))
 
 
 def small_val(config: Config, inputs: Inputs) -> str | None:
     """A warning where the split that chooses the best epoch is small."""
-    data = inputs.dataset(val_data(config))
-    if not isinstance(data, PairDataset):
-        return None
-    return few_images(data, "val", remedy="It chooses the best epoch; --val-data names another dataset.")
+    data, remedy = inputs.dataset(val_data(config)), "It chooses the best epoch; --val-data names another dataset."
+    return few_images(data, "val", remedy=remedy) if isinstance(data, PairDataset) else None
 
 
 def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, first: bool) -> FeatureStore | None:
@@ -186,10 +171,17 @@ def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, 
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else named.teacher)
     crops = Crops(count=config.training.crops) if config.training.crops > 1 else None
     learnt, scored = str(named.data), str(named.scored_data)
+
+    def items(split: Items | ShardSplit, data: str) -> Items:
+        """Those of shards are in memory during extraction: `distilvl features` in parts avoids that."""
+        if isinstance(split, ShardSplit):
+            return load_dataset(one_split(data, "train"), skip_bad=inputs.skip_bad)
+        return split
+
     if splits.extra is not None:
-        extra = _items(splits.extra, str(named.extra_data), inputs)
-        inputs.extract(named.teacher, extra, out, crops, str(named.extra_data))
-    train, val = _items(splits.train, learnt, inputs), splits.val
+        extra = str(named.extra_data)
+        inputs.extract(named.teacher, items(splits.extra, extra), out, crops, extra)
+    train, val = items(splits.train, learnt), splits.val
     together = train is splits.train and named.val_data is None and crops is None
     if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
         left_out = train.left_out | val.left_out
@@ -198,10 +190,3 @@ def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, 
     # Ids of two datasets may be the same, and scoring needs no crops, so features of each are extracted by itself.
     inputs.extract(named.teacher, train, out, crops, source_name(learnt, ["train"]))
     return inputs.extract(named.teacher, val, out, None, source_name(scored, ["val"]))
-
-
-def _items(split: Items | ShardSplit, data: str, inputs: Inputs) -> Items:
-    """Those of shards are in memory during extraction: `distilvl features` in parts avoids that."""
-    if isinstance(split, ShardSplit):
-        return load_dataset(one_split(data, "train"), skip_bad=inputs.skip_bad)
-    return split

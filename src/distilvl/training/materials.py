@@ -34,25 +34,24 @@ from distilvl.training.student import Embeddings, encode_images_of, encode_texts
 logger = logging.getLogger("distilvl")
 
 _BLOCK = 8192
+Halves = npt.NDArray[np.float16]
+Names = Sequence[str] | None
 
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """The teacher's features of n images or of n texts: u^v or u^t.
+    """The teacher's features u^v or u^t: `stored` (n, D) float16, perhaps mapped from a file, turned to other axes.
 
-    Attributes:
-        stored: (n, D) float16 as the store gave them, perhaps mapped from a file.
-        basis: other axes for them, (D, D) orthogonal.
+    `basis` is (D, D) orthogonal. An index gives rows as float32.
     """
 
-    stored: npt.NDArray[np.float16]
+    stored: Halves
     basis: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.stored)
 
     def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
-        """These rows, float32, stored as fp16."""
         return self.on(torch.device("cpu"), rows)
 
     def on(self, device: torch.device, rows: npt.NDArray[np.int64] | slice) -> Tensor:
@@ -82,12 +81,8 @@ class TeacherFeatures:
 
 
 def read_features(
-    store: FeatureStore,
-    modality: Modality,
-    keys: Sequence[bytes] | Keys,
-    normalized: bool,
-    names: Sequence[str] | None = None,
-) -> npt.NDArray[np.float16]:
+    store: FeatureStore, modality: Modality, keys: Sequence[bytes] | Keys, normalized: bool, names: Names = None
+) -> Halves:
     """u of the items with these n keys, (n, D); if `normalized`, L2-normalised even where the store has lengths."""
     rows = store.images(keys, names) if modality == "image" else store.texts(keys, names)
     if normalized and not store.manifest.normalized:
@@ -104,12 +99,10 @@ def lookup_teacher(
     crops: Crops | None = None,
     folder: Path | None = None,
 ) -> TeacherFeatures:
-    """The stored features of every image and caption of `dataset`.
+    """The stored features of every image and caption of `dataset`, L2-normalised (eq. 1-2) if `normalized`.
 
-    With `crops`, of these of each image, the whole one first. They lie in a file without a name in `folder`, or
-    in memory. If `normalized`, the features of a store that has their lengths are L2-normalised (eq. 1-2).
-
-    Raises `DistilvlError` for an item that the store lacks, features that cannot be read, or a `folder` without space.
+    With `crops`, of these of each image, the whole one first. They lie in a file without a name in `folder`, or in
+    memory. `DistilvlError` for an item that the store lacks, features that cannot be read, or a `folder` without space.
     """
     captions, names = dataset.captions, [entry.image.name for entry in dataset]
     if crops is not None:
@@ -133,9 +126,7 @@ def lookup_teacher(
     return TeacherFeatures(lookup("image", pack_keys(image_keys), names), lookup("text", text_keys, captions))
 
 
-def _in_file(
-    blocks: Iterator[npt.NDArray[np.float16]], shape: tuple[int, int], folder: Path
-) -> npt.NDArray[np.float16]:
+def _in_file(blocks: Iterator[Halves], shape: tuple[int, int], folder: Path) -> Halves:
     """Mapped from a file in `folder` that has no name, so that it goes with the last process that maps it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,31 +145,18 @@ def _in_file(
 
 @dataclass(frozen=True)
 class Materials:
-    """What one split needs; n images, m captions.
-
-    Attributes:
-        dataset: the images that could be decoded, paired or not.
-        pixels: (n * K, 3, H, W) uint8; row i * K + v is crop v of image i, crop 0 the whole one.
-        tokens: token ids of each of the m captions.
-        pooled_images: (n * K, width), what a frozen image tower gives its head; none for one that learns.
-        pooled_texts: (m, width), the same of a frozen text tower.
-        caption_image: (m,) row of each caption's image; of unpaired texts, numbers of their own.
-        teacher: features of the same items, when known.
-        left_out: images that could not be decoded; `dataset.left_out` is what its reader left out.
-        crops: K, 1 where there are only whole images.
-        keys: content hash of each of the n images.
-    """
+    """What one split needs; n images that could be decoded, paired or not, and m captions."""
 
     dataset: Items
-    pixels: npt.NDArray[np.uint8]
-    tokens: TokenRows
-    pooled_images: Embeddings | None
-    pooled_texts: Embeddings | None
-    caption_image: npt.NDArray[np.int64]
-    teacher: TeacherFeatures | None
-    left_out: LeftOut
-    crops: int = 1
-    keys: Sequence[bytes] = ()
+    pixels: npt.NDArray[np.uint8]  # (n * K, 3, H, W); row i * K + v is crop v of image i, crop 0 the whole one
+    tokens: TokenRows  # of each of the m captions
+    pooled_images: Embeddings | None  # (n * K, width), what a frozen image tower gives its head
+    pooled_texts: Embeddings | None  # (m, width), the same of a frozen text tower
+    caption_image: npt.NDArray[np.int64]  # (m,) row of each caption's image; of unpaired texts, numbers of their own
+    teacher: TeacherFeatures | None  # of the same items, when known
+    left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
+    crops: int = 1  # K, 1 where there are only whole images
+    keys: Sequence[bytes] = ()  # content hash of each of the n images
 
     @property
     def count(self) -> int:
@@ -213,15 +191,13 @@ class Materials:
         return self.pixels if self.pooled_images is None else self.pooled_images
 
     def turned(self, basis: Tensor) -> Materials:
-        """The same with the teacher's features in other axes, `basis` (D, D) orthogonal."""
+        """As `TeacherFeatures.turned`."""
         return self if self.teacher is None else replace(self, teacher=self.teacher.turned(basis))
 
     def fingerprint(self) -> str:
         """A hash of what a batch is drawn from: images' shape, owners of captions, token ids."""
-        digest = hashlib.sha256(str(self.images.shape).encode())
-        digest.update(self.caption_image.tobytes())
-        digest.update(tokens_hash(self.tokens).encode())
-        return digest.hexdigest()
+        tokens = tokens_hash(self.tokens).encode()
+        return hashlib.sha256(str(self.images.shape).encode() + self.caption_image.tobytes() + tokens).hexdigest()
 
 
 class SharedInputs(Inputs):
@@ -251,47 +227,40 @@ class SharedInputs(Inputs):
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers encode it here, on `fabric`'s device, and never again.
 
-        Args:
-            source, split: the dataset and its split.
-            encoder, store, fabric: the student, the teacher's features, and where frozen towers compute.
-            crops: which ones of each image to have, beside the whole one.
-            reduced_jpeg: decode large JPEGs at a reduced scale, at least twice the student's size.
-            scored: the student is scored on it, so frozen towers, too, compute in full precision.
-
-        Raises:
-            BadImageError: an undecodable image, unless `skip_bad`.
-            DistilvlError: an empty split, or an item whose features the store lacks.
+        With `crops`, these of each image beside the whole one; with `reduced_jpeg`, large JPEGs are decoded at a
+        reduced scale, at least twice the student's size. Frozen towers compute in full precision on a `scored` split.
+        `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError` for an item without features.
         """
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
         key = (source, split, encoder.preprocessing, crops, at_least)
         if key not in self._pixels:
-            items = self.split(source, split)
+            items, resize = self.split(source, split), encoder.resize
             how: dict[str, Any] = {"skip_bad": self.skip_bad, "crops": crops, "at_least": at_least}
             if self.pixel_cache is None:
-                self._pixels[key] = decode_pixels(items, encoder.resize, **how)
+                self._pixels[key] = decode_pixels(items, resize, **how)
             else:
-                self._pixels[key] = cached_pixels(items, encoder.resize, encoder.preprocessing, self.pixel_cache, **how)
+                self._pixels[key] = cached_pixels(items, resize, encoder.preprocessing, self.pixel_cache, **how)
         cache = self._pixels[key]
-        data = cache.dataset
-        teacher = None
+        data, teacher = cache.dataset, None
         if store is not None:
-            of = (source, split, str(store.path), encoder.normalized, crops)
+            how = {"normalized": encoder.normalized, "crops": crops, "folder": self.pixel_cache}
+            of = (source, split, str(store.path), *how.values())
             if of not in self._features:
-                self._features[of] = lookup_teacher(
-                    store, data, cache.keys, normalized=encoder.normalized, crops=crops, folder=self.pixel_cache
-                )
+                self._features[of] = lookup_teacher(store, data, cache.keys, **how)
             teacher = self._features[of]
         tokens = encoder.tokenize_all(data.captions)
         owners = data.caption_image if isinstance(data, PairDataset) else range(len(data.texts))
-        pool = partial(self._pool, (source, split, crops, at_least), encoder, fabric, scored)
+        precision = "full" if scored else type(fabric.strategy.precision).__name__
+        of_images = (source, split, crops, at_least, precision, encoder.preprocessing)
+        of_texts = (source, split, precision, tokens_hash(tokens))
         encode_images = partial(encode_images_of, fabric, encoder.pool_images, cache.pixels, full=scored)
         encode_texts = partial(encode_texts_of, fabric, encoder, encoder.pool_texts, tokens, full=scored)
         return Materials(
             dataset=data,
             pixels=cache.pixels,
             tokens=tokens,
-            pooled_images=pool("image", encoder.preprocessing, encode_images),
-            pooled_texts=pool("text", tokens_hash(tokens), encode_texts),
+            pooled_images=self._pool(of_images, encoder, "image", encode_images),
+            pooled_texts=self._pool(of_texts, encoder, "text", encode_texts),
             caption_image=np.array(owners, dtype=np.int64),
             teacher=teacher,
             left_out=cache.left_out,
@@ -300,20 +269,12 @@ class SharedInputs(Inputs):
         )
 
     def _pool(
-        self,
-        of: tuple[Any, ...],
-        encoder: DualEncoder,
-        fabric: Fabric,
-        scored: bool,
-        modality: str,
-        given: str,
-        encode: Callable[[], Embeddings],
+        self, of: tuple[Any, ...], encoder: DualEncoder, modality: str, encode: Callable[[], Embeddings]
     ) -> Embeddings | None:
         """`encode()` for a frozen tower, kept for other runs with the same tower; nothing for one that learns."""
         if modality not in encoder.frozen:
             return None
-        precision = "full" if scored else type(fabric.strategy.precision).__name__
-        key = (*of, modality, precision, given, tower_identity(encoder, modality))
+        key = (*of, modality, tower_identity(encoder, modality))
         if key not in self._pooled:
             logger.info("encoding %s/%s with the frozen %s tower", of[0], of[1], modality)
             self._pooled[key] = encode()

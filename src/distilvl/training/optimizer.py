@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -23,38 +23,29 @@ from distilvl.training.sources import BatchSource, StepInputs
 def build_optimizer(encoder: DualEncoder, config: OptimizerConfig, others: Iterable[nn.Parameter] = ()) -> AdamW:
     """AdamW; each group keeps its own base rate as `base_lr`.
 
-    Args:
-        encoder: the student. Its towers' layers (without frozen towers) are groups named `towers`, the lowest first,
-            with rates that fall by `layer_decay` from each layer to the one below (Clark et al. 2020; BEiT); one
-            group when it is 1. What lies behind the towers is the group `heads`.
-        config: rates and decay.
-        others: weights of the objective, the group `objective`, with the heads' rate and no weight decay.
+    Layers of towers that learn are groups named `towers`, the lowest first, with rates that fall by `layer_decay` from
+    each layer to the one below (Clark et al. 2020; BEiT), one group when it is 1. What lies behind them is `heads`;
+    `others`, weights of the objective, are `objective`, with the heads' rate and no weight decay.
     """
     head_lr = config.lr if config.head_lr is None else config.head_lr
-    groups: list[dict[str, Any]] = [
-        {"name": "towers", "params": parameters, "lr": config.lr * factor, "base_lr": config.lr * factor}
-        for factor, parameters in _by_factor(encoder, config.layer_decay)
-    ]
-    groups.append({"name": "heads", "params": encoder.heads(), "lr": head_lr, "base_lr": head_lr})
+    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}  # always one group at least
+    for layers in encoder.tower_layers():
+        for depth, layer in enumerate(reversed(layers)):
+            by_factor.setdefault(config.layer_decay**depth, []).extend(layer)
+    rates = sorted(by_factor.items())
+    groups: list[dict[str, Any]] = [{"name": "towers", "params": some, "lr": config.lr * by} for by, some in rates]
+    groups.append({"name": "heads", "params": encoder.heads(), "lr": head_lr})
     if others := list(others):
-        groups.append({"name": "objective", "params": others, "lr": head_lr, "base_lr": head_lr, "weight_decay": 0.0})
+        groups.append({"name": "objective", "params": others, "lr": head_lr, "weight_decay": 0.0})
+    for group in groups:
+        group["base_lr"] = group["lr"]
     return AdamW(groups, betas=config.betas, weight_decay=config.weight_decay, fused=True)
-
-
-def _by_factor(encoder: DualEncoder, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """The towers' parameters by the factor of their rate, the smallest first; always one group at least."""
-    found: dict[float, list[nn.Parameter]] = {1.0: []}
-    for parameters in encoder.tower_layers():
-        for depth, layer in enumerate(reversed(parameters)):
-            found.setdefault(decay**depth, []).extend(layer)
-    return sorted(found.items())
 
 
 def rate_factor(step: int, total: int, config: ScheduleConfig) -> float:
     """What the base rates are multiplied with at `step` of `total` (steps count from 0); in (0, 1].
 
-    `step`: times gamma at each milestone (the paper: times 0.1 at half time). `cosine`: half a cosine to zero.
-    Both after an optional linear warm-up.
+    After a linear warm-up, `step`: times gamma at each milestone (the paper: 0.1 at half time); `cosine`: to zero.
     """
     warmup = int(config.warmup * total)
     if step < warmup:
@@ -77,23 +68,18 @@ def average_of(encoder: nn.Module, decay: float) -> AveragedModel:
 
         mean <- d mean + (1 - d) weights        with d = min(decay, (1 + n) / (10 + n)) after n updates
 
-    The smaller d of the first steps lets the mean forget the untrained weights. The mean reaches back about
-    1 / (1 - decay) steps. Buffers are copied.
+    The smaller d of the first steps lets the mean forget the untrained weights. Buffers are copied.
     """
-    return AveragedModel(encoder, multi_avg_fn=_towards(decay))
 
-
-def _towards(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
     @torch.no_grad()
     def update(means: Sequence[Tensor], weights: Sequence[Tensor], count: Any) -> None:
         n = float(count)
         torch._foreach_lerp_(list(means), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
 
-    return update
+    return AveragedModel(encoder, multi_avg_fn=update)
 
 
-SAMPLE = 2048
-"""Images, and at least as many texts, that ridge initialisation encodes once more."""
+SAMPLE = 2048  # images, and at least as many texts, that ridge initialisation encodes once more
 
 _HELD_OUT = 4  # one row in so many chooses the ridge
 _RIDGES = tuple(10.0**power for power in range(-5, 2))
@@ -103,35 +89,26 @@ _RIDGES = tuple(10.0**power for power in range(-5, 2))
 def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) -> None:
     """Ridge initialisation: set FC_v and FC_t to the ridge regressions of teacher features on the towers' outputs.
 
-    Training towers and new heads together distorts pretrained towers, since the first gradients come through heads
-    that mean nothing; heads that were fitted first avoid that (Kumar et al., ICLR 2022, LP-FT). Ours are a linear
-    layer each and their targets are stored, so the fit has a closed form: one forward pass over a sample, no backward
-    pass. See docs/design/head-start.md.
-
-    The sample is what the first epoch begins with; of several processes each encodes its share. `DistilvlError` where
-    the batches have no teacher features, or those of another dimension than the student's.
+    As LP-FT (Kumar et al., ICLR 2022), in closed form: docs/design/head-start.md. The sample is what the first epoch
+    begins with; of several processes each encodes its share. `DistilvlError` where the batches have no teacher
+    features, or those of another dimension than the student's.
     """
-    images: list[tuple[Tensor, Tensor]] = []
-    texts: list[tuple[Tensor, Tensor]] = []
+    known: dict[str, list[tuple[Tensor, Tensor]]] = {"image": [], "text": []}
     for inputs in source.epoch(0):
         if inputs.u_image is None or inputs.u_text is None:
-            raise DistilvlError(
-                "training.head_init=ridge fits the heads to a teacher, and none is named.",
-                "Pass --teacher or --features, or set training.head_init=random.",
-            )
+            remedy = "Pass --teacher or --features, or set training.head_init=random."
+            raise DistilvlError("training.head_init=ridge fits the heads to a teacher, and none is named.", remedy)
         have, dim = inputs.u_image.shape[1], encoder.head("image").out_features
         if have != dim:
-            raise DistilvlError(
-                f"training.head_init=ridge fits heads of dimension {dim} to a teacher of dimension {have}.",
-                "Leave student.dim unset, or set training.head_init=random.",
-            )
-        pooled_images, pooled_texts = _pooled(encoder, inputs, fabric)
-        images.append((pooled_images, inputs.u_image))
-        texts.append((pooled_texts, inputs.u_text))
-        if sum(len(rows) for rows, _ in images) >= SAMPLE:
+            problem = f"training.head_init=ridge fits heads of dimension {dim} to a teacher of dimension {have}."
+            raise DistilvlError(problem, "Leave student.dim unset, or set training.head_init=random.")
+        images, texts = _pooled(encoder, inputs, fabric)
+        known["image"].append((images, inputs.u_image))
+        known["text"].append((texts, inputs.u_text))
+        if sum(len(rows) for rows, _ in known["image"]) >= SAMPLE:
             break
-    for modality, known in (("image", images), ("text", texts)):
-        weight, bias = ridge_regression(*(torch.cat(rows).cpu() for rows in zip(*known, strict=True)))
+    for modality, pairs in known.items():
+        weight, bias = ridge_regression(*(torch.cat(rows).cpu() for rows in zip(*pairs, strict=True)))
         linear = encoder.head(modality)
         # Of several processes all take the first one's: sums may be rounded differently elsewhere.
         linear.weight.copy_(fabric.broadcast(weight.to(linear.weight)))
@@ -147,11 +124,8 @@ def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[T
         if not texts.is_floating_point():
             assert inputs.attention_mask is not None  # it comes with token ids
             texts = encoder.pool_texts(texts, inputs.attention_mask)
-    counts = len(inputs.ids), len(inputs.text_ids)
-    image_rows, text_rows = (
-        gather_rows(fabric, rows.float(), n) for rows, n in zip((images, texts), counts, strict=True)
-    )
-    return image_rows, text_rows
+    image_rows = gather_rows(fabric, images.float(), len(inputs.ids))
+    return image_rows, gather_rows(fabric, texts.float(), len(inputs.text_ids))
 
 
 def ridge_regression(rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

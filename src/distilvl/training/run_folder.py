@@ -6,10 +6,9 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import torch
@@ -28,21 +27,14 @@ PROCESS_NAME = "process.json"
 LONGEST_REASON = 1000
 _PACKAGES = ("distilvl", "torch", "transformers", "sentence-transformers", "lightning-fabric", "numpy", "pillow")
 
-Line = dict[str, Any]
-"""`step` and `epoch`, and either a training step's readings or `val`, a validation's score."""
+Line = dict[str, Any]  # `step` and `epoch`, and either a training step's readings or `val`, a validation's score
 
 
 class RunFolder:
     """Paths inside one run's folder; opening it makes it, or checks that it belongs to the same run.
 
-    Attributes:
-        config: the resolved configuration.
-        environment: versions, processor and device.
-        metrics: one JSON object a line.
-        last: a checkpoint, everything that a resume needs.
-        best: weights of the epoch with the highest validation RSUM.
-        student: the finished student, a SentenceTransformer folder.
-        result: scores and time of the finished run.
+    `last` is a checkpoint, all that a resume needs; `best` the weights of the epoch with the highest validation RSUM;
+    `student` a SentenceTransformer folder; `result` scores and time of the finished run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,46 +46,34 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, config: Config) -> RunFolder:
-        """Make the folder, or continue the run in it. A run that has no checkpoint yet may still change its config.
+        """Make the folder, or continue the run in it; without a checkpoint its config may still change.
 
-        Raises:
-            DistilvlError: the folder holds a run of another configuration, or cannot be written.
+        `DistilvlError` where the folder holds a run of another configuration, or cannot be written.
         """
         run = cls(path)
         if run.config.is_file() and (run.last.is_file() or run.result.is_file()):
-            run._check_same(config)
+            # Through the model, so that keys which a newer version added have their defaults on both sides.
+            have, wanted = (each.model_dump(mode="json") for each in (load_config(str(run.config)), config))
+            for key, old, new in _differences(have, wanted)[:1]:
+                remedy = "Choose another --out, or repeat the command that began this run."
+                raise DistilvlError(f"{path} holds a run with {key} = {old!r}, not {new!r}.", remedy)
             return run
+        environment = {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: version(name) for name in _PACKAGES},
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        }
         try:
             run.last.parent.mkdir(parents=True, exist_ok=True)
-            run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+            run.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
             # Last, since a folder with a config is taken for a whole one.
             save_config(config, run.config)
         except OSError as error:
-            raise DistilvlError(
-                f"cannot write run folder {path}: {error.strerror}.", "Choose another --out."
-            ) from error
+            remedy = "Choose another --out."
+            raise DistilvlError(f"cannot write run folder {path}: {error.strerror}.", remedy) from error
         return run
-
-    def _check_same(self, config: Config) -> None:
-        # Through the model, so that keys which a newer version added have their defaults on both sides.
-        have = load_config(str(self.config))
-        differing = _differences(have.model_dump(mode="json"), config.model_dump(mode="json"))
-        if differing:
-            key, old, new = differing[0]
-            raise DistilvlError(
-                f"{self.path} holds a run with {key} = {old!r}, not {new!r}.",
-                "Choose another --out, or repeat the command that began this run.",
-            )
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -135,9 +115,7 @@ class MetricsLog:
             listener.begin(self._kept, self._dropped)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *trace: object) -> None:
         if error is None:
             self._path.with_name(PROCESS_NAME).unlink(missing_ok=True)
         else:
@@ -145,7 +123,7 @@ class MetricsLog:
             with contextlib.suppress(OSError):  # a full disk may be what the error is about
                 self._tell({"writer": writer_id(), "error": reason[:LONGEST_REASON]})
         for listener in self._listeners:
-            listener.end(kind is not None)
+            listener.end(error is not None)
 
     def _tell(self, process: dict[str, str]) -> None:
         self._path.with_name(PROCESS_NAME).write_text(json.dumps(process) + "\n", encoding="utf-8")
@@ -158,22 +136,6 @@ class MetricsLog:
             listener.line(line)
 
 
-class SilentLog(MetricsLog):
-    """Keeps no line and tells nobody: the log of every process but the first."""
-
-    def __init__(self) -> None:
-        """Nothing."""
-
-    def __enter__(self) -> SilentLog:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing."""
-
-    def write(self, line: Line) -> None:
-        """Nothing."""
-
-
 def read_metrics(path: Path) -> list[Line]:
     """All whole lines of a metrics file; a last line cut short by a kill is left out."""
     if not path.is_file():
@@ -183,21 +145,15 @@ def read_metrics(path: Path) -> list[Line]:
 
 
 def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint, `tensors` and JSON-able `metadata`, to `path`: whole or not at all.
+    """Write a checkpoint, `tensors` and JSON-able `metadata`, to `path`: whole, or `DistilvlError` and not at all.
 
     Tied weights (T5's embeddings go by two names) are written once.
-
-    Raises:
-        DistilvlError: the disk refuses; what was at `path` before is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tied = _tied(tensors)
+    texts = {"json": json.dumps(metadata)} | ({"tied": json.dumps(tied)} if tied else {})
     try:
-        save_file(
-            _apart({name: tensor for name, tensor in tensors.items() if name not in tied}),
-            temporary,
-            metadata={"json": json.dumps(metadata), **({"tied": json.dumps(tied)} if tied else {})},
-        )
+        save_file(_apart({name: one for name, one in tensors.items() if name not in tied}), temporary, metadata=texts)
         give_usual_modes(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -205,10 +161,8 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error)
-        raise DistilvlError(
-            f"cannot write checkpoint {path}: {reason}.",
-            "Free space and run the same command again: it continues from the last whole checkpoint.",
-        ) from error
+        remedy = "Free space and run the same command again: it continues from the last whole checkpoint."
+        raise DistilvlError(f"cannot write checkpoint {path}: {reason}.", remedy) from error
 
 
 def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
@@ -225,9 +179,8 @@ def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Each in memory of its own, as a file takes them: parts of others are copied."""
     used: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
+    apart = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in apart.items():
         memory = tensor.untyped_storage().data_ptr()
         apart[name] = tensor.clone() if memory in used else tensor
         used.add(memory)
@@ -243,16 +196,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return {**tensors, **{name: tensors[other] for name, other in tied.items()}}, metadata
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise DistilvlError(
-            f"{path} is not a checkpoint of this program: {error}.", "Delete it to start the run anew."
-        ) from error
+        remedy = "Delete it to start the run anew."
+        raise DistilvlError(f"{path} is not a checkpoint of this program: {error}.", remedy) from error
 
 
 def pack_state(modules: dict[str, nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:
     """State of all modules (under their names), of the optimizer and of torch's random generators."""
-    packed = {
-        f"{name}.{key}": tensor for name, module in modules.items() for key, tensor in module.state_dict().items()
-    }
+    packed: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        packed |= {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         packed.update({f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()})
     packed["random.cpu"] = torch.get_rng_state()
@@ -275,6 +227,6 @@ def unpack_state(packed: dict[str, Tensor], modules: dict[str, nn.Module], optim
         torch.cuda.set_rng_state(packed["random.cuda"])
 
 
-def under(packed: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(packed: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, named by the rest."""
     return {key[len(prefix) :]: tensor for key, tensor in packed.items() if key.startswith(prefix)}

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from distilvl.config import Config
 from distilvl.data.crops import Crops, Items
-from distilvl.data.left_out import Sources, source_name
+from distilvl.data.left_out import LeftOut, Sources, source_name
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit
 from distilvl.errors import DistilvlError
@@ -54,61 +54,39 @@ def build_balancer(config: BalancerConfig) -> Balancer:
 
 
 def fill_queues(objective: MultiscaleObjective, start: QueueStart, train: Materials | StreamSource, seed: int) -> None:
-    """What both queues hold before the first step.
+    """What both queues hold before the first step, where there is a teacher.
 
-    `stored`: randomly drawn teacher features, so that CD has all its negatives from the start; every one is stored
-    already, so they cost nothing. `empty`: nothing; CD is 0 at the first step, and the balancer's scale for it has
-    no meaning. `random`: random unit vectors that belong to no image, as in the published code.
+    `stored`: randomly drawn teacher features, so that CD has all its negatives from the start. `empty`: nothing; CD is
+    0 at the first step. `random`: random unit vectors that belong to no image, as in the published code.
     """
-    if isinstance(train, StreamSource):
-        _fill_from_stream(objective, start, train, seed)
-        return
-    if train.teacher is None or start == "empty":
-        return
-    random = np.random.default_rng((seed, len(train.pixels)))
-    if start == "random":
-        _fill_at_random(objective, random)
-        return
-    size = len(objective.image_queue.ids)
-    images = random.permutation(len(train.teacher.images))[:size]
-    texts = random.permutation(len(train.tokens))[:size]
-    objective.fill(
-        train.teacher.images[images],
-        torch.from_numpy(train.pictures[images // train.crops]),
-        train.teacher.texts[texts],
-        torch.from_numpy(train.text_pictures[texts]),
-    )
-
-
-def _fill_from_stream(objective: MultiscaleObjective, start: QueueStart, train: StreamSource, seed: int) -> None:
-    known = None if start == "empty" else train.sample(len(objective.image_queue.ids))
-    if known is None:
-        return
-    if start == "random":
-        _fill_at_random(objective, np.random.default_rng(seed))
-        return
-    teacher, ids = known
-    objective.fill(teacher.images.all(), ids, teacher.texts.all(), ids)
-
-
-def _fill_at_random(objective: MultiscaleObjective, random: np.random.Generator) -> None:
     size, dim = objective.image_queue.features.shape
-    rows = torch.from_numpy(random.standard_normal((2, size, dim), dtype=np.float32))
-    nobody = torch.full((size,), NO_IMAGE)
-    objective.fill(F.normalize(rows[0], dim=1), nobody, F.normalize(rows[1], dim=1), nobody)
+    if isinstance(train, StreamSource):
+        sample = None if start == "empty" else train.sample(size)
+        known, random = sample is not None, np.random.default_rng(seed)
+    else:
+        sample, known = None, train.teacher is not None
+        random = np.random.default_rng((seed, len(train.pixels)))
+    if start == "empty" or not known:
+        return
+    if start == "random":
+        rows = torch.from_numpy(random.standard_normal((2, size, dim), dtype=np.float32))
+        nobody = torch.full((size,), NO_IMAGE)
+        objective.fill(F.normalize(rows[0], dim=1), nobody, F.normalize(rows[1], dim=1), nobody)
+    elif sample is not None:
+        objective.fill(sample[0].images.all(), sample[1], sample[0].texts.all(), sample[1])
+    elif isinstance(train, Materials) and train.teacher is not None:
+        images, texts = (random.permutation(len(side))[:size] for side in (train.teacher.images, train.teacher.texts))
+        image_ids, text_ids = train.pictures[images // train.crops], train.text_pictures[texts]
+        teacher = train.teacher.images[images], train.teacher.texts[texts]
+        objective.fill(teacher[0], torch.from_numpy(image_ids), teacher[1], torch.from_numpy(text_ids))
 
 
 @dataclass(frozen=True)
 class Setup:
     """A run that is ready for `trainer.fit`, and what is said of it afterwards.
 
-    Attributes:
-        trainer: has the student, its batches and its losses.
-        store: the teacher features, where there is a teacher.
-        train, extra: the training split in memory, or its stream; what is learnt beside it, likewise, if anything.
-        val: the validation split.
-        basis: axes that the teacher features were turned to (D, D), for a Matryoshka student or one that goes on from
-            such a student.
+    `train`, and `extra` beside it, are in memory or streams; `basis` (D, D) are axes that the teacher features were
+    turned to, for a Matryoshka student.
     """
 
     trainer: Trainer
@@ -127,16 +105,12 @@ class Setup:
 
     def left_out(self, config: Config) -> Sources:
         """What was left out up to now, by reason: of the data, and in the extraction of features."""
-        parts = {
-            source_name(str(config.inputs.data), ["train"]): self.train,
-            source_name(str(config.inputs.extra_data), ["train"]): self.extra,
-            source_name(str(config.inputs.scored_data), ["val"]): self.val,
-        }
-        found = {
-            name: part.left_out if isinstance(part, StreamSource) else part.dataset.left_out | part.left_out
-            for name, part in parts.items()
-            if part is not None
-        }
+        inputs, found = config.inputs, {}
+        parts = (inputs.data, "train", self.train), (inputs.extra_data, "train", self.extra)
+        for data, split, part in (*parts, (inputs.scored_data, "val", self.val)):
+            if part is not None:
+                before = LeftOut() if isinstance(part, StreamSource) else part.dataset.left_out
+                found[source_name(str(data), [split])] = before | part.left_out
         return found if self.store is None else {**found, f"features {self.store.path}": self.store.left_out}
 
 
@@ -147,15 +121,13 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         try_towers(config, fabric)
     out = folder.path / "features"
     store = rank_zero_first(fabric, lambda: prepare_store(config, splits, out, shared, first=fabric.is_global_zero))
-    dim = _shared_dim(config, store)
+    dim, crops = _shared_dim(config, store), _crops(config, store)
     encoder = ready_student(config, dim, splits.captions, fabric)
-
-    crops, reduced = _crops(config, store), config.training.reduced_jpeg
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
         if isinstance(split, ShardSplit):
             return StreamSource(split, encoder, config.training, store, fabric, crops)
-        return shared.materials(str(data), "train", encoder, store, fabric, crops, reduced_jpeg=reduced)
+        return shared.materials(str(data), "train", encoder, store, fabric, crops, config.training.reduced_jpeg)
 
     train = ready(config.inputs.data, splits.train)
     extra = None if splits.extra is None else ready(config.inputs.extra_data, splits.extra)
@@ -166,13 +138,11 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     if basis is not None:
         train, val = train.turned(basis), val.turned(basis)
         extra = None if extra is None else extra.turned(basis)
-
     objective = build_objective(config.objective, dim)
     fill_queues(objective, config.objective.queues.start, train, config.training.seed)
-    source = _source(config, splits.train, train, encoder, fabric)
-    if splits.extra is not None and extra is not None:
-        beside = _source(config, splits.extra, extra, encoder, fabric)
-        source = AlternatingSource(source, beside, config.training.extra_share)
+    source = _source(config, train, encoder, fabric)
+    if extra is not None:
+        source = AlternatingSource(source, _source(config, extra, encoder, fabric), config.training.extra_share)
     if config.training.head_init == "ridge" and not folder.last.is_file():
         initialise_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
@@ -181,24 +151,19 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     return Setup(trainer, store, train, extra, val, basis)
 
 
-def _source(
-    config: Config, split: Items | ShardSplit, train: Materials | StreamSource, encoder: DualEncoder, fabric: Fabric
-) -> BatchSource:
+def _source(config: Config, train: Materials | StreamSource, encoder: DualEncoder, fabric: Fabric) -> BatchSource:
     if isinstance(train, StreamSource):
         return train
-    kind = PairSource if isinstance(split, PairDataset) else UnpairedSource
+    kind = PairSource if isinstance(train.dataset, PairDataset) else UnpairedSource
     return kind(train, encoder, config.training, fabric.device, share_of(fabric))
 
 
 def _crops(config: Config, store: FeatureStore | None) -> Crops | None:
-    """Which crops of the training images the student sees: those whose teacher features are stored."""
     if config.training.crops == 1:
         return None
     if store is None:
-        raise DistilvlError(
-            f"training.crops is {config.training.crops}, and there are no features of crops.",
-            "Name a teacher, or a store made with `distilvl features --views`.",
-        )
+        remedy = "Name a teacher, or a store made with `distilvl features --views`."
+        raise DistilvlError(f"training.crops is {config.training.crops}, and there are no features of crops.", remedy)
     return store.require_crops(config.training.crops)
 
 
@@ -217,8 +182,6 @@ def _shared_dim(config: Config, store: FeatureStore | None) -> int:
     """D: the config's, or the teacher's; losses that compare with the teacher need both to be the same."""
     dim = config.student.dim or (store.manifest.dim if store else DEFAULT_DIM)
     if store is not None and config.objective.needs_teacher and dim != store.manifest.dim:
-        raise DistilvlError(
-            f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}.",
-            "Leave student.dim unset, or use a teacher of that dimension.",
-        )
+        problem = f"student.dim is {dim}, the features of {store.manifest.teacher} have {store.manifest.dim}."
+        raise DistilvlError(problem, "Leave student.dim unset, or use a teacher of that dimension.")
     return dim

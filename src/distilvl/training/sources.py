@@ -17,6 +17,7 @@ from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.training.distributed import Share
 from distilvl.training.materials import Materials
+from distilvl.training.run_folder import under
 
 Rows = npt.NDArray[np.int64]
 
@@ -27,38 +28,26 @@ class StepInputs:
 
     In several processes, `images`, `texts` and `attention_mask` are the process's share of these rows only; the rest
     is the whole batch's in each of them.
-
-    Attributes:
-        images: (B, 3, H, W) uint8 pixels, or (B, width) outputs of a frozen tower.
-        texts: (N, L) token ids, or (N, width) outputs of a frozen tower.
-        attention_mask: (N, L) int64, with token ids.
-        ids: row of each image in the training split, or of the first one with the same bytes, (B,).
-        text_ids: what the texts belong to, (N,): rows of images for captions; numbers of their own without pairs.
-        image_of: position of each caption's image, (N,); none when images and texts are no pairs.
-        u_image, u_text: teacher features (B, D) and (N, D), where known.
     """
 
-    images: Tensor
-    texts: Tensor
-    attention_mask: Tensor | None
-    ids: Tensor
-    text_ids: Tensor
-    image_of: Tensor | None
-    u_image: Tensor | None
-    u_text: Tensor | None
+    images: Tensor  # (B, 3, H, W) uint8 pixels, or (B, width) outputs of a frozen tower
+    texts: Tensor  # (N, L) token ids, or (N, width) outputs of a frozen tower
+    attention_mask: Tensor | None  # (N, L) int64, with token ids
+    ids: Tensor  # (B,) row of each image in the training split, or of the first one with the same bytes
+    text_ids: Tensor  # (N,) rows of images for captions; numbers of their own without pairs
+    image_of: Tensor | None  # (N,) position of each caption's image; none when images and texts are no pairs
+    u_image: Tensor | None  # (B, D) teacher features, where known
+    u_text: Tensor | None  # (N, D)
 
 
 class BatchSource(Protocol):
     """Epochs of batches on the device, a pure function of the seed and the epoch's number.
 
-    A run that was stopped asks for the same epoch again without the batches that it had, and must get those that an
-    undisturbed run would have got. In several processes each draws the same batches, and puts its `Share` of the
-    rows to encode on its device.
+    A run that was stopped gets the rest of its epoch by `skip`. In several processes each draws the same batches, and
+    puts its `Share` of the rows to encode on its device. `batches_per_epoch` is the same in each epoch.
     """
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps of one epoch, the same in each."""
+    batches_per_epoch: int
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
@@ -75,25 +64,21 @@ class BatchSource(Protocol):
 # Second parts of seeds, after the run's. The order of an epoch's images comes from the seed and the epoch alone. With
 # one seed for both sides, equally many images and texts would get the same permutation, and so be made pairs.
 _TEXTS, _CROPS = 1, 2
+ALL = Share()  # of one process
 
 
 class _MemorySource(BatchSource):
     """Puts rows of `train` on the device, padded by `encoder`; images and texts of the process's `share` alone."""
 
     def __init__(
-        self,
-        train: Materials,
-        encoder: DualEncoder,
-        config: TrainingConfig,
-        device: torch.device,
-        share: Share = Share(),  # noqa: B008 (frozen)
+        self, train: Materials, encoder: DualEncoder, config: TrainingConfig, device: torch.device, share: Share = ALL
     ) -> None:
         self.train, self.encoder, self.device, self.share = train, encoder, device, share
         self.seed, self.pictures = config.seed, train.pictures
         self._begin(config)
 
     def _begin(self, config: TrainingConfig) -> None:
-        """What is made once, before the first epoch; `DistilvlError` where `config` asks for what cannot be."""
+        """What is made once, before the first epoch, with `batches_per_epoch`."""
         raise NotImplementedError
 
     def _drawn_crops(self, epoch: int) -> Rows | None:
@@ -130,14 +115,10 @@ class PairSource(_MemorySource):
     def _begin(self, config: TrainingConfig) -> None:
         counts = np.bincount(self.train.caption_image).tolist()
         self.sampler = PairSampler(counts, config.batch_size, config.seed, config.sampling, config.captions_per_image)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self.sampler.batches_per_epoch
+        self.batches_per_epoch = self.sampler.batches_per_epoch
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
-        """Batches of epoch `number` (from 0), without the first `skip`."""
+        """As `BatchSource.epoch`."""
         crops = self._drawn_crops(number)
         for batch in self.sampler.epoch(number, skip=skip):
             yield self.gather(batch if crops is None else replace(batch, crops=crops[batch.images]))
@@ -152,50 +133,36 @@ class UnpairedSource(_MemorySource):
     """Draws images and texts independently of each other.
 
     An epoch has each image once, less a last batch that would be shorter. Texts come from an endless stream of all of
-    them, shuffled anew when all had their turn: every text is seen equally often, however many there are. A step has
-    `captions_per_image` times as many texts as images. `DistilvlError` for fewer images or texts than one batch holds,
-    or a sampling that goes by pairs.
+    them, shuffled anew when all had their turn; a step has `captions_per_image` times as many as images.
+    `DistilvlError` for fewer images or texts than one batch holds, or a sampling that goes by pairs.
     """
 
     def _begin(self, config: TrainingConfig) -> None:
         self.images_a_step, self.texts_a_step = config.batch_size, config.batch_size * config.captions_per_image
         if config.sampling != "distinct_images":
-            raise DistilvlError(
-                f"training.sampling is {config.sampling}, which draws pairs, and there are none.",
-                "Leave it at distinct_images.",
-            )
-        texts = len(self.train.tokens)
-        sides = (("images", self.train.count, self.images_a_step), ("texts", texts, self.texts_a_step))
-        for what, have, need in sides:
+            problem = f"training.sampling is {config.sampling}, which draws pairs, and there are none."
+            raise DistilvlError(problem, "Leave it at distinct_images.")
+        counts = (self.train.count, self.images_a_step), (len(self.train.tokens), self.texts_a_step)
+        for what, (have, need) in zip(("images", "texts"), counts, strict=True):
             if have < need:
-                raise DistilvlError(
-                    f"{have} training {what} are fewer than the {need} of a batch.",
-                    f"Use a smaller training.batch_size or more {what}.",
-                )
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self.train.count // self.images_a_step
+                remedy = f"Use a smaller training.batch_size or more {what}."
+                raise DistilvlError(f"{have} training {what} are fewer than the {need} of a batch.", remedy)
+        self.batches_per_epoch = self.train.count // self.images_a_step
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
         images = np.random.default_rng((self.seed, number)).permutation(self.train.count)
-        crops = self._drawn_crops(number)
-        texts = self._texts(number)
+        crops, texts = self._drawn_crops(number), self._texts(number)
         for step in range(skip, self.batches_per_epoch):
             rows = images[step * self.images_a_step :][: self.images_a_step]
             text_rows = texts[step * self.texts_a_step :][: self.texts_a_step]
             yield self._inputs(rows, None if crops is None else crops[rows], text_rows, None)
 
     def _texts(self, number: int) -> Rows:
-        """The text rows of epoch `number`, a stretch of the stream."""
         total, drawn = len(self.train.tokens), self.batches_per_epoch * self.texts_a_step
         turns, places = np.divmod(np.arange(number * drawn, (number + 1) * drawn), total)
-        orders = {
-            turn: np.random.default_rng((self.seed, _TEXTS, turn)).permutation(total) for turn in np.unique(turns)
-        }
-        return np.concatenate([orders[turn][places[turns == turn]] for turn in orders])
+        seeds = {turn: np.random.default_rng((self.seed, _TEXTS, turn)) for turn in np.unique(turns)}
+        return np.concatenate([seed.permutation(total)[places[turns == turn]] for turn, seed in seeds.items()])
 
 
 EXTRA_IDS = 1 << 40
@@ -206,18 +173,13 @@ class AlternatingSource(BatchSource):
     """An epoch of `main` with steps of `extra` spread evenly between its own.
 
     Of all steps `share`, in (0, 1), are `extra`'s; at least one an epoch. The extra steps of all epochs are one stream
-    that goes through `extra`'s own epochs, one after another, however long these are. Each is again a function of the
-    seed and its number, so a stopped run continues exactly.
+    through `extra`'s own epochs, however long these are.
     """
 
     def __init__(self, main: BatchSource, extra: BatchSource, share: float) -> None:
         self.main, self.extra = main, extra
         self._extra_steps = max(1, round(main.batches_per_epoch * share / (1 - share)))
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps of one epoch, of both."""
-        return self.main.batches_per_epoch + self._extra_steps
+        self.batches_per_epoch = main.batches_per_epoch + self._extra_steps
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
@@ -234,15 +196,13 @@ class AlternatingSource(BatchSource):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        for name, part in (("main.", self.main), ("extra.", self.extra)):
-            part.restore({key[len(name) :]: value for key, value in state.items() if key.startswith(name)})
+        self.main.restore(under(state, "main."))
+        self.extra.restore(under(state, "extra."))
 
     def _extra_before(self, step: int) -> int:
-        """How many of an epoch's first `step` steps are extra."""
         return step * self._extra_steps // self.batches_per_epoch
 
     def _extra_stream(self, first: int) -> Iterator[StepInputs]:
-        """The extra batches from number `first` of all, endless."""
         epoch, skip = divmod(first, self.extra.batches_per_epoch)
         while True:
             for inputs in self.extra.epoch(epoch, skip=skip):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -24,19 +25,11 @@ from distilvl.features.shards import Modality
 from distilvl.io.hashes import image_key, text_key
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
 from distilvl.students.storage import route
+from distilvl.training import stream_workers as workers_of
 from distilvl.training.distributed import Share, gather_objects, share_of
 from distilvl.training.materials import StoredFeatures, TeacherFeatures, read_features
 from distilvl.training.sources import BatchSource, StepInputs
-from distilvl.training.stream_workers import (
-    BadRecord,
-    BatchDecoder,
-    DecodedBatch,
-    LeftOutOnce,
-    decoded_batches,
-    drawn_captions,
-    require_enough,
-    worker_processes,
-)
+from distilvl.training.stream_workers import BadRecord, BatchDecoder, DecodedBatch, LeftOutOnce, decoded_batches
 from distilvl.training.student import encode_images_of, encode_texts_of
 
 _SAMPLE = 8192
@@ -47,18 +40,11 @@ class StreamSource(BatchSource):
     """Streams `split`, looks the teacher's features up by content, and puts batches on the device.
 
     Every record is used once an epoch (`EpochOrder`), with captions drawn anew. An image's id is made of its content
-    hash: images that are equal byte for byte are never each other's negatives, and no table of ids is kept.
+    hash, so that images that are equal byte for byte are never each other's negatives.
 
-    Args:
-        split: of a WebDataset.
-        encoder: the student that will read the batches: its preprocessing is used, and its frozen towers encode.
-        config, store, fabric: batch size, captions an image and seed; teacher features, if any; device and precision.
-        crops: boxes of which the student sees one of each image, drawn anew each epoch; none for whole images.
-        workers: how many processes at most decode, 0 for this one; a number that the cores suggest if not given. It
-            makes no difference to the batches.
-
-    Raises:
-        DistilvlError: fewer records than one batch, or a sampling that needs random access.
+    The student `encoder` preprocesses, and its frozen towers encode; it sees one of the `crops` of each image, drawn
+    anew each epoch. At most so many `workers` decode: 0 for this process, as many as the cores suggest if not given.
+    `DistilvlError` for fewer records than one batch, or a sampling that needs random access.
     """
 
     def __init__(
@@ -78,11 +64,12 @@ class StreamSource(BatchSource):
                 "Leave it at distinct_images.",
             )
         self._split, self._encoder, self._store, self._fabric = split, encoder, store, fabric
-        self._config, self._workers = config, worker_processes(split.lanes, workers)
+        self._config, self._workers = config, workers_of.worker_processes(split.lanes, workers)
         self._share = share = share_of(fabric)
         self._order = EpochOrder(split, config.batch_size, config.seed, node=share.rank, nodes=share.processes)
         at_least = 2 * max(encoder.image_size) if config.reduced_jpeg else None
         self._decoder = BatchDecoder(encoder, config.seed, config.captions_per_image, split.skip_bad, crops, at_least)
+        self.batches_per_epoch = self._order.batches
         self._basis: Tensor | None = None
         self._bad = LeftOutOnce()
 
@@ -97,37 +84,27 @@ class StreamSource(BatchSource):
         return self._split.left_out | self._bad.left_out
 
     def state(self) -> dict[str, Tensor]:
-        """As `BatchSource.state`: what was left out so far."""
+        """What was left out so far."""
         return self._bad.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
         self._bad.restore(state)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self._order.batches
-
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
-        """Batches of epoch `number` (from 0), without the first `skip`.
-
-        A bad record, or one without features, is a `DistilvlError` that names shard and member; where the split was
-        opened with `skip_bad`, it is counted, and the batch is shorter.
-        """
-        count, first = 0, ""
+        """As `BatchSource.epoch`; a bad record, or one without features, is a `DistilvlError`, or counted."""
+        bad: list[str] = []
         try:
             for batch in decoded_batches(self._order, self._decoder, number, skip, self._workers):
                 kept = self._with_features(batch)
-                count += len(kept.skipped)
                 for one in kept.skipped:
-                    first = first or one.text
+                    bad.append(one.text)
                     self._bad.add(one)
                 yield self._inputs(join(kept, self._share, gather_objects))
         finally:
             # Whoever stops in mid epoch, or after the last batch without asking for one more, is told as well.
-            if count:
-                logger.warning("epoch %d left out %d bad records, the first: %s", number, count, first)
+            if bad:
+                logger.warning("epoch %d left out %d bad records, the first: %s", number, len(bad), bad[0])
 
     @property
     def teacher(self) -> TeacherFeatures | None:
@@ -136,10 +113,8 @@ class StreamSource(BatchSource):
         if known is None or self._store is None:
             return None
         if not len(known[1]):
-            raise DistilvlError(
-                f"the store {self._store.path} lacks the features of all sampled records of {self._split.name}.",
-                _add_to(self._store),
-            )
+            problem = f"the store {self._store.path} lacks the features of all sampled records of {self._split.name}."
+            raise DistilvlError(problem, _add_to(self._store))
         return known[0]
 
     def turned(self, basis: Tensor) -> StreamSource:
@@ -157,52 +132,40 @@ class StreamSource(BatchSource):
     def sample(self, size: int) -> tuple[TeacherFeatures, Tensor] | None:
         """Teacher features of `size` records spread over the shards, or of all, and the images' ids, (n,).
 
-        Of one caption of each record, and always the same ones; none without a teacher. Nothing is decoded. The order
-        is that of an epoch after the last.
+        Of one caption of each record, in the order of an epoch after the last; none without a teacher.
         """
         if self._store is None:
             return None
-        images: list[bytes] = []
-        texts: list[bytes] = []
+        keys: list[tuple[bytes, bytes]] = []
         # Of all records in each of several processes, so that all start from the same queues.
         order = EpochOrder(self._split, self._config.batch_size, self._config.seed)
         batches = range(min(order.batches, -(-size // order.rows(order.batches - 1))))
         for samples in order.epoch(self._config.epochs, batches):
             for one in samples:
                 assert one.image.data is not None  # the stream read it
-                try:
-                    caption = drawn_captions(captions_of(one), 0.0, 1)[0]
-                except DistilvlError:
-                    continue  # training will say so
-                images.append(image_key(one.image.data))
-                texts.append(text_key(caption))
+                with suppress(DistilvlError):  # training will say so
+                    keys.append((image_key(one.image.data), text_key(captions_of(one)[0])))
+        images, texts = ([pair[side] for pair in keys] for side in (0, 1))
         lacking = {*self._store.missing("image", images), *self._store.missing("text", texts)}
-        rows = [row for row in range(len(images)) if row not in lacking][:size]
+        rows = [row for row in range(len(keys)) if row not in lacking][:size]
         images, texts = [images[row] for row in rows], [texts[row] for row in rows]
-        known = (self._features("image", images), self._features("text", texts))
-        return TeacherFeatures(*known), image_ids(images)
+        return TeacherFeatures(self._features("image", images), self._features("text", texts)), image_ids(images)
 
     def _with_features(self, batch: DecodedBatch) -> DecodedBatch:
         """The batch, or with `skip_bad` its records that the store knows."""
         if self._store is None:
             return batch
-        images = set(self._store.missing("image", batch.seen_keys))
-        texts = self._store.missing("text", batch.text_keys)
-        lacking = sorted(images | {batch.image_of[row] for row in texts})
-        if not lacking:
+        what = {batch.image_of[row]: "caption" for row in self._store.missing("text", batch.text_keys)}
+        what |= dict.fromkeys(self._store.missing("image", batch.seen_keys), "image")
+        if not what:
             return batch
-        problems = [
-            BadRecord(
-                NO_FEATURES,
-                batch.names[row],
-                f"{batch.names[row]}: the store {self._store.path} lacks its {'image' if row in images else 'caption'}",
-            )
-            for row in lacking
-        ]
+        texts = {row: f"the store {self._store.path} lacks its {what[row]}" for row in sorted(what)}
+        names = batch.names
+        problems = [BadRecord(NO_FEATURES, names[row], f"{names[row]}: {text}") for row, text in texts.items()]
         if not self._split.skip_bad:
             raise DistilvlError(f"{problems[0].text} ({len(problems)} such in this batch).", _add_to(self._store))
-        require_enough(len(batch.names) - len(lacking), problems)
-        return _without(batch, set(lacking), problems)
+        workers_of.require_enough(len(names) - len(what), problems)
+        return _without(batch, set(what), problems)
 
     def _inputs(self, batch: DecodedBatch) -> StepInputs:
         device, encoder = self._fabric.device, self._encoder
@@ -216,7 +179,10 @@ class StreamSource(BatchSource):
             texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
-        known = self._store is not None
+        u_image, u_text = None, None
+        if self._store is not None:
+            u_image = self._features("image", batch.seen_keys).on(device, slice(None))
+            u_text = self._features("text", batch.text_keys).on(device, slice(None))
         return StepInputs(
             images=images.to(device),
             texts=texts.to(device),
@@ -224,8 +190,8 @@ class StreamSource(BatchSource):
             ids=ids,
             text_ids=ids[image_of],
             image_of=image_of,
-            u_image=self._features("image", batch.seen_keys).on(device, slice(None)) if known else None,
-            u_text=self._features("text", batch.text_keys).on(device, slice(None)) if known else None,
+            u_image=u_image,
+            u_text=u_text,
         )
 
     def _features(self, modality: Modality, keys: list[bytes]) -> StoredFeatures:
@@ -234,28 +200,20 @@ class StreamSource(BatchSource):
 
 
 def join(batch: DecodedBatch, share: Share, gather: Callable[[Any], list[Any]]) -> DecodedBatch:
-    """The whole batch, with the pixels of this process's share of it, from the parts that `gather` gets of each.
-
-    `DistilvlError` where records were left out, so that the parts are not the shares of what is left.
-    """
+    """The whole batch, with the pixels of this process's share of it; `DistilvlError` where records were left out."""
     if share.processes == 1:
         return batch
-    parts = gather([*batch[1:]])
-    tokens, image_of, image_keys, text_keys, seen_keys, names, skipped = map(list, zip(*parts, strict=True))
-    starts = [sum(map(len, names[:part])) for part in range(share.processes)]
-    total = sum(map(len, names))
-    own = share.rows(total)
+    columns = dict(zip(batch._fields[1:], zip(*gather([*batch[1:]]), strict=True), strict=True))
+    starts = [0, *accumulate(map(len, columns["names"]))]
+    own = share.rows(starts[-1])
     if (own.start, own.stop - own.start) != (starts[share.rank], len(batch.names)):
-        left_out = [problem for some in skipped for problem in some]
         raise DistilvlError(
-            f"{left_out[0].text.rstrip('.')}; in several processes no record can be left out.",
+            f"{next(chain(*columns['skipped'])).text.rstrip('.')}; in several processes no record can be left out.",
             "Take the bad records out of the shards, or train in one process.",
         )
-    image_keys, text_keys, seen_keys, names = (list(chain(*keys)) for keys in (image_keys, text_keys, seen_keys, names))
-    owners = [start + place for start, some in zip(starts, image_of, strict=True) for place in some]
-    return DecodedBatch(
-        batch.pixels, list(chain(*tokens)), owners, image_keys, text_keys, seen_keys, names, batch.skipped
-    )
+    owners = [start + place for start, some in zip(starts[:-1], columns["image_of"], strict=True) for place in some]
+    whole: dict[str, Any] = {field: list(chain(*values)) for field, values in columns.items()}
+    return batch._replace(**{**whole, "image_of": owners, "skipped": batch.skipped})
 
 
 def _add_to(store: FeatureStore) -> str:
@@ -271,13 +229,8 @@ def _without(batch: DecodedBatch, lacking: set[int], problems: list[BadRecord]) 
     images = [row for row in range(len(batch.names)) if row not in lacking]
     texts = [row for row, image in enumerate(batch.image_of) if image not in lacking]
     place = {row: k for k, row in enumerate(images)}
-    return DecodedBatch(
-        batch.pixels[images],
-        [batch.tokens[row] for row in texts],
-        [place[batch.image_of[row]] for row in texts],
-        [batch.image_keys[row] for row in images],
-        [batch.text_keys[row] for row in texts],
-        [batch.seen_keys[row] for row in images],
-        [batch.names[row] for row in images],
-        [*batch.skipped, *problems],
-    )
+    rows_of = dict.fromkeys(("names", "image_keys", "seen_keys"), images)
+    rows_of |= dict.fromkeys(("tokens", "text_keys"), texts)
+    kept: dict[str, Any] = {field: [getattr(batch, field)[row] for row in rows] for field, rows in rows_of.items()}
+    owners = [place[batch.image_of[row]] for row in texts]
+    return batch._replace(**kept, pixels=batch.pixels[images], image_of=owners, skipped=[*batch.skipped, *problems])

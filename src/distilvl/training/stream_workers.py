@@ -41,8 +41,7 @@ class LeftOutOnce:
 
     def __init__(self) -> None:
         self.left_out = LeftOut()
-        # Hashes, the same in every process: names would take several times the memory.
-        self._seen: set[int] = set()
+        self._seen: set[int] = set()  # hashes: names would take several times the memory
 
     def add(self, one: BadRecord) -> None:
         """Count a record, unless it was counted before."""
@@ -56,11 +55,8 @@ class LeftOutOnce:
         """What `restore` takes; nothing where nothing was left out."""
         if not self._seen:
             return {}
-        told = json.dumps(self.left_out.as_dict(HELD)).encode("utf-8")
-        return {
-            "seen": torch.tensor(sorted(self._seen), dtype=torch.int64),
-            "told": torch.frombuffer(bytearray(told), dtype=torch.uint8),
-        }
+        told = torch.frombuffer(bytearray(json.dumps(self.left_out.as_dict(HELD)).encode("utf-8")), dtype=torch.uint8)
+        return {"seen": torch.tensor(sorted(self._seen), dtype=torch.int64), "told": told}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`; an empty one is of a run that had left nothing out, or of an older version."""
@@ -75,45 +71,28 @@ _MOST_WORKERS = 8
 
 
 class DecodedBatch(NamedTuple):
-    """B images and N captions of them, on the CPU.
+    """B images and N captions of them, on the CPU; keys are content hashes."""
 
-    Attributes:
-        pixels: (B, 3, H, W) uint8.
-        tokens, image_of: ids of each of the N captions, and the position of its image.
-        image_keys, text_keys: content hashes, B and N.
-        seen_keys: of the crops of the images that the student sees, B; without crops the images' own.
-        names: of the images, for messages.
-        skipped: the records that were left out.
-    """
-
-    pixels: Tensor
-    tokens: list[list[int]]
-    image_of: list[int]
+    pixels: Tensor  # (B, 3, H, W) uint8
+    tokens: list[list[int]]  # of each of the N captions
+    image_of: list[int]  # the position of each caption's image
     image_keys: list[bytes]
     text_keys: list[bytes]
-    seen_keys: list[bytes]
-    names: list[str]
+    seen_keys: list[bytes]  # of the crops of the images that the student sees; without crops the images' own
+    names: list[str]  # of the images, for messages
     skipped: list[BadRecord]
 
 
 @dataclass(frozen=True)
 class BatchDecoder:
-    """Turns samples into a `DecodedBatch`.
-
-    Attributes:
-        encoder, seed: the student, whose `resize` and `tokenize` are used, and the run's seed.
-        captions_a_step: different captions of each image that are drawn, or all that it has if those are fewer.
-        skip_bad: leave bad records out instead of raising.
-        crops: of which one is drawn for each image; none for whole images.
-        at_least: of large JPEGs, decode no more than this takes; see `decode_image`.
-    """
+    """Turns samples into a `DecodedBatch`, by `resize` and `tokenize` of the student."""
 
     encoder: DualEncoder
     seed: int
-    captions_a_step: int
+    captions_a_step: int  # drawn for each image, or all that it has if those are fewer
     skip_bad: bool
-    crops: Crops | None = None
-    at_least: int | None = None
+    crops: Crops | None = None  # of which one is drawn for each image; none for whole images
+    at_least: int | None = None  # see `decode_image`
 
     def decode(self, samples: Sequence[Sample], epoch: int, batch: int) -> DecodedBatch:
         """The samples of one batch; `DistilvlError` at a bad record or, with `skip_bad`, fewer than two good ones."""
@@ -137,7 +116,9 @@ class BatchDecoder:
             keys.append(key)
             seen.append(chosen.key(key))
             names.append(sample.where)
-            captions.append(drawn_captions(found, draw, self.captions_a_step))
+            # In a circle from the one at share `draw` in [0, 1).
+            first, count = int(draw * len(found)), min(self.captions_a_step, len(found))
+            captions.append([found[(first + k) % len(found)] for k in range(count)])
             if len(waiting) == _AT_ONCE:
                 pixels.append(self.encoder.resize(waiting))
                 waiting = []
@@ -145,31 +126,17 @@ class BatchDecoder:
         if waiting:
             pixels.append(self.encoder.resize(waiting))
         texts = [caption for some in captions for caption in some]
-        return DecodedBatch(
-            torch.from_numpy(np.concatenate(pixels)),
-            self.encoder.tokenize(texts),
-            [row for row, some in enumerate(captions) for _ in some],
-            keys,
-            [text_key(text) for text in texts],
-            seen,
-            names,
-            skipped,
-        )
-
-
-def drawn_captions(captions: Sequence[str], draw: float, wanted: int) -> list[str]:
-    """`wanted` different ones, or all, in a circle from the one at share `draw` in [0, 1)."""
-    first = int(draw * len(captions))
-    return [captions[(first + k) % len(captions)] for k in range(min(wanted, len(captions)))]
+        image_of = [row for row, some in enumerate(captions) for _ in some]
+        text_keys, tokens = [text_key(text) for text in texts], self.encoder.tokenize(texts)
+        decoded = torch.from_numpy(np.concatenate(pixels))
+        return DecodedBatch(decoded, tokens, image_of, keys, text_keys, seen, names, skipped)
 
 
 def require_enough(good: int, skipped: Sequence[BadRecord]) -> None:
     """That a batch has the two records that a loss needs; `DistilvlError` with the first reason otherwise."""
     if good < 2:
-        raise DistilvlError(
-            f"all records of a batch but {good} are bad, the first: {skipped[0].text.rstrip('.')}.",
-            "Look at the data with `distilvl data inspect`.",
-        )
+        problem = f"all records of a batch but {good} are bad, the first: {skipped[0].text.rstrip('.')}."
+        raise DistilvlError(problem, "Look at the data with `distilvl data inspect`.")
 
 
 class _Decoding(IterableDataset[DecodedBatch | DistilvlError]):
@@ -193,10 +160,7 @@ class _Decoding(IterableDataset[DecodedBatch | DistilvlError]):
 def decoded_batches(
     order: EpochOrder, decoder: BatchDecoder, epoch: int, first: int, workers: int
 ) -> Iterator[DecodedBatch]:
-    """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one).
-
-    Raises as `BatchDecoder.decode` and the reading of shards.
-    """
+    """Batches of an epoch from number `first` on, in order, decoded by `workers` processes (0: by this one)."""
     # A tokenizer that has used threads cannot do so in a fork, and would say so in each.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     loader = DataLoader(
@@ -215,10 +179,7 @@ def decoded_batches(
 
 
 def worker_processes(lanes: int, most: int | None = None) -> int:
-    """How many processes read and decode: a divisor of `lanes`, at most `most` (if not given, the cores; at most 8).
-
-    None where processes are not forked: the student would have to be sent to each.
-    """
+    """How many processes, forked, read and decode: a divisor of `lanes`, at most `most` (else the cores; at most 8)."""
     if most is None:
         most = min(_MOST_WORKERS, len(os.sched_getaffinity(0))) if sys.platform == "linux" else 0
     return max((k for k in range(1, most + 1) if lanes % k == 0), default=0)

@@ -24,20 +24,19 @@ from distilvl.training.distributed import rank_zero_first
 
 DEFAULT_DIM = 256
 Embeddings = npt.NDArray[np.float32]
+EncodeTexts = Callable[[Tensor, Tensor], Tensor]
 _BATCH = 250
 
 
 def ready_student(config: Config, dim: int, captions: Collection[str], fabric: Fabric) -> DualEncoder:
     """The student of D = `dim` on `fabric`'s device, its towers frozen or not; random numbers go on from there.
 
-    `captions` are of all that is learnt from; without effect on a student whose tokenizer is given. `DistilvlError` for
-    a tower that cannot be loaded, or that cannot do what the run will need of it.
+    `captions` are all that is learnt from. `DistilvlError` for a tower that cannot be loaded, or do what the run needs.
     """
     seed_everything(config.training.seed, verbose=False)
-    given = config.student.folder or config.student.text.model
+    given, new = config.student.folder or config.student.text.model, config.student.folder is None
     encoder = DualEncoder(build_student(config.student, dim, () if given else captions))
-    finished = config.student.folder is not None
-    rank_zero_first(fabric, lambda: try_student(encoder, reload=not finished) if fabric.is_global_zero else None)
+    rank_zero_first(fabric, lambda: try_student(encoder, reload=new) if fabric.is_global_zero else None)
     encoder.to(fabric.device).freeze(*config.student.frozen)
     make_ready(encoder, config.training, fabric.world_size)
     try_gradients(encoder, fabric.autocast)
@@ -54,10 +53,8 @@ def try_towers(config: Config, fabric: Fabric) -> None:
 def make_ready(encoder: DualEncoder, config: TrainingConfig, processes: int) -> None:
     """Have `encoder`, its towers frozen or not, train as `config` says in so many processes, if its towers can."""
     if config.batch_size < processes:
-        raise DistilvlError(
-            f"a batch of {config.batch_size} has no row for some of the {processes} processes.",
-            "Raise training.batch_size: it is the batch of all processes together.",
-        )
+        remedy = "Raise training.batch_size: it is the batch of all processes together."
+        raise DistilvlError(f"a batch of {config.batch_size} has no row for some of the {processes} processes.", remedy)
     if config.gradcache_chunks > 1:
         _require_rows_apart(encoder, "training.gradcache_chunks")
     if processes > 1:
@@ -91,17 +88,12 @@ def _require_rows_apart(encoder: DualEncoder, wanted: str) -> None:
 
 
 def rest_idle_weights(encoder: DualEncoder) -> None:
-    """Switch gradients off for weights that no embedding depends on (a mask token): DDP would wait for them in vain.
-
-    They would have got no gradient anyway.
-    """
+    """Switch gradients off for weights that no embedding depends on (a mask token): DDP would wait for them in vain."""
     learning = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    height, width = encoder.image_size
-    device = learning[0].device
+    device, was_training = learning[0].device, encoder.training
     ids, mask = encoder.pad(encoder.tokenize(["a"]))
-    was_training = encoder.training
     encoder.eval()
-    image = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device)
+    image = torch.zeros(1, 3, *encoder.image_size, dtype=torch.uint8, device=device)
     z_image, z_text = encoder(image, ids.to(device), mask.to(device))
     encoder.train(was_training)
     gradients = torch.autograd.grad(z_image.sum() + z_text.sum(), learning, allow_unused=True)
@@ -110,7 +102,6 @@ def rest_idle_weights(encoder: DualEncoder) -> None:
 
 
 def _learning_towers(encoder: DualEncoder) -> list[tuple[str, Any]]:
-    """The transformers models that are not frozen, by modality."""
     return [(name, route(encoder.student, name)[0].model) for name in MODALITIES if name not in encoder.frozen]
 
 
@@ -122,9 +113,7 @@ def tower_identity(encoder: DualEncoder, modality: str) -> str:
 
 def tokens_hash(tokens: TokenRows) -> str:
     """Equal for equal rows."""
-    digest = hashlib.sha256(tokens.lengths.tobytes())
-    digest.update(tokens.ids.data)
-    return digest.hexdigest()
+    return hashlib.sha256(tokens.lengths.tobytes() + bytes(tokens.ids.data)).hexdigest()
 
 
 @torch.no_grad()
@@ -142,23 +131,14 @@ def encode_images_of(
 
 @torch.no_grad()
 def encode_texts_of(
-    fabric: Fabric,
-    encoder: DualEncoder,
-    encode: Callable[[Tensor, Tensor], Tensor],
-    tokens: TokenRows,
-    *,
-    full: bool = False,
+    fabric: Fabric, encoder: DualEncoder, encode: EncodeTexts, tokens: TokenRows, *, full: bool = False
 ) -> Embeddings:
     """`encode` of token ids, in batches of texts of like length, to pad little: (m, D) in the order of `tokens`."""
-    order = np.argsort(tokens.lengths, kind="stable")
-    found: Embeddings | None = None
+    order, blocks = np.argsort(tokens.lengths, kind="stable"), []
     for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
-        ids, mask = encoder.pad([tokens[row] for row in rows])
+        ids, mask = encoder.pad([tokens[row] for row in order[start : start + _BATCH]])
         with nullcontext() if full else fabric.autocast():
-            block = encode(ids.to(fabric.device), mask.to(fabric.device)).float().cpu().numpy()
-        if found is None:
-            found = np.empty((len(order), block.shape[1]), dtype=np.float32)
-        found[rows] = block
-    assert found is not None  # a dataset has captions
+            blocks.append(encode(ids.to(fabric.device), mask.to(fabric.device)).float().cpu().numpy())
+    found = np.empty((len(order), blocks[0].shape[1]), dtype=np.float32)  # a dataset has captions
+    found[order] = np.concatenate(blocks)
     return found

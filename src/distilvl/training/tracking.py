@@ -11,12 +11,12 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError, require
@@ -24,12 +24,10 @@ from distilvl.io.files import write_atomically
 from distilvl.io.inputs import list_of_texts
 from distilvl.training.run_folder import Line
 
-PROJECT = "distilvl"
-"""Project (experiment) of the runs, unless the tracker's own environment variable names another."""
+PROJECT = "distilvl"  # project (experiment) of the runs, unless the tracker's own environment variable names another
 GROUP = "distilvl.trackers"
 """Entry points of other packages: the name for `--log`, and a class that is made without arguments."""
-FINISH_S = 60.0
-"""How long the end of a run waits for a tracker to take what is left."""
+FINISH_S = 60.0  # how long the end of a run waits for a tracker to take what is left
 FOLDER = "tensorboard"
 PARAMS_A_CALL, LONGEST_VALUE = 100, 6000  # both MLflow's own limits
 
@@ -54,11 +52,7 @@ class Tracker(Protocol):
     """One service that draws curves. Any exception it raises ends its part in the run, and nothing else."""
 
     def start(self, run: TrackedRun, known: str | None) -> str:
-        """Open the run, or continue it where `known` is what `start` returned when the run began.
-
-        Returns:
-            What the tracker needs in order to find the run again; kept in the run folder, so no secret.
-        """
+        """Open the run, or continue it where `known` is what `start` returned then: how to find it again, no secret."""
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Add a point to each of the named curves. Steps never fall; values may be NaN."""
@@ -76,10 +70,7 @@ def _flat(value: Mapping[str, Any], between: str, prefix: str = "") -> Iterator[
 
 
 def flat_scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """`{"loss": 1.5, "losses": {"cd": 1.0}, "step": 3}` as `{"loss": 1.5, "losses/cd": 1.0}`.
-
-    `step` is left out, and so is whatever is no number.
-    """
+    """`{"loss": 1.5, "losses": {"cd": 1.0}, "step": 3}` as `{"loss": 1.5, "losses/cd": 1.0}`: numbers, no `step`."""
     numbers = {k: v for k, v in _flat(line, "/") if isinstance(v, int | float) and not isinstance(v, bool)}
     return {name: float(value) for name, value in numbers.items() if name != "step"}
 
@@ -87,16 +78,14 @@ def flat_scalars(line: Mapping[str, Any]) -> dict[str, float]:
 class Tracking:
     """A listener of the metrics log that passes each line on to the trackers.
 
-    `tracking.json` in the run folder keeps under which name each tracker knows the run. A tracker that knows it is not
-    sent again what it was sent before; one that does not is sent what the run has behind it first. `trackers` are by
-    name, not started.
+    `tracking.json` in the run folder keeps under which name each tracker knows the run. One that knows it is not sent
+    again what it was sent; one that does not is first sent what the run has behind it. `trackers` are not started.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker], folder: Path, config: Config) -> None:
         self._trackers, self._ids = trackers, folder / "tracking.json"
         self._run = TrackedRun(folder.resolve().name, folder, config.model_dump(mode="json"))
         self._relays: dict[str, Relay] = {}
-        self._sent: dict[str, set[tuple[int, str]]] = {}
 
     def begin(self, kept: Sequence[Line], dropped: Sequence[Line]) -> None:
         """Start the trackers; as `Listener.begin`."""
@@ -109,27 +98,21 @@ class Tracking:
             except Exception as error:
                 _warn_dropped(name, error)
                 continue
-            self._relays[name] = Relay(name, tracker)
-            self._sent[name] = again if name in known else set()
+            self._relays[name] = relay = Relay(name, tracker, again if name in known else set())
             for line in () if name in known else kept:
-                self._send(name, line)
+                relay.send(line)
         if ids != known:
             write_atomically(self._ids, (json.dumps(ids, indent=2) + "\n").encode())
 
     def line(self, line: Line) -> None:
         """As `Listener.line`."""
-        for name in self._relays:
-            self._send(name, line)
+        for relay in self._relays.values():
+            relay.send(line)
 
     def end(self, failed: bool) -> None:
         """As `Listener.end`."""
         for relay in self._relays.values():
             relay.finish(failed)
-
-    def _send(self, name: str, line: Line) -> None:
-        step, sent = line["step"], self._sent[name]
-        scalars = flat_scalars(line)
-        self._relays[name].send(step, {key: value for key, value in scalars.items() if (step, key) not in sent})
 
     def _read_ids(self) -> dict[str, str]:
         try:
@@ -140,18 +123,22 @@ class Tracking:
 
 
 class Relay:
-    """Hands points to a started tracker from a thread of its own, until the tracker fails or the run ends."""
+    """Hands lines to a started tracker from a thread of its own, until the tracker fails or the run ends.
 
-    def __init__(self, name: str, tracker: Tracker, finish_s: float = FINISH_S) -> None:
-        self._name, self._tracker, self._finish_s = name, tracker, finish_s
+    Points that it was `sent` before, named by step and curve, are left out.
+    """
+
+    def __init__(self, name: str, tracker: Tracker, sent: Set[tuple[int, str]], finish_s: float = FINISH_S) -> None:
+        self._name, self._tracker, self._sent, self._finish_s, self._failed = name, tracker, sent, finish_s, False
         self._points: SimpleQueue[tuple[int, Mapping[str, float]] | None] = SimpleQueue()
-        self._failed = False
         # A daemon, so that a server which never answers cannot keep the process from ending.
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
-    def send(self, step: int, scalars: Mapping[str, float]) -> None:
+    def send(self, line: Line) -> None:
         """Queue one point of each curve; returns at once."""
+        step = line["step"]
+        scalars = {name: value for name, value in flat_scalars(line).items() if (step, name) not in self._sent}
         if scalars and self._thread.is_alive():
             self._points.put((step, scalars))
 
@@ -173,26 +160,21 @@ class Relay:
 
 
 def _warn_dropped(name: str, error: Exception) -> None:
-    """The one line that a user sees of a tracker's failure."""
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     logger.warning("the run goes on without %s, which failed (%s)", name, reason)
 
 
 def load_trackers(names: Sequence[str]) -> dict[str, Tracker]:
     """Trackers, not started; `DistilvlError` for an unknown name, or a library that is not installed."""
-    return {name: _load(name) for name in dict.fromkeys(list_of_texts(names))}
-
-
-def _load(name: str) -> Tracker:
-    if name not in TRACKERS:
-        others = {point.name: point for point in entry_points(group=GROUP)}
-        if name not in others:
-            known = ", ".join([*TRACKERS, *others])
-            raise DistilvlError(f"there is no tracker {name!r}.", f"Choose from {known}.")
-        return cast(Tracker, others[name].load()())
-    require(name, extra=name, why=f"--log {name}")
-    return TRACKERS[name]()
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    found: dict[str, Tracker] = {}
+    for name in list_of_texts(names):
+        if name in TRACKERS:
+            require(name, extra=name, why=f"--log {name}")
+        elif name not in others:
+            raise DistilvlError(f"there is no tracker {name!r}.", f"Choose from {', '.join([*TRACKERS, *others])}.")
+        found[name] = TRACKERS[name]() if name in TRACKERS else others[name].load()()
+    return found
 
 
 class _TensorBoard:
@@ -222,15 +204,10 @@ class _Wandb:
         import wandb
 
         settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
-        self._run: Any = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=run.name,
-            id=known or uuid.uuid4().hex[:8],
-            resume="allow",
-            dir=run.folder,
-            config=dict(run.config),
-            settings=settings,
-        )
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        where: dict[str, Any] = {"project": project, "name": run.name, "dir": run.folder}
+        identity = known or uuid.uuid4().hex[:8]
+        self._run: Any = wandb.init(**where, id=identity, resume="allow", config=dict(run.config), settings=settings)
         self._run.define_metric("val/rsum", summary="max")
         return str(self._run.id)
 
@@ -279,15 +256,9 @@ class _Trackio:
         import trackio
 
         name = known or f"{run.name}-{uuid.uuid4().hex[:6]}"
-        self._run: Any = trackio.init(
-            project=PROJECT,
-            name=name,
-            config=dict(run.settings),
-            resume="must" if known else "never",
-            embed=False,
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
+        quiet: dict[str, Any] = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        resume = "must" if known else "never"
+        self._run: Any = trackio.init(project=PROJECT, name=name, config=dict(run.settings), resume=resume, **quiet)
         return name
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -297,10 +268,6 @@ class _Trackio:
         self._run.finish()
 
 
-TRACKERS: dict[str, type[Tracker]] = {
-    "tensorboard": _TensorBoard,
-    "wandb": _Wandb,
-    "mlflow": _Mlflow,
-    "trackio": _Trackio,
-}
+TRACKERS: dict[str, type[Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+TRACKERS |= {"mlflow": _Mlflow, "trackio": _Trackio}
 """Each by the name that is also that of its library and of its extra."""

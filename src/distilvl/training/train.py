@@ -33,12 +33,13 @@ from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
 from distilvl.training.inputs import Splits, open_splits, small_val
 from distilvl.training.materials import Materials, SharedInputs
-from distilvl.training.run_folder import Listener, RunFolder
+from distilvl.training.run_folder import RunFolder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
 from distilvl.training.trainer import score_teacher
 
 logger = logging.getLogger("distilvl")
+Texts = Sequence[str]
 
 
 def train(
@@ -68,56 +69,44 @@ def train(
     Args:
         data: a dataset's folder, file or name, or the dataset, with a split `train`; or images and texts without pairs.
         val_data: the dataset whose split `val` scores the student, if it is not `data`.
-        extra_data: a dataset that is learnt beside `data`: its split `train`, or images and texts without pairs;
-            `training.extra_share` of the steps are its.
+        extra_data: learnt beside `data`, likewise, for `training.extra_share` of the steps.
         out: the run folder; the finished student is its subfolder `student`.
         teacher: whose features to extract, into `out/features`: what `load_teacher` takes, or an object with
-            `encode_images` and `encode_texts`. Or a finished feature store. Not with `features`.
-        features: a finished feature store.
+            `encode_images` and `encode_texts`; or, like `features`, a finished feature store. One of the two.
         student: preset, YAML file or the folder of a finished student; the recipe's otherwise.
         recipe: name or YAML file; the `config.yaml` of another run repeats that run.
         overrides: `section.key=value` items, or a dict, nested or with keys `section.key`.
         skip_bad: leave bad images out instead of stopping.
         pixel_cache: a folder that keeps decoded images for later runs; see `cached_pixels`.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        devices: processes on this machine, one a device: the script that calls this is run by each. None: as many as
-            `torchrun` started, otherwise 1. See docs/cluster.md.
+        devices: processes on this machine, one a device; as many as `torchrun` started, else 1. See docs/cluster.md.
         log: trackers to send the curves to: `tensorboard`, `wandb`, `mlflow`, `trackio`. See docs/tracking.md.
         shared: what earlier runs of this process read and decoded already.
         accelerator: the old name of `device`.
 
-    Returns:
-        The student with the weights of the epoch with the best validation RSUM.
-
-    Raises:
-        DistilvlError: anything wrong with the input; the message says what to do.
+    Returns the student with the weights of the epoch with the best validation RSUM. Raises `DistilvlError` at anything
+    wrong with the input; the message says what to do.
     """
     if accelerator is not None:
         warnings.warn("accelerator= is now device=", DeprecationWarning, stacklevel=2)
         device = accelerator
     shared = shared or SharedInputs(skip_bad, pixel_cache)
     if not isinstance(features, str | Path | FeatureStore | None):
-        raise DistilvlError(
-            f"features is of the type {type(features).__name__}.", "Give the path of a FeatureStore, or one."
-        )
+        remedy = "Give the path of a FeatureStore, or one."
+        raise DistilvlError(f"features is of the type {type(features).__name__}.", remedy)
     teacher_name, store = shared.name_teacher(teacher)
     if features is not None and store is not None:
         raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
     stored = features.path if isinstance(features, FeatureStore) else features
-    inputs = {
-        "data": shared.name_data(data, "data"),
-        "val_data": shared.name_data(val_data, "val_data"),
-        "extra_data": shared.name_data(extra_data, "extra_data"),
-        "teacher": teacher_name,
-        "features": store if stored is None else str(stored),
-    }
+    given = {"data": data, "val_data": val_data, "extra_data": extra_data}
+    inputs = {name: shared.name_data(one, name) for name, one in given.items()}
+    inputs |= {"teacher": teacher_name, "features": store if stored is None else str(stored)}
     preset = None if student is None else str(student)
     config = load_config(recipe, student=preset, overrides=_settings(overrides), inputs=inputs)
-    return train_config(config, Path(out), shared, accelerator=device, devices=devices, log=log)
+    return train_config(config, Path(out), shared, device, devices=devices, log=log)
 
 
 def _settings(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
-    """A dict, nested or with dotted keys, as `section.key=value` items; a list as it is."""
     if not isinstance(overrides, Mapping):
         return overrides
     items: list[str] = []
@@ -128,22 +117,14 @@ def _settings(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") ->
         try:
             text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
         except yaml.YAMLError as error:
-            raise DistilvlError(
-                f"the override {prefix}{key} is of the type {type(value).__name__}.",
-                "Give numbers, texts, lists, dicts or None.",
-            ) from error
+            remedy = "Give numbers, texts, lists, dicts or None."
+            raise DistilvlError(f"the override {prefix}{key} is of the type {type(value).__name__}.", remedy) from error
         items.append(f"{prefix}{key}={text}")
     return items
 
 
 def train_config(
-    config: Config,
-    out: Path,
-    shared: SharedInputs,
-    *,
-    accelerator: str = "auto",
-    devices: int | None = None,
-    log: Sequence[str] = (),
+    config: Config, out: Path, shared: SharedInputs, accelerator: str, *, devices: int | None = None, log: Texts = ()
 ) -> SentenceTransformer:
     """Run, or continue, exactly what `config` says; as `train`."""
     shared.check(config)
@@ -156,21 +137,17 @@ def train_config(
         folder = rank_zero_first(fabric, lambda: _hold(out, config, held) if first else RunFolder(out))
         if folder.result.is_file():
             logger.info("%s is finished; its result is %s", out, folder.result)
-            _warn_of_other_data(out, json.loads(folder.result.read_text(encoding="utf-8")), splits)
+            listing = json.loads(folder.result.read_text(encoding="utf-8")).get("listing", splits.listing)
+            if listing != splits.listing:
+                logger.warning(
+                    "images or captions of the data changed since %s was made; its student is of the old ones. Choose "
+                    "another --out to train on the new ones.",
+                    out,
+                )
             return load_student(folder.student)
         require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
-        return _run(config, splits, folder, shared, fabric, precision, listeners)
-
-
-def _warn_of_other_data(out: Path, result: Mapping[str, Any], splits: Splits) -> None:
-    """Say so if a finished run, which is not repeated, was made of other images or captions."""
-    if "listing" in result and result["listing"] != splits.listing:
-        logger.warning(
-            "images or captions of the data changed since %s was made; its student is of the old ones. Choose another "
-            "--out to train on the new ones.",
-            out,
-        )
+        return _run(config, splits, folder, shared, fabric, listeners)
 
 
 def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
@@ -182,15 +159,8 @@ def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
 
 
 def _run(
-    config: Config,
-    splits: Splits,
-    folder: RunFolder,
-    shared: SharedInputs,
-    fabric: Fabric,
-    precision: str,
-    listeners: Sequence[Listener],
+    config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric, listeners: list[Tracking]
 ) -> SentenceTransformer:
-    """Train in `folder` and leave the student and the result there."""
     note = small_val(config, shared)
     if note is not None and fabric.is_global_zero:
         logger.warning("%s", note)
@@ -201,8 +171,8 @@ def _run(
         write_left_out(folder.path, setup.left_out(config))
     progress = setup.trainer.fit(listeners)
     if fabric.is_global_zero:
-        left_out = setup.left_out(config)
-        write_left_out(folder.path, left_out)
+        write_left_out(folder.path, setup.left_out(config))
+        left_out = all_left_out(setup.left_out(config))
         save_student(model, folder.student)
         if setup.basis is not None:
             save_basis(setup.basis, folder.student)
@@ -217,16 +187,14 @@ def _run(
             "parameters": count_parameters(model),
             "device": str(fabric.device),
             "processes": fabric.world_size,
-            "precision": precision,
+            "precision": fabric.strategy.precision.precision,
             "skipped_images": setup.skipped_images,
             "listing": splits.listing,
-            "left_out": all_left_out(left_out).as_dict(),
+            "left_out": left_out.as_dict(),
             **({} if note is None else {"note": note}),
         }
-        manifest = setup.store.manifest if setup.store else None
-        write_model_card(
-            folder.student, config, result, splits.train, manifest, extra=splits.extra, left_out=all_left_out(left_out)
-        )
+        manifest, extra = setup.store.manifest if setup.store else None, splits.extra
+        write_model_card(folder.student, config, result, splits.train, manifest, extra=extra, left_out=left_out)
         write_atomically(folder.result, (json.dumps(result, indent=2) + "\n").encode())
     fabric.barrier()
     return model
@@ -245,8 +213,6 @@ def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
 def summary_line(result: Mapping[str, Any]) -> str:
     """One line for people: validation RSUM, and the teacher's beside it."""
     line = f"val RSUM {result['val']['rsum']:.1f} (best of {result['epochs']} epochs: {result['best_epoch']})"
-    if "teacher" in result:
-        line += f", teacher {result['teacher']['rsum']:.1f}"
-    if result.get("retention") is not None:
-        line += f", retention {100 * result['retention']:.1f} %"
-    return line
+    teacher = f", teacher {result['teacher']['rsum']:.1f}" if "teacher" in result else ""
+    share = result.get("retention")
+    return line + teacher + ("" if share is None else f", retention {100 * share:.1f} %")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -17,22 +18,13 @@ from distilvl.evaluation.score import Score, score
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.training import run_folder
 from distilvl.training.console import RunView, training_view
 from distilvl.training.distributed import gather_random, own_random, require_same_number
 from distilvl.training.gradcache import ChunkedEncoder
 from distilvl.training.materials import Materials
 from distilvl.training.optimizer import average_of, build_optimizer, rate_factor, set_rates
-from distilvl.training.run_folder import (
-    Listener,
-    MetricsLog,
-    RunFolder,
-    SilentLog,
-    load_tensors,
-    pack_state,
-    save_tensors,
-    under,
-    unpack_state,
-)
+from distilvl.training.run_folder import Listener, MetricsLog, RunFolder
 from distilvl.training.sources import BatchSource, StepInputs
 from distilvl.training.student import Embeddings, encode_images_of, encode_texts_of
 
@@ -51,15 +43,10 @@ class Progress:
 
 
 class Trainer:
-    """Trains `encoder` on what `source` brings, scoring `val` after each epoch.
+    """Trains `encoder`, in place, on what `source` brings, scoring `val` after each epoch.
 
-    Args:
-        fabric, config: device, dtype of computations and processes; the resolved configuration.
-        encoder: the student; its weights change in place.
-        objective, balancer: the losses with their queues, and the losses' weights.
-        source, val: where the batches come from, and the validation split.
-        folder: where metrics and checkpoints go; a checkpoint found there is continued.
-        fingerprints: of what the batches are drawn from; a checkpoint of a run with others is refused.
+    Metrics and checkpoints go to `folder`; a checkpoint found there is continued, or refused where its run had other
+    `fingerprints` of what the batches are drawn from.
     """
 
     def __init__(
@@ -74,16 +61,12 @@ class Trainer:
         folder: RunFolder,
         fingerprints: Mapping[str, str] | None = None,
     ) -> None:
-        self.fabric, self.config, self.folder = fabric, config, folder
-        self.fingerprints = dict(fingerprints or {})
-        self.source, self.val = source, val
-        self.total_steps = config.training.epochs * self.source.batches_per_epoch
-        self.encoder = encoder
+        self.fabric, self.config, self.folder, self.fingerprints = fabric, config, folder, dict(fingerprints or {})
+        self.source, self.val, self.encoder, self.balancer = source, val, encoder, balancer
+        self.total_steps = config.training.epochs * source.batches_per_epoch
         self.objective = objective.to(fabric.device)
-        self.balancer = balancer
-        self.model, self.optimizer = fabric.setup(
-            encoder, build_optimizer(encoder, config.optimizer, self.objective.parameters())
-        )
+        optimizer = build_optimizer(encoder, config.optimizer, self.objective.parameters())
+        self.model, self.optimizer = fabric.setup(encoder, optimizer)
         self.chunked = ChunkedEncoder(fabric, self.model, config.training.gradcache_chunks)
         # The running mean of the weights, where there is one, is what is scored and kept.
         self.average = average_of(encoder, config.training.ema) if config.training.ema else None
@@ -102,11 +85,9 @@ class Trainer:
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
         self.chunked.backward(loss)
-        norm = None
-        if self.config.optimizer.clip_norm:
-            norm = self.fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=self.config.optimizer.clip_norm, error_if_nonfinite=False
-            )
+        norm, most = None, self.config.optimizer.clip_norm
+        if most:
+            norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=most, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
@@ -117,11 +98,10 @@ class Trainer:
 
     def _losses(self, z_image: Tensor, z_text: Tensor, inputs: StepInputs) -> dict[str, Tensor]:
         """The raw losses; from here on an image stands beside each of its captions, one row a pair."""
-        image_of, u_image = inputs.image_of, inputs.u_image
-        if image_of is None:
-            return self.objective(z_image, z_text, u_image, inputs.u_text, inputs.ids, inputs.text_ids)  # type: ignore[no-any-return]
-        u_image = None if u_image is None else u_image[image_of]
-        return self.objective(z_image[image_of], z_text, u_image, inputs.u_text, inputs.text_ids)  # type: ignore[no-any-return]
+        image_of, u_image, ids = inputs.image_of, inputs.u_image, [inputs.ids, inputs.text_ids]
+        if image_of is not None:  # pairs: one id stands for both sides
+            z_image, u_image, ids = z_image[image_of], None if u_image is None else u_image[image_of], ids[1:]
+        return self.objective(z_image, z_text, u_image, inputs.u_text, *ids)  # type: ignore[no-any-return]
 
     def fit(self, listeners: Sequence[Listener] = ()) -> Progress:
         """Run, or continue, to the last epoch; afterwards `encoder` holds the best epoch's weights.
@@ -129,38 +109,37 @@ class Trainer:
         In the first process the `listeners` are told of all readings.
         """
         self._resume()
-        first = self.fabric.is_global_zero
         self.encoder.train()
-        with (
-            training_view(self.total_steps, self.progress.step, self.config.training.epochs) as view,
-            MetricsLog(self.folder.metrics, self.progress.step, [view, *listeners]) if first else SilentLog() as log,
-        ):
+        view_of = training_view(self.total_steps, self.progress.step, self.config.training.epochs)
+        with view_of as view, self._log([view, *listeners]) as log:
             while self.progress.step < self.total_steps:
                 epoch, done = divmod(self.progress.step, self.source.batches_per_epoch)
                 self._epoch(epoch, done, log, view)
         self.fabric.barrier()
-        tensors, _ = load_tensors(self.folder.best)
-        self.encoder.load_state_dict(tensors)
+        self.encoder.load_state_dict(run_folder.load_tensors(self.folder.best)[0])
         return self.progress
 
-    def _epoch(self, epoch: int, done: int, log: MetricsLog, view: RunView) -> None:
-        pairs, counted, started = 0, time.monotonic(), time.monotonic()
+    def _log(self, listeners: Sequence[Listener]) -> AbstractContextManager[MetricsLog | None]:
+        first = self.fabric.is_global_zero
+        return MetricsLog(self.folder.metrics, self.progress.step, listeners) if first else nullcontext()
+
+    def _epoch(self, epoch: int, done: int, log: MetricsLog | None, view: RunView) -> None:
+        config, pairs, counted, started = self.config.training, 0, time.monotonic(), time.monotonic()
         for inputs in self.source.epoch(epoch, skip=done):
             metrics = self.update(inputs)
-            self.progress.step += 1
             pairs += len(inputs.text_ids)
-            step = self.progress.step
+            step = self.progress.step = self.progress.step + 1
             last_of_epoch = step % self.source.batches_per_epoch == 0
-            if step % self.config.training.log_every == 0 or last_of_epoch:
+            if log is not None and (step % config.log_every == 0 or last_of_epoch):
                 readings = self._readings(metrics)
                 pairs_per_s, pairs, counted = pairs / max(time.monotonic() - counted, 1e-9), 0, time.monotonic()
                 log.write({"step": step, "epoch": epoch, **readings, "pairs_per_s": round(pairs_per_s, 2)})
-            if step % self.config.training.checkpoint_every == 0 and not last_of_epoch:
+            if step % config.checkpoint_every == 0 and not last_of_epoch:
                 started = self._add_time(started)
                 self._save_last()
             view.advance(1)
         self.balancer.end_epoch()
-        if (epoch + 1) % self.config.training.validate_every == 0 or epoch + 1 == self.config.training.epochs:
+        if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
             self._validate(epoch, log)
         self._add_time(started)
         self._save_last()
@@ -171,7 +150,6 @@ class Trainer:
         return now
 
     def _readings(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Plain numbers for the log."""
         norm = metrics["grad_norm"]
         return {
             "loss": float(metrics["loss"].detach()),
@@ -181,61 +159,51 @@ class Trainer:
             "grad_norm": None if norm is None else float(norm),
         }
 
-    def _validate(self, epoch: int, log: MetricsLog) -> None:
-        if not self.fabric.is_global_zero:
+    def _validate(self, epoch: int, log: MetricsLog | None) -> None:
+        if log is None:
             return
         scored = score_student(self.fabric, self.kept, self.val)
         log.write({"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()})
         if scored.rsum > self.progress.best_rsum:
             self.progress.best_rsum, self.progress.best_epoch = scored.rsum, epoch
             self.progress.best_score = scored.as_dict()
-            save_tensors(dict(self.kept.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best)
+            run_folder.save_tensors(
+                dict(self.kept.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best
+            )
 
     def _state_modules(self) -> dict[str, torch.nn.Module]:
         modules = {"student": self.encoder, "objective": self.objective}
         return modules if self.average is None else {**modules, "average": self.average}
 
     def _save_last(self) -> None:
-        packed = gather_random(self.fabric, pack_state(self._state_modules(), self.optimizer))
+        packed = gather_random(self.fabric, run_folder.pack_state(self._state_modules(), self.optimizer))
         packed |= {f"{_SOURCE}{name}": tensor for name, tensor in self.source.state().items()}
-        if not self.fabric.is_global_zero:
-            return
-        metadata = {
-            "progress": asdict(self.progress),
-            "balancer": self.balancer.state_dict(),
-            "processes": self.fabric.world_size,
-            "fingerprints": self.fingerprints,
-        }
-        save_tensors(packed, metadata, self.folder.last)
+        if self.fabric.is_global_zero:
+            metadata: dict[str, Any] = {"progress": asdict(self.progress), "balancer": self.balancer.state_dict()}
+            metadata |= {"processes": self.fabric.world_size, "fingerprints": self.fingerprints}
+            run_folder.save_tensors(packed, metadata, self.folder.last)
 
     def _resume(self) -> None:
         if not self.folder.last.is_file():
             return
-        packed, metadata = load_tensors(self.folder.last)
+        packed, metadata = run_folder.load_tensors(self.folder.last)
         require_same_number(metadata.get("processes", 1), self.fabric)
         require_same_data(metadata.get("fingerprints", {}), self.fingerprints)
-        unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
-        self.source.restore(under(packed, _SOURCE))
+        run_folder.unpack_state(own_random(self.fabric, packed), self._state_modules(), self.optimizer)
+        self.source.restore(run_folder.under(packed, _SOURCE))
         self.balancer.load_state_dict(metadata["balancer"])
         self.progress = Progress(**metadata["progress"])
 
 
 def drop_tokens(attention_mask: Tensor, share: float) -> Tensor:
-    """A mask (N, L) in which each token but the first was hidden with probability `share`, in [0, 1).
-
-    The first one is what `cls` and `pooler` pooling read. Draws from torch's generator of the mask's device, whose
-    state checkpoints carry.
-    """
+    """A mask (N, L) in which each token but the first, which pooling reads, was hidden with probability `share`."""
     kept = torch.rand(attention_mask.shape, device=attention_mask.device) >= share
     kept[:, 0] = True
     return attention_mask * kept
 
 
 def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """That a run continues with the data that it began with: the fingerprints in its checkpoint are those of `now`.
-
-    Older checkpoints have none and are not checked.
-    """
+    """That a run continues with the data that it began with; older checkpoints have no fingerprints of it."""
     for name, fact in stored.items():
         if now.get(name) != fact:
             raise DistilvlError(
@@ -245,12 +213,8 @@ def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None
 
 
 def score_student(fabric: Fabric, encoder: DualEncoder, split: Materials) -> Score:
-    """Retrieval score of the student on `split`, in fp32 whatever training computes in.
-
-    It is the score that `distilvl eval` finds for the saved student. The student is left in the mode it was in.
-    """
-    images, texts = encode_split(fabric, encoder, split)
-    return score(images, texts, split.caption_image, split.groups)
+    """Retrieval score of the student on `split`, in fp32 whatever training computes in, as `distilvl eval` finds it."""
+    return score(*encode_split(fabric, encoder, split), split.caption_image, split.groups)
 
 
 def score_teacher(split: Materials) -> Score | None:
@@ -262,7 +226,7 @@ def score_teacher(split: Materials) -> Score | None:
 
 
 def encode_split(fabric: Fabric, encoder: DualEncoder, split: Materials) -> tuple[Embeddings, Embeddings]:
-    """The student's embeddings of all images (n, D) and captions (m, D); each is encoded once."""
+    """The student's embeddings of all images (n, D) and captions (m, D), in eval mode, which it leaves as it was."""
     was_training = encoder.training
     encoder.eval()
     images = encode_images_of(fabric, encoder.encode_images, split.images, full=True)

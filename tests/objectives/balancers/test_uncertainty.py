@@ -44,7 +44,7 @@ def test_settles_at_the_optimum(values):
 
 
 def test_a_loss_of_zero_stays_at_the_bound_and_comes_back_as_fast():
-    balancer = UncertaintyBalancer(lr=0.5, max_scale=1e5)
+    balancer = UncertaintyBalancer(lr=0.5)
     for _ in range(200):
         got = multipliers(balancer, hnd=0.0)
     assert got["hnd"] == pytest.approx(0.5e5)

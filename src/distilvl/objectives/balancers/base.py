@@ -15,23 +15,25 @@ from torch import Tensor
 from distilvl.errors import DistilvlError
 from distilvl.objectives.registry import Registry, Settings
 
-Values = dict[str, float]
-"""One number for each loss, by the loss's name."""
+Values = dict[str, float]  # one number for each loss, by the loss's name
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a balancer may look at in one step.
 
-    Attributes:
-        values: the raw losses L_m as finite floats; all that most balancers need.
-        losses: the same as 0-d tensors, with their graph.
-        shared: activations that every loss is computed from, with their graph: the student's output features.
+    `values` are the raw losses L_m as finite floats, `losses` the same as 0-d tensors with their graph, and `shared`
+    the activations that every loss is computed from, with their graph: the student's output features.
     """
 
     values: Values
     losses: Mapping[str, Tensor]
     shared: Sequence[Tensor]
+
+    @property
+    def ones(self) -> Values:
+        """1 for each loss."""
+        return dict.fromkeys(self.values, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,15 @@ class Balance:
 class Balancer(ABC):
     """Turns raw losses L_m into multipliers so that sum_m multiplier_m * L_m is the objective (eq. 18).
 
-    Multipliers are constants: no gradient flows through them. They are computed in double precision from one
-    transfer of the losses to the host; the same losses give the same multipliers, bit for bit.
+    Multipliers are constants, without gradient, in double precision: the same losses give the same, bit for bit.
+    A subclass with a `name` and `balance` is all that a new balancer needs; see docs/losses.md.
 
-    A subclass in a file of its own, with a `name` and `balance`, is all that a new balancer needs; see docs/losses.md.
-
-    Attributes:
-        name: `balancer.name` in recipes.
-        settings: config model of the other keys of `balancer`; its fields are the arguments of the class.
-        report: of the last call, for logging: `{"rate": r_m, "weight": w_m, "scale": s_m}`, each by loss.
-        state: everything that later calls depend on, as `{group: {loss: float}}`.
+    `report` is of the last call, for logging: `{"rate": r_m, "weight": w_m, "scale": s_m}`, each by loss; `state` is
+    everything that later calls depend on, as `{group: {loss: float}}`.
     """
 
-    name: ClassVar[str] = ""
-    settings: ClassVar[type[Settings]] = Settings
+    name: ClassVar[str] = ""  # `balancer.name` in recipes
+    settings: ClassVar[type[Settings]] = Settings  # the other keys of `balancer`; its fields are the class's arguments
 
     def __init__(self) -> None:
         self.report: dict[str, Values] = {}
@@ -73,26 +70,17 @@ class Balancer(ABC):
         """Told after each epoch; only balancers that work on epochs care."""
 
     def __call__(self, losses: Mapping[str, Tensor], shared: Sequence[Tensor] = ()) -> dict[str, Tensor]:
-        """The multiplier of each loss, a 0-d tensor on the loss's device.
+        """The multiplier of each raw loss L_m, 0-d tensors on the loss's device.
 
-        Args:
-            losses: raw losses L_m, 0-d.
-            shared: the student's output features (z_image, z_text), each (N, D); only `GradNormBalancer` needs them.
-
-        Raises:
-            DistilvlError: a loss is missing, new, NaN or infinite; the message names it.
+        `shared` are the student's output features (z_image, z_text), each (N, D); only `GradNormBalancer` needs them.
+        `DistilvlError` names a loss that is missing, new, NaN or infinite.
         """
         values = _checked(losses, self.state)
         decided = self.balance(Step(values, losses, shared))
         self.report = {"rate": decided.rates, "weight": decided.weights, "scale": decided.scales}
-        return {
-            name: torch.tensor(
-                decided.weights[name] * decided.scales[name],
-                dtype=torch.promote_types(loss.dtype, torch.float32),
-                device=loss.device,
-            )
-            for name, loss in losses.items()
-        }
+        dtypes = {name: torch.promote_types(loss.dtype, torch.float32) for name, loss in losses.items()}
+        factors = {name: decided.weights[name] * decided.scales[name] for name in losses}
+        return {name: torch.tensor(factors[name], dtype=dtypes[name], device=losses[name].device) for name in losses}
 
     def state_dict(self) -> dict[str, Values]:
         """A copy of `state`: nested dicts of Python floats, which JSON stores exactly."""
@@ -104,27 +92,20 @@ class Balancer(ABC):
 
 
 BALANCERS: Registry[Balancer] = Registry(
-    "balancer",
-    Balancer,  # type: ignore[type-abstract]
-    "distilvl.objectives.balancers",
-    "distilvl.balancers",
-    ("paper", "official"),
-)
+    "balancer", Balancer, "distilvl.objectives.balancers", "distilvl.balancers", ("paper", "official")  # type: ignore[type-abstract]
+)  # fmt: skip
 """All balancers by name."""
 
 
 def _checked(losses: Mapping[str, Tensor], state: Mapping[str, Values]) -> Values:
-    """The losses as floats, finite and of the names that `state` knows."""
     if not losses:
         raise DistilvlError("the balancer got no losses.", "Choose at least one in objective.losses.")
     for known in state.values():
         changed = sorted(set(known) ^ set(losses))
         if changed:
             what = "is missing" if changed[0] in known else "was not there before"
-            raise DistilvlError(
-                f"loss {changed[0]!r} {what}; this run balances {', '.join(known)}.",
-                "Keep the same losses for the whole run, or start a new run.",
-            )
+            remedy = "Keep the same losses for the whole run, or start a new run."
+            raise DistilvlError(f"loss {changed[0]!r} {what}; this run balances {', '.join(known)}.", remedy)
     numbers = torch.stack([loss.detach().reshape(()) for loss in losses.values()]).cpu().double().tolist()
     values = dict(zip(losses, numbers, strict=True))
     for name, value in values.items():
@@ -133,15 +114,11 @@ def _checked(losses: Mapping[str, Tensor], state: Mapping[str, Values]) -> Value
     return values
 
 
-FLOOR = 1e-8
-"""Below this a loss counts as this (the published code's epsilon): HND is exactly 0 at times."""
+FLOOR = 1e-8  # below this a loss counts as this (the published code's epsilon): HND is exactly 0 at times
 
 MAX_SCALE = 1e5
-"""Largest s_m.
-
-HND sums over the batch and FD averages over N x D, so ratios of some thousands are normal and stay untouched.
-The bound acts on a hinge loss that is about to vanish: the gradient of its last active triplet does not
-shrink with the loss, and s_m would blow it up without limit. At exactly 0 it is 0, whatever s_m."""
+"""Largest s_m: ratios of some thousands are normal; a hinge loss about to vanish, whose gradient does not shrink with
+it, would be blown up without limit."""
 
 
 def scales(values: Values, floor: float = FLOOR) -> Values:
@@ -151,11 +128,7 @@ def scales(values: Values, floor: float = FLOOR) -> Values:
 
 
 def rates(values: Values, previous: Values, floor: float = FLOOR) -> Values:
-    """r_m = L_m(t) / L_m(t-1) (before eq. 17); 1 where the previous loss is unknown or at the floor.
-
-    After a loss of 0 the ratio says nothing about progress, and taken literally it would hand the whole
-    softmax to a loss that has just come back.
-    """
+    """r_m = L_m(t) / L_m(t-1) (before eq. 17); 1 where the previous loss is unknown or at the floor."""
     return {name: value / previous[name] if previous.get(name, 0.0) > floor else 1.0 for name, value in values.items()}
 
 

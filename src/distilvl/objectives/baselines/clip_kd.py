@@ -1,9 +1,6 @@
 """CLIP-KD (Yang et al., CVPR 2024, arXiv 2307.12732): the three parts that its combined method uses.
 
-The paper tries six: feature (FD), masked feature (MFD), gradient (GD), contrastive relational (CRD), interactive
-contrastive (ICL) and augmented feature distillation (AFD). Its combined method, and every script published for
-it, is the task's loss + 2000 FD + 1 CRD + 1 ICL. What it calls CRD is its only relational part and is another
-thing than Tian's contrastive representation distillation, which is in `crd.py`.
+Its FD, MFD, GD and AFD are left out but for FD. What it calls CRD is another thing than Tian's, which is in `crd.py`.
 """
 
 from __future__ import annotations
@@ -13,11 +10,11 @@ from torch import Tensor
 from distilvl.objectives.loss import (
     Batch,
     Loss,
-    TemperatureSettings,
+    TemperatureLoss,
     cross_entropy_of_pairs,
     kl_divergence,
     own_and_negatives,
-)
+)  # fmt: skip
 
 
 class ClipKdFeature(Loss):
@@ -25,8 +22,7 @@ class ClipKdFeature(Loss):
 
         L = mean_i ||z^v_i - u^v_i||^2 + mean_i ||z^t_i - u^t_i||^2
 
-    The paper's formula. Its code takes the mean over the N x D entries instead, which is D times less; the
-    weight 2000 belongs to that reading with D = 512, and is 2000 / 512 = 3.9 here, for any D.
+    Their code takes the mean over N x D, which is D times less: its weight 2000 at D = 512 is 3.9 here, for any D.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import ClipKdFeature
@@ -42,17 +38,13 @@ class ClipKdFeature(Loss):
         return ((z_image - u_image).square().sum() + (z_text - u_text).square().sum()) / len(batch.ids)
 
 
-class ClipKdRelation(Loss):
+class ClipKdRelation(TemperatureLoss):
     """CRD in CLIP-KD's sense: the student's in-batch distributions imitate the teacher's.
 
         L = 1/2 ( mean_i KL( softmax_j(u^v_i.u^t_j / tau) || softmax_j(z^v_i.z^t_j / tau) )
                 + mean_i KL( softmax_j(u^t_i.u^v_j / tau) || softmax_j(z^t_i.z^v_j / tau) ) )
 
-    Published weight 1. CLIP-KD scales teacher and student by their own learned logit scales; cached features
-    come without one, so both use tau. Items of one image need no mask: see `kl_divergence`.
-
-    Args:
-        temperature: tau > 0, of teacher and student.
+    with the tau > 0 of `temperature` for teacher and student. Items of one image need no mask: see `kl_divergence`.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import ClipKdRelation
@@ -61,30 +53,21 @@ class ClipKdRelation(Loss):
 
     name, label = "clipkd_relation", "contrastive relational distillation (CLIP-KD)"
     formula = "half of: mean_i KL( softmax_j(u^v_i.u^t_j/tau), softmax_j(z^v_i.z^t_j/tau) ) + the same"
-    settings, section = TemperatureSettings, "clipkd"
-
-    def __init__(self, temperature: float = 0.05) -> None:
-        super().__init__()
-        self.temperature = temperature
+    section = "clipkd"
 
     def forward(self, batch: Batch) -> Tensor:
         """L >= 0, 0 at z == u."""
-        z_image, z_text, u_image, u_text = batch.embeddings
-        student, teacher = z_image @ z_text.T / self.temperature, u_image @ u_text.T / self.temperature
+        student, teacher = batch.cosines()
+        student, teacher = student / self.temperature, teacher / self.temperature
         return (kl_divergence(student, teacher) + kl_divergence(student.T, teacher.T)) / 2
 
 
-class ClipKdInteractive(Loss):
+class ClipKdInteractive(TemperatureLoss):
     """ICL: each student embedding finds the teacher feature of its pair's other side.
 
         L = 1/2 (mean_i -log softmax_j(z^v_i.u^t_j / tau)_i + mean_i -log softmax_j(z^t_i.u^v_j / tau)_i)
 
-    Published weight 1. The labels are hard, so the teacher cannot speak for another item of the anchor's image:
-    j runs over item i itself and those of other images, as in `InfoNCE`. CLIP-KD learns the factor 1 / tau;
-    its code starts it at log(1 / 0.07) = 2.7 and multiplies by that, without the exponential.
-
-    Args:
-        temperature: tau > 0, fixed.
+    where j runs over item i itself and those of other images, and tau > 0 is the fixed `temperature`.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import ClipKdInteractive
@@ -93,11 +76,7 @@ class ClipKdInteractive(Loss):
 
     name, label = "clipkd_interactive", "interactive contrastive learning (CLIP-KD)"
     formula = "half of: mean_i -log softmax_j(z^v_i.u^t_j/tau)_i + the same, without other rows of the own image"
-    settings, section = TemperatureSettings, "clipkd"
-
-    def __init__(self, temperature: float = 0.05) -> None:
-        super().__init__()
-        self.temperature = temperature
+    section = "clipkd"
 
     def forward(self, batch: Batch) -> Tensor:
         """L >= 0."""

@@ -1,33 +1,23 @@
-"""KD, soft targets (Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 2)."""
+"""Soft targets: Hinton's KD and the distillation term of open_clip."""
 
 from __future__ import annotations
 
+from pydantic import Field
 from torch import Tensor
 
-from distilvl.objectives.loss import Batch, Loss, TemperatureSettings, kl_divergence
+from distilvl.objectives.loss import Batch, Loss, TemperatureLoss, cross_entropy, kl_divergence
+from distilvl.objectives.registry import Settings
 
 
-class SoftTargetDistillation(Loss):
-    """The teacher's probabilities over classes, where the classes are the batch's other modality.
-
-    Hinton's classifier has fixed classes; image-text features have none. The teacher's texts of the batch serve
-    as a zero-shot classifier of images, its images as one of texts, for teacher and student alike:
+class SoftTargetDistillation(TemperatureLoss):
+    """The teacher's probabilities over classes (Hinton, Vinyals, Dean 2015, section 2): the batch's other modality.
 
         L = mean_i KL( softmax_j(u^v_i.u^t_j / tau) || softmax_j(z^v_i.u^t_j / tau) )
           + mean_i KL( softmax_j(u^t_i.u^v_j / tau) || softmax_j(z^t_i.u^v_j / tau) )
 
-    Only what is classified is the student's; the classes are the teacher's in both distributions, as a
-    classifier's labels are the same for teacher and student.
-
-    Without Hinton's factor T^2, which keeps soft and hard gradients in proportion when both are taken of the
-    same logits, the soft ones at temperature T and the hard ones at 1. The unit here is the temperature of the
-    task's loss, by which its cosines become logits: at the same tau, T = tau / tau_task is 1 and so is T^2.
-    tau^2 itself would be wrong (0.0025), since no loss is taken of bare cosines.
-
-    Embeddings of one image need no mask: see `kl_divergence`.
-
-    Args:
-        temperature: tau > 0, of teacher and student.
+    with the tau > 0 of `temperature` for teacher and student: the teacher's texts are a zero-shot classifier of images,
+    its images one of texts. Without Hinton's T^2, since T = tau / tau_task is 1 at the task's temperature. Embeddings
+    of one image need no mask: see `kl_divergence`.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import SoftTargetDistillation
@@ -36,16 +26,46 @@ class SoftTargetDistillation(Loss):
 
     name, label = "kd", "soft targets (KD)"
     formula = "mean_i KL( softmax_j(u^v_i.u^t_j/tau), softmax_j(z^v_i.u^t_j/tau) ) + the same"
-    settings = TemperatureSettings
-
-    def __init__(self, temperature: float = 0.05) -> None:
-        super().__init__()
-        self.temperature = temperature
 
     def forward(self, batch: Batch) -> Tensor:
         """L >= 0, 0 at z == u."""
         z_image, z_text, u_image, u_text = batch.embeddings
         teacher = u_image @ u_text.T / self.temperature
-        return kl_divergence(z_image @ u_text.T / self.temperature, teacher) + kl_divergence(
-            z_text @ u_image.T / self.temperature, teacher.T
-        )
+        images = kl_divergence(z_image @ u_text.T / self.temperature, teacher)
+        return images + kl_divergence(z_text @ u_image.T / self.temperature, teacher.T)
+
+
+class OpenClipSettings(Settings):
+    """open_clip's distillation term."""
+
+    temperature_student: float = Field(0.05, gt=0)
+    temperature_teacher: float = Field(0.05, gt=0)
+
+
+class OpenClipDistillation(Loss):
+    """Cross-entropy of in-batch distributions against the teacher's (Ilharco et al. 2021, its `DistillClipLoss`).
+
+        L = 1/2 ( mean_i -sum_j p_ij log softmax_j(z^v_i.z^t_j / tau_s),   p_i = softmax_j(u^v_i.u^t_j / tau_t)
+                + the same with image and text exchanged )
+
+    where j runs over the whole batch; tau_s > 0 is `temperature_student`, tau_t > 0 `temperature_teacher`, for a CLIP
+    teacher usually 0.01. Embeddings of one image need no mask: see `kl_divergence`.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import OpenClipDistillation
+    >>> loss = OpenClipDistillation()(*[torch.eye(4)] * 4, torch.arange(4))
+    """
+
+    name, label = "openclip", "cross-entropy to the teacher (open_clip)"
+    formula = "half of: mean_i -sum_j softmax_j(u^v_i.u^t_j/tau_t) log softmax_j(z^v_i.z^t_j/tau_s) + the same"
+    settings = OpenClipSettings
+
+    def __init__(self, temperature_student: float = 0.05, temperature_teacher: float = 0.05) -> None:
+        super().__init__()
+        self.temperature_student, self.temperature_teacher = temperature_student, temperature_teacher
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L >= 0."""
+        student, teacher = batch.cosines()
+        student, teacher = student / self.temperature_student, teacher / self.temperature_teacher
+        return (cross_entropy(student, teacher) + cross_entropy(student.T, teacher.T)) / 2

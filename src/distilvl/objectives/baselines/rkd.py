@@ -1,4 +1,4 @@
-"""RKD, relational distillation by distances and angles (Park et al., CVPR 2019, section 3.2)."""
+"""Relations between a batch's embeddings: RKD (Park et al., CVPR 2019, section 3.2) and FSP (Yim et al., CVPR 2017)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,8 @@ class RelationalDistance(Loss):
         psi(x)_ij = ||x_i - x_j|| / mu,   mu = the mean of ||x_i - x_j|| over the pairs i != j
         L         = mean_ij huber(psi(z)_ij - psi(u)_ij),   huber(d) = d^2 / 2 if |d| < 1, else |d| - 1/2
 
-    for images plus for texts. The mean is over all N^2 entries, the diagonal's zeros included, as in the
-    authors' code, to which the published weights belong. Embeddings at distance 0 are compared like any others and
-    receive no gradient from each other.
-
-    A relation and not a negative: two embeddings of one image should have the teacher's distance, so there
-    is nothing to mask.
+    for images plus for texts; the mean is over all N^2 entries, the diagonal's zeros included, as in the authors' code.
+    A relation and not a negative: embeddings of one image need no mask. At distance 0 there is no gradient.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import RelationalDistance
@@ -37,9 +33,8 @@ class RelationalDistance(Loss):
 
     def forward(self, batch: Batch) -> Tensor:
         """L >= 0, 0 at z == u."""
-        z_image, z_text, u_image, u_text = batch.embeddings
-        images = F.smooth_l1_loss(_relative_distances(z_image), _relative_distances(u_image))
-        return images + F.smooth_l1_loss(_relative_distances(z_text), _relative_distances(u_text))
+        z_image, z_text, u_image, u_text = map(_relative_distances, batch.embeddings)
+        return F.smooth_l1_loss(z_image, u_image) + F.smooth_l1_loss(z_text, u_text)
 
 
 class RelationalAngle(Loss):
@@ -49,11 +44,9 @@ class RelationalAngle(Loss):
         psi(x)_ijk = e_ij . e_kj,   the cosine of the angle at x_j
         L          = mean_ijk huber(psi(z)_ijk - psi(u)_ijk)
 
-    for images plus for texts. The mean is over all N^3 entries, those with i = j or k = j being 0 as in the
-    authors' code; e_ij is 0, without a gradient, where two embeddings coincide and no direction exists. Takes
-    N x N x D + N^3 numbers of memory: meant for batches of some hundred items at most.
-
-    No mask, for the reason given at `RelationalDistance`.
+    for images plus for texts, over all N^3 entries, those with i = j or k = j being 0 as in the authors' code; e_ij is
+    0, without a gradient, where two embeddings coincide. Takes N x N x D + N^3 numbers of memory: meant for batches of
+    some hundred items at most. No mask, as for `RelationalDistance`.
 
     >>> import torch
     >>> from distilvl.objectives.baselines import RelationalAngle
@@ -65,8 +58,8 @@ class RelationalAngle(Loss):
 
     def forward(self, batch: Batch) -> Tensor:
         """L >= 0, 0 at z == u."""
-        z_image, z_text, u_image, u_text = batch.embeddings
-        return F.smooth_l1_loss(_angles(z_image), _angles(u_image)) + F.smooth_l1_loss(_angles(z_text), _angles(u_text))
+        z_image, z_text, u_image, u_text = map(_angles, batch.embeddings)
+        return F.smooth_l1_loss(z_image, u_image) + F.smooth_l1_loss(z_text, u_text)
 
 
 def _relative_distances(x: Tensor) -> Tensor:
@@ -85,3 +78,27 @@ def _angles(x: Tensor) -> Tensor:
     directions = differences / lengths.masked_fill(lengths <= COINCIDENT, torch.inf)
     angles: Tensor = directions @ directions.transpose(1, 2)
     return angles
+
+
+class FlowDistillation(Loss):
+    """FSP ("A Gift from Knowledge Distillation", section 3): the Gram matrix of image and text features.
+
+        G(A, B) = 1/N A^T B            (D, D)
+        L       = || G(z^v, z^t) - G(u^v, u^t) ||_F^2
+
+    The two layers of the paper are the two modalities, its channels the D coordinates and its positions the N pairs.
+    The *sum* over the D x D entries, as published. Nothing of the same image is to be masked, without negatives.
+
+    >>> import torch
+    >>> from distilvl.objectives.baselines import FlowDistillation
+    >>> loss = FlowDistillation()(*[torch.eye(4)] * 4, torch.arange(4))
+    """
+
+    name, label = "fsp", "flow between the modalities (FSP)"
+    formula = "norm( (1/N) Z_v^T Z_t - (1/N) U_v^T U_t )_F^2, summed over D x D entries"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """L in [0, 4] for any D, 0 at z == u."""
+        z_image, z_text, u_image, u_text = batch.embeddings
+        difference = z_image.T @ z_text - u_image.T @ u_text
+        return (difference / len(batch.ids)).square().sum()

@@ -1,4 +1,4 @@
-"""GradNorm (Chen, Badrinarayanan, Lee, Rabinovich, ICML 2018, section 3, algorithm 1)."""
+"""Weights that are learnt: GradNorm and homoscedastic uncertainty."""
 
 from __future__ import annotations
 
@@ -15,36 +15,24 @@ from distilvl.objectives.registry import Settings
 
 
 def gradient_norms(losses: Mapping[str, Tensor], shared: Sequence[Tensor]) -> Values:
-    """L2 norm of each loss's gradient with respect to all `shared` activations together.
+    """L2 norm of each 0-d loss's gradient with respect to all `shared` activations, of any shape, together.
 
     The graph is kept and no `.grad` is written, so the step's own backward pass can follow. A loss that does not
-    depend on `shared` has norm 0; activations without a graph (a frozen tower's) are left out.
+    depend on `shared` has norm 0; activations without a graph (a frozen tower's) are left out. Fabric's mixed precision
+    refuses any backward pass of a model's outputs but its own: compute the losses from views, `z = z.view_as(z)`, then.
 
-    Lightning Fabric's mixed precision puts a hook on a model's outputs that refuses any backward pass but its own.
-    Compute the losses from views of them then, `z = z.view_as(z)`, and give the views: the gradient stops before
-    the hook.
-
-    Args:
-        losses: 0-d tensors.
-        shared: activations that the losses were computed from, of any shape.
-
-    Raises:
-        DistilvlError: no activations with a graph; or a gradient that is NaN or infinite.
+    Raises `DistilvlError` without activations that have a graph, or at a gradient that is NaN or infinite.
     """
     inputs = [activation for activation in shared if activation.requires_grad]
     if not inputs:
-        raise DistilvlError(
-            "this balancer needs the student's output features, with the graph that leads to the losses.",
-            "Call it as balancer(losses, (z_image, z_text)), outside torch.no_grad().",
-        )
+        problem = "this balancer needs the student's output features, with the graph that leads to the losses."
+        raise DistilvlError(problem, "Call it as balancer(losses, (z_image, z_text)), outside torch.no_grad().")
     squares = torch.stack([_squared_norm(loss, inputs) for loss in losses.values()])
     norms = dict(zip(losses, squares.sqrt().tolist(), strict=True))
     for name, norm in norms.items():
         if not math.isfinite(norm):
-            raise DistilvlError(
-                f"the gradient of loss {name!r} has norm {norm}.",
-                "Lower the learning rate, or choose a balancer that looks at losses only.",
-            )
+            remedy = "Lower the learning rate, or choose a balancer that looks at losses only."
+            raise DistilvlError(f"the gradient of loss {name!r} has norm {norm}.", remedy)
     return norms
 
 
@@ -67,58 +55,43 @@ class GradNormSettings(Settings):
 
 
 class GradNormBalancer(Balancer):
-    """Weights that let every loss pull equally hard, and harder the less it has fallen since the start.
+    """GradNorm (Chen et al., ICML 2018, section 3, algorithm 1): all losses pull equally hard, slow ones harder.
 
         G_m = || gradient of w_m L_m with respect to z ||,    z = the student's output features, both modalities
         r_m = (L_m(t) / L_m(0)) / mean_n (L_n(t) / L_n(0))    relative inverse training rate
         target_m = mean_n(G_n) * r_m^alpha
         log w_m moves by at most `lr` towards log(target_m / G_m), then w sums to K, the number of losses
 
-    GradNorm measures at the last layer that all losses share. Here that is z: whatever reaches the towers passes
-    through it, and its gradient costs no second pass through them.
+    z is the last layer that all losses share. The move is gradient descent on sum_m |log G_m - log target_m| over
+    log w_m, the target held constant: the sign of the paper's gradient, at a step that is the same in relative terms,
+    since gradients here differ by factors of thousands. Targets are scaled to the mean of the G_m, as renormalisation
+    would do anyway. A loss without gradient at this step (HND at 0) neither moves nor counts. Weights decided in a step
+    come from the steps before it; the first are 1.
 
-    The move is gradient descent on sum_m |log G_m - log target_m| over log w_m, the target held constant: the sign
-    of the paper's gradient at a step that is the same in relative terms for every loss, since gradients here differ
-    by factors of thousands, and a step in w_m itself would take the small weights below 0. It does not overshoot.
-    Targets are scaled to the mean of the G_m, which the renormalisation would do anyway. A loss without gradient
-    at this step (HND at 0) neither moves nor counts. Weights decided in a step come from the steps before it; the
-    first are 1.
-
-    Args:
-        alpha: strength of the pull towards equal training rates; 0 asks for equal gradient norms.
-        lr: largest step of log w_m; with the default a factor of 1,000 between two weights takes about 35 steps.
-        floor: L_m(0) is the first loss above this; until then its ratio counts as 1.
+    `alpha` 0 asks for equal gradient norms. With the default `lr` a factor of 1,000 between two weights takes about 35
+    steps. L_m(0) is the first loss above `floor`; until then its ratio counts as 1.
     """
 
     name, settings = "gradnorm", GradNormSettings
 
     def __init__(self, alpha: float = 1.5, lr: float = 0.1, floor: float = FLOOR) -> None:
         super().__init__()
-        self.alpha = alpha
-        self.lr = lr
-        self.floor = floor
+        self.alpha, self.lr, self.floor = alpha, lr, floor
 
     def balance(self, step: Step) -> Balance:
-        """The weights learnt so far; then one step of log w_m.
-
-        Raises:
-            DistilvlError: `shared` is empty or has no graph, or a gradient is not finite.
-        """
-        ones = dict.fromkeys(step.values, 1.0)
+        """The weights learnt so far; then one step of log w_m. Raises as `gradient_norms`."""
         norms = gradient_norms(step.losses, step.shared)
-        weights = self.state.get("weight", ones)
+        weights = self.state.get("weight", step.ones)
         r = self._rates(step.values)
         G = {name: weight * norms[name] for name, weight in weights.items()}
         self.state["weight"] = self._moved(weights, G, {name: rate**self.alpha for name, rate in r.items()})
-        return Balance(r, weights, ones)
+        return Balance(r, weights, step.ones)
 
     def _rates(self, values: Values) -> Values:
         """r_m, at most K; remembers each L_m(0) when it is first seen."""
         initial = self.state.get("initial", dict.fromkeys(values, 0.0))
-        initial = {
-            name: first or (values[name] if values[name] > self.floor else 0.0) for name, first in initial.items()
-        }
-        self.state["initial"] = initial
+        counted = {name: value if value > self.floor else 0.0 for name, value in values.items()}
+        initial = self.state["initial"] = {name: first or counted[name] for name, first in initial.items()}
         ratios = {name: values[name] / first if first else 1.0 for name, first in initial.items()}
         mean = sum(ratios.values()) / len(ratios)
         return {name: ratio / mean if mean > 0 else 1.0 for name, ratio in ratios.items()}
@@ -136,3 +109,42 @@ class GradNormBalancer(Balancer):
         largest, least = max(logs.values()), -math.log(MAX_SCALE)  # bounds the ratio of two weights
         raw = {name: math.exp(max(log - largest, least)) for name, log in logs.items()}
         return {name: len(raw) * weight / sum(raw.values()) for name, weight in raw.items()}
+
+
+class UncertaintySettings(Settings):
+    """Of `uncertainty`."""
+
+    lr: float = Field(0.1, gt=0, le=2, description="step of log sigma^2")
+
+
+class UncertaintyBalancer(Balancer):
+    """Each loss weighted by a learnt precision (Kendall, Gal, Cipolla, CVPR 2018, section 3.2).
+
+        objective = sum_m L_m / (2 sigma_m^2) + log sigma_m,   s_m = log sigma_m^2
+        w_m = exp(-s_m) / 2
+
+    s_m starts at 0 and is learnt here, by one step of gradient descent after each decision, so that the weights of a
+    step come from the losses before it:
+
+        s_m <- s_m - lr * max(-1/2, (1 - exp(-s_m) L_m) / 2)
+
+    The bound of -1/2 leaves the minimum, s_m = log L_m, where it is, and lets s_m come back fast after a loss of 0;
+    exp(s_m) and exp(-s_m) are at most `MAX_SCALE`. With `lr` from 0 to 2, s_m moves by at most lr / 2 a step, and near
+    its minimum exp(s_m) is a running mean of L_m over about 2 / lr steps.
+    """
+
+    name, settings = "uncertainty", UncertaintySettings
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__()
+        self.lr = lr
+
+    def balance(self, step: Step) -> Balance:
+        """The weights learnt so far; then one step of s_m."""
+        log_variance = self.state.get("log_variance", dict.fromkeys(step.values, 0.0))
+        bound, moved = math.log(MAX_SCALE), {}
+        for name, s in log_variance.items():
+            gradient = max(-0.5, (1 - math.exp(-s) * step.values[name]) / 2)
+            moved[name] = min(max(s - self.lr * gradient, -bound), bound)
+        self.state["log_variance"] = moved
+        return Balance(step.ones, {name: math.exp(-s) / 2 for name, s in log_variance.items()}, step.ones)
