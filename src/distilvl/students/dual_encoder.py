@@ -234,8 +234,7 @@ class DualEncoder(nn.Module):
 def _require_tensor(items: object, what: str, by: str) -> None:
     if not isinstance(items, Tensor):
         raise NotAListError(
-            f"a {type(items).__name__} was given where {what} belong.",
-            f"Make them with {by}, or use encode.",
+            f"a {type(items).__name__} was given where {what} belong.", f"Make them with {by}, or use encode."
         )
 
 

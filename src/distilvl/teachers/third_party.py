@@ -62,8 +62,7 @@ def _importing(spec: str, folder: Path) -> Iterator[None]:
     # imported; its traceback stays attached as the cause.
     except (Exception, SystemExit) as error:
         raise DistilvlError(
-            f"the teacher {spec} cannot be loaded: {said(error)}.",
-            "Fix that file, then run the command again.",
+            f"the teacher {spec} cannot be loaded: {said(error)}.", "Fix that file, then run the command again."
         ) from error
     finally:
         sys.path.remove(str(folder))
