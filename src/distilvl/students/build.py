@@ -55,11 +55,9 @@ def build_student(
         dim: D, the embedding dimension.
         captions: from which a new text tower (`demo`'s) learns its vocabulary.
         overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
-        device: where the weights are put.
 
     Raises:
-        DistilvlError: unknown preset or key, a tower that cannot be loaded, built or trained, or a finished student of
-            another dimension.
+        DistilvlError: unknown preset or key, a tower that cannot be loaded, built or trained, or another dimension.
     """
     if isinstance(student, StudentConfig):
         return _built(student, dim, captions, device)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
@@ -26,11 +26,7 @@ _ORDER = ("image", "text")  # in which parameters are listed
 
 
 class TokenRows:
-    """The token ids of m captions, end to end: 4 bytes a token and 8 a caption; lists would take several times that.
-
-    Args:
-        parts: the captions' ids in order, those of some captions at a time.
-    """
+    """The token ids of m captions, given some at a time, end to end: lists would take several times the memory."""
 
     def __init__(self, parts: Iterable[Sequence[Sequence[int]]]) -> None:
         none = np.zeros(0, dtype=np.int32)
@@ -125,42 +121,44 @@ class DualEncoder(nn.Module):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Pixels, or what `pool_images` gives, to (B, D); see `forward`. Pictures are made pixels by `resize`."""
-        return self._encoded("image", images, self._image_features)
+        return self._encoded("image", images)
 
     def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Token ids, or what `pool_texts` gives, to (N, D); see `forward`. `tokenize` and `pad` make ids of texts."""
-        return self._encoded("text", texts, partial(self._text_features, attention_mask=attention_mask))
+        return self._encoded("text", texts, attention_mask)
 
-    def _encoded(self, modality: str, items: Tensor, features_of: Callable[[Tensor], dict[str, Any]]) -> Tensor:
+    def _encoded(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
         if not isinstance(items, Tensor):
             what, by = ("pixels", "resize") if modality == "image" else ("token ids", "tokenize and pad")
             given = f"a {type(items).__name__} was given where {what} belong."
             raise NotAListError(given, f"Make them with {by}, or use encode.")
         modules = route(self.student, modality)
         pooled = items.is_floating_point()
-        features = modules[-1]({"sentence_embedding": items}) if pooled else modules(features_of(items))
+        features = (
+            modules[-1]({"sentence_embedding": items}) if pooled else modules(self._inputs(modality, items, mask))
+        )
         for module in list(self.student)[1:]:
             features = module(features)
         return features["sentence_embedding"]  # type: ignore[no-any-return]
 
     def pool_images(self, pixels: Tensor) -> Tensor:
         """What the image tower, without dropout, gives its head: (B, C)."""
-        return self._pool("image", self._image_features(pixels))
+        return self._pool("image", pixels)
 
     def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What the text tower, without dropout, gives its head: (N, C)."""
-        return self._pool("text", self._text_features(input_ids, attention_mask))
+        return self._pool("text", input_ids, attention_mask)
 
-    def _pool(self, modality: str, features: dict[str, Any]) -> Tensor:
+    def _pool(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
+        features = self._inputs(modality, items, mask)
         for module in route(self.student, modality)[:-1]:
             features = module.eval()(features)
         return features["sentence_embedding"]  # type: ignore[no-any-return]
 
-    def _image_features(self, pixels: Tensor) -> dict[str, Any]:
-        return {"pixel_values": (pixels.float() - self.mean) / self.std, "modality": "image"}
-
-    def _text_features(self, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "modality": "text"}
+    def _inputs(self, modality: str, items: Tensor, mask: Tensor | None) -> dict[str, Any]:
+        if modality == "image":
+            return {"pixel_values": (items.float() - self.mean) / self.std, "modality": "image"}
+        return {"input_ids": items, "attention_mask": mask, "modality": "text"}
 
     def head(self, modality: str) -> nn.Linear:
         """FC_v or FC_t itself."""
@@ -172,10 +170,7 @@ class DualEncoder(nn.Module):
         return [parameter for module in after for parameter in module.parameters()]
 
     def tower_layers(self) -> list[list[list[nn.Parameter]]]:
-        """The learning weights of each tower, layer by layer from the input: embeddings, blocks, and what follows them.
-
-        What follows the blocks (the last norm, a pooler) counts to the last one.
-        """
+        """The learning weights of each tower, layer by layer: embeddings, blocks; what follows is the last one's."""
         return [_layers(route(self.student, modality)[:-1]) for modality in _ORDER]
 
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
@@ -199,14 +194,10 @@ class DualEncoder(nn.Module):
 
     def pad(self, rows: Sequence[Sequence[int] | Ids]) -> tuple[Tensor, Tensor]:
         """Token ids of n captions to (input_ids, attention_mask), both (n, longest) int64."""
-        longest = max(len(row) for row in rows)
         pad_id = route(self.student, "text")[0].tokenizer.pad_token_id or 0
-        ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for k, row in enumerate(rows):
-            ids[k, : len(row)] = torch.as_tensor(row)
-            mask[k, : len(row)] = 1
-        return ids, mask
+        ids = pad_sequence([torch.as_tensor(row, dtype=torch.long) for row in rows], True, pad_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
 
 def _layers(tower: nn.Module) -> list[list[nn.Parameter]]:

@@ -93,8 +93,7 @@ def output_size(processor: Any) -> tuple[int, int] | None:
 def fold_normalisation(processor: Any) -> None:
     """Have `image_mean` and `image_std`, by which training and exports go, say all that `processor` does to numbers.
 
-    EfficientNet's divides by the standard deviation twice, others shift by one. What cannot be said so stays as it is,
-    for `distilvl.students.trial` to refuse.
+    EfficientNet's divides by the standard deviation twice, others shift by one. Where not, `trial` refuses it.
     """
     if not any(getattr(processor, name, None) for name in _MORE_STEPS):
         return
@@ -128,7 +127,6 @@ def learn_tokenizer(captions: Collection[str], vocabulary: int, max_length: int)
 
     The most frequent words come first, ties in alphabetical order, so that the same captions always give the same
     numbers: a resumed run builds its tokenizer anew. (The trainer of the tokenizers library breaks ties by hash.)
-    `DistilvlError` without captions, or for fewer entries than letters.
     """
     if not captions:
         remedy = "Name a pretrained text tower (student.text.model), or give training captions."

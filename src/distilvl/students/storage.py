@@ -93,10 +93,9 @@ def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None
 
 
 def load_student(path: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """The student of a run folder, or of a folder that `save_student` wrote, without looking at the hub.
+    """The student of a run folder, or of a folder that `save_student` wrote; the hub is not looked at.
 
-    Raises:
-        DistilvlError: a run that is not finished, or no SentenceTransformer with a text and an image route.
+    `DistilvlError` for a run that is not finished, or what is no SentenceTransformer with a text and an image route.
     """
     path = student_folder(path)
     remedy = "Give a run, its `student` folder (it holds modules.json), or a preset's name."

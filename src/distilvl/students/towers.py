@@ -39,8 +39,7 @@ _OWN_NAMES = {"image": ("vision", "visual", "image"), "text": ("text",)}
 def pretrained_model(source: str, layers: int | None, *, pooler: bool, modality: str) -> PreTrainedModel:
     """The tower of `modality` at `source` (id or folder) in float32: its first `layers` layers, maybe without a pooler.
 
-    Raises:
-        DistilvlError: nothing there that can be such a tower, weights that are not its own, or too few layers.
+    `DistilvlError` where nothing can be such a tower, for weights that are not its own, or too few layers.
     """
     whole = _read_config(source)
     config, model_class = own_tower(whole, modality, source, layers)

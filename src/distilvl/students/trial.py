@@ -31,18 +31,12 @@ _TEXTS = ("a dog", "a picture of a dog beside a number of words")
 _ALIKE = 1e-3  # of features of length 1: far above rounding, far below what a wrong input makes of them
 _LONGEST = 100_000  # tokens; a tokenizer that allows more has no limit
 _MOST_IDLE, _MANY_IDLE = 0.5, 0.1  # of a tower's weights: refused, and worth a word
-_ANOTHER = "Choose another tower."
 
 
 def try_student(encoder: DualEncoder, *, reload: bool = True) -> None:
     """Encode, as in use: twice with the same bits, the longest text, one text beside others, saved and loaded again.
 
-    Args:
-        encoder: the student, on the CPU.
-        reload: whether to save and load it; not needed for one that was just loaded.
-
-    Raises:
-        DistilvlError: what a tower cannot do, and what to do about it.
+    The student is on the CPU; one that was just loaded needs no `reload`. `DistilvlError` says what a tower cannot do.
     """
     with _as_found(encoder), torch.no_grad():
         encoder.eval()
@@ -52,14 +46,11 @@ def try_student(encoder: DualEncoder, *, reload: bool = True) -> None:
 
 
 def try_gradients(encoder: DualEncoder, precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
-    """Take the gradients of a made-up loss, in training mode: they must reach the towers that learn.
+    """Take the gradients of a made-up loss, in training mode: `DistilvlError` if they do not reach towers that learn.
 
     Args:
         encoder: the student as it will train: on its device, its towers frozen or not.
         precision: gives the context within which training encodes.
-
-    Raises:
-        DistilvlError: a tower that cannot be trained.
     """
     with _as_found(encoder):
         encoder.train()
@@ -95,7 +86,7 @@ def _try_texts(encoder: DualEncoder) -> Tensor:
         reason = "its tokenizer pads in front, or gives other tokens once it is saved and loaded"
         raise _refused(encoder, "text", reason, "Choose another tower, or correct its tokenizer_config.json.")
     means = any(getattr(module, "pooling_mode", None) == "mean" for module in route(encoder.student, "text"))
-    pooling = _ANOTHER if means else "Set student.text.pooling to mean."
+    pooling = "Choose another tower." if means else "Set student.text.pooling to mean."
     if not _alike(embeddings[:1], encoder.encode_texts(*encoder.pad(encoder.tokenize(_TEXTS[:1])))):
         raise _refused(encoder, "text", "what it makes of a text depends on the longer texts beside it", pooling)
     other = ids.clone()
@@ -116,7 +107,7 @@ def _try_longest(encoder: DualEncoder) -> None:
         raise _too_long(encoder, wanted, positions)
     row = encoder.tokenize(["a dog " * wanted])[0]
     if len(row) > wanted:
-        raise _refused(encoder, "text", f"its tokenizer does not cut at {wanted} tokens", _ANOTHER)
+        raise _refused(encoder, "text", f"its tokenizer does not cut at {wanted} tokens")
     error = _fault(encoder, row)
     if error is None:
         return
@@ -126,7 +117,7 @@ def _try_longest(encoder: DualEncoder) -> None:
         runs, fails = (middle, fails) if _fault(encoder, row[:middle]) is None else (runs, middle)
     if runs:
         raise _too_long(encoder, wanted, runs) from error
-    raise _refused(encoder, "text", f"it does not run: {first_line(error)}", _ANOTHER) from error
+    raise _refused(encoder, "text", f"it does not run: {first_line(error)}") from error
 
 
 def _fault(encoder: DualEncoder, row: list[int]) -> Exception | None:
@@ -151,8 +142,7 @@ def _try_reload(encoder: DualEncoder, expected: dict[str, Tensor]) -> None:
         for modality in expected:
             embeddings = loaded.encode(items[modality], convert_to_tensor=True, show_progress_bar=False)
             if not _alike(expected[modality], embeddings):
-                reason = "saved and loaded again it makes something else of the same items"
-                raise _refused(encoder, modality, reason, _ANOTHER)
+                raise _refused(encoder, modality, "saved and loaded again it makes something else of the same items")
 
 
 def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
@@ -179,7 +169,7 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
     share = sum(weights[name].numel() for name in idle) / sum(weight.numel() for weight in weights.values())
     reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them" if idle else ""
     if share > _MOST_IDLE:
-        raise _refused(encoder, modality, reason, _ANOTHER)
+        raise _refused(encoder, modality, reason)
     if share > _MANY_IDLE:
         logger.warning("the %s tower: %s", modality, reason)
 
@@ -199,12 +189,12 @@ def _twice(encoder: DualEncoder, modality: str, inputs: tuple[Tensor, ...]) -> T
     try:
         embeddings, again = (_encode(encoder, modality, inputs) for _ in range(2))
     except Exception as error:  # anything that a model raises
-        raise _refused(encoder, modality, f"it does not run: {first_line(error)}", _ANOTHER) from error
+        raise _refused(encoder, modality, f"it does not run: {first_line(error)}") from error
     if not embeddings.isfinite().all():
         raise _refused(encoder, modality, "its features are not finite", "Its weights are damaged: copy it again.")
     if not torch.equal(embeddings, again):
         reason = "it makes something else of the same batch each time, as with random masks"
-        raise _refused(encoder, modality, reason, _ANOTHER)
+        raise _refused(encoder, modality, reason)
     return embeddings
 
 
@@ -227,7 +217,7 @@ def _too_long(encoder: DualEncoder, wanted: int, most: int) -> DistilvlError:
     return _refused(encoder, "text", reason, f"Set student.text.max_length to {most} or less.")
 
 
-def _refused(encoder: DualEncoder, modality: str, reason: str, remedy: str) -> DistilvlError:
+def _refused(encoder: DualEncoder, modality: str, reason: str, remedy: str = "Choose another tower.") -> DistilvlError:
     name = own_config(route(encoder.student, modality)[0].model.config, modality).model_type
     return DistilvlError(f"the {modality} tower (model_type {name}) cannot be used: {reason}.", remedy)
 

@@ -122,7 +122,5 @@ def hub_commit(model_id: str) -> str:
             cached = try_to_load_from_cache(repository, name) if repository.count("/") == 1 else None
             if isinstance(cached, str):
                 return Path(cached).parent.name
-    raise DistilvlError(
-        f"the revision of {model_id} is unknown: it is not in the hub's cache.",
-        "Save the model to a folder and give that folder.",
-    )
+    what = f"the revision of {model_id} is unknown: it is not in the hub's cache."
+    raise DistilvlError(what, "Save the model to a folder and give that folder.")

@@ -1,7 +1,4 @@
-"""Teachers behind checks: each call gives one array of embeddings of the teacher's dimension, or an error of one line.
-
-Checked are the teacher itself (`CheckedTeacher`), each call (`encode`), and the first embeddings (`look_at_first`).
-"""
+"""Teachers behind checks: each call gives one array of embeddings, of the teacher's dimension, or an error."""
 
 from __future__ import annotations
 
@@ -33,9 +30,7 @@ _logger = logging.getLogger("distilvl")
 def checked(teacher: object, spec: str = "") -> CheckedTeacher:
     """`teacher` behind checks, or itself if it is so already; `DistilvlError` saying what it lacks if it is no teacher.
 
-    Args:
-        teacher: any object with the surface of `Teacher`.
-        spec: what error messages call it until its name is known; its class if not given.
+    `spec` is what error messages call it until its name is known; its class if not given.
     """
     if type(teacher) is CheckedTeacher:
         return teacher
@@ -142,14 +137,12 @@ def encode(
 
     Args:
         teacher, modality: any; of all items.
-        items: RGB images or texts, at least one.
-        names: what an error message calls each item.
+        items, names: RGB images or texts, at least one, and what an error message calls each.
         find_fault: when the teacher fails at several items, try again, in halves, to name the one at fault; otherwise
             the first is named.
 
     Raises:
-        DistilvlError: the teacher fails, or gives no such embeddings; it names class and item. What was raised is the
-            cause.
+        DistilvlError: the teacher fails, or gives no such embeddings; it names class and item.
     """
     method = "encode_images" if modality == "image" else "encode_texts"
     call: Callable[[Any], object] = getattr(teacher, method)
@@ -184,9 +177,8 @@ def checked_output(teacher: Teacher, output: object, modality: Modality, names: 
         raise DistilvlError(f"{it} gave {count} embeddings for {len(names)} {modality}s: {these}.", remedy)
     if dim != teacher.dim:
         remedy = "Images and texts share one space: give embeddings of that dimension for both, or set dim to theirs."
-        raise DistilvlError(
-            f"{it} gave embeddings of dimension {dim} for {these}, but its dim is {teacher.dim}.", remedy
-        )
+        what = f"embeddings of dimension {dim} for {these}, but its dim is {teacher.dim}"
+        raise DistilvlError(f"{it} gave {what}.", remedy)
     # The largest number tells all: squares of float16, or of huge numbers, would overflow.
     largest = np.abs(found).max(axis=1)
     unfit = ~(np.isfinite(largest) & (largest > 0))

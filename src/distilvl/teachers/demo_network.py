@@ -1,7 +1,4 @@
-"""The demo's teacher: a small dual encoder trained by this project on `scenes` (scripts/train_demo_teacher.py).
-
-Weights and vocabulary are one safetensors file in this folder.
-"""
+"""The demo's teacher: a small dual encoder trained by this project on `scenes` (scripts/train_demo_teacher.py)."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from distilvl.pictures import upright_rgb
 from distilvl.teachers.torch_teacher import Inputs, RunOptions, TorchTeacher
@@ -98,10 +96,7 @@ class DemoNetwork(nn.Module):
         # A text without words counts as one unknown word: a mean over nothing would be NaN.
         words = [split_words(text)[:MAX_WORDS] or [""] for text in texts]
         rows = [[self._number.get(word, _UNKNOWN) for word in row] for row in words]
-        padded = torch.full((len(rows), max(map(len, rows))), _PAD)
-        for k, row in enumerate(rows):
-            padded[k, : len(row)] = torch.tensor(row)
-        return padded
+        return pad_sequence([torch.tensor(row) for row in rows], True, _PAD)
 
 
 def split_words(text: str) -> list[str]:

@@ -27,7 +27,6 @@ class OpenClipTeacher(TorchTeacher):
     Args:
         model: open_clip's name of the architecture, or `hf-hub:ORG/NAME`.
         weights: name of pretrained weights, or a file of them; None for `hf-hub:`, which names its own.
-        options: how to run it.
     """
 
     preprocessing = "by open_clip's transform and tokenizer of the model"

@@ -24,13 +24,12 @@ _CONFIGS = ("modules.json", "config.json", "adapter_config.json")
 
 
 class SentenceTransformerTeacher:
-    """A SentenceTransformer of both images and text; the model does its own preprocessing.
+    """A SentenceTransformer of both images and text; a folder, a hub id, or an open model.
 
-    Args:
-        source: a folder, a hub id, or an open model.
-        options: how to run it; in the dtype it was saved in unless another is given.
+    The model does its own preprocessing, and keeps the dtype it was saved in unless another is given.
 
     Attributes:
+        is_student: whether it has the shape of our students.
         matryoshka_widths: of a student of ours, the dimensions beside `dim` to which its embeddings may be cut.
     """
 
@@ -39,6 +38,7 @@ class SentenceTransformerTeacher:
     def __init__(self, source: str | SentenceTransformer, options: RunOptions = DEFAULTS) -> None:
         self.model = _load(source, options.device) if isinstance(source, str) else source
         self._batch_size = options.batch_size
+        self.is_student, self.num_parameters = is_student(self.model), count_parameters(self.model)
         if options.dtype is not None:
             self.model.to(dtype=options.torch_dtype())
         lacking = [modality for modality in ("image", "text") if not self.model.supports(modality)]
@@ -57,16 +57,6 @@ class SentenceTransformerTeacher:
 
     def __repr__(self) -> str:
         return f"SentenceTransformerTeacher({self.name!r}, dim={self.dim}, device={str(self.model.device)!r})"
-
-    @property
-    def is_student(self) -> bool:
-        """Whether it has the shape of our students."""
-        return is_student(self.model)
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of parameters of all modules."""
-        return count_parameters(self.model)
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
         """Images to float32 embeddings, shape (n, D)."""

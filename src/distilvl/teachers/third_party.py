@@ -31,7 +31,9 @@ def teacher_from_file(path: Path, class_name: str) -> Teacher:
         module = _module(path)
         maker = getattr(module, class_name, None)
         if not callable(maker):
-            classes = ", ".join(name for name, kind in vars(module).items() if _is_own_class(kind, module))
+            kinds = [kind for kind in vars(module).values() if isinstance(kind, type)]
+            own = [kind.__name__ for kind in kinds if kind.__module__ == module.__name__]
+            classes = ", ".join(name for name in own if not name.startswith("_"))
             raise DistilvlError(f"{path} has no class {class_name!r}.", f"Its classes are: {classes or 'none'}.")
         _require_no_arguments(maker, spec)
         teacher: object = maker()
@@ -81,10 +83,6 @@ def _module(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _is_own_class(kind: object, module: ModuleType) -> bool:
-    return isinstance(kind, type) and kind.__module__ == module.__name__ and not kind.__name__.startswith("_")
 
 
 def third_party_teacher(spec: str) -> Teacher | None:

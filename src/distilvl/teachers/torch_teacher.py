@@ -97,7 +97,6 @@ class TorchTeacher(ABC):
     Args:
         network: the model; it is moved to the device and dtype of `options`, in evaluation mode.
         name, revision: the teacher's; hash or commit of its weights and preprocessing.
-        options: how to run it.
     """
 
     preprocessing: str
@@ -107,6 +106,7 @@ class TorchTeacher(ABC):
         self._batch_size = options.batch_size
         self._network = network.to(device=self._device, dtype=self._dtype).eval()
         self.name, self.revision = name, options.revision(revision)
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self.dim = int(self._embeddings(["dim"], self.prepare_texts, self.text_features, 1).shape[1])
 
     def __repr__(self) -> str:
@@ -127,11 +127,6 @@ class TorchTeacher(ABC):
     @abstractmethod
     def text_features(self, inputs: Inputs) -> Tensor:
         """Forward pass, shape (n, D); `inputs` are those of `prepare_texts`, on the network's device."""
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of the network's parameters."""
-        return sum(parameter.numel() for parameter in self._network.parameters())
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """Images to float32 embeddings, shape (n, D)."""

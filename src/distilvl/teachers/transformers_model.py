@@ -1,8 +1,4 @@
-"""Dual encoders of transformers as teachers: CLIP, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP.
-
-Preprocessing is the model's own: its image processor on PIL (never torchvision's, whose resizing differs), and its
-tokenizer.
-"""
+"""Dual encoders of transformers as teachers: CLIP, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP."""
 
 from __future__ import annotations
 
@@ -73,9 +69,6 @@ class TransformersTeacher(TorchTeacher):
 
     Its embeddings are those of `get_image_features` and `get_text_features`; BLIP's are the projections that its
     retrieval head compares (not L2-normalised yet).
-
-    Raises:
-        DistilvlError: it cannot be loaded, lacks weights, an image processor or a tokenizer.
     """
 
     preprocessing = "by the model's own image processor (PIL) and tokenizer"
@@ -83,6 +76,7 @@ class TransformersTeacher(TorchTeacher):
     def __init__(self, source: str, options: RunOptions = DEFAULTS) -> None:
         family = str(_model_type(source))
         network = _load_network(source, BlipForImageTextRetrieval if family == "blip" else AutoModel)
+        # Never torchvision's, whose resizing differs.
         self._processor = _load_part(AutoImageProcessor, "image processor", source, backend="pil")
         self._tokenizer = _load_part(AutoTokenizer, "tokenizer", source)
         if self._tokenizer.pad_token is None:

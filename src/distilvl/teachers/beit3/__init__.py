@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from distilvl.errors import DistilvlError, require
 from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
@@ -127,11 +128,8 @@ class Vocabulary:
 
     def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token numbers, shape (n, L), padded to the longest text, and where they are padding."""
-        rows = [self.numbers(text) for text in texts]
-        tokens = torch.full((len(rows), max(map(len, rows))), PAD)
-        for k, row in enumerate(rows):
-            tokens[k, : len(row)] = torch.tensor(row)
-        lengths = torch.tensor([len(row) for row in rows])
+        rows = [torch.tensor(self.numbers(text)) for text in texts]
+        tokens, lengths = pad_sequence(rows, True, PAD), torch.tensor([len(row) for row in rows])
         return tokens, torch.arange(tokens.shape[1]) >= lengths[:, None]
 
 

@@ -32,10 +32,7 @@ FIRST_REFUSALS = 3
 _LONGEST_BACKOFF_S = 60.0
 _AGAIN = "Run the same command again: what has arrived is stored, and only the rest is encoded."
 _TAKES_NOTHING = ("has taken nothing yet", "Check the model's name and the other options of the teacher.")
-_REFUSED = (
-    "does not take it",
-    "Check that item and the options of the teacher; --skip-bad leaves refused images out.",
-)
+_REMEDY = "Check that item and the options of the teacher; --skip-bad leaves refused images out."
 
 
 @dataclass
@@ -80,7 +77,7 @@ class _Call:
                 future.result()
         if self._refused:
             first, stopped = min(self._refused), self._stop.is_set()
-            what, remedy = _TAKES_NOTHING if stopped else _REFUSED
+            what, remedy = _TAKES_NOTHING if stopped else ("does not take it", _REMEDY)
             reason = f"the server {what} ({self._refused[first]})"
             raise UnansweredError(sorted(self._refused), reason, remedy, refused=not stopped)
 
@@ -166,9 +163,7 @@ class HttpTeacher:
     def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
         """Encode `images`; `arrived` gets positions and embeddings, from several threads.
 
-        Raises:
-            UnansweredError: images that the server refuses, or that got no usable reply in all tries.
-            DistilvlError: no request to this server can succeed.
+        `UnansweredError` for images that the server refuses, or that got no usable reply in all tries.
         """
         images = list_of_images(images)
         self._encode("image", len(images), lambda item: self._data_uri(images[item]), arrived)

@@ -85,12 +85,7 @@ class Client:
     def encode(self, modality: Modality, items: Sequence[str]) -> dict[int, Embedding]:
         """One request for `items` (texts or data URIs): the good embeddings by position, perhaps not all.
 
-        Raises:
-            TransientError: no reply; worth trying again.
-            BadReplyError: a reply without a usable embedding.
-            RefusedError: the server does not take these items.
-            StoppedError: nothing was sent.
-            DistilvlError: no request to this server can succeed (address, model or key).
+        Raises the errors above, `BadReplyError`, and `DistilvlError` where no request can succeed (model, key, ...).
         """
         settings, dialect = self.settings, self.settings.dialect
         body = dialect.request(modality).body(settings.model, items)

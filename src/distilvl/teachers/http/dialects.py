@@ -65,14 +65,12 @@ _ALL = (
     # OpenAI's own models take no images; gateways that speak its language take a data URI as input.
     Dialect(
         "openai", "/embeddings", "OPENAI_API_KEY",
-        text=Request("input", ITEM, 128, _FLOATS),
-        image=Request("input", ITEM, 16, _FLOATS),
+        text=Request("input", ITEM, 128, _FLOATS), image=Request("input", ITEM, 16, _FLOATS),
     ),
     # Images are chat messages, and a request holds one conversation.
     Dialect(
         "vllm", "/embeddings", "VLLM_API_KEY",
-        text=Request("input", ITEM, 64, _FLOATS),
-        image=Request("messages", _CHAT, 1, _FLOATS),
+        text=Request("input", ITEM, 64, _FLOATS), image=Request("messages", _CHAT, 1, _FLOATS),
     ),
     Dialect(
         "infinity", "/embeddings", "INFINITY_API_KEY",
@@ -81,13 +79,11 @@ _ALL = (
     ),
     Dialect(
         "jina", "/embeddings", "JINA_API_KEY",
-        text=Request("input", {"text": ITEM}, 128, _JINA),
-        image=Request("input", {"image": ITEM}, 32, _JINA),
+        text=Request("input", {"text": ITEM}, 128, _JINA), image=Request("input", {"image": ITEM}, 32, _JINA),
     ),
     Dialect(
         "voyage", "/multimodalembeddings", "VOYAGE_API_KEY",
-        text=Request("inputs", _VOYAGE_TEXT, 128),
-        image=Request("inputs", _VOYAGE_IMAGE, 32),
+        text=Request("inputs", _VOYAGE_TEXT, 128), image=Request("inputs", _VOYAGE_IMAGE, 32),
         dimensions="output_dimension",
     ),
     # Version 2 of the API: embeddings in order, without an index; one image a request.
