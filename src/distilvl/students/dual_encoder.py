@@ -132,12 +132,9 @@ class DualEncoder(nn.Module):
             what, by = ("pixels", "resize") if modality == "image" else ("token ids", "tokenize and pad")
             given = f"a {type(items).__name__} was given where {what} belong."
             raise NotAListError(given, f"Make them with {by}, or use encode.")
-        modules = route(self.student, modality)
-        pooled = items.is_floating_point()
-        features = (
-            modules[-1]({"sentence_embedding": items}) if pooled else modules(self._inputs(modality, items, mask))
-        )
-        for module in list(self.student)[1:]:
+        modules, pooled = route(self.student, modality), items.is_floating_point()
+        features = {"sentence_embedding": items} if pooled else self._inputs(modality, items, mask)
+        for module in [modules[-1] if pooled else modules, *list(self.student)[1:]]:
             features = module(features)
         return features["sentence_embedding"]  # type: ignore[no-any-return]
 

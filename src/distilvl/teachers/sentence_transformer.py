@@ -91,7 +91,7 @@ def _load(source: str, device: str | None) -> SentenceTransformer:
     with loading(f"the folder {source} is not a SentenceTransformer", remedy):
         try:
             return SentenceTransformer(source, device=device)
-        except Exception as error:  # Each of the libraries has errors of its own.
+        except Exception as error:  # each of the libraries has errors of its own
             if Path(source).is_dir():
                 raise
             reason = " ".join(str(error).split()).split(". ")[0]

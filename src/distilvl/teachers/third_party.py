@@ -31,8 +31,8 @@ def teacher_from_file(path: Path, class_name: str) -> Teacher:
         module = _module(path)
         maker = getattr(module, class_name, None)
         if not callable(maker):
-            kinds = [kind for kind in vars(module).values() if isinstance(kind, type)]
-            own = [kind.__name__ for kind in kinds if kind.__module__ == module.__name__]
+            kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type)}
+            own = [name for name, kind in kinds.items() if kind.__module__ == module.__name__]
             classes = ", ".join(name for name in own if not name.startswith("_"))
             raise DistilvlError(f"{path} has no class {class_name!r}.", f"Its classes are: {classes or 'none'}.")
         _require_no_arguments(maker, spec)
