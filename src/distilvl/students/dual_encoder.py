@@ -136,7 +136,7 @@ class DualEncoder(nn.Module):
         features = {"sentence_embedding": items} if pooled else self._inputs(modality, items, mask)
         for module in [modules[-1] if pooled else modules, *list(self.student)[1:]]:
             features = module(features)
-        return features["sentence_embedding"]  # type: ignore[no-any-return]
+        return features["sentence_embedding"]
 
     def pool_images(self, pixels: Tensor) -> Tensor:
         """What the image tower, without dropout, gives its head: (B, C)."""
