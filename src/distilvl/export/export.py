@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from PIL import Image
@@ -21,8 +20,8 @@ from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.cost import StudentEncoder, milliseconds
 from distilvl.evaluation.encode import ImageTextEncoder
 from distilvl.evaluation.intervals import few_images
-from distilvl.export.dtypes import Lower, Lowering, check_dtypes, is_convolutional, layer_errors, split_layers
-from distilvl.export.graphs import export_graphs
+from distilvl.export.dtypes import Lower, Pixels, check_dtypes, is_convolutional, layer_errors, lowered, split_layers
+from distilvl.export.graphs import Graphs, export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
 from distilvl.io.files import new_folder
@@ -35,58 +34,28 @@ from distilvl.students import DualEncoder, load_student
 from distilvl.students.folder import load_dims, run_of, student_folder
 from distilvl.teachers.base import folder_hash
 
-
-def export_folder(out: Path) -> AbstractContextManager[Path]:
-    """A `new_folder` that replaces an earlier export; `DistilvlError` when `out` is something else."""
-    if out.exists() and not is_export(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise DistilvlError(f"{out} exists and is not an exported student.", "Choose another --out.")
-    return new_folder(out, replace=True)
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put `manifest.json` in the folder."""
-    text = json.dumps(manifest.as_dict(), indent=2) + "\n"
-    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
-
-
 logger = logging.getLogger("distilvl")
-
 _TOKENIZER = "tokenizer.json"
 _CALIBRATION_IMAGES = 64
 _SAMPLE = 32
 _WORST = 5
 
 
+def _write(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What is wanted of an export.
+    """What is wanted of an export."""
 
-    Attributes:
-        split: whose images and captions are scored.
-        precisions: the dtypes, of `fp32`, `fp16` and `int8`.
-        max_drop: how much RSUM (0 to 600) a dtype may lose against the student in PyTorch.
-        keep: layers, or modules with layers in them, that stay in fp32.
-        features: a store with the teacher's features of the split, for its RSUM; by default the run's, if it has them.
-        teacher: what `load_model` takes: it is timed, and scored where no store has its features.
-        skip_bad: leave bad images out.
-    """
-
-    split: str = "val"
-    precisions: Sequence[str] = ("fp32", "int8")
-    max_drop: float = 1.0
-    keep: Sequence[str] = ()
-    features: str | Path | None = None
-    teacher: str | None = None
-    skip_bad: bool = False
-
-
-@dataclass(frozen=True)
-class _Student:
-    """The student that is exported, in all its forms."""
-
-    path: Path
-    encoder: DualEncoder
-    graphs: Mapping[str, onnx.ModelProto]
+    split: str = "val"  # whose images and captions are scored
+    precisions: Sequence[str] = ("fp32", "int8")  # the dtypes, of `fp32`, `fp16` and `int8`
+    max_drop: float = 1.0  # how much RSUM (0 to 600) a dtype may lose against the student in PyTorch
+    keep: Sequence[str] = ()  # layers, or modules with layers in them, that stay in fp32
+    features: str | Path | None = None  # a store with the teacher's features of the split; else the run's, if any
+    teacher: str | None = None  # what `load_model` takes: it is timed, and scored where no store has its features
+    skip_bad: bool = False  # leave bad images out
 
 
 def export_student(
@@ -97,9 +66,8 @@ def export_student(
     Args:
         source: a run folder or a student folder.
         out: the new folder; an earlier export there is replaced.
-        data: on which RSUM is measured before and after, as `load_dataset` takes it; its training split calibrates
-            int8 convolutional towers.
-        settings: the rest; see `Settings`.
+        data: as `load_dataset` takes it; RSUM is measured on it, and its training split calibrates int8 convolutions.
+        settings: the rest.
 
     Raises:
         DistilvlError: not a student, a tower that cannot be exported, an unknown dtype or layer, bad data, a folder
@@ -107,90 +75,78 @@ def export_student(
     """
     settings = settings or Settings()
     dtypes = check_dtypes(settings.precisions)
-    path = student_folder(source)
-    with export_folder(Path(out)) as folder:
+    path, out = student_folder(source), Path(out)
+    if out.exists() and not is_export(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise DistilvlError(f"{out} exists and is not an exported student.", "Choose another --out.")
+    with new_folder(out, replace=True) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
         dataset = data if isinstance(data, PairDataset) else load_dataset(data, skip_bad=settings.skip_bad)
         gallery, note = dataset.split(settings.split), few_images(dataset, settings.split)
         manifest = _prepared(path, encoder, folder, gallery)
-        student = _Student(path, encoder, export_graphs(encoder))
-        lowered, kept = split_layers(student.graphs, settings.keep)
+        graphs = export_graphs(encoder)
+        chosen, kept = split_layers(graphs, settings.keep)
         calibration, uncalibrated = None, LeftOut()
-        if "int8" in dtypes and is_convolutional(student.graphs["image"]):
-            calibration, uncalibrated = _calibration(dataset, encoder, skip_bad=settings.skip_bad)
-        lowerings = {dtype: Lowering(dtype, calibration) for dtype in dtypes}
-        towers = {dtype: _saved(student, how, lowered, kept, folder) for dtype, how in lowerings.items()}
+        if "int8" in dtypes and is_convolutional(graphs["image"]):
+            calibration, uncalibrated = _calibration(dataset, encoder, settings.skip_bad)
+        lower = {dtype: partial(lowered, dtype=dtype, calibration=calibration) for dtype in dtypes}
+        towers = {}
+        for dtype in dtypes:
+            names = {modality: f"{modality}.{dtype}.onnx" for modality in graphs}
+            for modality, graph in graphs.items():
+                logger.info("writing %s", names[modality])
+                onnx.save(lower[dtype](graph, chosen), folder / names[modality])
+            towers[dtype] = Towers(**names, kept=tuple(kept) if dtype != "fp32" else ())
         files = {file.name: File(file_hash(file), file.stat().st_size) for file in sorted(folder.iterdir())}
         manifest = replace(manifest, precisions=towers, files=files)
-        write_manifest(folder, manifest)
-        rows, unscored = _measured(student, manifest, folder, gallery, settings)
+        _write(folder, manifest)
+        rows, unscored = _measured(path, encoder, manifest, folder, gallery, settings)
         for row in rows:
             if row.drop is not None and row.drop > settings.max_drop:
-                raise _too_lossy(row, settings, student, gallery, lowerings[row.name], note)
+                raise _too_lossy(row, settings, encoder, graphs, gallery, lower[row.name], note or "")
         run = run_of(path)
         of_run = LeftOut() if run is None else all_left_out(read_left_out(run))
-        export = Export(Path(out), manifest.name, gallery.name, len(gallery), len(gallery.captions),
+        export = Export(out, manifest.name, gallery.name, len(gallery), len(gallery.captions),
                         torch.get_num_threads(), rows, unscored | uncalibrated, of_run, note)  # fmt: skip
-        write_manifest(folder, replace(manifest, scores=export.scores()))
+        _write(folder, replace(manifest, scores=export.scores()))
     return export
 
 
 def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
     """The manifest as far as it is known before there are graphs; the tokenizer is written."""
     longest, pad_id = save_tokenizer(encoder, folder / _TOKENIZER, gallery.captions[:1000])
+    folder_name = path.resolve().parent.name if path.name == "student" else path.resolve().name
+    dim = int(encoder.student.get_embedding_dimension() or 0)
     return Manifest(
-        name=path.resolve().parent.name if path.name == "student" else path.resolve().name,
-        revision=folder_hash(path),
-        width=int(encoder.student.get_embedding_dimension() or 0),
-        normalized=encoder.normalized,
-        size=encoder.image_size,
-        steps=image_steps(encoder),
-        tokenizer=_TOKENIZER,
-        max_length=longest,
-        pad_id=pad_id,
-        precisions={},
-        files={},
-        scores={},
-        widths=load_dims(path),
-    )
+        name=folder_name, revision=folder_hash(path), width=dim, normalized=encoder.normalized, size=encoder.image_size,
+        steps=image_steps(encoder), tokenizer=_TOKENIZER, max_length=longest, pad_id=pad_id,
+        precisions={}, files={}, scores={}, widths=load_dims(path),
+    )  # fmt: skip
 
 
-def _saved(student: _Student, lowering: Lowering, lowered: list[str], kept: list[str], folder: Path) -> Towers:
-    """Both graphs of one dtype, written."""
-    names = {modality: f"{modality}.{lowering.dtype}.onnx" for modality in student.graphs}
-    for modality, graph in student.graphs.items():
-        logger.info("writing %s", names[modality])
-        onnx.save(lowering(graph, lowered), folder / names[modality])
-    return Towers(names["image"], names["text"], tuple(kept) if lowering.dtype != "fp32" else ())
-
-
-def _calibration(
-    dataset: PairDataset, encoder: DualEncoder, *, skip_bad: bool
-) -> tuple[npt.NDArray[np.uint8], LeftOut]:
+def _calibration(dataset: PairDataset, encoder: DualEncoder, skip_bad: bool) -> tuple[Pixels, LeftOut]:
     """Pixels of some training images, the same ones each time, and the bad ones that were met among them."""
     train = dataset.split("train")
     shuffled = (train[int(row)] for row in np.random.default_rng(0).permutation(len(train)))
-    bad = LeftOut()
-    decoded = _decoded(shuffled, _CALIBRATION_IMAGES, skip_bad=skip_bad, bad=bad)
+    pictures, _, bad = _decoded(shuffled, _CALIBRATION_IMAGES, skip_bad)
     bad.log(train.name)
-    return encoder.resize([picture for picture, _ in decoded]), bad
+    return encoder.resize(pictures), bad
 
 
 def _measured(
-    student: _Student, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
+    path: Path, encoder: DualEncoder, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
 ) -> tuple[tuple[Row, ...], LeftOut]:
     """Rows of the teacher, where known, of PyTorch and of each dtype; and what was left out of the gallery."""
-    threads = torch.get_num_threads()
-    encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(student.encoder.student)}
+    encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(encoder.student)}
     for dtype in manifest.precisions:
-        encoders[dtype] = Runtime.load(folder, precision=dtype, threads=threads)
+        encoders[dtype] = Runtime.load(folder, precision=dtype, threads=torch.get_num_threads())
     teacher = None if settings.teacher is None else load_model(settings.teacher)
-    stored = stored_rsum(settings.features, run_of(student.path), gallery, skip_bad=settings.skip_bad)
+    stored = stored_rsum(settings.features, run_of(path), gallery, skip_bad=settings.skip_bad)
     timed = encoders if teacher is None else {TEACHER: teacher, **encoders}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
     scores, left_out = rsums(timed if stored is None else encoders, gallery, skip_bad=settings.skip_bad)
-    times = milliseconds(timed, *_sample(gallery, skip_bad=settings.skip_bad))
-    stored_size = sum(file.stat().st_size for file in student.path.rglob("*.safetensors"))
+    pictures, captions, _ = _decoded(gallery, _SAMPLE, settings.skip_bad)
+    times = milliseconds(timed, pictures, captions)
+    stored_size = sum(file.stat().st_size for file in path.rglob("*.safetensors"))
     rows = [Row(TORCH, stored_size, scores[TORCH], None, *times[TORCH])]
     for name in manifest.precisions:
         size = sum(manifest.files[file].size for file in manifest.graphs(name))
@@ -203,48 +159,38 @@ def _measured(
     return tuple(rows), left_out
 
 
-def _sample(gallery: PairDataset, *, skip_bad: bool) -> tuple[list[Image.Image], list[str]]:
-    """The first pictures of the split, and a caption of each."""
-    decoded = _decoded(gallery, _SAMPLE, skip_bad=skip_bad)
-    return [picture for picture, _ in decoded], [caption for _, caption in decoded]
-
-
-def _decoded(
-    records: Iterable[Record], most: int, *, skip_bad: bool, bad: LeftOut | None = None
-) -> list[tuple[Image.Image, str]]:
-    """The first `most` pictures that can be decoded, each with a caption; bad ones are counted in `bad`, or raise."""
-    found: list[tuple[Image.Image, str]] = []
+def _decoded(records: Iterable[Record], most: int, skip_bad: bool) -> tuple[list[Image.Image], list[str], LeftOut]:
+    """The first `most` pictures that can be decoded, a caption of each, and the bad ones that were met on the way."""
+    pictures: list[Image.Image] = []
+    captions: list[str] = []
+    bad = LeftOut()
     for record in records:
-        if len(found) == most:
+        if len(pictures) == most:
             break
         try:
-            found.append((decode_image(record.image.read(), record.image.name), record.captions[0]))
+            pictures.append(decode_image(record.image.read(), record.image.name))
+            captions.append(record.captions[0])
         except BadImageError as error:
             if not skip_bad:
                 raise
-            if bad is not None:
-                bad.add_bad(error, record.image.name)
-    return found
+            bad.add_bad(error, record.image.name)
+    return pictures, captions, bad
 
 
 def _too_lossy(
-    row: Row, settings: Settings, student: _Student, gallery: PairDataset, lower: Lower, note: str | None
+    row: Row, settings: Settings, encoder: DualEncoder, graphs: Graphs, data: PairDataset, lower: Lower, note: str
 ) -> DistilvlError:
     """What a person can do about it: which layers suffer most in this dtype."""
-    pictures, captions = _sample(gallery, skip_bad=settings.skip_bad)
-    ids, mask = student.encoder.pad(student.encoder.tokenize(captions))
-    inputs = {
-        "image": {"pixels": student.encoder.resize(pictures)},
-        "text": {"input_ids": ids.numpy(), "attention_mask": mask.numpy()},
-    }
-    errors: dict[str, float] = {}
-    for modality, graph in student.graphs.items():
-        errors |= layer_errors(graph, lower, inputs[modality])
+    pictures, captions, _ = _decoded(data, _SAMPLE, settings.skip_bad)
+    ids, mask = encoder.pad(encoder.tokenize(captions))
+    errors = layer_errors(graphs["image"], lower, {"pixels": encoder.resize(pictures)})
+    texts = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+    errors |= layer_errors(graphs["text"], lower, texts)
     worst = sorted(errors, key=lambda name: -errors[name])[:_WORST]
     named = ", ".join(f"{name} ({errors[name]:.1e})" for name in worst)
     return DistilvlError(
         f"{row.name} loses {row.drop:.1f} of RSUM, more than --max-drop {settings.max_drop:g}; nothing was written. "
-        f"{'' if note is None else note + ' '}"
+        f"{note and note + ' '}"
         f"The layers that suffer most, by 1 - cosine of the features with each of them alone in {row.name}: {named}.",
         f"Keep some in fp32 (--keep {worst[0]}), or allow a larger drop.",
     )

@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.storage import MODALITIES, route
-from distilvl.students.towers import first_line
+from distilvl.students.towers import loading
 
+Graphs = dict[str, onnx.ModelProto]  # by `image` and `text`
 OPSET = 20
-WEIGHTED = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
-"""Operations that have a layer's weights, and which of their inputs these are."""
-
+WEIGHTED = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}  # operations with weights, and which input these are
 _TOLERANCE = 1e-4
 _MODULE = re.compile(r"sub_modules\.(?:text|image)\.(\d+)(?:\.(.+))?$")
 
@@ -45,21 +44,18 @@ class _TextTower(_Tower):
         return self.encoder.encode_texts(input_ids, attention_mask)
 
 
-def export_graphs(encoder: DualEncoder) -> dict[str, onnx.ModelProto]:
+def export_graphs(encoder: DualEncoder) -> Graphs:
     """The fp32 graphs of both towers, by `image` and `text`; layers are named as the student's modules are.
 
         image: `pixels` (batch, 3, H, W) uint8 -> `features` (batch, D) float32; scale and normalisation included
         text:  `input_ids`, `attention_mask` (batch, length) int64 -> `features` (batch, D) float32
 
-    Raises:
-        DistilvlError: a tower that PyTorch cannot export, or whose graph gives other features than the student.
+    `DistilvlError` for a tower that PyTorch cannot export, or whose graph gives other features than the student.
     """
     encoder.eval()
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    images, texts = (
-        {"pixels": {0: batch}},
-        {"input_ids": {0: batch, 1: length}, "attention_mask": {0: batch, 1: length}},
-    )
+    images: dict[str, Any] = {"pixels": {0: batch}}
+    texts = {name: {0: batch, 1: length} for name in ("input_ids", "attention_mask")}
     with _plain_attention(encoder), torch.no_grad():
         graphs = {
             "image": _export("image", _ImageTower(encoder), _pixels(encoder, 2), images),
@@ -74,9 +70,8 @@ def export_graphs(encoder: DualEncoder) -> dict[str, onnx.ModelProto]:
 def layers(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes that multiply by, convolve with or look up stored weights, in order."""
     stored = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) > 1}
-    return [
-        node for node in graph.graph.node if node.op_type in WEIGHTED and node.input[WEIGHTED[node.op_type]] in stored
-    ]
+    weighted = (node for node in graph.graph.node if node.op_type in WEIGHTED)
+    return [node for node in weighted if node.input[WEIGHTED[node.op_type]] in stored]
 
 
 def session(graph: onnx.ModelProto) -> Any:
@@ -89,34 +84,19 @@ def session(graph: onnx.ModelProto) -> Any:
 
 
 def _export(name: str, tower: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> onnx.ModelProto:
-    with quiet("torch.onnx"):  # notes on packages that are not installed and names that it chose
-        try:
-            program = torch.onnx.export(
-                tower.eval(),
-                kwargs=inputs,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=["features"],
-                dynamic_shapes=shapes,
-                external_data=False,
-                verbose=False,
-            )
-        except Exception as error:  # the exporter wraps whatever the model's code raises
-            raise DistilvlError(
-                f"PyTorch cannot export the {name} tower to ONNX: {first_line(error)}.", "Use another tower."
-            ) from error
-    if program is None:
-        raise AssertionError("torch.onnx.export gave no program")
-    graph = program.model_proto
+    how: dict[str, Any] = {"dynamo": True, "opset_version": OPSET, "external_data": False, "verbose": False}
+    how |= {"input_names": list(inputs), "output_names": ["features"], "dynamic_shapes": shapes}
+    # What `quiet` leaves out: notes on packages that are not installed and names that the exporter chose.
+    with quiet("torch.onnx"), loading(f"PyTorch cannot export the {name} tower to ONNX", "Use another tower."):
+        program: Any = torch.onnx.export(tower.eval(), kwargs=inputs, **how)
+    graph: onnx.ModelProto = program.model_proto
     # Shapes of intermediate results, which the quantiser would take for right after it transposed a weight.
     del graph.graph.value_info[:]
     return graph
 
 
 def _pixels(encoder: DualEncoder, rows: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(rows)
-    shape = (rows, 3, *encoder.image_size)
+    generator, shape = torch.Generator().manual_seed(rows), (rows, 3, *encoder.image_size)
     return {"pixels": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)}
 
 
@@ -130,7 +110,7 @@ def _tokens(encoder: DualEncoder, rows: int, length: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _require_same(encoder: DualEncoder, graphs: dict[str, onnx.ModelProto]) -> None:
+def _require_same(encoder: DualEncoder, graphs: Graphs) -> None:
     """Compare graphs and towers on batches and lengths other than those of the export."""
     sessions = {name: session(graph) for name, graph in graphs.items()}
     longest = max_length(encoder)
@@ -140,10 +120,8 @@ def _require_same(encoder: DualEncoder, graphs: dict[str, onnx.ModelProto]) -> N
                 expected = (encoder.encode_images if name == "image" else encoder.encode_texts)(*inputs.values())
             given = sessions[name].run(None, {key: value.numpy() for key, value in inputs.items()})[0]
             if given.shape != expected.shape or np.abs(given - expected.numpy()).max() > _TOLERANCE:
-                raise DistilvlError(
-                    f"the exported {name} tower gives other features than the student ({rows} rows).",
-                    "Use another tower, or report this with the student's config.json.",
-                )
+                what = f"the exported {name} tower gives other features than the student ({rows} rows)."
+                raise DistilvlError(what, "Use another tower, or report this with the student's config.json.")
 
 
 def max_length(encoder: DualEncoder) -> int:

@@ -24,49 +24,40 @@ _TEXTS = ("", "a dog", "A Dog, running!  ", "naïve café — 東京 🐕", "x" 
 def image_steps(encoder: DualEncoder) -> tuple[Step, ...]:
     """The resizing and cropping of the student's image processor as steps of `distilvl.runtime.inputs`.
 
-    Raises:
-        DistilvlError: a processor that does something else, or whose pixels or normalisation differ from the steps'.
+    `DistilvlError` for a processor that does something else, or whose pixels or normalisation differ from the steps'.
     """
     processor = route(encoder.student, "image")[0].processor
     steps = check_steps([*_resizing(processor), *_cropping(processor)])
     pictures = _pictures()
     expected, given = encoder.resize(pictures), to_pixels(pictures, steps, encoder.image_size)
-    difference = np.abs(expected.astype(int) - given.astype(int))
     # torchvision's resizing, which transformers prefers where it is installed, rounds differently from Pillow's.
     allowed = 1.0 if getattr(processor, "backend", "pil") == "torchvision" else 0.0
-    if difference.mean() > allowed:
-        raise DistilvlError(f"the image processor {type(processor).__name__} cannot be exported exactly.", _REMEDY)
-    _require_affine(encoder, processor, pictures)
+    it = f"the image processor {type(processor).__name__}"
+    if np.abs(expected.astype(int) - given.astype(int)).mean() > allowed:
+        raise DistilvlError(f"{it} cannot be exported exactly.", _REMEDY)
+    # It must do what the graph does after resizing: one scale and one shift a channel.
+    whole = np.asarray(processor(pictures, return_tensors="np")["pixel_values"])
+    mean, std = encoder.mean.cpu().numpy(), encoder.std.cpu().numpy()
+    if np.abs((expected - mean) / std - whole).max() > 1e-3:
+        raise DistilvlError(f"{it} normalises in a way that cannot be exported.", _REMEDY)
     return steps
 
 
 def save_tokenizer(encoder: DualEncoder, path: Path, captions: Sequence[str]) -> tuple[int, int]:
     """Write the student's tokenizer as `tokenizer.json`; its longest text in tokens, and the id it pads with.
 
-    Args:
-        encoder: the student.
-        path: of the file.
-        captions: on which both tokenizers are compared, beside some awkward texts.
-
-    Raises:
-        DistilvlError: a tokenizer that is not one of the tokenizers library, or that gives other ids on its own.
+    `DistilvlError` if that gives other ids of `captions` and some awkward texts on its own.
     """
     tokenizer = route(encoder.student, "text")[0].tokenizer
-    fast = getattr(tokenizer, "backend_tokenizer", None)
+    fast, it = getattr(tokenizer, "backend_tokenizer", None), f"the tokenizer {type(tokenizer).__name__}"
     if fast is None:
-        raise DistilvlError(
-            f"the tokenizer {type(tokenizer).__name__} has no tokenizer.json.",
-            "Use a text tower with a fast tokenizer.",
-        )
+        raise DistilvlError(f"{it} has no tokenizer.json.", "Use a text tower with a fast tokenizer.")
     longest, pad_id = max_length(encoder), int(tokenizer.pad_token_id or 0)
     path.write_text(fast.to_str(), encoding="utf-8")
     written = TextTokenizer(path, longest, pad_id)
     texts = [*_TEXTS, *captions]
     if written.rows(texts) != [list(row) for row in encoder.tokenize(texts)]:
-        raise DistilvlError(
-            f"the tokenizer {type(tokenizer).__name__} does more than its tokenizer.json says.",
-            "Use another text tower.",
-        )
+        raise DistilvlError(f"{it} does more than its tokenizer.json says.", "Use another text tower.")
     return longest, pad_id
 
 
@@ -108,13 +99,3 @@ def _side(size: Any, name: str) -> int | None:
 def _pictures() -> list[Image.Image]:
     generator = np.random.default_rng(0)
     return [Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in _SIZES]
-
-
-def _require_affine(encoder: DualEncoder, processor: Any, pictures: Sequence[Image.Image]) -> None:
-    """The processor must do what the graph does after resizing: one scale and one shift a channel."""
-    whole = np.asarray(processor(list(pictures), return_tensors="np")["pixel_values"])
-    mean, std = encoder.mean.cpu().numpy(), encoder.std.cpu().numpy()
-    if np.abs((encoder.resize(pictures) - mean) / std - whole).max() > 1e-3:
-        raise DistilvlError(
-            f"the image processor {type(processor).__name__} normalises in a way that cannot be exported.", _REMEDY
-        )

@@ -29,50 +29,30 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class Row:
-    """One model; what is not known is none.
+    """One model; what is not known is none."""
 
-    Attributes:
-        name: `teacher`, `torch`, or a dtype.
-        size: bytes of the two graphs; of the weights where there are no graphs.
-        rsum: 0 to 600.
-        drop: how much of PyTorch's RSUM is lost.
-        image_ms, text_ms: median milliseconds of one picture and of one caption.
-    """
-
-    name: str
-    size: int | None = None
-    rsum: float | None = None
-    drop: float | None = None
-    image_ms: float | None = None
-    text_ms: float | None = None
+    name: str  # `teacher`, `torch`, or a dtype
+    size: int | None = None  # bytes of the two graphs; of the weights where there are no graphs
+    rsum: float | None = None  # 0 to 600
+    drop: float | None = None  # how much of PyTorch's RSUM is lost
+    image_ms: float | None = None  # median milliseconds of one picture
+    text_ms: float | None = None  # and of one caption
 
 
 @dataclass(frozen=True)
 class Export:
-    """What `export` reports.
+    """What `export` reports."""
 
-    Attributes:
-        folder: where the graphs are.
-        student: its name.
-        data: the split that was scored.
-        images, texts: how many it has.
-        threads: that each model was given.
-        rows: teacher, where known, PyTorch, then the dtypes.
-        left_out: of the data, when it was scored and calibrated on.
-        run_left_out: what the student's run had left out, and who extracted its teacher's features.
-        note: a warning where the split is so small that its RSUM, and the drop, are coarse.
-    """
-
-    folder: Path
-    student: str
-    data: str
-    images: int
+    folder: Path  # where the graphs are
+    student: str  # its name
+    data: str  # the split that was scored
+    images: int  # of the split
     texts: int
-    threads: int
-    rows: tuple[Row, ...]
-    left_out: LeftOut = field(default_factory=LeftOut)
-    run_left_out: LeftOut = field(default_factory=LeftOut)
-    note: str | None = None
+    threads: int  # that each model was given
+    rows: tuple[Row, ...]  # teacher, where known, PyTorch, then the dtypes
+    left_out: LeftOut = field(default_factory=LeftOut)  # of the data, when it was scored and calibrated on
+    run_left_out: LeftOut = field(default_factory=LeftOut)  # by the run, and who extracted its teacher's features
+    note: str | None = None  # a warning where the split is so small that its RSUM, and the drop, are coarse
 
     def scores(self) -> dict[str, Any]:
         """What the manifest keeps of all this."""
@@ -80,13 +60,8 @@ class Export:
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `export --json` prints."""
-        return {
-            **asdict(self),
-            "folder": str(self.folder),
-            "rows": [asdict(row) for row in self.rows],
-            "left_out": self.left_out.as_dict(),
-            "run_left_out": self.run_left_out.as_dict(),
-        }
+        left_out = {"left_out": self.left_out.as_dict(), "run_left_out": self.run_left_out.as_dict()}
+        return {**asdict(self), "folder": str(self.folder), "rows": [asdict(row) for row in self.rows], **left_out}
 
 
 class _SideBySide:
@@ -95,18 +70,16 @@ class _SideBySide:
     revision = ""
 
     def __init__(self, encoders: Mapping[str, ImageTextEncoder]) -> None:
-        self._encoders = encoders
-        self.name = " ".join(encoders)
-        self.dim = 0
-        self.columns: dict[str, slice] = {}
+        self._encoders, self.columns = encoders, dict[str, slice]()
+        self.name, self.dim = " ".join(encoders), 0
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
-        listed = list_of_images(images)
-        return self._joined([encoder.encode_images(listed) for encoder in self._encoders.values()])
+        images = list_of_images(images)
+        return self._joined([encoder.encode_images(images) for encoder in self._encoders.values()])
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
-        listed = list_of_texts(texts)
-        return self._joined([encoder.encode_texts(listed) for encoder in self._encoders.values()])
+        texts = list_of_texts(texts)
+        return self._joined([encoder.encode_texts(texts) for encoder in self._encoders.values()])
 
     def _joined(self, blocks: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         ends = np.cumsum([block.shape[1] for block in blocks])
@@ -119,18 +92,13 @@ class _SideBySide:
 def rsums(
     encoders: Mapping[str, ImageTextEncoder], gallery: PairDataset, *, skip_bad: bool = False
 ) -> tuple[dict[str, float], LeftOut]:
-    """RSUM (0 to 600) of each encoder on one split, and what was left out of it.
-
-    Raises:
-        DistilvlError: bad images, unless `skip_bad`; features that cannot be scored.
-    """
+    """RSUM (0 to 600) of each encoder on one split, and what was left out of it."""
     together = _SideBySide(encoders)
     encoded = encode_dataset(together, gallery, skip_bad=skip_bad)
     owner, groups = encoded.dataset.caption_image, encoded.groups
-    scores = {
-        name: score(encoded.images[:, columns], encoded.texts[:, columns], owner, groups).rsum
-        for name, columns in together.columns.items()
-    }
+    scores = {}
+    for name, columns in together.columns.items():
+        scores[name] = score(encoded.images[:, columns], encoded.texts[:, columns], owner, groups).rsum
     return scores, encoded.left_out
 
 
@@ -139,10 +107,13 @@ def stored_rsum(
 ) -> float | None:
     """RSUM of the features that a store has of `gallery`; none where no store is known, or the run's lacks some.
 
-    Raises:
-        DistilvlError: `features` is a store that lacks an item.
+    `DistilvlError` if `features` lacks an item.
     """
-    store = Path(features) if features is not None else _store_of(run)
+    store = None if features is None else Path(features)
+    if store is None and run is not None:
+        inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
+        path = Path(inputs["features"]) if inputs.get("features") else run / "features"
+        store = path if path.is_dir() else None
     if store is None:
         return None
     try:
@@ -152,11 +123,3 @@ def stored_rsum(
             raise
         logger.info("no score of the teacher: %s", error)
         return None
-
-
-def _store_of(run: Path | None) -> Path | None:
-    if run is None:
-        return None
-    inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
-    path = Path(inputs["features"]) if inputs.get("features") else run / "features"
-    return path if path.is_dir() else None

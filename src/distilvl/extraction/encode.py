@@ -19,8 +19,8 @@ from distilvl.features.store import FeatureStore
 from distilvl.features.upkeep import Pending
 from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import Silence, Ticker, progress
-from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError
-from distilvl.teachers.checks import bare, checked_output, encode, look_at_first, named, said, who
+from distilvl.teachers.base import PiecewiseTeacher, Teacher, UnansweredError, said
+from distilvl.teachers.checks import bare, checked_output, encode, look_at_first, named, who
 
 REFUSED = "the teacher refuses it"
 Embeddings = npt.NDArray[Any]

@@ -25,26 +25,18 @@ _CONTENT_HASH = re.compile(r"[0-9a-f]{16,}(-[a-z0-9]+)?")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The model whose embeddings an index holds.
+    """The model whose embeddings an index holds."""
 
-    Attributes:
-        spec: what `load_encoder` takes; an absolute path where it is a folder.
-        name: the model's.
-        revision: which version of it.
-        dim: D, the embedding dimension.
-    """
-
-    spec: str
+    spec: str  # what `load_encoder` takes; an absolute path where it is a folder
     name: str
     revision: str
-    dim: int
+    dim: int  # D, the embedding dimension
 
 
 class Encoder:
     """A model with the surface of `Teacher`, whose embeddings are L2-normalised float32.
 
     Args:
-        model: the model.
         spec: what `load_encoder` loads it from; empty for one that was made in Python.
         one_call_at_a_time: for models that cannot be called from several threads at once, as most cannot.
 
@@ -69,12 +61,7 @@ class Encoder:
         return ModelInfo(self.spec, self.name, self.revision, self.dim)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
-        """RGB images to L2-normalised embeddings, shape (n, D).
-
-        Raises:
-            DistilvlError: an embedding that is not finite, is zero, or has another dimension.
-            NotAListError: one picture instead of a list.
-        """
+        """RGB images to L2-normalised embeddings, (n, D); `DistilvlError` for one that is not finite, or zero."""
         with self._turn:
             return self._normalised(self._model.encode_images(images), "image")
 
@@ -90,16 +77,13 @@ class Encoder:
         # Numbers that are fine may be too large or too small for float32, or their squares.
         good = np.isfinite(norms) & (norms > 0)
         if not good.all():
-            raise DistilvlError(
-                f"{who(self._model)} gave numbers too large or too small for float32 for {kind} {int(np.argmin(good))} "
-                "of a batch.",
-                "Let it give L2-normalised embeddings.",
-            )
+            what = f"{who(self._model)} gave numbers too large or too small for float32"
+            item = f"{kind} {int(np.argmin(good))} of a batch"
+            raise DistilvlError(f"{what} for {item}.", "Let it give L2-normalised embeddings.")
         return np.asarray(wide / norms, dtype=np.float32)
 
 
 def is_same_model(one: ModelInfo, other: ModelInfo) -> bool:
     """Whether embeddings of both may stand in one index; a folder that was moved or renamed stays what it is."""
-    if (one.revision, one.dim) != (other.revision, other.dim):
-        return False
-    return one.name == other.name or _CONTENT_HASH.fullmatch(one.revision) is not None
+    same_place = one.name == other.name or _CONTENT_HASH.fullmatch(one.revision) is not None
+    return same_place and (one.revision, one.dim) == (other.revision, other.dim)

@@ -1,7 +1,4 @@
-"""The one door to every model: from a text, a path or an open object to what encodes images and texts.
-
-PyTorch, and every kind of model, is imported only when it is needed: an exported student needs neither.
-"""
+"""The one door to every model; PyTorch, and every kind of model, is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -35,12 +32,7 @@ _KINDS = ("beit3", "open_clip")
 
 
 class StoredModel:
-    """A feature store in the place of a model: it has the embeddings of the items that it holds, and encodes nothing.
-
-    Attributes:
-        store: the embeddings.
-        name, revision, dim: of the teacher that made them.
-    """
+    """A feature store in the place of a model: it has the embeddings of its items, and encodes nothing."""
 
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
@@ -62,16 +54,13 @@ def load_model(source: object, *, stored: bool = False) -> Teacher:
     """The model that `source` names or is; its embeddings are as it gives them, of any length.
 
     Args:
-        source: one of
+        source: an open model (a SentenceTransformer, a `Runtime`, any object with the surface of `Teacher`), or one of
             a run folder (its finished student), a student's folder, a folder that `distilvl export` wrote (needs no
             PyTorch; `FOLDER?precision=fp32` chooses a dtype);
             the folder or hub id of a dual encoder of transformers or of a SentenceTransformer of images and text;
             `beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`; `open_clip:MODEL/WEIGHTS`;
-            `openai+https://...`, a model behind an API;
-            `path/to/file.py:Class`, a class that is made without arguments;
-            `KIND:REST` of an installed package (entry point group `distilvl.teachers`);
-            `demo`, the built-in teacher of the `scenes` world;
-            an open model: a SentenceTransformer, a `Runtime`, or any object with the surface of `Teacher`.
+            `openai+https://...`, a model behind an API; `demo`, the built-in teacher of the `scenes` world;
+            `path/to/file.py:Class`, made without arguments; `KIND:REST` of an installed package (`distilvl.teachers`).
             Those that run in PyTorch here may end in `?device=...&dtype=...&batch_size=...`.
         stored: whether embeddings are enough: then a feature store, or `mean:A,B` or `concat:A,B` of several, will do,
             and comes as a `StoredModel`.
@@ -89,9 +78,8 @@ def load_model(source: object, *, stored: bool = False) -> Teacher:
 
         return SentenceTransformerTeacher(source)
     if not hasattr(source, "encode_images"):
-        raise DistilvlError(
-            f"a model is open, or named by a text, not by a {type(source).__name__}.", ACCEPTED_TEACHERS
-        )
+        what = f"a model is open, or named by a text, not by a {type(source).__name__}."
+        raise DistilvlError(what, ACCEPTED_TEACHERS)
     return checked(source)
 
 
@@ -116,11 +104,9 @@ def _named(text: str, stored: bool) -> Teacher:
     if is_stored(text):
         return _stored(text, stored)
     if _HTTP.match(text):
-        missing = [name for name in ("httpx", "tenacity") if find_spec(name) is None]
+        missing = " and ".join(name for name in ("httpx", "tenacity") if find_spec(name) is None)
         if missing:
-            raise DistilvlError(
-                f"teachers behind an API need {' and '.join(missing)}.", "Run: pip install 'distilvl[api]'"
-            )
+            raise DistilvlError(f"teachers behind an API need {missing}.", "Run: pip install 'distilvl[api]'")
         from distilvl.teachers.http import HttpTeacher
 
         return HttpTeacher.from_spec(text)
@@ -136,29 +122,28 @@ def _named(text: str, stored: bool) -> Teacher:
 
         return DemoTeacher()
     spec = parse_spec(f"{text}:" if text in _KINDS else text, _KINDS, "teacher")
+    if spec.kind == "beit3":
+        from distilvl.teachers.beit3 import Beit3Teacher
+
+        return Beit3Teacher.from_spec(spec.place, _run_options(spec))
     if spec.kind:
-        return _of_kind(spec)
+        from distilvl.teachers.open_clip import OpenClipTeacher
+
+        return OpenClipTeacher.from_spec(spec.place, _run_options(spec))
     if (place := _place(text)) is not None:
         return _in_folder(Path(place), spec if place == spec.place else Spec("", text))
     from distilvl.teachers.third_party import third_party_teacher
 
-    return (third_party_teacher(text) if text else None) or _on_the_hub(text, spec)
+    if text and (teacher := third_party_teacher(text)) is not None:
+        return teacher
+    if not _HUB_ID.fullmatch(spec.place):
+        raise DistilvlError(f"there is no teacher {text!r}, and it is not a student folder.", ACCEPTED_TEACHERS)
+    return _of_libraries(spec.place, _run_options(spec))
 
 
 def _place(text: str) -> str | None:
     """The part of `text` that is a folder: all of it, or what stands before its options; none without a folder."""
     return next((place for place in (text, parse_spec(text).place) if place and Path(place).is_dir()), None)
-
-
-def _of_kind(spec: Spec) -> Teacher:
-    options = _run_options(spec)
-    if spec.kind == "beit3":
-        from distilvl.teachers.beit3 import Beit3Teacher
-
-        return Beit3Teacher.from_spec(spec.place, options)
-    from distilvl.teachers.open_clip import OpenClipTeacher
-
-    return OpenClipTeacher.from_spec(spec.place, options)
 
 
 def _in_folder(folder: Path, spec: Spec) -> Teacher:
@@ -169,12 +154,6 @@ def _in_folder(folder: Path, spec: Spec) -> Teacher:
     if is_stored(folder):
         return _stored(folder, False)
     return _of_libraries(str(student_folder(folder)), _run_options(spec))
-
-
-def _on_the_hub(text: str, spec: Spec) -> Teacher:
-    if not _HUB_ID.fullmatch(spec.place):
-        raise DistilvlError(f"there is no teacher {text!r}, and it is not a student folder.", ACCEPTED_TEACHERS)
-    return _of_libraries(spec.place, _run_options(spec))
 
 
 def _of_libraries(source: str, options: RunOptions) -> Teacher:
@@ -200,7 +179,5 @@ def _stored(source: FeatureStore | str | Path, wanted: bool) -> StoredModel:
 
 
 def _no_model(place: str | Path, lacks: str) -> DistilvlError:
-    return DistilvlError(
-        f"{place} is a feature store, which knows only the items that it holds and {lacks}.",
-        "Give a run, a student's folder, an exported folder, or a teacher.",
-    )
+    what = f"{place} is a feature store, which knows only the items that it holds and {lacks}."
+    return DistilvlError(what, "Give a run, a student's folder, an exported folder, or a teacher.")

@@ -6,8 +6,6 @@ student = Runtime.load("exported")
 student.encode_texts(["a dog on a beach"])
 """
 
-from __future__ import annotations
-
 from distilvl.pictures import decode_image
 from distilvl.runtime.manifest import Manifest, is_export, read_manifest
 from distilvl.runtime.runtime import Runtime

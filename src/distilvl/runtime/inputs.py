@@ -16,9 +16,8 @@ from distilvl.pictures import upright_rgb
 
 Step: TypeAlias = Mapping[str, Any]
 
+# Pillow's filters by the names used in steps: nearest, box, bilinear, hamming, bicubic, lanczos.
 RESAMPLE = {resample.name.lower(): resample for resample in Image.Resampling}
-"""Pillow's filters by the names used in steps: nearest, box, bilinear, hamming, bicubic, lanczos."""
-
 _SIDES: dict[str, tuple[str, ...]] = {
     "resize": ("height", "width"), "resize_shorter": ("side",), "center_crop": ("height", "width"),
     "reverse_channels": (),
@@ -26,11 +25,7 @@ _SIDES: dict[str, tuple[str, ...]] = {
 
 
 def check_steps(steps: Any) -> tuple[Step, ...]:
-    """The steps as they stand in a manifest.
-
-    Raises:
-        ValueError, TypeError, KeyError: a step that is unknown or lacks a field.
-    """
+    """The steps as they stand in a manifest; `ValueError`, `TypeError` or `KeyError` for another."""
     for step in steps:
         name = step["step"]
         if name not in _SIDES:
@@ -43,15 +38,9 @@ def check_steps(steps: Any) -> tuple[Step, ...]:
 
 
 def to_pixels(images: Sequence[Image.Image], steps: Sequence[Step], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(n, 3, H, W) uint8.
+    """Pictures of any mode (see `distilvl.pictures.upright_rgb`) to (n, 3, H, W) uint8, by steps of `check_steps`.
 
-    Args:
-        images: pictures of any mode; see `distilvl.pictures.upright_rgb`.
-        steps: what `check_steps` let pass.
-        size: H and W, which the steps must lead to.
-
-    Raises:
-        DistilvlError: an item that is no picture or of unknown range, or steps that lead to another size.
+    `DistilvlError` for an item that is no picture or of unknown range, or steps that lead to another `size`, (H, W).
     """
     pixels = np.empty((len(images), 3, *size), dtype=np.uint8)
     for k, image in enumerate(images):
@@ -61,11 +50,9 @@ def to_pixels(images: Sequence[Image.Image], steps: Sequence[Step], size: tuple[
         for step in steps:
             picture = _apply(step, picture)
         if picture.size != (size[1], size[0]):
-            raise DistilvlError(
-                f"the steps lead from {image.size[0]} x {image.size[1]} pixels to {picture.size[0]} x "
-                f"{picture.size[1]}, not {size[1]} x {size[0]}.",
-                "Export the student again.",
-            )
+            had, found, wanted = (f"{width} x {height}" for width, height in (image.size, picture.size, size[::-1]))
+            what = f"the steps lead from {had} pixels to {found}, not {wanted}."
+            raise DistilvlError(what, "Export the student again.")
         pixels[k] = np.asarray(picture).transpose(2, 0, 1)
     return pixels
 
@@ -88,11 +75,11 @@ def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
     """The middle `height` x `width`; where the picture is smaller, black is added first, the odd pixel at the start."""
     whole_height, whole_width = max(height, image.height), max(width, image.width)
     # As the processors of transformers count: rounded up for what is added, down for what is cut off.
-    top = (image.height - height) // 2 + -(-(whole_height - image.height) // 2)
-    left = (image.width - width) // 2 + -(-(whole_width - image.width) // 2)
+    above, before = -(-(whole_height - image.height) // 2), -(-(whole_width - image.width) // 2)
+    top, left = (image.height - height) // 2 + above, (image.width - width) // 2 + before
     if (whole_width, whole_height) != image.size:
         canvas = Image.new("RGB", (whole_width, whole_height))
-        canvas.paste(image, (-(-(whole_width - image.width) // 2), -(-(whole_height - image.height) // 2)))
+        canvas.paste(image, (before, above))
         image = canvas
     return image.crop((left, top, left + width, top + height))
 
@@ -101,16 +88,7 @@ Ids = npt.NDArray[np.int64]
 
 
 class TextTokenizer:
-    """Token ids as the student's own tokenizer gives them.
-
-    Args:
-        path: a `tokenizer.json`.
-        max_length: tokens of a text, special ones included; longer texts are cut.
-        pad_id: what short rows are filled with.
-
-    Raises:
-        DistilvlError: the file is not a tokenizer's.
-    """
+    """Token ids as the student's own tokenizer gives them, cut to `max_length`; short rows are filled with `pad_id`."""
 
     def __init__(self, path: Path, max_length: int, pad_id: int) -> None:
         try:

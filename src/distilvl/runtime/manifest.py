@@ -38,37 +38,21 @@ class Towers:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked `manifest.json`.
+    """A checked `manifest.json`."""
 
-    Attributes:
-        name: of the student.
-        revision: hash of the student's weights, configuration and vocabulary.
-        width: D, the embedding dimension.
-        normalized: whether embeddings come out L2-normalised.
-        size: height and width of the pixels that the image graph takes.
-        steps: from an RGB picture to such pixels.
-        tokenizer: name of its file.
-        max_length: tokens of a text, special ones included; longer texts are cut.
-        pad_id: what short rows of token ids are filled with.
-        precisions: the graphs, by `fp32`, `fp16` or `int8`.
-        files: what each file must be, by name.
-        scores: what was measured when it was exported, for people; nothing here needs it.
-        widths: other dimensions to which embeddings may be cut, for which the student was trained.
-    """
-
-    name: str
-    revision: str
-    width: int
-    normalized: bool
-    size: tuple[int, int]
-    steps: tuple[Step, ...]
-    tokenizer: str
-    max_length: int
-    pad_id: int
-    precisions: Mapping[str, Towers]
-    files: Mapping[str, File]
-    scores: Mapping[str, Any]
-    widths: tuple[int, ...] = ()
+    name: str  # of the student
+    revision: str  # hash of the student's weights, configuration and vocabulary
+    width: int  # D, the embedding dimension
+    normalized: bool  # whether embeddings come out L2-normalised
+    size: tuple[int, int]  # height and width of the pixels that the image graph takes
+    steps: tuple[Step, ...]  # from an RGB picture to such pixels
+    tokenizer: str  # name of its file
+    max_length: int  # tokens of a text, special ones included; longer texts are cut
+    pad_id: int  # what short rows of token ids are filled with
+    precisions: Mapping[str, Towers]  # the graphs, by `fp32`, `fp16` or `int8`
+    files: Mapping[str, File]  # what each file must be, by name
+    scores: Mapping[str, Any]  # what was measured when it was exported, for people; nothing here needs it
+    widths: tuple[int, ...] = ()  # other dimensions to which embeddings may be cut, by the student's training
 
     def smallest(self) -> str:
         """The dtype whose two graphs take the fewest bytes."""
@@ -83,19 +67,13 @@ class Manifest:
         """The JSON object that `read_manifest` reads."""
         towers = {name: {**asdict(one), "kept": list(one.kept)} for name, one in self.precisions.items()}
         return {
-            "format": FORMAT,
-            "version": VERSION,
-            "name": self.name,
-            "revision": self.revision,
-            "width": self.width,
-            "widths": list(self.widths),
-            "normalized": self.normalized,
+            "format": FORMAT, "version": VERSION, "name": self.name, "revision": self.revision,
+            "width": self.width, "widths": list(self.widths), "normalized": self.normalized,
             "image": {"size": list(self.size), "steps": [dict(step) for step in self.steps]},
             "text": {"tokenizer": self.tokenizer, "max_length": self.max_length, "pad_id": self.pad_id},
             "precisions": towers,
-            "files": {name: asdict(file) for name, file in self.files.items()},
-            "scores": dict(self.scores),
-        }
+            "files": {name: asdict(file) for name, file in self.files.items()}, "scores": dict(self.scores),
+        }  # fmt: skip
 
 
 def is_export(folder: str | Path) -> bool:
@@ -107,20 +85,13 @@ def is_export(folder: str | Path) -> bool:
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """The manifest of an exported folder; `check_file` checks the files it names.
-
-    Raises:
-        DistilvlError: no manifest, one of another kind or version, a field that is missing or wrong, or a file name
-            that leads out of the folder.
-    """
+    """The manifest of an exported folder, `DistilvlError` if anything is wrong in it; `check_file` checks the rest."""
     folder, fields = Path(folder), _read_object(Path(folder))
     if fields.get("format") != FORMAT:
         raise DistilvlError(f"{folder} is not an exported student.", "Give a folder that `distilvl export` wrote.")
     if fields.get("version") != VERSION:
-        raise DistilvlError(
-            f"{folder} has version {fields.get('version')!r} of the format; this distilvl reads {VERSION}.",
-            "Install the distilvl that exported it, or export again.",
-        )
+        what = f"{folder} has version {fields.get('version')!r} of the format; this distilvl reads {VERSION}."
+        raise DistilvlError(what, "Install the distilvl that exported it, or export again.")
     try:
         return _parsed(fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -129,11 +100,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def check_file(folder: Path, name: str, expected: File) -> Path:
-    """The path of a file that is as the manifest says.
-
-    Raises:
-        DistilvlError: missing, of another size, or with other bytes.
-    """
+    """The path of a file, if it is as the manifest says; else `DistilvlError`."""
     path = folder / name
     try:
         size = path.stat().st_size
@@ -171,27 +138,19 @@ def _parsed(fields: dict[str, Any]) -> Manifest:
             raise ValueError(f"{name} is not among its files")
         return str(name)
 
-    precisions = {
-        name: Towers(known(one["image"]), known(one["text"]), tuple(one["kept"]))
-        for name, one in fields["precisions"].items()
-    }
+    precisions = {}
+    for name, one in fields["precisions"].items():
+        precisions[name] = Towers(known(one["image"]), known(one["text"]), tuple(one["kept"]))
     if not precisions:
         raise ValueError("it names no dtype")
     return Manifest(
-        name=_text(fields["name"]),
-        revision=_text(fields["revision"]),
-        width=_count(fields["width"]),
-        normalized=bool(fields["normalized"]),
-        size=(_count(height), _count(width)),
-        steps=check_steps(image["steps"]),
-        tokenizer=known(text["tokenizer"]),
-        max_length=_count(text["max_length"]),
-        pad_id=_count(text["pad_id"], least=0),
-        precisions=precisions,
-        files=files,
-        scores=dict(fields["scores"]),
+        name=_text(fields["name"]), revision=_text(fields["revision"]),
+        width=_count(fields["width"]), normalized=bool(fields["normalized"]),
+        size=(_count(height), _count(width)), steps=check_steps(image["steps"]),
+        tokenizer=known(text["tokenizer"]), max_length=_count(text["max_length"]),
+        pad_id=_count(text["pad_id"], least=0), precisions=precisions, files=files, scores=dict(fields["scores"]),
         widths=tuple(_count(width) for width in fields.get("widths", ())),  # the first exports have none
-    )
+    )  # fmt: skip
 
 
 def _plain(name: Any) -> str:

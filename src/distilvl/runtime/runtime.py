@@ -25,22 +25,16 @@ class Runtime:
     """An exported student; made by `Runtime.load`, safe to use from several threads.
 
     Attributes:
-        name: of the student.
-        revision: changes with the student and with the dtype.
-        dim: D, the embedding dimension.
+        name, revision, dim: of the student; the revision changes with the dtype, too.
         matryoshka_widths: others to which embeddings may be cut, for which the student was trained.
-        preprocessing: the steps before the image tower, as text.
         manifest: all that the folder says of itself.
         precision: the dtype that is used, `fp32`, `fp16` or `int8`.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, precision: str, threads: int | None, busy_wait: bool) -> None:
-        self.manifest = manifest
-        self.precision = precision
-        self.name = manifest.name
-        self.revision = f"{manifest.revision}-{precision}"
-        self.dim = manifest.width
-        self.matryoshka_widths = manifest.widths
+        self.manifest, self.precision = manifest, precision
+        self.name, self.revision = manifest.name, f"{manifest.revision}-{precision}"
+        self.dim, self.matryoshka_widths = manifest.width, manifest.widths
         self.preprocessing = json.dumps([dict(step) for step in manifest.steps])
         image, text = manifest.graphs(precision)
         paths = {name: check_file(folder, name, manifest.files[name]) for name in (image, text, manifest.tokenizer)}
@@ -73,34 +67,20 @@ class Runtime:
         return cls(Path(folder), manifest, chosen, threads, busy_wait)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Features:
-        """Pictures to float32 embeddings, (n, D); L2-normalised unless the student has no such layer.
+        """PIL images of any mode to float32 embeddings, (n, D); L2-normalised unless the student has no such layer.
 
-        PIL images of any mode, as PIL opens them or as `decode_image` gives them: either way they are made upright RGB
-        in sRGB.
-
-        Raises:
-            NotAListError: one picture instead of a list, or an item that is no picture.
+        They may come as PIL opens them or as `decode_image` gives them: either way they are made upright RGB in sRGB.
         """
-        images = list_of_images(images)
-        blocks = [
-            self.encode_pixels(to_pixels(images[k : k + _BATCH], self.manifest.steps, self.manifest.size))
-            for k in range(0, len(images), _BATCH)
-        ]
-        return np.concatenate(blocks) if blocks else self._nothing()
-
-    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Features:
-        """(n, 3, H, W) uint8 pixels, already at the student's size, to embeddings."""
-        return self._image(pixels=pixels)
+        images, size = list_of_images(images), self.manifest.size
+        out = np.empty((len(images), self.dim), dtype=np.float32)
+        for k in range(0, len(images), _BATCH):
+            out[k : k + _BATCH] = self._image(pixels=to_pixels(images[k : k + _BATCH], self.manifest.steps, size))
+        return out
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
-        """Texts to float32 embeddings, (n, D); as `encode_images`.
-
-        Raises:
-            NotAListError: one text instead of a list, or an item that is no text.
-            DistilvlError: a text with half a surrogate pair.
-        """
+        """Texts to float32 embeddings, (n, D); as `encode_images`. `DistilvlError` for half a surrogate pair."""
         rows = self._tokenizer.rows(list_of_texts(texts))
-        out = self._nothing(len(rows))
+        out = np.empty((len(rows), self.dim), dtype=np.float32)
         # Texts of like length together, so that little is padded.
         order = sorted(range(len(rows)), key=lambda k: len(rows[k]))
         for start in range(0, len(order), _BATCH):
@@ -111,9 +91,6 @@ class Runtime:
 
     def __repr__(self) -> str:
         return f"Runtime({self.name!r}, {self.precision}, dim={self.dim}, revision={self.revision!r})"
-
-    def _nothing(self, rows: int = 0) -> Features:
-        return np.empty((rows, self.dim), dtype=np.float32)
 
 
 class _Graph:
@@ -129,8 +106,7 @@ class _Graph:
         with self._lock:
             if self._session is None:
                 self._session = self._open()
-        features: Features = self._session.run(["features"], inputs)[0]
-        return features
+        return self._session.run(["features"], inputs)[0]  # type: ignore[no-any-return]
 
     def _open(self) -> Any:
         onnxruntime = require("onnxruntime", extra="runtime", why="an exported student")
@@ -143,7 +119,5 @@ class _Graph:
         try:
             return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base below Exception
-            reason = " ".join(str(error).split())[:200]
-            raise DistilvlError(
-                f"onnxruntime cannot read {self._path}: {reason}", "Update onnxruntime, or export again."
-            ) from error
+            what = f"onnxruntime cannot read {self._path}: {' '.join(str(error).split())[:200]}"
+            raise DistilvlError(what, "Update onnxruntime, or export again.") from error

@@ -11,16 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["DualEncoder", "build_student", "count_parameters", "load_student", "save_student"]
 
 # Imported on first use: `distilvl.students.folder` must not load PyTorch.
-_LAZY = {
-    "DualEncoder": "distilvl.students.dual_encoder",
-    "build_student": "distilvl.students.build",
-    "count_parameters": "distilvl.students.storage",
-    "load_student": "distilvl.students.storage",
-    "save_student": "distilvl.students.storage",
-}
+_LAZY = {"DualEncoder": "dual_encoder", "build_student": "build"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module 'distilvl.students' has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    return getattr(import_module(f"distilvl.students.{_LAZY.get(name, 'storage')}"), name)

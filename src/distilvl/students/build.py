@@ -1,8 +1,6 @@
-"""Assemble a student: a Router with a text and an image route, each tower -> pooling -> head, then L2 normalisation.
+"""Assemble a student of sentence-transformers' modules: a Router with a text and an image route, then L2 normalisation.
 
-    z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4 of the paper)
-
-Routes and modules are those of sentence-transformers, so the saved folder needs nothing of this package.
+z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4 of the paper)
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from distilvl.students.positions import fit_positions
 from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
 from distilvl.students.storage import load_student
 from distilvl.students.towers import (
-    first_line,
+    loading,
     new_model,
     own_config,
     pooling_layer_kwargs,
@@ -37,9 +35,7 @@ from distilvl.students.towers import (
 )
 from distilvl.students.trial import try_gradients, try_student
 
-TOWER_INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
-"""What training gives a tower."""
-
+TOWER_INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}  # what training gives a tower
 HEAD_GAIN = 1.414  # of the Xavier-normal start of FC_m, as in the authors' code
 
 
@@ -59,12 +55,9 @@ def build_student(
         dim: D, the embedding dimension.
         captions: from which a new text tower (`demo`'s) learns its vocabulary.
         overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
-        device: where the weights are put.
 
     Raises:
-        DistilvlError: unknown preset or key, a tower that cannot be loaded, built or trained, or a finished student of
-            another dimension.
-        NotAListError: one text as captions or overrides.
+        DistilvlError: unknown preset or key, a tower that cannot be loaded, built or trained, or another dimension.
     """
     if isinstance(student, StudentConfig):
         return _built(student, dim, captions, device)
@@ -82,17 +75,13 @@ def _built(config: StudentConfig, dim: int, captions: Collection[str], device: s
         student = load_student(config.folder, device=device)
         have = student.get_embedding_dimension()
         if have != dim:
-            raise DistilvlError(
-                f"student {config.folder} has dimension {have}, the teacher has {dim}.",
-                "Start from a student of the same dimension, or build a new one with a preset.",
-            )
+            remedy = "Start from a student of the same dimension, or build a new one with a preset."
+            raise DistilvlError(f"student {config.folder} has dimension {have}, the teacher has {dim}.", remedy)
         return student
     with quiet_transformers():
-        text = _text_route(config.text, dim, captions)
-        image = _image_route(config.image, dim)
-    router = Router({"text": text, "image": image}, default_route="text")
+        routes = {"text": _text_route(config.text, dim, captions), "image": _image_route(config.image, dim)}
     last = [Normalize()] if config.normalize else []
-    return SentenceTransformer(modules=[router, *last], device=device)
+    return SentenceTransformer(modules=[Router(routes, default_route="text"), *last], device=device)
 
 
 def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
@@ -140,29 +129,20 @@ def _route(model: Any, processor: Any, modality: str, pooling: str, dim: int) ->
 def _output_shape(tower: Transformer, modality: str, pooling: str, output: str) -> tuple[int, ...]:
     """(1, C), (1, positions, C) or (1, C, height, width), by trying: some configs name another C."""
     item = Image.new("RGB", (8, 8)) if modality == "image" else "a"
-    kind = tower.model.config.model_type
-    try:
+    it, key = f"the {modality} tower (model_type {tower.model.config.model_type})", f"student.{modality}.pooling"
+    remedy = f"Choose another {key} or tower, or correct its config."
+    with loading(f"{it} does not run with pooling {pooling}", remedy), torch.no_grad():
         inputs = tower.preprocess([item])
         given = {name: inputs[name] for name in TOWER_INPUTS[modality]}
-        with torch.no_grad():
-            outputs = getattr(tower.eval().model, tower_method(tower.model, modality))(**given, return_dict=True)
-    except Exception as error:  # anything that sizes which do not fit make a model raise
-        raise DistilvlError(
-            f"the {modality} tower (model_type {kind}) does not run with pooling {pooling}: {first_line(error)}.",
-            f"Choose another student.{modality}.pooling or tower, or correct its config.",
-        ) from error
+        outputs = getattr(tower.eval().model, tower_method(tower.model, modality))(**given, return_dict=True)
     found = getattr(outputs, output, None)
     if not isinstance(found, torch.Tensor):
         others = "mean or cls" if output == "pooler_output" else "pooler"
-        raise DistilvlError(
-            f"the {modality} tower (model_type {kind}) gives no {output}, which pooling {pooling} needs.",
-            f"Set student.{modality}.pooling to {others}, or choose another tower.",
-        )
+        what = f"{it} gives no {output}, which pooling {pooling} needs."
+        raise DistilvlError(what, f"Set {key} to {others}, or choose another tower.")
     if pooling == "cls" and found.ndim == 4:
-        raise DistilvlError(
-            f"the {modality} tower (model_type {kind}) puts out a map: its first position is a corner of the picture.",
-            f"Set student.{modality}.pooling to pooler or mean.",
-        )
+        what = f"{it} puts out a map: its first position is a corner of the picture."
+        raise DistilvlError(what, f"Set {key} to pooler or mean.")
     return tuple(found.shape)
 
 
@@ -172,26 +152,16 @@ def _as_module(model: Any, processor: Any, modality: str, output: str, feature: 
     if own_config(model.config, modality) is not model.config:
         # The library would look for such a processor beside a model of both.
         model.config.processor_class = "AutoImageProcessor" if modality == "image" else "AutoTokenizer"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            # The folder is this process's own; of several, transformers would let the first one write only.
-            model.should_save_on_this_rank = lambda _: True
-            model.save_pretrained(folder)
-            del model.should_save_on_this_rank
-            processor.save_pretrained(folder)
-            module: Transformer = Transformer(
-                folder,
-                model_kwargs=pooling_layer_kwargs(model),
-                modality_config={modality: {"method": tower_method(model, modality), "method_output_name": output}},
-                module_output_name=feature,
-            )
-        except Exception as error:  # anything that the libraries raise about a model that does not load as it was saved
-            raise DistilvlError(
-                f"the {modality} tower (model_type {model.config.model_type}) cannot be saved and loaded again: "
-                f"{first_line(error)}.",
-                "Choose another tower.",
-            ) from error
-        return module
+    modality_config = {modality: {"method": tower_method(model, modality), "method_output_name": output}}
+    what = f"the {modality} tower (model_type {model.config.model_type}) cannot be saved and loaded again"
+    with tempfile.TemporaryDirectory() as folder, loading(what, "Choose another tower."):
+        # The folder is this process's own; of several, transformers would let the first one write only.
+        model.should_save_on_this_rank = lambda _: True
+        model.save_pretrained(folder)
+        del model.should_save_on_this_rank
+        processor.save_pretrained(folder)
+        kwargs = {"model_kwargs": pooling_layer_kwargs(model), "modality_config": modality_config}
+        return Transformer(folder, module_output_name=feature, **kwargs)  # type: ignore[no-any-return]
 
 
 def _head(hidden: int, dim: int) -> Dense:

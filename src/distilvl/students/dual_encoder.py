@@ -1,8 +1,4 @@
-"""The student as training needs it: tensors in, embeddings out, without the per-call work of `encode`.
-
-`encode` of the SentenceTransformer and this module share towers, heads and preprocessing; a test holds their
-outputs together.
-"""
+"""The student as training needs it: tensors in, embeddings out, without the per-call work of `encode`."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
@@ -25,18 +22,11 @@ from distilvl.students.processors import CONVERTS
 from distilvl.students.storage import MODALITIES, route
 
 Ids = npt.NDArray[np.int32]
+_ORDER = ("image", "text")  # in which parameters are listed
 
 
 class TokenRows:
-    """The token ids of m captions, end to end: 4 bytes a token and 8 a caption; lists would take several times that.
-
-    Args:
-        parts: the captions' ids in order, those of some captions at a time.
-
-    Attributes:
-        ids: of all captions, (sum of the lengths,).
-        lengths: of each caption, (m,).
-    """
+    """The token ids of m captions, given some at a time, end to end: lists would take several times the memory."""
 
     def __init__(self, parts: Iterable[Sequence[Sequence[int]]]) -> None:
         none = np.zeros(0, dtype=np.int32)
@@ -45,8 +35,8 @@ class TokenRows:
         for rows in parts:
             flat.append(np.concatenate([none, *(np.asarray(row, dtype=np.int32) for row in rows)]))
             lengths += map(len, rows)
-        self.ids = np.concatenate([none, *flat])
-        self.lengths = np.array(lengths, dtype=np.int64)
+        self.ids = np.concatenate([none, *flat])  # (sum of the lengths,)
+        self.lengths = np.array(lengths, dtype=np.int64)  # (m,)
         self._ends = self.lengths.cumsum()
 
     def __len__(self) -> int:
@@ -57,18 +47,12 @@ class TokenRows:
         return self.ids[end - self.lengths[row] : end]
 
 
-_BLOCK = re.compile(r"\.(?:layers?|blocks?|h|stages)\.(\d+)\.")
-"""How transformers names the blocks of a tower."""
-
+_BLOCK = re.compile(r"\.(?:layers?|blocks?|h|stages)\.(\d+)\.")  # how transformers names the blocks of a tower
 _CAPTIONS_AT_A_TIME = 2_000
 
 
 class DualEncoder(nn.Module):
-    """Wraps a student; its parameters are the student's own.
-
-    Args:
-        student: as `build_student` makes it.
-    """
+    """Wraps a student, as `build_student` makes it; its parameters are the student's own."""
 
     mean: Tensor
     std: Tensor
@@ -77,7 +61,7 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.student = student
         self.frozen: frozenset[str] = frozenset()
-        processor = self._image_route[0].processor
+        processor = route(student, "image")[0].processor
         # Pixels stay uint8 until they are on the device; scale and shift are folded into one affine step.
         scale = 1 / processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
         normalize = getattr(processor, "do_normalize", True)
@@ -92,14 +76,6 @@ class DualEncoder(nn.Module):
         return f"DualEncoder(image={towers['image']}, text={towers['text']}, dim={dim}, device={str(device)!r})"
 
     @property
-    def _image_route(self) -> Any:
-        return route(self.student, "image")
-
-    @property
-    def _text_route(self) -> Any:
-        return route(self.student, "text")
-
-    @property
     def normalized(self) -> bool:
         """Whether embeddings are L2-normalised."""
         return len(self.student) > 1
@@ -107,7 +83,7 @@ class DualEncoder(nn.Module):
     @property
     def preprocessing(self) -> str:
         """What `resize` does, as text: equal texts, equal pixels."""
-        said = self._image_route[0].processor.to_dict()
+        said = route(self.student, "image")[0].processor.to_dict()
         # Modes are settled before `resize`; students were saved without it once, whose pixels are the same.
         said.pop(CONVERTS, None)
         return json.dumps(said, indent=2, sort_keys=True, default=str) + "\n"
@@ -145,73 +121,67 @@ class DualEncoder(nn.Module):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Pixels, or what `pool_images` gives, to (B, D); see `forward`. Pictures are made pixels by `resize`."""
-        _require_tensor(images, "pixels", "resize")
-        if images.is_floating_point():
-            return self._finish(self._image_route[-1]({"sentence_embedding": images}))
-        return self._finish(self._image_route(self._image_features(images)))
+        return self._encoded("image", images)
 
     def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Token ids, or what `pool_texts` gives, to (N, D); see `forward`. `tokenize` and `pad` make ids of texts."""
-        _require_tensor(texts, "token ids", "tokenize and pad")
-        if texts.is_floating_point():
-            return self._finish(self._text_route[-1]({"sentence_embedding": texts}))
-        return self._finish(self._text_route(self._text_features(texts, attention_mask)))
+        return self._encoded("text", texts, attention_mask)
+
+    def _encoded(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not isinstance(items, Tensor):
+            what, by = ("pixels", "resize") if modality == "image" else ("token ids", "tokenize and pad")
+            given = f"a {type(items).__name__} was given where {what} belong."
+            raise NotAListError(given, f"Make them with {by}, or use encode.")
+        modules, pooled = route(self.student, modality), items.is_floating_point()
+        features = {"sentence_embedding": items} if pooled else self._inputs(modality, items, mask)
+        for module in [modules[-1] if pooled else modules, *list(self.student)[1:]]:
+            features = module(features)
+        return features["sentence_embedding"]
 
     def pool_images(self, pixels: Tensor) -> Tensor:
         """What the image tower, without dropout, gives its head: (B, C)."""
-        return self._pool("image", self._image_features(pixels))
+        return self._pool("image", pixels)
 
     def pool_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What the text tower, without dropout, gives its head: (N, C)."""
-        return self._pool("text", self._text_features(input_ids, attention_mask))
+        return self._pool("text", input_ids, attention_mask)
 
-    def _pool(self, modality: str, features: dict[str, Any]) -> Tensor:
+    def _pool(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
+        features = self._inputs(modality, items, mask)
         for module in route(self.student, modality)[:-1]:
             features = module.eval()(features)
         return features["sentence_embedding"]  # type: ignore[no-any-return]
 
-    def _image_features(self, pixels: Tensor) -> dict[str, Any]:
-        return {"pixel_values": (pixels.float() - self.mean) / self.std, "modality": "image"}
-
-    def _text_features(self, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "modality": "text"}
-
-    def _finish(self, features: dict[str, Any]) -> Tensor:
-        for module in list(self.student)[1:]:
-            features = module(features)
-        return features["sentence_embedding"]  # type: ignore[no-any-return]
+    def _inputs(self, modality: str, items: Tensor, mask: Tensor | None) -> dict[str, Any]:
+        if modality == "image":
+            return {"pixel_values": (items.float() - self.mean) / self.std, "modality": "image"}
+        return {"input_ids": items, "attention_mask": mask, "modality": "text"}
 
     def head(self, modality: str) -> nn.Linear:
         """FC_v or FC_t itself."""
-        linear: nn.Linear = route(self.student, modality)[-1].linear
-        return linear
+        return route(self.student, modality)[-1].linear  # type: ignore[no-any-return]
 
     def heads(self) -> list[nn.Parameter]:
         """The weights of FC_v and FC_t: everything behind the towers."""
-        routes = (self._image_route, self._text_route)
-        return [parameter for route in routes for module in route[1:] for parameter in module.parameters()]
+        after = [module for modality in _ORDER for module in route(self.student, modality)[1:]]
+        return [parameter for module in after for parameter in module.parameters()]
 
     def tower_layers(self) -> list[list[list[nn.Parameter]]]:
-        """The learning weights of each tower, layer by layer from the input: embeddings, blocks, and what follows them.
-
-        What follows the blocks (the last norm, a pooler) counts to the last one.
-        """
-        return [_layers(route[:-1]) for route in (self._image_route, self._text_route)]
+        """The learning weights of each tower, layer by layer: embeddings, blocks; what follows is the last one's."""
+        return [_layers(route(self.student, modality)[:-1]) for modality in _ORDER]
 
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""
-        processor = self._image_route[0].processor
         pictures = [upright_rgb(image, f"item {k}") for k, image in enumerate(list_of_images(images))]
         # Numbers are left as bytes here and scaled on the device, by `encode_images`.
-        out = processor(pictures, do_convert_rgb=False, do_rescale=False, do_normalize=False, return_tensors="np")
-        pixels: npt.NDArray[np.uint8] = np.clip(np.rint(out["pixel_values"]), 0, 255).astype(np.uint8)
-        return pixels
+        plain = {"do_convert_rgb": False, "do_rescale": False, "do_normalize": False, "return_tensors": "np"}
+        out = route(self.student, "image")[0].processor(pictures, **plain)
+        return np.clip(np.rint(out["pixel_values"]), 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, special tokens included, cut to the tower's length."""
-        tokenizer = self._text_route[0].tokenizer
-        rows: list[list[int]] = tokenizer(list_of_texts(captions), truncation=True, padding=False)["input_ids"]
-        return rows
+        tokenizer = route(self.student, "text")[0].tokenizer
+        return tokenizer(list_of_texts(captions), truncation=True, padding=False)["input_ids"]  # type: ignore[no-any-return]
 
     def tokenize_all(self, captions: Sequence[str]) -> TokenRows:
         """As `tokenize`, for the many of a split."""
@@ -221,22 +191,10 @@ class DualEncoder(nn.Module):
 
     def pad(self, rows: Sequence[Sequence[int] | Ids]) -> tuple[Tensor, Tensor]:
         """Token ids of n captions to (input_ids, attention_mask), both (n, longest) int64."""
-        longest = max(len(row) for row in rows)
-        pad_id = self._text_route[0].tokenizer.pad_token_id or 0
-        ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for k, row in enumerate(rows):
-            ids[k, : len(row)] = torch.as_tensor(row)
-            mask[k, : len(row)] = 1
-        return ids, mask
-
-
-def _require_tensor(items: object, what: str, by: str) -> None:
-    if not isinstance(items, Tensor):
-        raise NotAListError(
-            f"a {type(items).__name__} was given where {what} belong.",
-            f"Make them with {by}, or use encode.",
-        )
+        pad_id = route(self.student, "text")[0].tokenizer.pad_token_id or 0
+        ids = pad_sequence([torch.as_tensor(row, dtype=torch.long) for row in rows], True, pad_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
 
 def _layers(tower: nn.Module) -> list[list[nn.Parameter]]:

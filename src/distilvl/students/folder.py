@@ -26,18 +26,13 @@ def has_student_routes(folder: Path) -> bool:
 
 
 def student_folder(path: str | Path) -> Path:
-    """The student of a run folder; any other path as it is.
-
-    Raises:
-        DistilvlError: a run that is not finished.
-    """
+    """The student of a run folder, `DistilvlError` if the run is not finished; any other path as it is."""
     path = Path(path)
     if is_sentence_transformer(path) or not (path / _CONFIG).is_file():
         return path
     if not (path / "student").is_dir():
-        raise DistilvlError(
-            f"run {path} has no finished student yet.", "Run its `distilvl train` command again to finish it."
-        )
+        remedy = "Run its `distilvl train` command again to finish it."
+        raise DistilvlError(f"run {path} has no finished student yet.", remedy)
     return path / "student"
 
 
@@ -53,11 +48,7 @@ def save_dims(dims: Sequence[int], student: Path) -> None:
 
 
 def load_dims(student: Path) -> tuple[int, ...]:
-    """The dimensions that a Matryoshka student may be cut to; empty where it was trained at its full one alone.
-
-    Raises:
-        DistilvlError: the file is there and holds something else.
-    """
+    """The dimensions that a Matryoshka student may be cut to; `DistilvlError` if the file holds something else."""
     path = student / _WIDTHS
     if not path.is_file():
         return ()

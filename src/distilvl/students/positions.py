@@ -21,10 +21,7 @@ def fit_positions(model: Any, size: int) -> Any:
     """`model` for pictures of `size` x `size` pixels; itself where it is made for them already, or for any size.
 
     Whatever depends on the size is made anew by the model's own class. Learnt positions are resampled: a grid (of ViT
-    and its kind, CLIP, SigLIP) and a table of relative positions (BEiT).
-
-    Raises:
-        DistilvlError: the patch size does not divide `size`, or weights that belong to one size only.
+    and its kind, CLIP, SigLIP) and a table of relative positions (BEiT). `DistilvlError` where that is impossible.
     """
     old = own_config(model.config, "image")
     patch = getattr(old, "patch_size", None)
@@ -63,10 +60,8 @@ def _resampled(name: str, weight: Tensor, shape: torch.Size, grid: tuple[int, ..
         rows = weight[None] if weight.ndim == 2 else weight
         found = _resampled_grid(rows, shape, grid) if rows.ndim == 3 and len(rows) == 1 else None
     if found is None or found.numel() != shape.numel():
-        raise DistilvlError(
-            f"the image tower's weights {name} belong to pictures of {had} pixels and cannot be resampled.",
-            "Leave student.image.size unset (null), or choose another tower.",
-        )
+        what = f"the image tower's weights {name} belong to pictures of {had} pixels and cannot be resampled."
+        raise DistilvlError(what, "Leave student.image.size unset (null), or choose another tower.")
     return found.reshape(shape)
 
 
@@ -91,21 +86,13 @@ def _resampled_table(table: Tensor, rows: int) -> Tensor | None:
     return None
 
 
-def resample_grid(positions: Tensor, side: int, old: tuple[int, int] | None = None) -> Tensor:
-    """(1, extra + h*w, C) position embeddings to (1, extra + side*side, C), bicubic with antialiasing.
+def resample_grid(positions: Tensor, side: int, old: tuple[int, int]) -> Tensor:
+    """(1, extra + h*w, C) positions of an `old` grid (h, w) to (1, extra + side*side, C), bicubic with antialiasing.
 
     The leading `extra` rows (CLS, distillation token) are kept as they are.
-
-    Args:
-        positions: learnt ones.
-        side: of the new grid.
-        old: h and w; without, the largest square.
     """
-    total = positions.shape[1]
-    height, width = old or (isqrt(total), isqrt(total))
-    extra = total - height * width
-    if (height, width) == (side, side):
-        return positions.clone()
+    height, width = old
+    extra = positions.shape[1] - height * width
     grid = positions[:, extra:].reshape(1, height, width, -1).permute(0, 3, 1, 2).float()
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True)
     flat = grid.permute(0, 2, 3, 1).reshape(1, side * side, -1).to(positions.dtype)

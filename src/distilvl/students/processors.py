@@ -16,11 +16,9 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerF
 from transformers.image_utils import SizeDict
 
 from distilvl.errors import DistilvlError
-from distilvl.students.towers import first_line, own_config, quiet_transformers
+from distilvl.students.towers import loading, own_config, quiet_transformers
 
-CONVERTS = "do_convert_rgb"
-"""The setting of an image processor that makes RGB of other modes."""
-
+CONVERTS = "do_convert_rgb"  # the setting of an image processor that makes RGB of other modes
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 _BICUBIC = 3
 _MORE_STEPS = ("include_top", "rescale_offset")
@@ -32,22 +30,13 @@ _WORDS = pre_tokenizers.BertPreTokenizer()
 def image_processor(source: str | None, size: int | None, model: Any) -> Any:
     """The tower's own image processor, so set that it gives pictures of `size` x `size`, and plainly normalised ones.
 
-    A new tower (no `source`) gets a plain one: resize, scale to [-1, 1].
-
-    Raises:
-        DistilvlError: no processor, or one that does not give such pictures.
+    A new tower (no `source`) gets a plain one: resize, scale to [-1, 1]. `DistilvlError` if there is none of this kind.
     """
     if source is None:
         processor = _plain_processor(size or getattr(own_config(model.config, "image"), "image_size", None) or 224)
     else:
-        with quiet_transformers():
-            try:
-                processor = AutoImageProcessor.from_pretrained(source)
-            except Exception as error:  # the libraries raise anything from OSError to KeyError
-                reason = first_line(error)
-                raise DistilvlError(
-                    f"tower {source!r} has no image processor: {reason}.", "Add its preprocessor_config.json."
-                ) from error
+        with loading(f"tower {source!r} has no image processor", "Add its preprocessor_config.json."):
+            processor = AutoImageProcessor.from_pretrained(source)
     take_any_mode(processor)
     if size is not None:
         _set_size(processor, size)
@@ -56,27 +45,17 @@ def image_processor(source: str | None, size: int | None, model: Any) -> Any:
 
 
 def take_any_mode(processor: Any) -> None:
-    """Let the processor make RGB of PIL images of other modes, transparent parts on white, in `encode`, too.
-
-    Without it, it fails at some modes and takes the channels of others for red, green and blue. It neither knows of
-    EXIF orientation nor of profiles, and cuts 16 bits off at 255: see docs/pixels.md.
-    """
+    """Let the processor make RGB of PIL images of other modes in `encode`, too: see docs/pixels.md."""
     setattr(processor, CONVERTS, True)
 
 
 def _plain_processor(size: int | Sequence[int]) -> Any:
     height, width = (size, size) if isinstance(size, int) else size
     fields = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-        "size": {"height": height, "width": width},
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-        "resample": _BICUBIC,
-        "rescale_factor": 1 / 255,
-    }
+        "image_processor_type": "ViTImageProcessor", "do_resize": True, "do_rescale": True, "do_normalize": True,
+        "size": {"height": height, "width": width}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+        "resample": _BICUBIC, "rescale_factor": 1 / 255,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "preprocessor_config.json").write_text(json.dumps(fields), encoding="utf-8")
         with quiet_transformers():
@@ -97,10 +76,8 @@ def _set_size(processor: Any, size: int) -> None:
         if output_size(processor) == (size, size):
             return
     name = type(processor).__name__.removesuffix("Pil")
-    raise DistilvlError(
-        f"the image processor {name} does not give pictures of {size} x {size} pixels.",
-        "Leave student.image.size unset (null), or correct the tower's preprocessor_config.json.",
-    )
+    remedy = "Leave student.image.size unset (null), or correct the tower's preprocessor_config.json."
+    raise DistilvlError(f"the image processor {name} does not give pictures of {size} x {size} pixels.", remedy)
 
 
 def output_size(processor: Any) -> tuple[int, int] | None:
@@ -114,10 +91,9 @@ def output_size(processor: Any) -> tuple[int, int] | None:
 
 
 def fold_normalisation(processor: Any) -> None:
-    """Have `image_mean` and `image_std` say all that `processor` does to numbers, in place.
+    """Have `image_mean` and `image_std`, by which training and exports go, say all that `processor` does to numbers.
 
-    EfficientNet's divides by the standard deviation twice, others shift by one; training, exports and browsers go
-    by the two attributes. What cannot be said so stays as it is, for `distilvl.students.trial` to refuse.
+    EfficientNet's divides by the standard deviation twice, others shift by one. Where not, `trial` refuses it.
     """
     if not any(getattr(processor, name, None) for name in _MORE_STEPS):
         return
@@ -133,20 +109,14 @@ def fold_normalisation(processor: Any) -> None:
 
 def pretrained_tokenizer(source: str, max_length: int) -> Any:
     """The tokenizer at `source`, cutting at `max_length` tokens and padding behind them."""
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-        except Exception as error:  # the libraries raise anything from OSError to KeyError
-            reason = first_line(error)
-            raise DistilvlError(f"tower {source!r} has no tokenizer: {reason}.", "Add its files.") from error
+    with loading(f"tower {source!r} has no tokenizer", "Add its files."):
+        tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.pad_token is None:
         # Language models such as GPT-2 have none. Whatever stands there is masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
     if tokenizer.pad_token is None:
-        raise DistilvlError(
-            f"the tokenizer of tower {source!r} has no token to pad with.",
-            "Set pad_token in its tokenizer_config.json.",
-        )
+        remedy = "Set pad_token in its tokenizer_config.json."
+        raise DistilvlError(f"the tokenizer of tower {source!r} has no token to pad with.", remedy)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.model_max_length = max_length
     return tokenizer
@@ -157,22 +127,16 @@ def learn_tokenizer(captions: Collection[str], vocabulary: int, max_length: int)
 
     The most frequent words come first, ties in alphabetical order, so that the same captions always give the same
     numbers: a resumed run builds its tokenizer anew. (The trainer of the tokenizers library breaks ties by hash.)
-
-    Raises:
-        DistilvlError: no captions to learn from, or fewer entries than letters.
     """
     if not captions:
-        raise DistilvlError(
-            "a new text tower learns its vocabulary from captions, and there are none.",
-            "Name a pretrained text tower (student.text.model), or give training captions.",
-        )
+        remedy = "Name a pretrained text tower (student.text.model), or give training captions."
+        raise DistilvlError("a new text tower learns its vocabulary from captions, and there are none.", remedy)
     entries = _vocabulary(captions, vocabulary)
     tokenizer = Tokenizer(models.WordPiece({word: k for k, word in enumerate(entries)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = _NORMALIZER, _WORDS
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+        single="[CLS] $A [SEP]", special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **_SPECIAL)
 
@@ -184,10 +148,8 @@ def _vocabulary(captions: Collection[str], size: int) -> list[str]:
     letters = sorted({letter for word in counts for letter in word})
     entries = [*_SPECIAL.values(), *letters, *(f"##{letter}" for letter in letters)]
     if len(entries) > size:
-        raise DistilvlError(
-            f"a vocabulary of {size} cannot hold the {len(letters)} letters of the captions.",
-            f"Set student.text.vocabulary to {len(entries)} or more.",
-        )
+        what = f"a vocabulary of {size} cannot hold the {len(letters)} letters of the captions."
+        raise DistilvlError(what, f"Set student.text.vocabulary to {len(entries)} or more.")
     known = set(entries)
     words = [word for word in sorted(counts, key=lambda word: (-counts[word], word)) if word not in known]
     return [*entries, *words[: size - len(entries)]]

@@ -17,7 +17,7 @@ from distilvl.errors import DistilvlError
 from distilvl.io.files import give_usual_modes, new_folder
 from distilvl.students.folder import is_sentence_transformer, student_folder
 from distilvl.students.processors import take_any_mode
-from distilvl.students.towers import first_line, quiet_transformers
+from distilvl.students.towers import loading, quiet_transformers
 
 MODALITIES = ("text", "image")
 
@@ -41,20 +41,14 @@ BASIS_NAME = "teacher_basis.safetensors"
 def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:
     """The orthogonal R (D, D) whose columns are the axes of most to least squared length of the teacher features.
 
-    Turned features `u R` have the dot products of `u`: rankings, and every loss at the full dimension, stay as they
-    are; the first d columns are the d-dimensional space that keeps most of their length. The mean is not taken off,
-    since a cosine counts from the origin. Both modalities weigh the same.
-
-    Args:
-        images: u^v (n, D), some at a time.
-        texts: u^t (m, D), likewise.
+    Turned features `u R` have the dot products of `u`, and their first d columns keep most of their length. The mean is
+    not taken off, since a cosine counts from the origin. Both modalities, u^v (n, D) and u^t (m, D), weigh the same.
     """
     _, axes = torch.linalg.eigh(_second_moment(images) + _second_moment(texts))
     axes = axes.flip(1)
     # The sign of an axis is arbitrary; with its largest entry positive it is the same on every machine.
     largest = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
-    basis: Tensor = axes * largest.sign()
-    return basis.float()
+    return (axes * largest.sign()).float()  # type: ignore[no-any-return]
 
 
 def _second_moment(blocks: Iterable[Tensor]) -> Tensor:
@@ -99,23 +93,17 @@ def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None
 
 
 def load_student(path: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """The student of a run folder, or of a folder that `save_student` wrote, without looking at the hub.
+    """The student of a run folder, or of a folder that `save_student` wrote; the hub is not looked at.
 
-    Raises:
-        DistilvlError: no such folder, a run that is not finished, not a SentenceTransformer, or one without a text and
-            an image route.
+    `DistilvlError` for a run that is not finished, or what is no SentenceTransformer with a text and an image route.
     """
     path = student_folder(path)
     remedy = "Give a run, its `student` folder (it holds modules.json), or a preset's name."
     if not is_sentence_transformer(path):
         raise DistilvlError(f"{path} is not a student folder.", remedy)
-    try:
-        with quiet_transformers():
-            student = SentenceTransformer(
-                str(path), device=device, model_kwargs={"use_safetensors": True}, local_files_only=True
-            )
-    except Exception as error:  # anything a broken folder makes the library raise
-        raise DistilvlError(f"{path} is not a student folder: {first_line(error)}.", remedy) from error
+    with loading(f"{path} is not a student folder", remedy):
+        safely = {"use_safetensors": True}
+        student = SentenceTransformer(str(path), device=device, model_kwargs=safely, local_files_only=True)
     if not is_student(student):
         raise DistilvlError(f"{path} has no text and image routes.", remedy)
     take_any_mode(route(student, "image")[0].processor)  # students were saved without it once

@@ -23,34 +23,23 @@ logger = logging.getLogger("distilvl")
 _PARTS = {"image": ("vision_config", "image_config"), "text": ("text_config",)}
 # The part that is not wanted, where transformers loads both or none: no layers, and as narrow as it gets.
 _STUB = {
-    "num_hidden_layers": 0,
-    "hidden_size": 8,
-    "num_attention_heads": 1,
-    "intermediate_size": 8,
-    "vocab_size": 8,
-    "max_position_embeddings": 8,
-    "patch_size": 8,
-    "image_size": 8,
-    "num_patches": 1,
-    "encoder_hidden_size": 8,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
+    "num_hidden_layers": 0, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 8,
+    "max_position_embeddings": 8, "patch_size": 8, "image_size": 8, "num_patches": 1, "encoder_hidden_size": 8,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
 # Fields of backbone configs that name layers; they are derived anew after the number of layers changed.
 _DERIVED_FIELDS = ("out_features", "out_indices", "stage_names")
 _EXAMPLES = {"image": "ViT's or CLIP's", "text": "BERT's or CLIP's"}
+_WHOLE = "Remove `layers` for this tower."
 _REMEDY = "Give a transformers folder with safetensors weights, or an id that the hub (or its local cache) holds."
+# How the weights of a model of images and texts begin that belong to one of them.
 _OWN_NAMES = {"image": ("vision", "visual", "image"), "text": ("text",)}
-"""How the weights of a model of images and texts begin that belong to one of them."""
 
 
 def pretrained_model(source: str, layers: int | None, *, pooler: bool, modality: str) -> PreTrainedModel:
     """The tower of `modality` at `source` (id or folder) in float32: its first `layers` layers, maybe without a pooler.
 
-    Raises:
-        DistilvlError: nothing loadable at `source`, nothing that can be such a tower, weights that are not its own, or
-            fewer layers than asked for.
+    `DistilvlError` where nothing can be such a tower, for weights that are not its own, or too few layers.
     """
     whole = _read_config(source)
     config, model_class = own_tower(whole, modality, source, layers)
@@ -62,9 +51,8 @@ def pretrained_model(source: str, layers: int | None, *, pooler: bool, modality:
         # The library would undo such a mapping when it saves.
         model.load_state_dict(found.state_dict())
     if _is_most(missing, model):
-        raise DistilvlError(
-            f"tower {source!r} holds no weights for {type(model).__name__}, which its config.json names.", _REMEDY
-        )
+        what = f"tower {source!r} holds no weights for {type(model).__name__}, which its config.json names."
+        raise DistilvlError(what, _REMEDY)
     if missing:
         names = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
         logger.warning("tower %s holds no weights for %s: they begin at random", source, names)
@@ -76,21 +64,12 @@ def _load(
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model, and which of its weights the folder does not hold."""
     # Of a part with a stub for its partner, the partner's weights do not fit, and are not wanted.
-    stubbed = bool(getattr(config, "sub_configs", None))
-    with quiet_transformers():
-        try:
-            model, info = model_class.from_pretrained(
-                source,
-                config=copy.deepcopy(config),
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=stubbed,
-                **_pooler_kwargs(model_class, pooler),
-                **more,
-            )
-        except Exception as error:  # anything that a damaged or an unusual folder makes the libraries raise
-            raise DistilvlError(f"cannot load tower {source!r}: {first_line(error)}.", _REMEDY) from error
+    more |= {"ignore_mismatched_sizes": bool(getattr(config, "sub_configs", None)), "use_safetensors": True}
+    more |= _pooler_kwargs(model_class, pooler)
+    with loading(f"cannot load tower {source!r}", _REMEDY):
+        model, info = model_class.from_pretrained(
+            source, config=copy.deepcopy(config), dtype=torch.float32, output_loading_info=True, **more
+        )
     own = [name for name, *_ in info["mismatched_keys"] if name.startswith(_OWN_NAMES[modality])]
     return model, sorted({*info["missing_keys"], *own})
 
@@ -102,41 +81,24 @@ def _is_most(names: Sequence[str], model: PreTrainedModel) -> bool:
 
 
 def new_model(fields: dict[str, Any] | None, *, pooler: bool, modality: str) -> PreTrainedModel:
-    """A tower with random weights from config fields, `model_type` among them.
-
-    Raises:
-        DistilvlError: no fields, an unknown `model_type`, or fields that the model refuses.
-    """
+    """A tower with random weights from config fields, `model_type` among them; `DistilvlError` if they are refused."""
     section = f"student.{modality}"
     if not fields or "model_type" not in fields:
-        raise DistilvlError(
-            f"{section} names neither a model nor a config with a model_type.",
-            f"Set {section}.model to a transformers id or folder.",
-        )
+        remedy = f"Set {section}.model to a transformers id or folder."
+        raise DistilvlError(f"{section} names neither a model nor a config with a model_type.", remedy)
     rest = {key: value for key, value in fields.items() if key not in ("model_type", "dtype", "torch_dtype")}
-    try:
-        with quiet_transformers():
-            whole = AutoConfig.for_model(fields["model_type"], **rest)
-            config, model_class = own_tower(whole, modality, f"{section}.config")
-            return model_class._from_config(config, dtype=torch.float32, **_pooler_kwargs(model_class, pooler))  # type: ignore[no-any-return]
-    except DistilvlError:
-        raise
-    except Exception as error:  # anything that fields of a wrong kind or size make a model raise
-        raise DistilvlError(f"{section}.config is refused: {first_line(error)}.", "Correct its fields.") from error
+    with loading(f"{section}.config is refused", "Correct its fields."):
+        whole = AutoConfig.for_model(fields["model_type"], **rest)
+        config, model_class = own_tower(whole, modality, f"{section}.config")
+        return model_class._from_config(config, dtype=torch.float32, **_pooler_kwargs(model_class, pooler))  # type: ignore[no-any-return]
 
 
 def _read_config(source: str) -> Any:
-    if _looks_local(source) and not Path(source).is_dir():
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if looks_local and not Path(source).is_dir():
         raise DistilvlError(f"tower folder {source!r} does not exist.", _REMEDY)
-    try:
-        with quiet_transformers():
-            return AutoConfig.from_pretrained(source)
-    except Exception as error:  # the libraries raise anything from OSError to KeyError
-        raise DistilvlError(f"cannot load tower {source!r}: {first_line(error)}.", _REMEDY) from error
-
-
-def _looks_local(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or source.count("/") > 1
+    with loading(f"cannot load tower {source!r}", _REMEDY):
+        return AutoConfig.from_pretrained(source)
 
 
 def _pooler_kwargs(model_class: Any, pooler: bool) -> dict[str, bool]:
@@ -161,8 +123,7 @@ def first_line(error: BaseException) -> str:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Without load reports: that cut layers go unused is meant."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -173,21 +134,24 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+@contextmanager
+def loading(what: str, remedy: str) -> Iterator[None]:
+    """Quiet libraries, which raise anything from OSError to KeyError: it becomes "`what`: its first line"."""
+    try:
+        with quiet_transformers():
+            yield
+    except DistilvlError:
+        raise
+    except Exception as error:
+        raise DistilvlError(f"{what}: {first_line(error)}.", remedy) from error
+
+
 def own_tower(config: Any, modality: str, source: str, layers: int | None = None) -> tuple[Any, Any]:
-    """The config and the transformers class of the tower in a folder with this config.
+    """The config and the transformers class of the tower in a folder with this config, of its first `layers` layers.
 
     A model of images and texts (CLIP, SigLIP and their kind) gives its own part of `modality`: where transformers loads
     that part by itself, so do we; otherwise the other part stays as a stub without layers. Of an encoder with a decoder
-    (T5) the encoder is taken.
-
-    Args:
-        config: of the folder; left as it is.
-        modality: `image` or `text`.
-        source: the folder, for messages.
-        layers: how many of the tower's layers to keep; none keeps all.
-
-    Raises:
-        DistilvlError: nothing there can be a tower of `modality`, or layers that cannot be cut so.
+    (T5) the encoder is taken. `DistilvlError` where nothing can be such a tower, or its layers cannot be cut so.
     """
     name = _part(config, modality)
     if name is None or type(getattr(config, name)) in MODEL_MAPPING:
@@ -201,8 +165,10 @@ def own_tower(config: Any, modality: str, source: str, layers: int | None = None
     if layers is not None:
         setattr(config, name, _cut(getattr(config, name), layers, source))
     for other in config.sub_configs:
-        if other != name:
-            _make_stub(getattr(config, other))
+        stub = getattr(config, other)
+        for field in _STUB if other != name else ():
+            if isinstance(getattr(stub, field, None), int):
+                setattr(stub, field, _STUB[field])
     return config, model_class
 
 
@@ -250,35 +216,27 @@ def _checked_cut(config: Any, layers: int, source: str, model_class: Any) -> Any
     shared = hasattr(config, "num_hidden_groups")  # ALBERT's layers are one and the same: fewer have as many weights
     if layers == config.num_hidden_layers or shared or _weights(model_class, cut) < _weights(model_class, config):
         return cut
-    raise DistilvlError(
-        f"the layers of tower {source!r} ({config.model_type}) stand in stages, which cannot be cut.",
-        "Remove `layers` for this tower.",
-    )
+    what = f"the layers of tower {source!r} ({config.model_type}) stand in stages, which cannot be cut."
+    raise DistilvlError(what, _WHOLE)
 
 
 def _cut(config: Any, layers: int, source: str) -> Any:
     have = getattr(config, "num_hidden_layers", None)
     if have is None:
-        raise DistilvlError(f"tower {source!r} has no count of layers to cut.", "Remove `layers` for this tower.")
+        raise DistilvlError(f"tower {source!r} has no count of layers to cut.", _WHOLE)
     if layers > have:
         raise DistilvlError(f"tower {source!r} has {have} layers, {layers} were asked for.", "Ask for fewer.")
     config = copy.deepcopy(config)
     config.num_hidden_layers = layers
     fields = {key: value for key, value in config.to_dict().items() if key not in _DERIVED_FIELDS}
     if "depths" not in fields:  # whose lists have an item a stage
-        fields = {key: _first(value, layers, have) for key, value in fields.items()}
+        for key, value in fields.items():
+            fields[key] = value[:layers] if isinstance(value, list) and len(value) == have else value
     try:
         return type(config).from_dict(fields)
     except Exception as error:  # anything that a config makes of fields that no longer agree
-        raise DistilvlError(
-            f"the layers of tower {source!r} ({config.model_type}) cannot be cut: {error}.",
-            "Remove `layers` for this tower.",
-        ) from error
-
-
-def _first(value: Any, layers: int, have: int) -> Any:
-    """Of a list with an item a layer, those of the first so many."""
-    return value[:layers] if isinstance(value, list) and len(value) == have else value
+        what = f"the layers of tower {source!r} ({config.model_type}) cannot be cut: {error}."
+        raise DistilvlError(what, _WHOLE) from error
 
 
 def _weights(model_class: Any, config: Any) -> int:
@@ -287,14 +245,6 @@ def _weights(model_class: Any, config: Any) -> int:
         return sum(parameter.numel() for parameter in model_class(config).parameters())
 
 
-def _make_stub(config: Any) -> None:
-    for name, value in _STUB.items():
-        if isinstance(getattr(config, name, None), int):
-            setattr(config, name, value)
-
-
 def _refused(config: Any, modality: str, source: str, reason: str) -> DistilvlError:
-    return DistilvlError(
-        f"{source!r} (model_type {config.model_type}) cannot be the {modality} tower: {reason}.",
-        f"Name a folder that holds an encoder of {modality}s, such as {_EXAMPLES[modality]}.",
-    )
+    what = f"{source!r} (model_type {config.model_type}) cannot be the {modality} tower: {reason}."
+    return DistilvlError(what, f"Name a folder that holds an encoder of {modality}s, such as {_EXAMPLES[modality]}.")

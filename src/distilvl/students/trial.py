@@ -1,7 +1,6 @@
 """A student is tried before it trains: whatever its towers cannot do is said in one line, before anything is computed.
 
-Two pictures and a few short texts go through it, so that the trial costs a second or two for towers of common size. The
-student is left as it was found, random numbers included.
+Two pictures and a few short texts go through it. It is left as it was found, random numbers included.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -37,30 +36,21 @@ _MOST_IDLE, _MANY_IDLE = 0.5, 0.1  # of a tower's weights: refused, and worth a 
 def try_student(encoder: DualEncoder, *, reload: bool = True) -> None:
     """Encode, as in use: twice with the same bits, the longest text, one text beside others, saved and loaded again.
 
-    Args:
-        encoder: the student, on the CPU.
-        reload: whether to save and load it; not needed for one that was just loaded.
-
-    Raises:
-        DistilvlError: what a tower cannot do, and what to do about it.
+    The student is on the CPU; one that was just loaded needs no `reload`. `DistilvlError` says what a tower cannot do.
     """
     with _as_found(encoder), torch.no_grad():
         encoder.eval()
-        pictures = _pictures()
-        images, texts = _try_images(encoder, pictures), _try_texts(encoder)
+        embeddings = {"image": _try_images(encoder), "text": _try_texts(encoder)}
         if reload:
-            _try_reload(encoder, pictures, {"image": images, "text": texts})
+            _try_reload(encoder, embeddings)
 
 
 def try_gradients(encoder: DualEncoder, precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
-    """Take the gradients of a made-up loss, in training mode: they must reach the towers that learn.
+    """Take the gradients of a made-up loss, in training mode: `DistilvlError` if they do not reach towers that learn.
 
     Args:
         encoder: the student as it will train: on its device, its towers frozen or not.
         precision: gives the context within which training encodes.
-
-    Raises:
-        DistilvlError: a tower that cannot be trained.
     """
     with _as_found(encoder):
         encoder.train()
@@ -70,27 +60,20 @@ def try_gradients(encoder: DualEncoder, precision: Callable[[], AbstractContextM
                     _try_gradients_of(encoder, modality)
 
 
-def _try_images(encoder: DualEncoder, pictures: Sequence[Image.Image]) -> Tensor:
+def _try_images(encoder: DualEncoder) -> Tensor:
     tower = route(encoder.student, "image")[0]
     name = type(tower.processor).__name__.removesuffix("Pil")
     if output_size(tower.processor) is None:
-        raise _refused(
-            encoder,
-            "image",
-            f"its {name} makes inputs of different sizes, or something else than pictures",
-            "Set student.image.size, or choose another tower.",
-        )
-    pixels = torch.from_numpy(encoder.resize(pictures))
+        reason = f"its {name} makes inputs of different sizes, or something else than pictures"
+        raise _refused(encoder, "image", reason, "Set student.image.size, or choose another tower.")
+    pixels = torch.from_numpy(encoder.resize(_pictures()))
     embeddings = _twice(encoder, "image", (pixels,))
-    expected = torch.as_tensor(tower.preprocess(list(pictures))["pixel_values"]).float()
+    expected = torch.as_tensor(tower.preprocess(_pictures())["pixel_values"]).float()
     # Training rounds to whole numbers after resizing.
     if not torch.allclose((pixels - encoder.mean) / encoder.std, expected, atol=0.1):
-        raise _refused(
-            encoder,
-            "image",
-            f"its {name} does more to pixels than resizing, cropping and one scale and shift a channel",
-            "Correct its preprocessor_config.json, or choose another tower.",
-        )
+        reason = f"its {name} does more to pixels than resizing, cropping and one scale and shift a channel"
+        remedy = "Correct its preprocessor_config.json, or choose another tower."
+        raise _refused(encoder, "image", reason, remedy)
     return embeddings
 
 
@@ -124,28 +107,28 @@ def _try_longest(encoder: DualEncoder) -> None:
         raise _too_long(encoder, wanted, positions)
     row = encoder.tokenize(["a dog " * wanted])[0]
     if len(row) > wanted:
-        raise _refused(encoder, "text", f"its tokenizer does not cut at {wanted} tokens", "Choose another tower.")
+        raise _refused(encoder, "text", f"its tokenizer does not cut at {wanted} tokens")
+    error = _fault(encoder, row)
+    if error is None:
+        return
+    runs, fails = 0, len(row)
+    while fails - runs > 1:
+        middle = (runs + fails) // 2
+        runs, fails = (middle, fails) if _fault(encoder, row[:middle]) is None else (runs, middle)
+    if runs:
+        raise _too_long(encoder, wanted, runs) from error
+    raise _refused(encoder, "text", f"it does not run: {first_line(error)}") from error
+
+
+def _fault(encoder: DualEncoder, row: list[int]) -> Exception | None:
     try:
         encoder.encode_texts(*encoder.pad([row]))
     except Exception as error:  # beyond a table of positions anything is raised
-        runs, fails = 0, len(row)
-        while fails - runs > 1:
-            middle = (runs + fails) // 2
-            runs, fails = (middle, fails) if _encodes(encoder, row[:middle]) else (runs, middle)
-        if runs:
-            raise _too_long(encoder, wanted, runs) from error
-        raise _refused(encoder, "text", f"it does not run: {first_line(error)}", "Choose another tower.") from error
+        return error
+    return None
 
 
-def _encodes(encoder: DualEncoder, row: list[int]) -> bool:
-    try:
-        encoder.encode_texts(*encoder.pad([row]))
-    except Exception:  # as above
-        return False
-    return True
-
-
-def _try_reload(encoder: DualEncoder, pictures: Sequence[Image.Image], expected: dict[str, Tensor]) -> None:
+def _try_reload(encoder: DualEncoder, expected: dict[str, Tensor]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "student")
         save_student(encoder.student, path)
@@ -153,14 +136,13 @@ def _try_reload(encoder: DualEncoder, pictures: Sequence[Image.Image], expected:
             loaded = load_student(path, device="cpu")
         except DistilvlError as error:
             reason = str(error).partition("student folder: ")[2] or str(error)
-            raise DistilvlError(
-                f"this student cannot be loaded again once it is saved: {reason}", "Choose other towers."
-            ) from error
-        for modality, items in (("image", list(pictures)), ("text", list(_TEXTS))):
-            embeddings = loaded.encode(items, convert_to_tensor=True, show_progress_bar=False)
+            what = f"this student cannot be loaded again once it is saved: {reason}"
+            raise DistilvlError(what, "Choose other towers.") from error
+        items: dict[str, list[Any]] = {"image": _pictures(), "text": list(_TEXTS)}
+        for modality in expected:
+            embeddings = loaded.encode(items[modality], convert_to_tensor=True, show_progress_bar=False)
             if not _alike(expected[modality], embeddings):
-                reason = "saved and loaded again it makes something else of the same items"
-                raise _refused(encoder, modality, reason, "Choose another tower.")
+                raise _refused(encoder, modality, "saved and loaded again it makes something else of the same items")
 
 
 def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
@@ -172,9 +154,8 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
     try:
         embeddings = _encode(encoder, modality, _inputs(encoder, modality))
         # Any loss would do that an embedding's length alone does not decide.
-        loss = (
-            embeddings.float() * torch.arange(embeddings.numel(), device=embeddings.device).view(embeddings.shape).cos()
-        ).sum()
+        factors = torch.arange(embeddings.numel(), device=embeddings.device).view(embeddings.shape).cos()
+        loss = (embeddings.float() * factors).sum()
         found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     except Exception as error:  # anything that a model raises in training only
         raise _refused(encoder, modality, f"it cannot be trained: {first_line(error)}", remedy) from error
@@ -188,7 +169,7 @@ def _try_gradients_of(encoder: DualEncoder, modality: str) -> None:
     share = sum(weights[name].numel() for name in idle) / sum(weight.numel() for weight in weights.values())
     reason = f"{100 * share:.0f} % of its weights are never used, {idle[0]} among them" if idle else ""
     if share > _MOST_IDLE:
-        raise _refused(encoder, modality, reason, "Choose another tower.")
+        raise _refused(encoder, modality, reason)
     if share > _MANY_IDLE:
         logger.warning("the %s tower: %s", modality, reason)
 
@@ -197,10 +178,9 @@ def _inputs(encoder: DualEncoder, modality: str) -> tuple[Tensor, ...]:
     # Normalising over a batch takes two items; elsewhere one costs half as much.
     batch = any(isinstance(module, _BatchNorm) for module in route(encoder.student, modality).modules())
     count = 2 if batch else 1
+    inputs: tuple[Tensor, ...] = encoder.pad(encoder.tokenize(_TEXTS[-count:]))
     if modality == "image":
-        inputs: tuple[Tensor, ...] = (torch.from_numpy(encoder.resize(_pictures()[:count])),)
-    else:
-        inputs = encoder.pad(encoder.tokenize(_TEXTS[-count:]))
+        inputs = (torch.from_numpy(encoder.resize(_pictures()[:count])),)
     return tuple(tensor.to(encoder.mean.device) for tensor in inputs)
 
 
@@ -209,12 +189,12 @@ def _twice(encoder: DualEncoder, modality: str, inputs: tuple[Tensor, ...]) -> T
     try:
         embeddings, again = (_encode(encoder, modality, inputs) for _ in range(2))
     except Exception as error:  # anything that a model raises
-        raise _refused(encoder, modality, f"it does not run: {first_line(error)}", "Choose another tower.") from error
+        raise _refused(encoder, modality, f"it does not run: {first_line(error)}") from error
     if not embeddings.isfinite().all():
         raise _refused(encoder, modality, "its features are not finite", "Its weights are damaged: copy it again.")
     if not torch.equal(embeddings, again):
         reason = "it makes something else of the same batch each time, as with random masks"
-        raise _refused(encoder, modality, reason, "Choose another tower.")
+        raise _refused(encoder, modality, reason)
     return embeddings
 
 
@@ -228,8 +208,7 @@ def _alike(expected: Tensor, embeddings: Tensor) -> bool:
 
 def _pictures() -> list[Image.Image]:
     """One wide, one tall, of noise."""
-    noise = np.random.default_rng(0)
-    shapes = ((40, 60, 3), (60, 40, 3))
+    noise, shapes = np.random.default_rng(0), ((40, 60, 3), (60, 40, 3))
     return [Image.fromarray(noise.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
@@ -238,9 +217,8 @@ def _too_long(encoder: DualEncoder, wanted: int, most: int) -> DistilvlError:
     return _refused(encoder, "text", reason, f"Set student.text.max_length to {most} or less.")
 
 
-def _refused(encoder: DualEncoder, modality: str, reason: str, remedy: str) -> DistilvlError:
-    model = route(encoder.student, modality)[0].model
-    name = own_config(model.config, modality).model_type
+def _refused(encoder: DualEncoder, modality: str, reason: str, remedy: str = "Choose another tower.") -> DistilvlError:
+    name = own_config(route(encoder.student, modality)[0].model.config, modality).model_type
     return DistilvlError(f"the {modality} tower (model_type {name}) cannot be used: {reason}.", remedy)
 
 

@@ -1,9 +1,10 @@
-"""What a teacher is: anything that turns images and texts into embeddings in one shared space, and its revision."""
+"""What a teacher is, and its revision."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,10 +66,8 @@ class UnansweredError(DistilvlError):
 
     Args:
         positions: which ones, of those in the call; at least one.
-        reason: what went wrong, as part of a sentence.
-        remedy: what the user can do about it.
-        refused: the teacher was reached and does not take these items, so that they may be left out as bad ones;
-            False where it could not encode at all.
+        reason, remedy: what went wrong, as part of a sentence, and what the user can do about it.
+        refused: the teacher was reached and does not take these items, so that they may be left out as bad ones.
     """
 
     def __init__(self, positions: Sequence[int], reason: str, remedy: str, *, refused: bool = False) -> None:
@@ -76,17 +75,30 @@ class UnansweredError(DistilvlError):
         self.positions, self.reason, self.remedy, self.refused = list(positions), reason, remedy, refused
 
 
+def said(error: BaseException, most: int | None = None) -> str:
+    """Kind and words of an error on one line, without the full stop; of the words so many letters at most."""
+    words = " ".join(str(error).split())[:most].rstrip(".")
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+@contextmanager
+def loading(what: str, remedy: str, most: int | None = 200) -> Iterator[None]:
+    """Whatever is raised within, by libraries or in code that is not ours, becomes "`what`: ..."; it is the cause."""
+    try:
+        yield
+    except DistilvlError:
+        raise
+    except (Exception, SystemExit) as error:  # a script may end the program when it is imported
+        raise DistilvlError(f"{what}: {said(error, most)}.", remedy) from error
+
+
 _DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
-def source_name(source: str) -> str:
-    """The teacher's name: of a folder its last part, else the hub id."""
-    return Path(source).resolve().name if Path(source).is_dir() else source
-
-
-def source_revision(source: str) -> str:
-    """What tells this version of a folder or hub id from another: `folder_hash` or `hub_commit`."""
-    return folder_hash(Path(source)) if Path(source).is_dir() else hub_commit(source)
+def name_and_revision(source: str) -> tuple[str, str]:
+    """Of a folder its last part and `folder_hash`; of a hub id itself and `hub_commit`."""
+    folder = Path(source)
+    return (folder.resolve().name, folder_hash(folder)) if folder.is_dir() else (source, hub_commit(source))
 
 
 def folder_hash(folder: Path) -> str:
@@ -101,11 +113,7 @@ def folder_hash(folder: Path) -> str:
 
 
 def hub_commit(model_id: str) -> str:
-    """The commit of the snapshot that was just loaded: the name of its folder in the hub's cache.
-
-    Raises:
-        DistilvlError: the cache does not hold the model.
-    """
+    """The commit of the snapshot in the hub's cache; `DistilvlError` if the cache does not hold the model."""
     from huggingface_hub import try_to_load_from_cache
 
     # Short ids such as `clip-ViT-B-32` stand for models of this organisation.
@@ -114,7 +122,5 @@ def hub_commit(model_id: str) -> str:
             cached = try_to_load_from_cache(repository, name) if repository.count("/") == 1 else None
             if isinstance(cached, str):
                 return Path(cached).parent.name
-    raise DistilvlError(
-        f"the revision of {model_id} is unknown: it is not in the hub's cache.",
-        "Save the model to a folder and give that folder.",
-    )
+    what = f"the revision of {model_id} is unknown: it is not in the hub's cache."
+    raise DistilvlError(what, "Save the model to a folder and give that folder.")

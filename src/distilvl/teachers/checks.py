@@ -1,7 +1,4 @@
-"""Teachers behind checks: each call gives one array of embeddings of the teacher's dimension, or an error of one line.
-
-Checked are the teacher itself (`CheckedTeacher`), each call (`encode`), and the first embeddings (`look_at_first`).
-"""
+"""Teachers behind checks: each call gives one array of embeddings, of the teacher's dimension, or an error."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from PIL import Image
 
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_images, list_of_texts
-from distilvl.teachers.base import Teacher
+from distilvl.teachers.base import Teacher, said
 from distilvl.teachers.outputs import Embeddings, UnfitOutputError, embeddings_of
 
 Modality = Literal["image", "text"]
@@ -31,14 +28,9 @@ _logger = logging.getLogger("distilvl")
 
 
 def checked(teacher: object, spec: str = "") -> CheckedTeacher:
-    """`teacher` behind checks; one that is already comes back as it is.
+    """`teacher` behind checks, or itself if it is so already; `DistilvlError` saying what it lacks if it is no teacher.
 
-    Args:
-        teacher: any object with the surface of `Teacher`.
-        spec: what error messages call it until its name is known; its class if not given.
-
-    Raises:
-        DistilvlError: it is no teacher; the message says what it lacks.
+    `spec` is what error messages call it until its name is known; its class if not given.
     """
     if type(teacher) is CheckedTeacher:
         return teacher
@@ -51,11 +43,7 @@ def bare(teacher: Teacher) -> Teacher:
 
 
 class CheckedTeacher:
-    """Stands for a teacher in every way: its attributes, also those that are set, and its class are the teacher's.
-
-    Args:
-        teacher, spec: as for `checked`.
-    """
+    """Stands for a teacher in every way: its attributes, also those that are set, and its class are the teacher's."""
 
     name: str
     revision: str
@@ -89,14 +77,14 @@ class CheckedTeacher:
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
         """RGB images to embeddings, shape (n, dim); raises as `encode`, and `NotAListError`."""
-        listed = list_of_images(images)
-        names = [str(getattr(image, "filename", "")) or f"image {k}" for k, image in enumerate(listed)]
-        return self._encode("image", listed, names)
+        images = list_of_images(images)
+        names = [str(getattr(image, "filename", "")) or f"image {k}" for k, image in enumerate(images)]
+        return self._encode("image", images, names)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[Any]:
         """Texts to embeddings, shape (n, dim); raises as `encode`, and `NotAListError`."""
-        listed = list_of_texts(texts)
-        return self._encode("text", listed, listed)
+        texts = list_of_texts(texts)
+        return self._encode("text", texts, texts)
 
     def _encode(self, modality: Modality, items: Sequence[Any], names: Sequence[str]) -> npt.NDArray[Any]:
         if not items:
@@ -112,15 +100,14 @@ def _surface(teacher: object, spec: str) -> dict[str, Any]:
     for method in ("encode_images", "encode_texts"):
         if not callable(_attribute(teacher, method, spec)):
             raise DistilvlError(f"{spec} is not a teacher: it has no method {method!r}.", _PROTOCOL)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {name: _attribute(teacher, name, spec) for name in ("name", "revision", "dim")}
     for name in ("name", "revision"):
-        found[name] = _attribute(teacher, name, spec)
         if not isinstance(found[name], str) or not found[name]:
             raise _wrong(spec, name, found[name], "str")
-    dim = _attribute(teacher, "dim", spec)
+    dim = found["dim"]
     try:
         # NumPy's whole numbers, too; True is none.
-        found["dim"] = 0 if isinstance(dim, bool) else operator.index(dim)  # type: ignore[arg-type]
+        found["dim"] = 0 if isinstance(dim, bool) else operator.index(dim)
     except TypeError as error:
         raise _wrong(spec, "dim", dim, "int") from error
     if found["dim"] < 1:
@@ -146,22 +133,16 @@ def _wrong(spec: str, name: str, value: object, wanted: str) -> DistilvlError:
 def encode(
     teacher: Teacher, modality: Modality, items: Sequence[Any], names: Sequence[str], *, find_fault: bool = True
 ) -> Embeddings:
-    """The embeddings that `teacher` gives for `items`.
+    """The embeddings that `teacher` gives for `items`: (n, dim), in a float type of NumPy, finite, none all zero.
 
     Args:
-        teacher: any.
-        modality: of all items.
-        items: RGB images or texts, at least one.
-        names: what an error message calls each item.
+        teacher, modality: any; of all items.
+        items, names: RGB images or texts, at least one, and what an error message calls each.
         find_fault: when the teacher fails at several items, try again, in halves, to name the one at fault; otherwise
             the first is named.
 
-    Returns:
-        Shape (n, dim), in a float type of NumPy, finite, none all zero; the numbers as the teacher gave them.
-
     Raises:
-        DistilvlError: the teacher fails, or what it gives is not such embeddings; the message names its class, the item
-            and the remedy. What it raised is the cause.
+        DistilvlError: the teacher fails, or gives no such embeddings; it names class and item.
     """
     method = "encode_images" if modality == "image" else "encode_texts"
     call: Callable[[Any], object] = getattr(teacher, method)
@@ -188,32 +169,25 @@ def checked_output(teacher: Teacher, output: object, modality: Modality, names: 
     try:
         found = embeddings_of(output, len(names))
     except UnfitOutputError as error:
-        at = names if error.position is None else names[error.position : error.position + 1]
-        raise DistilvlError(
-            f"{who(teacher)} returned {error.reason} for {named(at, modality)}.", error.remedy
-        ) from error
-    if len(found) != len(names):
-        raise DistilvlError(
-            f"{who(teacher)} gave {len(found)} embeddings for {len(names)} {modality}s: {named(names, modality)}.",
-            "Return one embedding an item, in the order of the items.",
-        )
-    if found.shape[1] != teacher.dim:
-        raise DistilvlError(
-            f"{who(teacher)} gave embeddings of dimension {found.shape[1]} for {named(names, modality)}, but its dim "
-            f"is {teacher.dim}.",
-            "Images and texts share one space: give embeddings of that dimension for both, or set dim to theirs.",
-        )
+        at = named(names if error.position is None else [names[error.position]], modality)
+        raise DistilvlError(f"{who(teacher)} returned {error.reason} for {at}.", error.remedy) from error
+    it, these, (count, dim) = who(teacher), named(names, modality), found.shape
+    if count != len(names):
+        remedy = "Return one embedding an item, in the order of the items."
+        raise DistilvlError(f"{it} gave {count} embeddings for {len(names)} {modality}s: {these}.", remedy)
+    if dim != teacher.dim:
+        remedy = "Images and texts share one space: give embeddings of that dimension for both, or set dim to theirs."
+        what = f"embeddings of dimension {dim} for {these}, but its dim is {teacher.dim}"
+        raise DistilvlError(f"{it} gave {what}.", remedy)
     # The largest number tells all: squares of float16, or of huge numbers, would overflow.
     largest = np.abs(found).max(axis=1)
     unfit = ~(np.isfinite(largest) & (largest > 0))
     if unfit.any():
         first = int(np.argmax(unfit))
         what = "all zero" if largest[first] == 0 else "not finite"
-        raise DistilvlError(
-            f"{who(teacher)} gave features that are {what} for {named([names[first]], modality)} "
-            f"({int(unfit.sum())} of {len(found)} items).",
-            "Check that item and the teacher: such features cannot be learned from.",
-        )
+        these = f"{named([names[first]], modality)} ({int(unfit.sum())} of {count} items)"
+        remedy = "Check that item and the teacher: such features cannot be learned from."
+        raise DistilvlError(f"{it} gave features that are {what} for {these}.", remedy)
     return found
 
 
@@ -243,27 +217,19 @@ def look_at_first(
     """Look at the embeddings (n, D) that `teacher` gave for its first `items`, which are all different.
 
     Where all of them are equal, that is said and no more: perhaps the items are, to the eye. A teacher that holds a
-    PyTorch module in training mode encodes the first item once more, since its dropout, if there is any, would make
-    every feature random; other teachers encode nothing.
-
-    Raises:
-        DistilvlError: the second time, the teacher gives another embedding.
+    PyTorch module in training mode encodes the first item once more; `DistilvlError` if its dropout makes it another.
     """
     if len(found) > 1 and (found == found[0]).all():
-        _logger.warning(
-            "%s gives the same embedding for all of the first %d %ss (%s): does it look at them?",
-            who(teacher), len(found), modality, named(names, modality),
-        )  # fmt: skip
+        message = "%s gives the same embedding for all of the first %d %ss (%s): does it look at them?"
+        _logger.warning(message, who(teacher), len(found), modality, named(names, modality))
     module = module_in_training(teacher)
     if module is None:
         return
     one, other = found[0].astype(np.float64), encode(teacher, modality, items[:1], names[:1])[0].astype(np.float64)
     if one @ other / (np.linalg.norm(one) * np.linalg.norm(other)) < SAME:
-        raise DistilvlError(
-            f"{who(teacher)} gives another embedding for {named(names[:1], modality)} the second time: its {module} is "
-            "in training mode.",
-            "Call model.eval() where it is made.",
-        )
+        these = f"another embedding for {named(names[:1], modality)} the second time"
+        remedy = "Call model.eval() where it is made."
+        raise DistilvlError(f"{who(teacher)} gives {these}: its {module} is in training mode.", remedy)
 
 
 def module_in_training(teacher: object) -> str | None:
@@ -284,17 +250,8 @@ def who(teacher: Teacher) -> str:
 
 
 def named(names: Sequence[str], modality: Modality) -> str:
-    """The first of the items called `names`, shortened, and how many there are besides.
-
-    Of a long text the start is left, of a long path the end.
-    """
+    """The first of the items called `names`, of a long text its start, of a long path its end; and how many more."""
     name = names[0]
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}…" if modality == "text" else f"…{name[-_LONGEST_NAME:]}"
     return repr(name) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def said(error: BaseException) -> str:
-    """Kind and words of an error on one line, without the full stop."""
-    words = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__

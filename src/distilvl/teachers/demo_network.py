@@ -1,7 +1,4 @@
-"""The demo's teacher: a small dual encoder trained by this project on `scenes` (scripts/train_demo_teacher.py).
-
-Weights and vocabulary are one safetensors file in this folder.
-"""
+"""The demo's teacher: a small dual encoder trained by this project on `scenes` (scripts/train_demo_teacher.py)."""
 
 from __future__ import annotations
 
@@ -12,22 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
-from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
+from distilvl.teachers.torch_teacher import Inputs, RunOptions, TorchTeacher
 
 WEIGHTS = Path(__file__).with_name("demo_teacher.safetensors")
-
-SIDE = 64
-"""Images are resized to this many pixels a side."""
-
+SIDE = 64  # pixels; images are resized to a square
 MAX_WORDS = 64
 _PAD, _UNKNOWN = 0, 1
 
@@ -53,18 +47,11 @@ class ImageNetwork(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 64, 4, stride=4),
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-            _conv(64, 64),
-            nn.ReLU(),
-            _conv(64, 128, stride=2),
-            nn.ReLU(),
-            _Residual(128),
-            _conv(128, 256, stride=2),
-            nn.ReLU(),
-            _Residual(256),
-        )
+            nn.Conv2d(3, 64, 4, stride=4), nn.BatchNorm2d(64), nn.ReLU(),
+            _conv(64, 64), nn.ReLU(),
+            _conv(64, 128, stride=2), nn.ReLU(), _Residual(128),
+            _conv(128, 256, stride=2), nn.ReLU(), _Residual(256),
+        )  # fmt: skip
         # No pooling: where things are is part of what the captions say.
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(256 * 16, 256), nn.GELU(), nn.Linear(256, dim))
 
@@ -96,12 +83,7 @@ class TextNetwork(nn.Module):
 
 
 class DemoNetwork(nn.Module):
-    """Both networks and the vocabulary.
-
-    Args:
-        vocabulary: known words; all others count as unknown.
-        dim: D, the embedding dimension.
-    """
+    """Both networks and the vocabulary: the known words; all others count as unknown."""
 
     def __init__(self, vocabulary: Sequence[str], dim: int = 128) -> None:
         super().__init__()
@@ -112,13 +94,9 @@ class DemoNetwork(nn.Module):
     def numbers(self, texts: Sequence[str]) -> Tensor:
         """(n, L) int64 word numbers, padded with 0."""
         # A text without words counts as one unknown word: a mean over nothing would be NaN.
-        rows = [
-            [self._number.get(word, _UNKNOWN) for word in split_words(text)][:MAX_WORDS] or [_UNKNOWN] for text in texts
-        ]
-        padded = torch.full((len(rows), max(map(len, rows))), _PAD)
-        for k, row in enumerate(rows):
-            padded[k, : len(row)] = torch.tensor(row)
-        return padded
+        words = [split_words(text)[:MAX_WORDS] or [""] for text in texts]
+        rows = [[self._number.get(word, _UNKNOWN) for word in row] for row in words]
+        return pad_sequence([torch.tensor(row) for row in rows], True, _PAD)
 
 
 def split_words(text: str) -> list[str]:
@@ -133,57 +111,31 @@ def pixels_of(images: Sequence[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-class DemoTeacher:
-    """The trained network as a `Teacher`; its embeddings are L2-normalised.
+class DemoTeacher(TorchTeacher):
+    """The trained network as a `Teacher`; its embeddings are L2-normalised."""
 
-    Args:
-        device: where it runs.
-        batch_size: items a forward pass.
-        weights: another file that the training script wrote.
-    """
-
-    name = "demo-teacher"
     preprocessing = "RGB, 64 x 64 bicubic, [-1, 1]; lower-case words"
 
-    def __init__(self, device: str = "cpu", batch_size: int = 250, weights: Path = WEIGHTS) -> None:
-        with safe_open(weights, framework="pt") as file:
+    def __init__(self) -> None:
+        with safe_open(WEIGHTS, framework="pt") as file:
             metadata = file.metadata()
-        self.dim = int(metadata["dim"])
-        self.revision = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-        self.device, self.batch_size = torch.device(device), batch_size
-        self._network = DemoNetwork(json.loads(metadata["vocabulary"]), self.dim)
-        self._network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
-        self._network.eval().to(self.device)
+        self._model = DemoNetwork(json.loads(metadata["vocabulary"]), int(metadata["dim"]))
+        self._model.load_state_dict({name: tensor.float() for name, tensor in load_file(WEIGHTS).items()})
+        revision = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
+        super().__init__(self._model, "demo-teacher", revision, RunOptions("cpu", batch_size=250))
 
-    def __repr__(self) -> str:
-        return f"DemoTeacher(dim={self.dim}, device={str(self.device)!r})"
+    def prepare_images(self, images: Sequence[Image.Image]) -> Inputs:
+        """Pixels in [-1, 1]."""
+        return {"pixels": pixels_of(images)}
 
-    @property
-    def num_parameters(self) -> int:
-        """Weights of both networks."""
-        return sum(parameter.numel() for parameter in self._network.parameters())
+    def prepare_texts(self, texts: Sequence[str]) -> Inputs:
+        """Word numbers."""
+        return {"words": self._model.numbers(texts)}
 
-    @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """L2-normalised embeddings, shape (n, dim)."""
-        images = list_of_images(images)
-        blocks = [
-            self._network.image(pixels_of(images[start : start + self.batch_size]).to(self.device))[1]
-            for start in range(0, len(images), self.batch_size)
-        ]
-        return self._normalised(blocks)
+    def image_features(self, inputs: Inputs) -> Tensor:
+        """L2-normalised embeddings, shape (n, D)."""
+        return F.normalize(self._model.image(inputs["pixels"])[1], dim=1)
 
-    @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """L2-normalised embeddings, shape (n, dim)."""
-        texts = list_of_texts(texts)
-        blocks = [
-            self._network.text(self._network.numbers(texts[start : start + self.batch_size]).to(self.device))
-            for start in range(0, len(texts), self.batch_size)
-        ]
-        return self._normalised(blocks)
-
-    def _normalised(self, blocks: list[Tensor]) -> npt.NDArray[np.float32]:
-        found = torch.cat(blocks) if blocks else torch.zeros(0, self.dim)
-        normalised: npt.NDArray[np.float32] = F.normalize(found, dim=1).cpu().numpy()
-        return normalised
+    def text_features(self, inputs: Inputs) -> Tensor:
+        """L2-normalised embeddings, shape (n, D)."""
+        return F.normalize(self._model.text(inputs["words"]), dim=1)

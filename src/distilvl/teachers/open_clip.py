@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
+from distilvl.teachers.base import loading
 from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
 _FORMS = (
@@ -27,37 +27,24 @@ class OpenClipTeacher(TorchTeacher):
     Args:
         model: open_clip's name of the architecture, or `hf-hub:ORG/NAME`.
         weights: name of pretrained weights, or a file of them; None for `hf-hub:`, which names its own.
-        options: how to run it.
-
-    Raises:
-        DistilvlError: open_clip is not installed, or it cannot load the model.
     """
 
     preprocessing = "by open_clip's transform and tokenizer of the model"
 
     def __init__(self, model: str, weights: str | None, options: RunOptions = DEFAULTS) -> None:
         open_clip = _open_clip()
-        try:
+        with loading(f"open_clip cannot load {model!r} with weights {weights!r}", _FORMS):
             network, self._transform = open_clip.create_model_from_pretrained(model, pretrained=weights, device="cpu")
             self._tokenizer = open_clip.get_tokenizer(model)
-        # Loading runs through several libraries, each with errors of its own; the cause stays attached.
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DistilvlError(
-                f"open_clip cannot load {model!r} with weights {weights!r}: {type(error).__name__}: {reason}.", _FORMS
-            ) from error
-        self._model: Any = network
+        self._model = network
         # The transform is part of what the features depend on; its text names sizes, means and interpolation.
         revision = weights_hash(network.state_dict(), str(self._transform).encode())
-        super().__init__(network, _name(model, weights), revision, options)
+        name = model.removeprefix("hf-hub:") if weights is None else f"{model}/{Path(weights).name}"
+        super().__init__(network, name, revision, options)
 
     @classmethod
     def from_spec(cls, rest: str, options: RunOptions = DEFAULTS) -> OpenClipTeacher:
-        """The teacher that a spec names; `rest` is what follows `open_clip:`.
-
-        Raises:
-            DistilvlError: another form; see also above.
-        """
+        """The teacher that a spec names; `rest` is what follows `open_clip:`."""
         if rest.startswith("hf-hub:"):
             return cls(rest, None, options)
         model, _, weights = rest.partition("/")
@@ -82,19 +69,10 @@ class OpenClipTeacher(TorchTeacher):
         return self._model.encode_text(inputs["tokens"])  # type: ignore[no-any-return]
 
 
-def _open_clip() -> ModuleType:
+def _open_clip() -> Any:
     try:
         return import_module("open_clip")
     # A torchvision that does not fit the installed PyTorch fails with RuntimeError while it is imported.
     except (ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DistilvlError(
-            f"open_clip cannot be imported: {reason}.",
-            'Install it with a torchvision that fits your PyTorch: pip install "distilvl[open-clip]".',
-        ) from error
-
-
-def _name(model: str, weights: str | None) -> str:
-    if weights is None:
-        return model.removeprefix("hf-hub:")
-    return f"{model}/{Path(weights).name}"
+        remedy = 'Install it with a torchvision that fits your PyTorch: pip install "distilvl[open-clip]".'
+        raise DistilvlError(f"open_clip cannot be imported: {' '.join(str(error).split())}.", remedy) from error

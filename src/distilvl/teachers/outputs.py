@@ -1,10 +1,11 @@
-"""What a teacher's method may return: anything that is an array of embeddings becomes one of NumPy, or an error."""
+"""What a teacher's method may return: anything that is an array of embeddings becomes one of NumPy."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,15 @@ Embeddings = npt.NDArray[np.floating[Any]]
 # Where models keep the embeddings that are wanted; an output with one of them was returned whole by mistake.
 _FIELDS = ("image_embeds", "text_embeds", "sentence_embedding", "embeddings", "pooler_output")
 _FLOATS = "Return floating-point numbers, such as embeddings.astype(numpy.float32)."
+_WHOLE: dict[tuple[type, ...], str] = {
+    (Awaitable,): "Write it without `async`.",
+    (Iterator,): "Return an array, such as numpy.stack(list(embeddings)).",
+    (str, bytes, bytearray): _FLOATS,
+}
 
 
 class UnfitOutputError(ValueError):
-    """An output that cannot be embeddings.
-
-    Args:
-        reason: what it is, to follow "it returned".
-        remedy: what its author can do about it.
-        position: of the item at fault, where there is a single one.
-    """
+    """An output that cannot be embeddings: what it is, after "it returned"; the remedy; which item is at fault."""
 
     def __init__(self, reason: str, remedy: str, position: int | None = None) -> None:
         super().__init__(reason)
@@ -32,19 +32,12 @@ class UnfitOutputError(ValueError):
 
 
 def embeddings_of(output: object, count: int) -> Embeddings:
-    """`output` as embeddings, shape (n, D), in a float type of NumPy; not copied where it is such an array already.
+    """`output` for `count` items as embeddings, shape (n, D), in a float type of NumPy; `UnfitOutputError` otherwise.
 
-    Taken are: arrays of NumPy in any float type, and whatever NumPy makes such an array of; tensors of PyTorch, on any
-    device and with or without gradients (bfloat16 becomes float32); lists and tuples of embeddings, each a list of
-    numbers, an array or a tensor. A dimension of 1 too many, as in (n, 1, D), is taken off; for one item the shape (D,)
-    will do.
-
-    Args:
-        output: what a teacher's method returned.
-        count: number of items that it was given.
-
-    Raises:
-        UnfitOutputError: anything else.
+    Taken are: arrays of NumPy in any float type, uncopied, and whatever NumPy makes such an array of; tensors of
+    PyTorch, on any device and with or without gradients (bfloat16 becomes float32); lists and tuples of embeddings,
+    each a list of numbers, an array or a tensor. A dimension of 1 too many, as in (n, 1, D), is taken off; for one item
+    the shape (D,) will do.
     """
     _refuse_whole_outputs(output)
     found = _stacked(output) if isinstance(output, list | tuple) else _floats(_array(output), type(output).__name__)
@@ -62,25 +55,18 @@ def _refuse_whole_outputs(output: object) -> None:
     kind = type(output).__name__
     if output is None:
         raise UnfitOutputError("None", "Does it end in `return`?")
-    if inspect.isawaitable(output):
-        if inspect.iscoroutine(output):
-            output.close()
-        raise UnfitOutputError(f"a {kind}", "Write it without `async`.")
-    if isinstance(output, Iterator):
-        raise UnfitOutputError(f"a {kind}", "Return an array, such as numpy.stack(list(embeddings)).")
-    if isinstance(output, str | bytes | bytearray):
-        raise UnfitOutputError(f"a {kind}", _FLOATS)
-    has = [name for name in _FIELDS if _field(output, name)]
+    if inspect.iscoroutine(output):
+        output.close()
+    for kinds, remedy in _WHOLE.items():
+        if isinstance(output, kinds):
+            raise UnfitOutputError(f"a {kind}", remedy)
+    get = output.get if isinstance(output, Mapping) else partial(getattr, output)
+    has = [name for name in _FIELDS if get(name, None) is not None]
     if has:
         raise UnfitOutputError(f"a {kind} with {' and '.join(has)}", f"Return its {' or '.join(has)}.")
     if isinstance(output, Mapping):
         names = ", ".join(map(str, list(output)[:5]))
         raise UnfitOutputError(f"a {kind} of {names or 'nothing'}", "Return the array of embeddings in it.")
-
-
-def _field(output: object, name: str) -> bool:
-    value = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-    return value is not None
 
 
 def _stacked(items: list[Any] | tuple[Any, ...]) -> Embeddings:
@@ -93,11 +79,10 @@ def _stacked(items: list[Any] | tuple[Any, ...]) -> Embeddings:
     parts = [_part(item, k) for k, item in enumerate(items)]
     flat = [part[0] if part.ndim == 2 and len(part) == 1 else part for part in parts]
     if any(part.ndim != 1 for part in flat):
+        what = f"a {type(items).__name__} of {len(items)} arrays"
         shapes = ", ".join(str(part.shape) for part in parts[:3])
-        raise UnfitOutputError(
-            f"a {type(items).__name__} of {len(items)} arrays of shapes {shapes}",
-            "Return one array with an embedding an item; batches are joined with torch.cat or numpy.concatenate.",
-        )
+        remedy = "Return one array with an embedding an item; batches are joined with torch.cat or numpy.concatenate."
+        raise UnfitOutputError(f"{what} of shapes {shapes}", remedy)
     _require_even([len(part) for part in flat])
     return np.stack(flat)
 
@@ -111,13 +96,10 @@ def _part(item: object, position: int) -> Embeddings:
 
 
 def _require_even(lengths: list[int]) -> None:
-    for position, length in enumerate(lengths):
-        if length != lengths[0]:
-            raise UnfitOutputError(
-                f"embeddings of different dimensions, {lengths[0]} and {length}",
-                "Return embeddings of one dimension for all items.",
-                position,
-            )
+    position = next((k for k, length in enumerate(lengths) if length != lengths[0]), None)
+    if position is not None:
+        what = f"embeddings of different dimensions, {lengths[0]} and {lengths[position]}"
+        raise UnfitOutputError(what, "Return embeddings of one dimension for all items.", position)
 
 
 def _array(output: Any) -> npt.NDArray[Any]:
@@ -136,26 +118,23 @@ def _array(output: Any) -> npt.NDArray[Any]:
         raise
     # Tensors and arrays of other libraries raise what they like, such as their hint on how to come off a device.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnfitOutputError(
-            f"a {kind} that cannot be made an array ({type(error).__name__}: {reason})", "Return a NumPy array."
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UnfitOutputError(f"a {kind} that cannot be made an array ({reason})", "Return a NumPy array.") from error
 
 
 def _of_tensor(tensor: Any, torch: Any) -> npt.NDArray[Any]:
-    if tensor.is_meta:
-        raise UnfitOutputError("a tensor on the device meta, which holds no numbers", "Load the model's weights.")
-    if tensor.is_quantized:
-        raise UnfitOutputError("a quantised tensor", "Return its dequantize().")
-    if tensor.is_nested:
-        raise UnfitOutputError("a nested tensor", "Return one tensor of the shape (n, D).")
-    if tensor.layout is not torch.strided:
-        raise UnfitOutputError("a sparse tensor", "Return its to_dense().")
+    for unfit, what, remedy in (
+        (tensor.is_meta, "a tensor on the device meta, which holds no numbers", "Load the model's weights."),
+        (tensor.is_quantized, "a quantised tensor", "Return its dequantize()."),
+        (tensor.is_nested, "a nested tensor", "Return one tensor of the shape (n, D)."),
+        (tensor.layout is not torch.strided, "a sparse tensor", "Return its to_dense()."),
+    ):
+        if unfit:
+            raise UnfitOutputError(what, remedy)
     tensor = tensor.detach()
     if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
         tensor = tensor.float()
-    array: npt.NDArray[Any] = tensor.cpu().resolve_conj().resolve_neg().numpy()
-    return array
+    return tensor.cpu().resolve_conj().resolve_neg().numpy()  # type: ignore[no-any-return]
 
 
 def _floats(array: npt.NDArray[Any], kind: str) -> Embeddings:

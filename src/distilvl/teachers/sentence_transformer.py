@@ -17,24 +17,19 @@ from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.folder import has_student_routes, load_dims
 from distilvl.students.storage import count_parameters, is_student, load_student
-from distilvl.teachers.base import ACCEPTED_TEACHERS, source_name, source_revision
+from distilvl.teachers.base import ACCEPTED_TEACHERS, loading, name_and_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, weights_hash
 
 _CONFIGS = ("modules.json", "config.json", "adapter_config.json")
 
 
 class SentenceTransformerTeacher:
-    """A SentenceTransformer; the model does its own preprocessing.
+    """A SentenceTransformer of both images and text; a folder, a hub id, or an open model.
 
-    Args:
-        source: a folder, a hub id, or an open model.
-        options: how to run it; in the dtype it was saved in unless another is given.
-
-    Raises:
-        DistilvlError: it cannot be loaded, or does not take both images and text.
+    The model does its own preprocessing, and keeps the dtype it was saved in unless another is given.
 
     Attributes:
-        model: the SentenceTransformer.
+        is_student: whether it has the shape of our students.
         matryoshka_widths: of a student of ours, the dimensions beside `dim` to which its embeddings may be cut.
     """
 
@@ -43,18 +38,18 @@ class SentenceTransformerTeacher:
     def __init__(self, source: str | SentenceTransformer, options: RunOptions = DEFAULTS) -> None:
         self.model = _load(source, options.device) if isinstance(source, str) else source
         self._batch_size = options.batch_size
+        self.is_student, self.num_parameters = is_student(self.model), count_parameters(self.model)
         if options.dtype is not None:
             self.model.to(dtype=options.torch_dtype())
         lacking = [modality for modality in ("image", "text") if not self.model.supports(modality)]
         if lacking:
-            raise DistilvlError(
-                f"{source if isinstance(source, str) else 'this SentenceTransformer'} cannot be a teacher: it takes "
-                f"{', '.join(map(str, self.model.modalities))}, but no {' and no '.join(lacking)}.",
-                "Name a model of images and text, such as a CLIP or SigLIP model.",
-            )
+            it = source if isinstance(source, str) else "this SentenceTransformer"
+            takes = f"it takes {', '.join(map(str, self.model.modalities))}, but no {' and no '.join(lacking)}"
+            remedy = "Name a model of images and text, such as a CLIP or SigLIP model."
+            raise DistilvlError(f"{it} cannot be a teacher: {takes}.", remedy)
         if isinstance(source, str):
-            self.name, self.matryoshka_widths = source_name(source), load_dims(Path(source))
-            self.revision = options.revision(source_revision(source), default=None)
+            self.name, revision = name_and_revision(source)
+            self.revision, self.matryoshka_widths = options.revision(revision, default=None), load_dims(Path(source))
         else:
             self.name, self.matryoshka_widths = "sentence-transformer", ()
             self.revision = weights_hash(self.model.state_dict())
@@ -62,16 +57,6 @@ class SentenceTransformerTeacher:
 
     def __repr__(self) -> str:
         return f"SentenceTransformerTeacher({self.name!r}, dim={self.dim}, device={str(self.model.device)!r})"
-
-    @property
-    def is_student(self) -> bool:
-        """Whether it has the shape of our students."""
-        return is_student(self.model)
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of parameters of all modules."""
-        return count_parameters(self.model)
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[Any]:
         """Images to float32 embeddings, shape (n, D)."""
@@ -82,13 +67,7 @@ class SentenceTransformerTeacher:
         return self._encode([as_text(text) for text in list_of_texts(texts)])
 
     def _encode(self, items: list[Any]) -> npt.NDArray[Any]:
-        embeddings: npt.NDArray[Any] = self.model.encode(
-            items,
-            batch_size=self._batch_size,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-            normalize_embeddings=False,
-        )
+        embeddings = self.model.encode(items, batch_size=self._batch_size, show_progress_bar=False)
         return embeddings.astype(np.float32, copy=False)
 
 
@@ -105,23 +84,16 @@ def _load(source: str, device: str | None) -> SentenceTransformer:
         # Safetensors alone, nothing asked of the hub, no bars, and pictures of any mode.
         return load_student(source, device=device)
     if Path(source).is_dir() and not any(Path(source, name).is_file() for name in _CONFIGS):
-        raise DistilvlError(
-            f"{source} is not a student folder and is not a SentenceTransformer: it has neither modules.json nor "
-            "config.json.",
-            "Give a run, a student's folder, or a folder that SentenceTransformer.save_pretrained wrote.",
-        )
-    try:
-        return SentenceTransformer(source, device=device)
-    # Loading runs through several libraries, each with errors of its own; the cause stays attached.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        if not Path(source).is_dir():
-            raise DistilvlError(
-                f"the teacher {source!r} is no folder here and cannot be fetched from the hub: "
-                f"{reason.split('. ')[0]}.",
-                f"{ACCEPTED_TEACHERS} A hub id needs a connection.",
-            ) from error
-        raise DistilvlError(
-            f"the folder {source} is not a SentenceTransformer: {type(error).__name__}: {reason[:200]}",
-            "Give a folder that SentenceTransformer.save_pretrained wrote.",
-        ) from error
+        what = f"{source} is not a student folder and is not a SentenceTransformer"
+        remedy = "Give a run, a student's folder, or a folder that SentenceTransformer.save_pretrained wrote."
+        raise DistilvlError(f"{what}: it has neither modules.json nor config.json.", remedy)
+    remedy = "Give a folder that SentenceTransformer.save_pretrained wrote."
+    with loading(f"the folder {source} is not a SentenceTransformer", remedy):
+        try:
+            return SentenceTransformer(source, device=device)
+        except Exception as error:  # each of the libraries has errors of its own
+            if Path(source).is_dir():
+                raise
+            reason = " ".join(str(error).split()).split(". ")[0]
+            what = f"the teacher {source!r} is no folder here and cannot be fetched from the hub: {reason}."
+            raise DistilvlError(what, f"{ACCEPTED_TEACHERS} A hub id needs a connection.") from error

@@ -13,21 +13,16 @@ from pathlib import Path
 from types import ModuleType
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import Teacher
-from distilvl.teachers.checks import checked, said
+from distilvl.teachers.base import Teacher, loading
+from distilvl.teachers.checks import checked
 
-GROUP = "distilvl.teachers"
-"""The entry point group in which a package offers its kinds of teachers."""
+GROUP = "distilvl.teachers"  # the entry point group in which a package offers its kinds of teachers
 
 
 def teacher_from_file(path: Path, class_name: str) -> Teacher:
     """Run the Python file `path`, which the user named for this, and make one `class_name()` of it.
 
-    Modules that lie beside the file can be imported by it.
-
-    Raises:
-        DistilvlError: no such file or class, a package it needs is not installed, it fails, or it is no
-            teacher.
+    Modules that lie beside the file can be imported by it. `DistilvlError` if that fails, or it is no teacher.
     """
     spec = f"{path}:{class_name}"
     if not path.is_file():
@@ -36,10 +31,10 @@ def teacher_from_file(path: Path, class_name: str) -> Teacher:
         module = _module(path)
         maker = getattr(module, class_name, None)
         if not callable(maker):
-            classes = [name for name, kind in vars(module).items() if _is_own_class(kind, module)]
-            raise DistilvlError(
-                f"{path} has no class {class_name!r}.", f"Its classes are: {', '.join(classes) or 'none'}."
-            )
+            kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type)}
+            own = [name for name, kind in kinds.items() if kind.__module__ == module.__name__]
+            classes = ", ".join(name for name in own if not name.startswith("_"))
+            raise DistilvlError(f"{path} has no class {class_name!r}.", f"Its classes are: {classes or 'none'}.")
         _require_no_arguments(maker, spec)
         teacher: object = maker()
     return checked(teacher, spec)
@@ -50,21 +45,13 @@ def _importing(spec: str, folder: Path) -> Iterator[None]:
     """Make `folder` importable for a while, and turn what the user's code raises into one line."""
     sys.path.insert(0, str(folder))
     try:
-        yield
-    except DistilvlError:
-        raise
-    except ModuleNotFoundError as error:
-        raise DistilvlError(
-            f"the teacher {spec} needs the package {error.name!r}, which is not installed.",
-            f"Install it (for instance: pip install {str(error.name).split('.')[0].replace('_', '-')}).",
-        ) from error
-    # Anything at all can go wrong in a file that is not ours, such as a script that ends the program when it is
-    # imported; its traceback stays attached as the cause.
-    except (Exception, SystemExit) as error:
-        raise DistilvlError(
-            f"the teacher {spec} cannot be loaded: {said(error)}.",
-            "Fix that file, then run the command again.",
-        ) from error
+        with loading(f"the teacher {spec} cannot be loaded", "Fix that file, then run the command again.", None):
+            try:
+                yield
+            except ModuleNotFoundError as error:
+                what = f"the teacher {spec} needs the package {error.name!r}, which is not installed."
+                package = str(error.name).split(".")[0].replace("_", "-")
+                raise DistilvlError(what, f"Install it (for instance: pip install {package}).") from error
     finally:
         sys.path.remove(str(folder))
 
@@ -74,16 +61,12 @@ def _require_no_arguments(maker: Callable[..., object], spec: str) -> None:
         parameters = inspect.signature(maker).parameters.values()
     except (TypeError, ValueError):  # a class that does not tell
         return
-    needed = [
-        one.name
-        for one in parameters
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in variable]
     if needed:
-        raise DistilvlError(
-            f"the teacher {spec} needs the arguments {', '.join(needed)}, and is made without any.",
-            "Give them defaults, or name a function in that file that takes none and returns the teacher.",
-        )
+        remedy = "Give them defaults, or name a function in that file that takes none and returns the teacher."
+        what = f"the teacher {spec} needs the arguments {', '.join(needed)}, and is made without any."
+        raise DistilvlError(what, remedy)
 
 
 def _module(path: Path) -> ModuleType:
@@ -102,17 +85,11 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _is_own_class(kind: object, module: ModuleType) -> bool:
-    return isinstance(kind, type) and kind.__module__ == module.__name__ and not kind.__name__.startswith("_")
-
-
 def third_party_teacher(spec: str) -> Teacher | None:
     """The teacher of an installed package for `KIND:REST`, or None when no package offers KIND.
 
-    The entry point is a function or class; it is called with REST (empty for a bare KIND).
-
-    Raises:
-        DistilvlError: two packages offer KIND, it fails, or what it returns is no teacher.
+    The entry point is a function or class; it is called with REST (empty for a bare KIND). `DistilvlError` if two
+    packages offer KIND, it fails, or what it returns is no teacher.
     """
     kind, _, rest = spec.partition(":")
     found = tuple(entry_points(group=GROUP, name=kind))
@@ -120,28 +97,12 @@ def third_party_teacher(spec: str) -> Teacher | None:
         return None
     packages = sorted({_package(point) for point in found})
     if len(packages) > 1:
-        raise DistilvlError(
-            f"the kind of teacher {kind!r} is offered by {' and '.join(packages)}.", "Uninstall all but one of them."
-        )
-    return checked(_made(found[0], rest, spec), spec)
-
-
-def third_party_kinds() -> list[str]:
-    """Names of all kinds that installed packages offer."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
-
-
-def _made(point: EntryPoint, rest: str, spec: str) -> object:
-    try:
-        return point.load()(rest)
-    except DistilvlError:
-        raise
-    # Anything at all can go wrong in a package that is not ours; its traceback stays attached as the cause.
-    except Exception as error:
-        raise DistilvlError(
-            f"the teacher {spec} of the package {_package(point)} cannot be loaded: {said(error)}.",
-            f"Ask those who maintain {_package(point)}.",
-        ) from error
+        what = f"the kind of teacher {kind!r} is offered by {' and '.join(packages)}."
+        raise DistilvlError(what, "Uninstall all but one of them.")
+    what = f"the teacher {spec} of the package {packages[0]} cannot be loaded"
+    with loading(what, f"Ask those who maintain {packages[0]}.", None):
+        teacher = found[0].load()(rest)
+    return checked(teacher, spec)
 
 
 def _package(point: EntryPoint) -> str:

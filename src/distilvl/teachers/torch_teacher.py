@@ -40,18 +40,11 @@ _OPTIONS = {"device": Reader(_device, "a device"), "dtype": choice(*_DTYPES), "b
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a teacher runs.
+    """Where and how a teacher runs; another dtype than the default is part of its revision."""
 
-    Attributes:
-        device: a PyTorch device; the GPU if there is one unless given.
-        dtype: `float32`, `bfloat16` or `float16`; the teacher's own default unless given. Another than the default
-            is part of the teacher's revision, since its features differ.
-        batch_size: items a forward pass.
-    """
-
-    device: str | None = None
-    dtype: str | None = None
-    batch_size: int = 32
+    device: str | None = None  # a PyTorch device; the GPU if there is one unless given
+    dtype: str | None = None  # `float32`, `bfloat16` or `float16`; the teacher's own default unless given
+    batch_size: int = 32  # items a forward pass
 
     @classmethod
     def of(cls, spec: Spec) -> RunOptions:
@@ -93,7 +86,7 @@ def weights_hash(weights: Mapping[str, Tensor], *more: bytes) -> str:
 
 Item = TypeVar("Item")
 Inputs = dict[str, Tensor]
-
+Forward = Callable[[Inputs], Tensor]
 # Decoded images are resized outside the interpreter's lock, so threads help; a tokenizer may serve only one.
 _IMAGE_WORKERS = min(4, os.cpu_count() or 1)
 
@@ -103,9 +96,7 @@ class TorchTeacher(ABC):
 
     Args:
         network: the model; it is moved to the device and dtype of `options`, in evaluation mode.
-        name: the teacher's.
-        revision: hash or commit of its weights and preprocessing.
-        options: how to run it.
+        name, revision: the teacher's; hash or commit of its weights and preprocessing.
     """
 
     preprocessing: str
@@ -115,6 +106,7 @@ class TorchTeacher(ABC):
         self._batch_size = options.batch_size
         self._network = network.to(device=self._device, dtype=self._dtype).eval()
         self.name, self.revision = name, options.revision(revision)
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self.dim = int(self._embeddings(["dim"], self.prepare_texts, self.text_features, 1).shape[1])
 
     def __repr__(self) -> str:
@@ -136,14 +128,13 @@ class TorchTeacher(ABC):
     def text_features(self, inputs: Inputs) -> Tensor:
         """Forward pass, shape (n, D); `inputs` are those of `prepare_texts`, on the network's device."""
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of the network's parameters."""
-        return sum(parameter.numel() for parameter in self._network.parameters())
-
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """Images to float32 embeddings, shape (n, D)."""
-        return self._embeddings(list_of_images(images), self._prepare_rgb, self.image_features, _IMAGE_WORKERS)
+
+        def prepare(batch: Sequence[Image.Image]) -> Inputs:
+            return self.prepare_images([upright_rgb(image, f"item {k}") for k, image in enumerate(batch)])
+
+        return self._embeddings(list_of_images(images), prepare, self.image_features, _IMAGE_WORKERS)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Texts to float32 embeddings, shape (n, D)."""
@@ -151,33 +142,23 @@ class TorchTeacher(ABC):
 
     def to_device(self, inputs: Inputs) -> Inputs:
         """`inputs` where the network is, floating-point ones in its dtype."""
-        return {
-            name: tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
-            for name, tensor in inputs.items()
-        }
-
-    def _prepare_rgb(self, images: Sequence[Image.Image]) -> Inputs:
-        return self.prepare_images([upright_rgb(image, f"item {k}") for k, image in enumerate(images)])
+        moved = inputs.copy()
+        for name, tensor in inputs.items():
+            moved[name] = tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
+        return moved
 
     def _embeddings(
-        self,
-        items: Sequence[Item],
-        prepare: Callable[[Sequence[Item]], Inputs],
-        forward: Callable[[Inputs], Tensor],
-        workers: int,
+        self, items: Sequence[Item], prepare: Callable[[Sequence[Item]], Inputs], forward: Forward, workers: int
     ) -> npt.NDArray[np.float32]:
         if not items:
             return np.zeros((0, self.dim), np.float32)
         size = self._batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
-        found = []
         try:
             with torch.inference_mode():
-                for inputs in prefetched(prepare, batches, workers=workers, window=workers + 1):
-                    found.append(forward(self.to_device(inputs)).float().cpu().numpy())
+                prepared = prefetched(prepare, batches, workers=workers, window=workers + 1)
+                return np.concatenate([forward(self.to_device(inputs)).float().cpu().numpy() for inputs in prepared])
         except torch.OutOfMemoryError as error:
-            raise DistilvlError(
-                f"{self.name}: {self._device} has too little memory for batches of {size}.",
-                f"Append ?batch_size={max(1, size // 2)} to the teacher, or &dtype=bfloat16.",
-            ) from error
-        return np.concatenate(found)
+            remedy = f"Append ?batch_size={max(1, size // 2)} to the teacher, or &dtype=bfloat16."
+            what = f"{self.name}: {self._device} has too little memory for batches of {size}."
+            raise DistilvlError(what, remedy) from error

@@ -1,8 +1,4 @@
-"""Dual encoders of transformers as teachers: CLIP, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP.
-
-Preprocessing is the model's own: its image processor on PIL (never torchvision's, whose resizing differs), and its
-tokenizer.
-"""
+"""Dual encoders of transformers as teachers: CLIP, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP."""
 
 from __future__ import annotations
 
@@ -20,22 +16,16 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BlipForIm
 from transformers.utils.hub import cached_file
 
 from distilvl.errors import DistilvlError
-from distilvl.teachers.base import source_name, source_revision
+from distilvl.teachers.base import loading, name_and_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher
 
 
 @dataclass(frozen=True)
 class TextRule:
-    """How texts reach a family of models.
+    """How texts reach a family of models."""
 
-    Attributes:
-        limit: tokens at most, those that the family was trained with; as many as the text tower has positions
-            where that is the same.
-        pad_to_limit: every text is padded to the limit, because the model was trained so and attends to padding.
-    """
-
-    limit: int | None = None
-    pad_to_limit: bool = False
+    limit: int | None = None  # tokens, where it was trained with fewer than the text tower has positions
+    pad_to_limit: bool = False  # every text: the model was trained so and attends to padding
 
 
 # Limits in training: ALIGN 64 (its processor), AltCLIP 77 (FlagAI), Chinese-CLIP 52 (cn_clip), BLIP 35 (its retrieval
@@ -65,11 +55,8 @@ def _model_type(source: str) -> object:
 
 def _json_of(source: str, name: str) -> Any:
     """A JSON file of a folder or a hub repository; None without one, or without a connection."""
-    missing_is_none = {
-        "_raise_exceptions_for_gated_repo": False,
-        "_raise_exceptions_for_missing_entries": False,
-        "_raise_exceptions_for_connection_errors": False,
-    }
+    why_not = ("gated_repo", "missing_entries", "connection_errors")
+    missing_is_none = {f"_raise_exceptions_for_{reason}": False for reason in why_not}
     try:
         path = str(Path(source, name)) if Path(source).is_dir() else cached_file(source, name, **missing_is_none)
         return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
@@ -78,18 +65,10 @@ def _json_of(source: str, name: str) -> Any:
 
 
 class TransformersTeacher(TorchTeacher):
-    """A dual encoder from a folder or the hub.
+    """A dual encoder from a folder or the hub; no code of its repository is run, and no pickle is read.
 
     Its embeddings are those of `get_image_features` and `get_text_features`; BLIP's are the projections that its
     retrieval head compares (not L2-normalised yet).
-
-    Args:
-        source: a folder or a hub id, and so the teacher's name (of a folder: its last part).
-        options: how to run it.
-
-    Raises:
-        DistilvlError: it cannot be loaded, lacks weights, an image processor or a tokenizer. No code of the
-            model's repository is run, and no pickle is read.
     """
 
     preprocessing = "by the model's own image processor (PIL) and tokenizer"
@@ -97,6 +76,7 @@ class TransformersTeacher(TorchTeacher):
     def __init__(self, source: str, options: RunOptions = DEFAULTS) -> None:
         family = str(_model_type(source))
         network = _load_network(source, BlipForImageTextRetrieval if family == "blip" else AutoModel)
+        # Never torchvision's, whose resizing differs.
         self._processor = _load_part(AutoImageProcessor, "image processor", source, backend="pil")
         self._tokenizer = _load_part(AutoTokenizer, "tokenizer", source)
         if self._tokenizer.pad_token is None:
@@ -105,7 +85,7 @@ class TransformersTeacher(TorchTeacher):
         self._text_limit = _text_limit(network, self._tokenizer, self._text_rule)
         encode = network.text_encoder.forward if family == "blip" else network.get_text_features
         self._text_inputs = set(inspect.signature(encode).parameters)
-        super().__init__(network, source_name(source), source_revision(source), options)
+        super().__init__(network, *name_and_revision(source), options)
 
     def prepare_images(self, images: Sequence[Image.Image]) -> Inputs:
         """What the image processor makes of RGB images."""
@@ -113,29 +93,23 @@ class TransformersTeacher(TorchTeacher):
 
     def prepare_texts(self, texts: Sequence[str]) -> Inputs:
         """Token numbers, and what else the tokenizer gives that the model takes."""
-        tokens = self._tokenizer(
-            list(texts),
-            padding="max_length" if self._text_rule.pad_to_limit else "longest",
-            truncation=True,
-            max_length=self._text_limit,
-            return_tensors="pt",
-        )
+        padding = "max_length" if self._text_rule.pad_to_limit else "longest"
+        fit = {"padding": padding, "truncation": True, "max_length": self._text_limit}
+        tokens = self._tokenizer(list(texts), return_tensors="pt", **fit)
         return {name: tensor for name, tensor in tokens.items() if name in self._text_inputs}
 
     def image_features(self, inputs: Inputs) -> Tensor:
         """Shape (n, D)."""
         network: Any = self._network
         if isinstance(network, BlipForImageTextRetrieval):
-            states = network.vision_model(**inputs).last_hidden_state
-            return network.vision_proj(states[:, 0])  # type: ignore[no-any-return]
+            return network.vision_proj(network.vision_model(**inputs).last_hidden_state[:, 0])  # type: ignore[no-any-return]
         return network.get_image_features(**inputs).pooler_output  # type: ignore[no-any-return]
 
     def text_features(self, inputs: Inputs) -> Tensor:
         """Shape (n, D)."""
         network: Any = self._network
         if isinstance(network, BlipForImageTextRetrieval):
-            states = network.text_encoder(**inputs).last_hidden_state
-            return network.text_proj(states[:, 0])  # type: ignore[no-any-return]
+            return network.text_proj(network.text_encoder(**inputs).last_hidden_state[:, 0])  # type: ignore[no-any-return]
         return network.get_text_features(**inputs).pooler_output  # type: ignore[no-any-return]
 
 
@@ -149,30 +123,16 @@ def _text_limit(network: Any, tokenizer: Any, rule: TextRule) -> int:
 
 
 def _load_network(source: str, kind: Any) -> Any:
-    try:
-        network, report = kind.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    # Loading runs through several libraries, each with errors of its own; the cause stays attached.
-    except Exception as error:
-        raise _unloadable(source, "model", error) from error
+    safely = {"use_safetensors": True, "output_loading_info": True}
+    network, report = _load_part(kind, "model", source, dtype=torch.float32, **safely)
     lacking = sorted(report["missing_keys"])
     if lacking:
-        raise DistilvlError(
-            f"{source} is no dual encoder with all its weights: it lacks {', '.join(lacking[:3])}"
-            f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}.",
-            "For BLIP, give a model of image-text retrieval (itm).",
-        )
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        what = f"{source} is no dual encoder with all its weights: it lacks {', '.join(lacking[:3])}{more}."
+        raise DistilvlError(what, "For BLIP, give a model of image-text retrieval (itm).")
     return network
 
 
-def _load_part(kind: Any, what: str, source: str, **options: str) -> Any:
-    try:
+def _load_part(kind: Any, what: str, source: str, **options: Any) -> Any:
+    with loading(f"the {what} of {source} cannot be loaded", _REMEDY):
         return kind.from_pretrained(source, trust_remote_code=False, **options)
-    except Exception as error:
-        raise _unloadable(source, what, error) from error
-
-
-def _unloadable(source: str, what: str, error: Exception) -> DistilvlError:
-    reason = " ".join(str(error).split())[:200]
-    return DistilvlError(f"the {what} of {source} cannot be loaded: {type(error).__name__}: {reason}.", _REMEDY)

@@ -51,7 +51,7 @@ def test_body(dialect: str, modality: str):
 
 def test_the_table_is_complete():
     assert {name for name, _ in BODIES} == set(DIALECTS)
-    assert {name: dialect.request("image").path for name, dialect in DIALECTS.items()} == {
+    assert {name: dialect.path for name, dialect in DIALECTS.items()} == {
         "openai": "/embeddings",
         "vllm": "/embeddings",
         "infinity": "/embeddings",

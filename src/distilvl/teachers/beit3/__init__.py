@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from distilvl.errors import DistilvlError, require
 from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
@@ -27,15 +28,11 @@ _IMAGE_POSITIONS = "beit3.encoder.embed_positions.A.weight"
 
 
 def load_checkpoint(path: Path) -> Beit3Retrieval:
-    """The model in `path`, in float32.
+    """The model in `path`, in float32; `DistilvlError` if it is no BEiT-3 with heads for retrieval.
 
     Args:
-        path: what `torch.save` wrote, with the weights under `model` (or `module`, as DeepSpeed does) or at the
-            top; or a safetensors file.
-
-    Raises:
-        DistilvlError: it cannot be read, holds more than tensors and plain values, or is no BEiT-3 with heads for
-            retrieval.
+        path: a safetensors file, or what `torch.save` wrote: tensors and plain values, with the weights under `model`
+            (or `module`, as DeepSpeed does) or at the top.
     """
     weights = _weights(path)
     config = _config(weights, path)
@@ -56,26 +53,24 @@ def load_checkpoint(path: Path) -> Beit3Retrieval:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     try:
-        loaded: Any = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        if path.suffix == ".safetensors":
+            loaded: Any = load_file(path)
+        else:
+            # Fine-tuning keeps its command line, a Namespace, beside the weights; it is a plain record.
+            with torch.serialization.safe_globals([Namespace]):
+                # Mapped, so that an optimizer's state in the file costs no memory. Files older than zip cannot be.
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise DistilvlError(f"cannot read the checkpoint {path}: {error.strerror or error}.", _REMEDY) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError, ValueError) as error:
-        raise DistilvlError(
-            f"{path} is not a checkpoint of tensors and plain values: {' '.join(str(error).split())[:160]}.", _REMEDY
-        ) from error
+        reason = " ".join(str(error).split())[:160]
+        raise DistilvlError(f"{path} is not a checkpoint of tensors and plain values: {reason}.", _REMEDY) from error
     for key in ("model", "module"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DistilvlError(f"{path} holds no named weights.", _REMEDY)
     return loaded
-
-
-def _unpickled(path: Path) -> Any:
-    # Fine-tuning keeps its command line, a Namespace, beside the weights; it is a plain record.
-    with torch.serialization.safe_globals([Namespace]):
-        # Mapped, so that an optimizer's state in the file costs no memory. Files older than zip cannot be.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def _config(weights: dict[str, Tensor], path: Path) -> Beit3Config:
@@ -95,9 +90,7 @@ def _config(weights: dict[str, Tensor], path: Path) -> Beit3Config:
 
 
 BOS, PAD, EOS, UNKNOWN = 0, 1, 2, 3
-MAX_LENGTH = 64
-"""Tokens of a text at most, the first and the last one included."""
-
+MAX_LENGTH = 64  # tokens of a text, the first and the last one included
 # Sentencepiece counts <unk>, <s>, </s> as 0, 1, 2 and its first piece as 3; the model has <s>, <pad>, </s>, <unk> and
 # its first piece at 4.
 _SHIFT = 1
@@ -105,32 +98,27 @@ _OWN_SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
 class Vocabulary:
-    """Texts to token numbers.
+    """Texts to token numbers; `DistilvlError` without sentencepiece, or for another vocabulary than the model's.
 
     Args:
         path: the sentencepiece model (`beit3.spm`).
         size: rows of the model's table of tokens.
-
-    Raises:
-        DistilvlError: the package sentencepiece is not installed, or `path` is not the vocabulary of such a model.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         sentencepiece = require("sentencepiece", extra="beit3", why="BEiT-3")
+        remedy = "Give the released beit3.spm."
         if not path.is_file():
-            raise DistilvlError(f"BEiT-3's vocabulary {path} does not exist.", "Give the released beit3.spm.")
+            raise DistilvlError(f"BEiT-3's vocabulary {path} does not exist.", remedy)
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
-            raise DistilvlError(f"{path} is not a sentencepiece model.", "Give the released beit3.spm.") from error
+            raise DistilvlError(f"{path} is not a sentencepiece model.", remedy) from error
         count = self._pieces.get_piece_size()
         special = [self._pieces.id_to_piece(k) for k in range(min(3, count))]
         if special != _OWN_SPECIAL or count + _SHIFT > size:
-            raise DistilvlError(
-                f"{path} ({count:,} pieces, first {', '.join(special)}) is not the vocabulary of a model of {size:,} "
-                "tokens.",
-                "Give the released beit3.spm.",
-            )
+            what = f"{path} ({count:,} pieces, first {', '.join(special)})"
+            raise DistilvlError(f"{what} is not the vocabulary of a model of {size:,} tokens.", remedy)
 
     def numbers(self, text: str) -> list[int]:
         """Token numbers of one text between BOS and EOS, cut to `MAX_LENGTH`."""
@@ -140,11 +128,8 @@ class Vocabulary:
 
     def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token numbers, shape (n, L), padded to the longest text, and where they are padding."""
-        rows = [self.numbers(text) for text in texts]
-        tokens = torch.full((len(rows), max(map(len, rows))), PAD)
-        for k, row in enumerate(rows):
-            tokens[k, : len(row)] = torch.tensor(row)
-        lengths = torch.tensor([len(row) for row in rows])
+        rows = [torch.tensor(self.numbers(text)) for text in texts]
+        tokens, lengths = pad_sequence(rows, True, PAD), torch.tensor([len(row) for row in rows])
         return tokens, torch.arange(tokens.shape[1]) >= lengths[:, None]
 
 
@@ -156,21 +141,13 @@ class Beit3Teacher(TorchTeacher):
     """BEiT-3 from a checkpoint and its vocabulary; its embeddings are L2-normalised.
 
     The image size is that of the checkpoint (224, 384 or 480 in the released ones). Images are resized to a square
-    by bicubic interpolation and scaled to [-1, 1], as in the evaluation of the released models.
-
-    Args:
-        checkpoint: see `load_checkpoint`.
-        vocabulary: the sentencepiece model.
-        options: how to run it.
-
-    Raises:
-        DistilvlError: see `load_checkpoint` and `Vocabulary`.
+    by bicubic interpolation and scaled to [-1, 1], as in the evaluation of the released models. See `load_checkpoint`
+    and `Vocabulary` for what is taken, and the errors.
     """
 
     def __init__(self, checkpoint: Path, vocabulary: Path, options: RunOptions = DEFAULTS) -> None:
-        network = load_checkpoint(checkpoint)
+        self._model = network = load_checkpoint(checkpoint)
         self.config = network.config
-        self._model = network
         self._vocabulary = Vocabulary(vocabulary, self.config.vocabulary)
         side = self.config.image_size
         self.preprocessing = f"RGB, {side} x {side} bicubic, [-1, 1]; sentencepiece, 64 tokens"
@@ -179,11 +156,7 @@ class Beit3Teacher(TorchTeacher):
 
     @classmethod
     def from_spec(cls, rest: str, options: RunOptions = DEFAULTS) -> Beit3Teacher:
-        """The teacher that a spec names; `rest` is what follows `beit3:`.
-
-        Raises:
-            DistilvlError: another form, or a size that is not the checkpoint's; see also above.
-        """
+        """The teacher that a spec names; `rest` is what follows `beit3:`."""
         if rest and Path(rest).is_dir():
             return cls(*_files_in(Path(rest)), options)
         parts = rest.split(":")
@@ -205,8 +178,7 @@ class Beit3Teacher(TorchTeacher):
 
     def prepare_texts(self, texts: Sequence[str]) -> Inputs:
         """Token numbers, and where they are padding."""
-        tokens, is_padding = self._vocabulary.batch(texts)
-        return {"tokens": tokens, "is_padding": is_padding}
+        return dict(zip(("tokens", "is_padding"), self._vocabulary.batch(texts), strict=True))
 
     def image_features(self, inputs: Inputs) -> Tensor:
         """L2-normalised embeddings, shape (n, D)."""
@@ -230,10 +202,6 @@ def _files_in(folder: Path) -> tuple[Path, Path]:
     checkpoints = sorted(path for path in folder.iterdir() if path.suffix in (".pth", ".pt", ".safetensors"))
     vocabularies = sorted(folder.glob("*.spm"))
     if len(checkpoints) != 1 or len(vocabularies) != 1:
-        raise DistilvlError(
-            f"{folder} holds {len(checkpoints)} checkpoints and {len(vocabularies)} vocabularies (*.spm).", _FORMS
-        )
+        counts = f"{len(checkpoints)} checkpoints and {len(vocabularies)} vocabularies (*.spm)"
+        raise DistilvlError(f"{folder} holds {counts}.", _FORMS)
     return checkpoints[0], vocabularies[0]
-
-
-__all__ = ["Beit3Teacher"]

@@ -1,9 +1,8 @@
 """BEiT-3's Multiway transformer with the two heads for retrieval (Wang et al., CVPR 2023, arXiv 2208.10442).
 
 The backbone is Magneto (arXiv 2210.06423): LayerNorm before each sub-layer and a second one inside it ("sub-LN"). In
-the released models every part of a layer, attention included, is there twice: `A` for images, `B` for text. For
-retrieval each modality passes alone, so the two halves never meet before their features are compared. Modules bear the
-names of the released checkpoints' keys.
+the released models every part of a layer, attention included, is there twice: `A` for images, `B` for text. Modules
+bear the names of the released checkpoints' keys.
 """
 
 from __future__ import annotations
@@ -18,41 +17,22 @@ from torch.nn import functional as F
 
 Modality = Literal["image", "text"]
 
-HEAD_WIDTH = 64
-"""Width of an attention head in all released models."""
-
-FIRST_POSITION = 2
-"""Both tables of positions start here; the rows before it go unused."""
-
+HEAD_WIDTH = 64  # of an attention head in all released models
+FIRST_POSITION = 2  # both tables of positions start here; the rows before it go unused
 _INITIAL_LOG_SCALE = 2.659260036932778  # ln(1 / 0.07)
 
 
 @dataclass(frozen=True)
 class Beit3Config:
-    """Sizes of a model.
+    """Sizes of a model."""
 
-    Attributes:
-        width: of a token's state, a multiple of 64.
-        layers: number of layers.
-        hidden: width inside a feed-forward block.
-        image_size: pixels a side.
-        patch_size: pixels a side of a patch.
-        vocabulary: rows of the table of tokens.
-        text_positions: rows of the text's table of positions.
-    """
-
-    width: int
+    width: int  # of a token's state, a multiple of 64
     layers: int
-    hidden: int
-    image_size: int = 224
+    hidden: int  # width inside a feed-forward block
+    image_size: int = 224  # pixels a side
     patch_size: int = 16
-    vocabulary: int = 64010
-    text_positions: int = 1024
-
-    @property
-    def image_positions(self) -> int:
-        """Rows of the images' table of positions: a patch each, the class token, the unused ones."""
-        return (self.image_size // self.patch_size) ** 2 + 1 + FIRST_POSITION
+    vocabulary: int = 64010  # rows of the table of tokens
+    text_positions: int = 1024  # rows of the text's table of positions
 
 
 def base(image_size: int = 224) -> Beit3Config:
@@ -66,16 +46,15 @@ def large(image_size: int = 224) -> Beit3Config:
 
 
 class Beit3Retrieval(nn.Module):
-    """Images and texts to L2-normalised embeddings, whose dimension D is the width of the model.
-
-    The weights are those under "model" of a released retrieval or contrastively tuned ("itc") checkpoint, which
-    `load_checkpoint` reads: tensors and plain values, no code.
-    """
+    """Images and texts to L2-normalised embeddings, whose dimension D is the width of the model."""
 
     def __init__(self, config: Beit3Config) -> None:
         super().__init__()
         self.config = config
-        self.beit3 = _Backbone(config)
+        self.beit3: Any = nn.Module()
+        self.beit3.text_embed = _Table(config.vocabulary, config.width)
+        self.beit3.vision_embed = _PatchEmbedding(config)
+        self.beit3.encoder = _Encoder(config)
         self.language_head = nn.Linear(config.width, config.width, bias=False)
         self.vision_head = nn.Linear(config.width, config.width, bias=False)
         # Only the loss of fine-tuning needs it; here it is for the checkpoint's sake.
@@ -83,37 +62,24 @@ class Beit3Retrieval(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Pixels in [-1, 1], shape (n, 3, S, S), to L2-normalised embeddings (n, D)."""
-        states = self.beit3.vision_embed(pixels)
-        return F.normalize(self.vision_head(self.beit3.encoder(states, "image")), dim=-1)
+        state = self.beit3.encoder(self.beit3.vision_embed(pixels), "image")
+        return F.normalize(self.vision_head(state), dim=-1)
 
     def text_features(self, tokens: Tensor, is_padding: Tensor) -> Tensor:
         """Token numbers, shape (n, L), and where they are padding, to L2-normalised embeddings (n, D)."""
-        states = self.beit3.text_embed(tokens)
-        return F.normalize(self.language_head(self.beit3.encoder(states, "text", is_padding)), dim=-1)
+        state = self.beit3.encoder(self.beit3.text_embed(tokens), "text", is_padding)
+        return F.normalize(self.language_head(state), dim=-1)
 
 
 class _Multiway(nn.Module):
     """One module for images (`A`) and one of the same kind for text (`B`)."""
 
-    def __init__(self, image: nn.Module, text: nn.Module) -> None:
+    def __init__(self, image: Callable[[], nn.Module], text: Callable[[], nn.Module] | None = None) -> None:
         super().__init__()
-        self.A, self.B = image, text
-
-    @classmethod
-    def pair(cls, make: Callable[[], nn.Module]) -> _Multiway:
-        return cls(make(), make())
+        self.A, self.B = image(), (text or image)()
 
     def forward(self, x: Tensor, modality: Modality) -> Tensor:
-        result: Tensor = self.A(x) if modality == "image" else self.B(x)
-        return result
-
-
-class _Backbone(nn.Module):
-    def __init__(self, config: Beit3Config) -> None:
-        super().__init__()
-        self.text_embed = _Table(config.vocabulary, config.width)
-        self.vision_embed = _PatchEmbedding(config)
-        self.encoder = _Encoder(config)
+        return self.A(x) if modality == "image" else self.B(x)  # type: ignore[no-any-return]
 
 
 class _PatchEmbedding(nn.Module):
@@ -148,11 +114,13 @@ class _Positions(_Table):
 class _Encoder(nn.Module):
     def __init__(self, config: Beit3Config) -> None:
         super().__init__()
+        # A patch each, the class token, and the rows that go unused.
+        rows = (config.image_size // config.patch_size) ** 2 + 1 + FIRST_POSITION
         self.embed_positions = _Multiway(
-            _Positions(config.image_positions, config.width), _Positions(config.text_positions, config.width)
+            lambda: _Positions(rows, config.width), lambda: _Positions(config.text_positions, config.width)
         )
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
-        self.layer_norm = _Multiway.pair(lambda: nn.LayerNorm(config.width))
+        self.layer_norm = _Multiway(lambda: nn.LayerNorm(config.width))
 
     def forward(self, x: Tensor, modality: Modality, is_padding: Tensor | None = None) -> Tensor:
         """(n, L, width) embeddings to the final state of the first token, (n, width)."""
@@ -161,22 +129,20 @@ class _Encoder(nn.Module):
         attended = None if is_padding is None else ~is_padding[:, None, None, :]
         for layer in self.layers:
             x = layer(x, modality, attended)
-        first: Tensor = self.layer_norm(x[:, 0], modality)
-        return first
+        return self.layer_norm(x[:, 0], modality)  # type: ignore[no-any-return]
 
 
 class _Layer(nn.Module):
     def __init__(self, config: Beit3Config) -> None:
         super().__init__()
-        self.self_attn_layer_norm = _Multiway.pair(lambda: nn.LayerNorm(config.width))
+        self.self_attn_layer_norm = _Multiway(lambda: nn.LayerNorm(config.width))
         self.self_attn = _Attention(config.width)
-        self.final_layer_norm = _Multiway.pair(lambda: nn.LayerNorm(config.width))
-        self.ffn = _Multiway.pair(lambda: _FeedForward(config))
+        self.final_layer_norm = _Multiway(lambda: nn.LayerNorm(config.width))
+        self.ffn = _Multiway(lambda: _FeedForward(config))
 
     def forward(self, x: Tensor, modality: Modality, attended: Tensor | None) -> Tensor:
         x = x + self.self_attn(self.self_attn_layer_norm(x, modality), modality, attended)
-        result: Tensor = x + self.ffn(self.final_layer_norm(x, modality), modality)
-        return result
+        return x + self.ffn(self.final_layer_norm(x, modality), modality)  # type: ignore[no-any-return]
 
 
 class _Attention(nn.Module):
@@ -184,23 +150,20 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.q_proj = _Multiway.pair(lambda: nn.Linear(width, width))
-        self.k_proj = _Multiway.pair(lambda: nn.Linear(width, width))
-        self.v_proj = _Multiway.pair(lambda: nn.Linear(width, width))
-        self.inner_attn_ln = _Multiway.pair(lambda: nn.LayerNorm(width))
-        self.out_proj = _Multiway.pair(lambda: nn.Linear(width, width))
+        self.q_proj = _Multiway(lambda: nn.Linear(width, width))
+        self.k_proj = _Multiway(lambda: nn.Linear(width, width))
+        self.v_proj = _Multiway(lambda: nn.Linear(width, width))
+        self.inner_attn_ln = _Multiway(lambda: nn.LayerNorm(width))
+        self.out_proj = _Multiway(lambda: nn.Linear(width, width))
 
     def forward(self, x: Tensor, modality: Modality, attended: Tensor | None) -> Tensor:
         def heads(projection: Any) -> Tensor:
             states: Tensor = projection(x, modality)
             return states.view(*states.shape[:2], -1, HEAD_WIDTH).transpose(1, 2)
 
-        mixed = F.scaled_dot_product_attention(
-            heads(self.q_proj), heads(self.k_proj), heads(self.v_proj), attn_mask=attended
-        )
-        joined = mixed.transpose(1, 2).flatten(2)
-        result: Tensor = self.out_proj(self.inner_attn_ln(joined, modality), modality)
-        return result
+        query, key, value = heads(self.q_proj), heads(self.k_proj), heads(self.v_proj)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended).transpose(1, 2).flatten(2)
+        return self.out_proj(self.inner_attn_ln(mixed, modality), modality)  # type: ignore[no-any-return]
 
 
 class _FeedForward(nn.Module):
@@ -213,5 +176,4 @@ class _FeedForward(nn.Module):
         self.fc2 = nn.Linear(config.hidden, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.fc2(self.ffn_layernorm(F.gelu(self.fc1(x))))
-        return result
+        return self.fc2(self.ffn_layernorm(F.gelu(self.fc1(x))))  # type: ignore[no-any-return]

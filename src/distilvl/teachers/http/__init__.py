@@ -7,6 +7,8 @@ import io
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.teachers.base import Arrived, UnansweredError
 from distilvl.teachers.http.client import Client, RateLimiter, RefusedError, StoppedError, TransientError
-from distilvl.teachers.http.dialects import DIALECTS, BadReplyError, Dialect, Embedding, Modality
+from distilvl.teachers.http.dialects import DIALECTS, BadReplyError, Dialect, Modality
 from distilvl.teachers.http.settings import HttpSettings, estimate_line
 
 # How often a reply may be unusable before its items are given up: each one may cost money.
@@ -29,53 +31,36 @@ FIRST_TRIES = 3
 FIRST_REFUSALS = 3
 _LONGEST_BACKOFF_S = 60.0
 _AGAIN = "Run the same command again: what has arrived is stored, and only the rest is encoded."
+_TAKES_NOTHING = ("has taken nothing yet", "Check the model's name and the other options of the teacher.")
+_REMEDY = "Check that item and the options of the teacher; --skip-bad leaves refused images out."
 
 
+@dataclass
 class _Call:
-    """The requests of one call of the teacher.
+    """The requests of one call of the teacher."""
 
-    Args:
-        settings: batch size, concurrency, retries.
-        client: sends single requests.
-        stop: shared with `client`; set here when there is no point in going on.
-        modality: of all items.
-        write: item's position -> what the request holds for it (the text, or the image's data URI).
-        arrived: told of every good reply at once, from the thread that got it.
-        proven: whether this server has replied before.
-    """
+    client: Client
+    modality: Modality
+    write: Callable[[int], str]  # item's position -> what the request holds for it (text, or the image's data URI)
+    arrived: Arrived  # told of every good reply at once, from the thread that got it
+    proven: threading.Event  # whether this server has replied before
 
-    def __init__(
-        self,
-        settings: HttpSettings,
-        client: Client,
-        stop: threading.Event,
-        modality: Modality,
-        write: Callable[[int], str],
-        arrived: Arrived,
-        proven: threading.Event,
-    ) -> None:
-        self._settings, self._client, self._stop, self._modality = settings, client, stop, modality
-        self._write, self._arrived, self._proven = write, arrived, proven
+    def __post_init__(self) -> None:
+        self._settings, self._stop = self.client.settings, self.client.stop
         self._lock = threading.Lock()
         self._refused: dict[int, str] = {}
-        backoff = wait_random_exponential(multiplier=settings.backoff, max=_LONGEST_BACKOFF_S)
+        backoff = wait_random_exponential(multiplier=self._settings.backoff, max=_LONGEST_BACKOFF_S)
         self._retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
             stop=self._is_hopeless,
-            wait=lambda state: max(backoff(state), _asked_pause(state)),
-            sleep=sleep_using_event(stop),
+            wait=lambda state: max(backoff(state), getattr(_error(state), "retry_after", 0.0)),
+            sleep=sleep_using_event(self._stop),
             reraise=True,
         )
 
     def encode(self, count: int) -> None:
-        """Encode items 0 to `count` - 1.
-
-        Raises:
-            UnansweredError: items that are refused, or for which there was no usable reply in all tries.
-            DistilvlError: no request to this server can succeed.
-        """
-        most = self._settings.dialect.request(self._modality).most
-        size = min(self._settings.batch or most, most)
+        """Encode items 0 to `count` - 1; raises as `HttpTeacher.ask_images`."""
+        size = self._settings.most(self.modality)
         batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="teacher") as pool:
             futures = [pool.submit(self._batch, batch) for batch in batches]
@@ -92,20 +77,15 @@ class _Call:
                 future.result()
         if self._refused:
             first, stopped = min(self._refused), self._stop.is_set()
-            raise UnansweredError(
-                sorted(self._refused),
-                f"the server {'has taken nothing yet' if stopped else 'does not take it'} ({self._refused[first]})",
-                "Check the model's name and the other options of the teacher."
-                if stopped
-                else "Check that item and the options of the teacher; --skip-bad leaves refused images out.",
-                refused=not stopped,
-            )
+            what, remedy = _TAKES_NOTHING if stopped else ("does not take it", _REMEDY)
+            reason = f"the server {what} ({self._refused[first]})"
+            raise UnansweredError(sorted(self._refused), reason, remedy, refused=not stopped)
 
     def _batch(self, positions: list[int]) -> None:
         bad = 0
         while positions:
             try:
-                found = self._retrying(self._client.encode, self._modality, [self._write(item) for item in positions])
+                found = self._retrying(self.client.encode, self.modality, [self.write(item) for item in positions])
             except StoppedError:
                 return
             except RefusedError as error:
@@ -121,13 +101,9 @@ class _Call:
                 self._stop.wait(self._settings.backoff)
                 continue
             bad = 0
-            positions = self._take(positions, found)
-
-    def _take(self, positions: Sequence[int], found: dict[int, Embedding]) -> list[int]:
-        """Pass the embeddings on; returns the positions that are still open."""
-        self._proven.set()
-        self._arrived([positions[k] for k in found], np.stack(list(found.values())))
-        return [position for k, position in enumerate(positions) if k not in found]
+            self.proven.set()
+            self.arrived([positions[k] for k in found], np.stack(list(found.values())))
+            positions = [position for k, position in enumerate(positions) if k not in found]
 
     def _refuse(self, positions: list[int], reason: str) -> None:
         """Find out which items are not taken, by halves; one bad item must not cost its neighbours."""
@@ -139,20 +115,17 @@ class _Call:
         with self._lock:
             self._refused[positions[0]] = reason
             hopeless = len(self._refused) >= max(FIRST_REFUSALS, self._settings.concurrency)
-        if hopeless and not self._proven.is_set():
+        if hopeless and not self.proven.is_set():
             self._stop.set()
 
     def _is_hopeless(self, state: RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome is not None else None
-        unreachable = isinstance(error, TransientError) and error.unreachable and not self._proven.is_set()
+        unreachable = getattr(_error(state), "unreachable", False) and not self.proven.is_set()
         tries = self._settings.retries + 1
         return state.attempt_number >= (min(FIRST_TRIES, tries) if unreachable else tries)
 
 
-def _asked_pause(state: RetryCallState) -> float:
-    """Seconds that the server has asked for."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    return error.retry_after if isinstance(error, TransientError) else 0.0
+def _error(state: RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()
 
 
 class HttpTeacher:
@@ -160,14 +133,7 @@ class HttpTeacher:
 
     Requests run on `concurrency` threads. Overload (429), server errors, lost connections and silence are tried again
     with growing pauses; of a reply that lacks items the rest is requested again; embeddings of a wrong dimension, that
-    are not finite or all zero are refused. The key comes from the environment and goes nowhere but into the request's
-    header.
-
-    Args:
-        settings: what the spec said.
-
-    Raises:
-        DistilvlError: the key's variable is not set.
+    are not finite or all zero are refused. The key comes from the environment and goes nowhere but into the header.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -183,29 +149,21 @@ class HttpTeacher:
 
     @classmethod
     def from_spec(cls, spec: str) -> HttpTeacher:
-        """The teacher that `openai+https://host/v1?model=NAME&dim=D` names.
-
-        Raises:
-            DistilvlError: see `HttpSettings.from_spec` and this class.
-        """
+        """The teacher that `openai+https://host/v1?model=NAME&dim=D` names; see `HttpSettings.from_spec`."""
         return cls(HttpSettings.from_spec(spec))
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         """RGB images to float32 embeddings as the API gave them, shape (n, dim); raises as `ask_images`."""
-        images = list_of_images(images)
-        return self._gather(len(images), lambda arrived: self.ask_images(images, arrived))
+        return self._gather(list_of_images(images), self.ask_images)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Texts to float32 embeddings, shape (n, dim); raises as `ask_texts`."""
-        texts = list_of_texts(texts)
-        return self._gather(len(texts), lambda arrived: self.ask_texts(texts, arrived))
+        return self._gather(list_of_texts(texts), self.ask_texts)
 
     def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
         """Encode `images`; `arrived` gets positions and embeddings, from several threads.
 
-        Raises:
-            UnansweredError: images that the server refuses, or that got no usable reply in all tries.
-            DistilvlError: no request to this server can succeed.
+        `UnansweredError` for images that the server refuses, or that got no usable reply in all tries.
         """
         images = list_of_images(images)
         self._encode("image", len(images), lambda item: self._data_uri(images[item]), arrived)
@@ -220,17 +178,16 @@ class HttpTeacher:
         return estimate_line(self.settings, images, texts)
 
     def _encode(self, modality: Modality, count: int, write: Callable[[int], str], arrived: Arrived) -> None:
-        stop = threading.Event()
-        with Client(self.settings, self._key, self._limiter, stop) as client:
-            _Call(self.settings, client, stop, modality, write, arrived, self._proven).encode(count)
+        with Client(self.settings, self._key, self._limiter, threading.Event()) as client:
+            _Call(client, modality, write, arrived, self._proven).encode(count)
 
-    def _gather(self, count: int, encode: Callable[[Arrived], None]) -> npt.NDArray[np.float32]:
-        embeddings = np.zeros((count, self.dim), dtype=np.float32)
+    def _gather(self, items: list[Any], encode: Callable[[Any, Arrived], None]) -> npt.NDArray[np.float32]:
+        embeddings = np.zeros((len(items), self.dim), dtype=np.float32)
 
         def arrived(positions: Sequence[int], found: npt.NDArray[np.float32]) -> None:
             embeddings[list(positions)] = found
 
-        encode(arrived)
+        encode(items, arrived)
         return embeddings
 
     def _data_uri(self, image: Image.Image) -> str:
@@ -240,11 +197,9 @@ class HttpTeacher:
             image = image.copy()
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        if self.settings.image_format == "png":
-            # Sending takes longer than compressing a little less does.
-            image.save(buffer, "PNG", compress_level=1)
-        else:
-            image.save(buffer, "JPEG", quality=95)
+        # Sending takes longer than compressing a little less does.
+        options = {"compress_level": 1} if self.settings.image_format == "png" else {"quality": 95}
+        image.save(buffer, self.settings.image_format, **options)
         return f"data:image/{self.settings.image_format};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -22,10 +23,7 @@ _ITEMS_REFUSED = frozenset({400, 413, 422})
 
 
 class TransientError(Exception):
-    """Trouble that may pass: try again, after `retry_after` seconds where the server has said so.
-
-    `unreachable` means that there was no connection at all.
-    """
+    """Trouble that may pass, in `retry_after` seconds perhaps; `unreachable`: there was no connection at all."""
 
     def __init__(self, reason: str, retry_after: float = 0.0, *, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -41,11 +39,7 @@ class StoppedError(Exception):
 
 
 class RateLimiter:
-    """Shared by all requests to one server, from any thread.
-
-    Args:
-        rpm: requests a minute, at most, evenly spread; None for no limit.
-    """
+    """Shared by all requests to one server, from any thread: at most `rpm` a minute, evenly spread."""
 
     def __init__(self, rpm: float | None = None) -> None:
         self._interval = 60.0 / rpm if rpm else 0.0
@@ -72,22 +66,15 @@ class RateLimiter:
 class Client:
     """A connection pool to one server; a context manager, safe to use from many threads.
 
-    Args:
-        settings: where to, and how.
-        key: the API's key; only ever put into the request's header.
-        limiter: when requests may start.
-        stop: once set, no request is sent.
+    The key is only ever put into the request's header. Once `stop` is set, no request is sent.
     """
 
     def __init__(self, settings: HttpSettings, key: str | None, limiter: RateLimiter, stop: threading.Event) -> None:
-        self._settings, self._key, self._limiter, self._stop = settings, key, limiter, stop
-        dialect = settings.dialect
-        headers = {} if key is None else {dialect.key_header: dialect.key_format.format(key=key)}
-        self._client = httpx.Client(
-            headers={**headers, "Content-Type": "application/json"},
-            timeout=settings.timeout,
-            limits=httpx.Limits(max_connections=settings.concurrency),
-        )
+        self.settings, self.stop = settings, stop
+        self._key, self._limiter = key, limiter
+        headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+        limits = httpx.Limits(max_connections=settings.concurrency)
+        self._client = httpx.Client(headers=headers, timeout=settings.timeout, limits=limits)
 
     def __enter__(self) -> Client:
         return self
@@ -98,23 +85,16 @@ class Client:
     def encode(self, modality: Modality, items: Sequence[str]) -> dict[int, Embedding]:
         """One request for `items` (texts or data URIs): the good embeddings by position, perhaps not all.
 
-        Raises:
-            TransientError: no reply; worth trying again.
-            BadReplyError: a reply without a usable embedding.
-            RefusedError: the server does not take these items.
-            StoppedError: nothing was sent.
-            DistilvlError: no request to this server can succeed (address, model or key).
+        Raises the errors above, `BadReplyError`, and `DistilvlError` where no request can succeed (model, key, ...).
         """
-        settings = self._settings
-        request = settings.dialect.request(modality)
-        body = request.body(settings.model, items)
-        if settings.shorten and settings.dialect.dimensions is not None:
-            body[settings.dialect.dimensions] = settings.dim
-        self._limiter.wait(self._stop)
-        if self._stop.is_set():
+        settings, dialect = self.settings, self.settings.dialect
+        body = dialect.request(modality).body(settings.model, items)
+        if settings.shorten:
+            body[dialect.dimensions] = settings.dim
+        self._limiter.wait(self.stop)
+        if self.stop.is_set():
             raise StoppedError
-        reply = self._post(settings.url + request.path, body)
-        return usable_embeddings(reply, len(items), settings.dim, settings.dialect)
+        return usable_embeddings(self._post(settings.url + dialect.path, body), len(items), settings.dim, dialect)
 
     def _post(self, url: str, body: dict[str, Any]) -> Any:
         try:
@@ -124,7 +104,7 @@ class Client:
         except httpx.ConnectError as error:
             raise TransientError(f"no connection ({self._line(str(error))})", unreachable=True) from error
         except httpx.TimeoutException as error:
-            raise TransientError(f"no reply within {self._settings.timeout:g} s") from error
+            raise TransientError(f"no reply within {self.settings.timeout:g} s") from error
         except httpx.HTTPError as error:
             raise TransientError(self._line(str(error)) or type(error).__name__) from error
         if response.status_code != 200:
@@ -140,22 +120,19 @@ class Client:
         if status in _AGAIN or status >= 500:
             seconds = _retry_after(response.headers.get("Retry-After"))
             if seconds > LONGEST_PAUSE_S:
-                return DistilvlError(
-                    f"the server {url} asks to wait {seconds:.0f} s ({reason}).", "Run the same command again then."
-                )
+                wait = f"the server {url} asks to wait {seconds:.0f} s ({reason})."
+                return DistilvlError(wait, "Run the same command again then.")
             if status == 429:
                 self._limiter.pause(seconds)
             return TransientError(reason, seconds)
         if status in _ITEMS_REFUSED:
             return RefusedError(reason)
         if status in (401, 403):
-            name = self._settings.key_env or self._settings.dialect.key_env
+            name = self.settings.key_env or self.settings.dialect.key_env
             wants = f"refuses the key in {name}" if self._key is not None else f"wants a key, and {name} is not set"
             return DistilvlError(f"the server {url} {wants} ({reason}).", f"Put the API's key into {name}.")
-        return DistilvlError(
-            f"the server {url} takes no requests for {self._settings.model!r} ({reason}).",
-            "Check the address, the dialect and the model's name.",
-        )
+        what = f"the server {url} takes no requests for {self.settings.model!r} ({reason})."
+        return DistilvlError(what, "Check the address, the dialect and the model's name.")
 
     def _line(self, text: str) -> str:
         """`text` as part of a one-line message, without the key, which some servers repeat."""
@@ -166,13 +143,11 @@ class Client:
 
 def _retry_after(header: str | None) -> float:
     """Seconds to wait: the header holds them, or a date; 0 when it says nothing."""
-    if header is None:
-        return 0.0
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return 0.0
+    for seconds in (float, _seconds_until):
+        with suppress(ValueError, TypeError):
+            return max(0.0, seconds(header or ""))
+    return 0.0
+
+
+def _seconds_until(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()

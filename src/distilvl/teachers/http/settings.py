@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from distilvl.errors import DistilvlError
 from distilvl.io.specs import COUNT, Reader, choice, number, parse_spec, word
-from distilvl.teachers.http.dialects import DIALECTS, Dialect
+from distilvl.teachers.http.dialects import DIALECTS, Dialect, Modality
 
 _ADDRESS = re.compile(r"([a-z0-9]+)\+(https?://[^?#]+)")
 _FORM = "Write DIALECT+https://host/v1?model=NAME&dim=D with a dialect of " + ", ".join(DIALECTS) + "."
@@ -22,54 +22,29 @@ _SECRETS = ("key", "api_key", "apikey", "token", "secret", "password")
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSettings:
-    """A checked spec. It never holds the key, only the name of the environment variable.
-
-    Attributes:
-        dialect: how the API writes things.
-        url: its address, without a slash at the end.
-        model: name of the model, as the API knows it.
-        dim: D, the embedding dimension.
-        shorten: request embeddings of `dim` numbers (models that can shorten theirs).
-        revision: what tells this version of the model from another one.
-        batch: items a request, at most; the dialect's own limit if not given.
-        concurrency: requests at a time.
-        rpm: requests a minute, at most; no limit if not given.
-        timeout: seconds of silence after which a request is given up.
-        retries: how often a request is tried again.
-        backoff: seconds before the first retry; doubles each time, at most a minute.
-        price: of a million text tokens, in any currency; from the provider's list.
-        image_price: of a million images.
-        key_env: environment variable that holds the key.
-        image_format: how images are sent: `png` (exact) or `jpeg` (smaller; quality 95).
-        max_side: images are reduced to this many pixels on their longer side first; as they are if not given.
-    """
+    """A checked spec. It never holds the key, only the name of the environment variable."""
 
     dialect: Dialect
-    url: str
-    model: str
-    dim: int
-    shorten: bool = False
-    revision: str = "as-served"
-    batch: int | None = None
-    concurrency: int = 8
-    rpm: float | None = None
-    timeout: float = 60.0
-    retries: int = 8
-    backoff: float = 1.0
-    price: float | None = None
-    image_price: float | None = None
-    key_env: str | None = None
-    image_format: str = "png"
-    max_side: int | None = None
+    url: str  # the API's address, without a slash at the end
+    model: str  # its name, as the API knows it
+    dim: int  # D, the embedding dimension
+    shorten: bool = False  # request embeddings of `dim` numbers, of models that can shorten theirs
+    revision: str = "as-served"  # what tells this version of the model from another one
+    batch: int | None = None  # items a request, at most; the dialect's own limit if not given
+    concurrency: int = 8  # requests at a time
+    rpm: float | None = None  # requests a minute, at most; no limit if not given
+    timeout: float = 60.0  # seconds of silence after which a request is given up
+    retries: int = 8  # how often a request is tried again
+    backoff: float = 1.0  # seconds before the first retry; doubles each time, at most a minute
+    price: float | None = None  # of a million text tokens, in any currency; from the provider's list
+    image_price: float | None = None  # of a million images
+    key_env: str | None = None  # environment variable that holds the key
+    image_format: str = "png"  # how images are sent: `png` (exact) or `jpeg` (smaller; quality 95)
+    max_side: int | None = None  # images are reduced to this many pixels on their longer side first
 
     @classmethod
     def from_spec(cls, spec: str) -> HttpSettings:
-        """Read `spec`.
-
-        Raises:
-            DistilvlError: an unknown dialect or option, a value of the wrong kind, a missing `model` or `dim`, or a
-                key in the spec itself.
-        """
+        """Read `spec`; `DistilvlError` for what is unknown, wrong or missing, or a key in the spec itself."""
         parsed = parse_spec(spec, noun="teacher")
         match = _ADDRESS.fullmatch(parsed.place)
         if match is None or match[1] not in DIALECTS:
@@ -88,11 +63,7 @@ class HttpSettings:
         return cls(dialect=DIALECTS[match[1]], url=match[2].rstrip("/"), **values)
 
     def key(self) -> str | None:
-        """The key, read from the environment now; None when there is none.
-
-        Raises:
-            DistilvlError: the spec names a variable that is not set, or its value cannot be sent.
-        """
+        """The key, read from the environment now; `DistilvlError` if a variable that the spec names is not set."""
         name = self.key_env or self.dialect.key_env
         value = os.environ.get(name, "").strip()
         if not value:
@@ -104,6 +75,11 @@ class HttpSettings:
             raise DistilvlError(f"the key in {name} holds characters that no key has.", "Set the variable again.")
         return value
 
+    def most(self, modality: Modality) -> int:
+        """Items a request."""
+        most = self.dialect.request(modality).most
+        return min(self.batch or most, most)
+
     @property
     def preprocessing(self) -> str:
         """What is done to an item before it is sent, and what decides its embedding: for the manifest."""
@@ -113,8 +89,6 @@ class HttpSettings:
 
 
 _NO_SECRETS = "Keys are read from the environment only; key_env=NAME names the variable."
-
-
 _YES_NO = choice("yes", "no")
 _OPTIONS = {
     "model": word("a name"),
@@ -134,28 +108,16 @@ _OPTIONS = {
     "max_side": COUNT,
 }
 assert set(_OPTIONS) == {entry.name for entry in fields(HttpSettings)} - {"dialect", "url"}
-
-
-# English text in the tokenizers of today's embedding models.
-CHARACTERS_A_TOKEN = 4
+CHARACTERS_A_TOKEN = 4  # of English text in the tokenizers of today's embedding models
 
 
 def estimate_line(settings: HttpSettings, images: int, texts: Sequence[str]) -> str:
-    """Requests, time and price of encoding `images` images and `texts`: one line.
-
-    Prices are the user's, never ours. The time is the least that `rpm` allows; without `rpm`, that of one second a
-    request, which the line says.
-    """
+    """Requests, time and price of encoding `images` images and `texts`: one line; prices are the user's, never ours."""
     tokens = math.ceil(sum(map(len, texts)) / CHARACTERS_A_TOKEN)
-    requests = _requests(settings, "image", images) + _requests(settings, "text", len(texts))
+    requests = math.ceil(images / settings.most("image")) + math.ceil(len(texts) / settings.most("text"))
     what = f"{images:,} images and {len(texts):,} captions (about {tokens:,} tokens)"
     head = f"{settings.model} at {settings.url}: {requests:,} requests for {what}"
     return f"{head}; {_time(settings, requests)}; {_price(settings, images, tokens)}"
-
-
-def _requests(settings: HttpSettings, modality: str, items: int) -> int:
-    most = (settings.dialect.image if modality == "image" else settings.dialect.text).most
-    return math.ceil(items / min(settings.batch or most, most))
 
 
 def _time(settings: HttpSettings, requests: int) -> str:
@@ -166,16 +128,11 @@ def _time(settings: HttpSettings, requests: int) -> str:
 
 
 def _price(settings: HttpSettings, images: int, tokens: int) -> str:
-    lacking = []
-    total = 0.0
-    for option, price, amount in (("price", settings.price, tokens), ("image_price", settings.image_price, images)):
-        if price is None:
-            lacking += [f"{option}="] if amount else []
-        else:
-            total += price * amount / 1e6
+    parts = (("price=", settings.price, tokens), ("image_price=", settings.image_price, images))
+    lacking = [option for option, price, amount in parts if price is None and amount]
     if lacking:
         return f"price not known without {' and '.join(lacking)} (for a million tokens, and images)"
-    return f"price about {total:,.4f}"
+    return f"price about {sum((price or 0.0) * amount / 1e6 for _, price, amount in parts):,.4f}"
 
 
 def _duration(seconds: float) -> str:
