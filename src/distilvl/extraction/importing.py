@@ -134,8 +134,9 @@ def import_arrays(
     """
     _require_ids(arrays.image_rows, [entry.image_id for entry in dataset], "image", source, dataset.name)
     found, unreadable = unique_images(dataset, skip_bad=skip_bad)
-    # By the object, as names may come twice; the first one's id counts.
-    id_of = {id(entry.image): entry.image_id for entry in reversed(list(dataset))}
+    id_of: dict[int, str] = {}
+    for entry in dataset:
+        id_of.setdefault(id(entry.image), entry.image_id)  # by the object, as names may come twice
     images = {key: arrays.image_rows[id_of[id(places[0])]] for key, places in found.items()}
     captions = dataset.captions
     if arrays.by_caption:

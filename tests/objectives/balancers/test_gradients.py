@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distilvl.errors import DistilvlError
-from distilvl.objectives.balancers.learnt import gradient_norms
+from distilvl.objectives.balancers.gradnorm import gradient_norms
 
 
 def test_matches_the_norm_by_hand_over_both_features():

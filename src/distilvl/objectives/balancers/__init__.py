@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from distilvl.objectives.balancers.base import BALANCERS, Balance, Balancer, Step
-from distilvl.objectives.balancers.learnt import GradNormBalancer, UncertaintyBalancer
-from distilvl.objectives.balancers.paper import DWABalancer, OfficialBalancer, PaperBalancer, StaticBalancer
+from distilvl.objectives.balancers.dwa import DWABalancer
+from distilvl.objectives.balancers.gradnorm import GradNormBalancer
+from distilvl.objectives.balancers.official import OfficialBalancer
+from distilvl.objectives.balancers.paper import PaperBalancer
+from distilvl.objectives.balancers.static import StaticBalancer
+from distilvl.objectives.balancers.uncertainty import UncertaintyBalancer
 
 __all__ = [
     "BALANCERS", "Balance", "Balancer", "DWABalancer", "GradNormBalancer", "OfficialBalancer", "PaperBalancer",

@@ -1,4 +1,4 @@
-"""Distillation losses published by others, adapted to image-text output features: docs/baselines.md says how and why.
+"""Distillation losses published by others, adapted to image-text output features, one method a file: docs/baselines.md.
 
 Each was published as a term beside the task's own loss, which here is `InfoNCE`. Shapes as in `distilvl.objectives`.
 """
@@ -6,9 +6,12 @@ Each was published as a term beside the task's own loss, which here is `InfoNCE`
 from __future__ import annotations
 
 from distilvl.objectives.baselines.clip_kd import ClipKdFeature, ClipKdInteractive, ClipKdRelation
-from distilvl.objectives.baselines.crd import ContrastiveRepresentationDistillation, DynamicContrastiveDistillation
-from distilvl.objectives.baselines.kd import OpenClipDistillation, SoftTargetDistillation
-from distilvl.objectives.baselines.rkd import FlowDistillation, RelationalAngle, RelationalDistance
+from distilvl.objectives.baselines.crd import ContrastiveRepresentationDistillation
+from distilvl.objectives.baselines.dcd import DynamicContrastiveDistillation
+from distilvl.objectives.baselines.fsp import FlowDistillation
+from distilvl.objectives.baselines.kd import SoftTargetDistillation
+from distilvl.objectives.baselines.open_clip import OpenClipDistillation
+from distilvl.objectives.baselines.rkd import RelationalAngle, RelationalDistance
 
 __all__ = [
     "ClipKdFeature", "ClipKdInteractive", "ClipKdRelation", "ContrastiveRepresentationDistillation",

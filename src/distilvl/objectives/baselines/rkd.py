@@ -1,4 +1,4 @@
-"""Relations between a batch's embeddings: RKD (Park et al., CVPR 2019, section 3.2) and FSP (Yim et al., CVPR 2017)."""
+"""RKD, relational distillation by distances and angles (Park et al., CVPR 2019, section 3.2)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from distilvl.objectives.loss import Batch, Loss
 
 COINCIDENT = 1e-6
+
+
 """Embeddings this close count as one point: the floor of the authors' code, and about what float32 resolves."""
 
 
@@ -78,27 +80,3 @@ def _angles(x: Tensor) -> Tensor:
     directions = differences / lengths.masked_fill(lengths <= COINCIDENT, torch.inf)
     angles: Tensor = directions @ directions.transpose(1, 2)
     return angles
-
-
-class FlowDistillation(Loss):
-    """FSP ("A Gift from Knowledge Distillation", section 3): the Gram matrix of image and text features.
-
-        G(A, B) = 1/N A^T B            (D, D)
-        L       = || G(z^v, z^t) - G(u^v, u^t) ||_F^2
-
-    The two layers of the paper are the two modalities, its channels the D coordinates and its positions the N pairs.
-    The *sum* over the D x D entries, as published. Nothing of the same image is to be masked, without negatives.
-
-    >>> import torch
-    >>> from distilvl.objectives.baselines import FlowDistillation
-    >>> loss = FlowDistillation()(*[torch.eye(4)] * 4, torch.arange(4))
-    """
-
-    name, label = "fsp", "flow between the modalities (FSP)"
-    formula = "norm( (1/N) Z_v^T Z_t - (1/N) U_v^T U_t )_F^2, summed over D x D entries"
-
-    def forward(self, batch: Batch) -> Tensor:
-        """L in [0, 4] for any D, 0 at z == u."""
-        z_image, z_text, u_image, u_text = batch.embeddings
-        difference = z_image.T @ z_text - u_image.T @ u_text
-        return (difference / len(batch.ids)).square().sum()
