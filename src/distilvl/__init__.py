@@ -6,8 +6,6 @@ student = distilvl.train(teacher="demo", data="scenes", student="demo", recipe="
 student.encode(["a red circle above a blue square"])
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """`distilvl demo`: distil the embedded teacher on `scenes` and put both side by side."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Sequence

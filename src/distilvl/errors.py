@@ -1,7 +1,5 @@
 """Errors that a user can act on, and `require` for packages that only some features need."""
 
-from __future__ import annotations
-
 import importlib
 from importlib.util import find_spec
 from typing import Any
@@ -40,9 +38,9 @@ class OptionError(DistilvlError):
         self.option = option
 
 
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line without its full stop; its type's name where it says nothing."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """What an error says, in one line of at most so many letters, without full stop; its type where it says nothing."""
+    return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
 
 
 def require(*packages: str, extra: str, why: str = "this data set") -> Any:

@@ -1,7 +1,5 @@
 """Search in the page itself: a static folder with onnxruntime-web, the text tower, and an index of photographs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

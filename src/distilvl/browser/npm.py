@@ -1,7 +1,5 @@
 """The two libraries of the page: pinned npm packages, fetched once, checked before they are opened."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The command line: parse, call, print; one file a command. Exit code 2 and one line for anything the user can mend."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -22,13 +20,11 @@ def main() -> None:
     try:
         app()
     except DistilvlError as error:
-        sys.stderr.write(f"error: {_printable(' '.join(str(error).split()))}\n")
+        words = " ".join(str(error).split())
+        # Control characters as escapes: what a file or a teacher brings must not reach the terminal raw.
+        shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+        sys.stderr.write(f"error: {''.join(shown)}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues.\n")
         sys.exit(130)
-
-
-def _printable(text: str) -> str:
-    """`text` with control characters as escapes: what a file or a teacher brings must not reach the terminal raw."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

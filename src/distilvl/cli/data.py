@@ -1,7 +1,5 @@
 """`distilvl data`: look at a dataset before training on it."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from typer import Argument, Option, Typer, echo

@@ -1,7 +1,5 @@
 """`distilvl features`: extract a teacher's embeddings; `verify`, `merge` and `info` look after the stores."""
 
-from __future__ import annotations
-
 from enum import Enum
 from pathlib import Path
 from typing import Annotated

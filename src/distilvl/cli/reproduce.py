@@ -1,7 +1,5 @@
 """`distilvl reproduce`: the paper's tables and figure."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

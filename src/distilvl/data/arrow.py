@@ -3,8 +3,6 @@
 Parquet is not read by `datasets`, which copies a table into its cache first, and takes seconds to import.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress

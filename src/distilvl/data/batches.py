@@ -1,7 +1,5 @@
 """Which images and captions make up each batch: three orders, each a pure function of the seed and the epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """The benchmarks of image-text retrieval: by name, and their annotation files (Karpathy's JSON, COCO's captions)."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence

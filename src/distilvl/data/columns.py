@@ -1,7 +1,5 @@
 """Tables: which columns are the image, the captions, the split and the id, and their rows as one record an image."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Images that are the same, or nearly: perceptual hashes, and the groups of those that differ in few bits."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Hashable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Folders of images: which files in them count (`scan_folder`), captions in text files beside them, or none at all."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

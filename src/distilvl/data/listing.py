@@ -1,12 +1,9 @@
 """What readers of lists share: the checks of `dataset_of`, safe paths of images, clean captions, names of splits.
 
-All readers take `skip_bad`: leave out and count (`Faults`) entries that are malformed and what `dataset_of` refuses,
-instead of raising; and some of `chosen`: columns or keys by name, where `find_columns` would not find them; `roots`:
-folders of the images instead of the list's own. Paths are relative to the first root, absolute ones may lie in any.
-All raise `DistilvlError` for a list that is none, and unless `skip_bad` for the first bad entry, with their number.
+All readers take `skip_bad`: leave out and count (`Faults`) bad entries instead of raising; some `chosen`, columns or
+keys by name, where `find_columns` would not find them, and `roots`, folders of the images instead of the list's own, to
+the first of which paths are relative. All raise `DistilvlError` for a list that is none, or its first bad entry.
 """
-
-from __future__ import annotations
 
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """`load_dataset`: all kinds of data, chosen by what the source is."""
 
-from __future__ import annotations
-
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import parse_qs

@@ -4,8 +4,6 @@ The cache is shared by all processes that read it: `pixels-NAME.npy` holds the p
 what they are; NAME is a hash of the bytes of the images, the preprocessing and the crops.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Data sets named by a kind and a place: `hf:owner/name?caption=text`, `flickr30k:/data`, `unpaired:DIR,FILE`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

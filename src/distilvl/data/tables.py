@@ -1,7 +1,5 @@
 """Lists of captions as text, `captions.jsonl`, `.csv` and `.tsv`: their encodings, columns, keys and lines."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

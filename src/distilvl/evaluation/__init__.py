@@ -1,7 +1,5 @@
 """Scoring: ranks, recall at K, RSUM, protocols, agreement, intervals; arrays in, no model needed."""
 
-from __future__ import annotations
-
 from distilvl.evaluation.agreement import Agreement, agreement
 from distilvl.evaluation.ground_truth import Groups
 from distilvl.evaluation.intervals import Comparison, compare, intervals

@@ -1,7 +1,5 @@
 """How much a student agrees with its teacher: what they retrieve, how they order it, where their features lie."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a model costs: parameters, FLOPs and milliseconds an item, measured the same way for teachers and students."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

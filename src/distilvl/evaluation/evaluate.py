@@ -1,7 +1,5 @@
 """`distilvl.evaluate`: score a model on a split, beside its teacher when the teacher's features are known."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

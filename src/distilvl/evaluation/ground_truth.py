@@ -1,9 +1,8 @@
 """What counts as a right answer: copies among the items, and the ground truth that a dataset is scored on.
 
 With the ground truth `pairs`, right are an image's own texts alone. With `content`, a picture and a text are right
-answers to each other if the data hold a pair of an equal picture and an equal text. So right for a text are its image's
-copies and the images of all texts equal to it, and for an image the texts of its copies and all texts equal to one of
-them. Nothing is passed on further: of two pictures that share a title, neither's other texts are right for the other.
+answers to each other if the data hold a pair of an equal picture and an equal text; nothing is passed on further: of
+two pictures that share a title, neither's other texts are right for the other.
 """
 
 from __future__ import annotations

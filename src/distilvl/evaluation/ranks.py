@@ -22,11 +22,7 @@ Counts = tuple[Integers, npt.NDArray[np.uint8]]
 """How many wrong texts are ahead for each image of a tile, and how many wrong images of the tile for each text."""
 
 TIE_TOLERANCE = 1e-9
-"""Cosines closer than this are a tie.
-
-The same dot product comes out of a matrix product with other last bits at another position or block size: in double
-precision, about 1e-15 for L2-normalised vectors. A million times that, identical vectors always tie; a hundred times
-finer than the rounding of float32 features, different vectors practically never do."""
+"""Closer cosines are a tie; a dot product in double precision differs by 1e-15 from place to place, in float32 by 1e-7."""
 
 BLOCK = 2**24
 """Similarities held at a time (64 MiB), so that memory does not grow with n x m."""
@@ -43,10 +39,9 @@ def retrieval_ranks(
 ) -> tuple[Integers, Integers]:
     """Ranks of the right answers by cosine, 1 for the first place.
 
-    Ties count against the model: a wrong item as similar as the right one, or less so by at most `TIE_TOLERANCE`, is
-    placed before it. So a model that gives every item the same feature ends last, not first. Ranks are those of double
-    precision: a float32 similarity decides only where it is further from the right answer's than any float32 product
-    can err (`single_error`); the others, the close calls, are computed again.
+    Ties, to within `TIE_TOLERANCE`, count against the model, so one that gives every item the same feature ends last.
+    Ranks are those of double precision: a float32 similarity decides only where it is further from the right answer's
+    than any float32 product can err (`single_error`); the others, the close calls, are computed again.
 
     Args:
         images, texts: n and m embeddings.
@@ -54,8 +49,8 @@ def retrieval_ranks(
         groups: which images and which texts are the same, and so right for each other's pairs; none are by default.
 
     Returns:
-        Image->text: for each image the rank of the best-placed of its right texts among all, (n,); other right texts
-        are not counted as wrong. Text->image: for each text the rank of its best-placed right image, (m,).
+        For each image the rank of its best-placed right text among all, (n,), other right ones not counted as wrong;
+        for each text the rank of its best-placed right image, (m,).
     """
     groups = groups or Groups.alone(len(images), len(texts))
     answers = RightAnswers.of(groups.image, groups.text, text_image, np.arange(len(texts)))
@@ -160,9 +155,8 @@ class _Gallery:
 def single_error(dim: int) -> float:
     """How far a float32 product of two L2-normalised vectors can be from the exact cosine, in any order of summation.
 
-    The standard bound for a dot product of D terms, D u with u = 2^-24 (Higham, Accuracy and Stability of Numerical
-    Algorithms, section 3.1; the vectors have length 1, so the bound's sum of absolute products is at most 1), and three
-    roundings for each vector and one for the threshold.
+    D u with u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), for vectors of length 1,
+    and three roundings for each vector and one for the threshold.
     """
     return 1.05 * (dim + 8) * 2.0**-24
 

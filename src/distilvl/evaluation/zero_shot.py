@@ -1,7 +1,5 @@
 """Zero-shot classification: an image belongs to the class whose prompts it is most similar to; labelled images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

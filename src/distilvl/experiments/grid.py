@@ -1,7 +1,5 @@
 """The work queue: jobs that are not done yet, over one or several worker processes or GPUs."""
 
-from __future__ import annotations
-
 import json
 import logging
 import multiprocessing

@@ -1,7 +1,5 @@
 """The files of a finished table: Markdown to read, CSV and JSON to reckon with, pictures for Figure 2."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

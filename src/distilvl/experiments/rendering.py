@@ -1,7 +1,5 @@
 """A table's results as Markdown for people, CSV for spreadsheets and JSON for programs."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """`distilvl reproduce`: run what a table still lacks, and write it as Markdown, CSV and JSON."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Sequence

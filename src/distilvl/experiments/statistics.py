@@ -1,7 +1,5 @@
 """Means, standard deviations and paired tests over seeds: whether an ordering of the paper holds here."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """fp32, fp16 and int8: which layers are lowered, how, and which of them suffer most."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """`export_student`: a trained student as one folder of ONNX graphs, scored before the folder gets its name."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable, Sequence

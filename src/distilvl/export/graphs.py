@@ -1,7 +1,5 @@
 """From a student's towers to ONNX graphs: uint8 pixels or token ids in, features out."""
 
-from __future__ import annotations
-
 import ast
 import logging
 import re

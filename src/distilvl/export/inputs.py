@@ -1,7 +1,5 @@
 """What stands before the towers, in a form that needs neither PyTorch nor transformers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

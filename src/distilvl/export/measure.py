@@ -1,7 +1,5 @@
 """What an export loses and costs: RSUM and milliseconds an item of each dtype, beside PyTorch's and the teacher's."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

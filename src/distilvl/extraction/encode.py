@@ -1,7 +1,5 @@
 """A teacher run over blocks of a store: its embeddings are checked, and what is paid for is stored as it arrives."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext

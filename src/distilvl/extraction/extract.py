@@ -1,7 +1,5 @@
 """`extract_features`: run a teacher once over every item of a dataset that its store does not hold yet."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

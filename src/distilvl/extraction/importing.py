@@ -3,8 +3,6 @@
 The folder holds `image_features.npy`, `text_features.npy` and `ids.json`, perhaps `teacher.json`; see docs/teachers.md.
 """
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping, Sequence

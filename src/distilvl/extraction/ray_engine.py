@@ -1,15 +1,9 @@
-"""The engine `ray`: the same store as one process makes, by workers of a Ray cluster.
+"""The engine `ray`: the same store as one process makes, by workers of a Ray cluster; docs/cluster.md.
 
-Ray Data hands out the blocks of which the store lacks something to a pool of actors; each loads the teacher once and
-writes shards itself, with the same code as everyone who writes to a store. So a shard is either there or not, however
-its writer ends. The price is a disk that all machines share, which is checked at the end.
-
-The block of a worker that is killed is given to another one; where the shard was not written, the whole block is
-encoded again, in the same calls of the teacher. So the store has the bytes that one process would have written, as long
-as the teacher's bits do not depend on the machine or on its number of threads.
+Ray Data hands out the blocks of which the store lacks something to a pool of actors, again after a worker's death; each
+loads the teacher once and writes whole shards itself, to a disk that all machines share. So the store has the bytes of
+one process, as long as the teacher's bits do not depend on the machine or on its number of threads.
 """
-
-from __future__ import annotations
 
 import importlib
 import logging
@@ -22,13 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from distilvl.data.records import FileImage, ImageSource
-from distilvl.errors import DistilvlError, require
+from distilvl.errors import DistilvlError, one_line, require
 from distilvl.extraction.encode import Extracted, fill_captions, fill_images
 from distilvl.extraction.work import Block, Work
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.hashes import KEY_BYTES
-from distilvl.io.markdown import one_line
 from distilvl.io.progress import Silence, progress
 from distilvl.models import load_model
 from distilvl.pictures.limits import max_pixels, set_max_pixels
@@ -152,8 +145,7 @@ def connected(cluster: Cluster) -> Iterator[tuple[Any, Share]]:
             _connect(ray, address, cluster.workers)
     # RuntimeError and ValueError: another version of Ray or Python there, or no address at all.
     except (OSError, RuntimeError, ValueError) as error:
-        reason = one_line(str(error))[:200].rstrip(".")
-        problem = f"there is no Ray cluster to join at {address or 'this machine'}: {reason}."
+        problem = f"there is no Ray cluster to join at {address or 'this machine'}: {one_line(error, 200)}."
         raise DistilvlError(problem, "Check --ray-address, or leave it out to start one here.") from error
     try:
         yield ray, share_of([node["Resources"] for node in ray.nodes() if node["Alive"]], cluster.workers)

@@ -1,7 +1,5 @@
 """Embeddings that other tools stored: Parquet tables, clip-retrieval's folders, Hugging Face datasets."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,10 +10,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError, require
+from distilvl.errors import DistilvlError, one_line, require
 from distilvl.extraction.importing import FeatureArrays, float_array, require_one_space
 from distilvl.io.hashes import file_hash
-from distilvl.io.markdown import one_line
 from distilvl.io.specs import choice, parse_spec, split_kind, word
 
 _BATCH_ROWS = 8192
@@ -103,8 +100,8 @@ def _tables_of(file: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
             for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
                 yield str(file), arrow.Table.from_batches([batch])
     except (OSError, arrow.ArrowException) as error:
-        reason = one_line(str(error))[:200]
-        raise DistilvlError(f"{file} is not a Parquet file that can be read: {reason}.", _ANEW) from error
+        problem = f"{file} is not a Parquet file that can be read: {one_line(error, 200)}."
+        raise DistilvlError(problem, _ANEW) from error
 
 
 def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
@@ -113,7 +110,7 @@ def _hf_dataset(spec: ImportSpec) -> FeatureArrays:
     try:
         loaded = datasets.load_from_disk(str(spec.path))
     except (OSError, ValueError) as error:
-        problem = f"{spec.path} is not a dataset on disk: {one_line(str(error))[:200]}."
+        problem = f"{spec.path} is not a dataset on disk: {one_line(error, 200)}."
         raise DistilvlError(problem, "Give the folder that Dataset.save_to_disk wrote.") from error
     if isinstance(loaded, datasets.DatasetDict):
         if spec.split not in loaded:

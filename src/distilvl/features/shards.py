@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, one_line
 from distilvl.features.manifest import Manifest
 from distilvl.io.files import write_atomically
 from distilvl.io.hashes import KEY_BYTES, Keys
@@ -152,7 +152,7 @@ class Shard:
         except OSError as error:
             raise self._unreadable(error) from error
         except ValueError as error:
-            raise self._broken(" ".join(str(error).split())) from error
+            raise self._broken(one_line(error)) from error
 
     def keys(self, dim: int) -> npt.NDArray[np.bytes_]:
         """Its keys, copied into memory: shape (n,), dtype `S16`."""

@@ -1,7 +1,5 @@
 """Looking after stores: `merge_stores` puts several of one teacher together, `store_info` says what one holds."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

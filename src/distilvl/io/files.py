@@ -1,7 +1,5 @@
 """Files and folders that are either there and whole, or not there: temporary name, sync, rename."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Content hashes: an item is known by what it is, never by its position or file name; and when two are the same."""
 
-from __future__ import annotations
-
 import hashlib
 import unicodedata
 from collections.abc import Hashable, Sequence

@@ -3,8 +3,6 @@
 A lone text is a sequence of letters: taken for a list, each letter would get an embedding. So it is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any

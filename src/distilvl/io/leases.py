@@ -5,8 +5,6 @@ as it lives. It is free again when its owner has ended on this machine, or when 
 this process's own clock. Should two writers do the same block, they write the same file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Untrusted text in Markdown: captions, file names and settings must not become markup."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """The prefetcher: threads that prepare the next items while the caller works, never more than memory allows."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator

@@ -1,7 +1,5 @@
 """How long it takes: for people a live bar with the time left, or plain lines in a pipe, on stderr; and a clock."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

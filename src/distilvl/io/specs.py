@@ -1,7 +1,5 @@
 """`kind:place?option=value&option=value`: names of models, data and stored features, and their one parser."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Collection, Mapping

@@ -1,7 +1,5 @@
 """`Encoder`: a model whose embeddings are L2-normalised float32, and what an index keeps of it."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Sequence

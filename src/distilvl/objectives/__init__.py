@@ -16,8 +16,6 @@ Shapes everywhere: N pairs in a batch, embedding dimension D; `z` student embedd
 L2-normalised; `ids` (N,) int64 says which image an embedding belongs to (>= 0).
 """
 
-from __future__ import annotations
-
 from distilvl.objectives.contrastive import ContrastiveDistillation
 from distilvl.objectives.distribution import QueueDistribution
 from distilvl.objectives.feature import FeatureDistillation, SimilarityDistillation

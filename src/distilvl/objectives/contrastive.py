@@ -1,7 +1,5 @@
 """CD, contrastive distillation (eq. 5-7)."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor

@@ -1,7 +1,5 @@
 """QD, queue distribution: the teacher's similarities to the queue, of either modality, as soft targets."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distilvl.objectives.loss import Batch, TemperatureLoss, kl_divergence

@@ -1,7 +1,5 @@
 """FD (eq. 8) and SD (eq. 9): each student embedding beside its own teacher feature."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F

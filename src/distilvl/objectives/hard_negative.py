@@ -1,7 +1,5 @@
 """HND, hard-negative distillation (eq. 10-14)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """InfoNCE on the pairs alone: the baseline that is trained without a teacher."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distilvl.objectives.loss import Batch, TemperatureLoss, cross_entropy_of_pairs, own_and_negatives

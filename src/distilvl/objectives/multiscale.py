@@ -1,7 +1,5 @@
 """All losses of a step, by name: embeddings in, the raw L_m of eq. 5-14 out, ready for a balancer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

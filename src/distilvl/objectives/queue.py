@@ -1,7 +1,5 @@
 """The queue `q^m` of teacher features: the last K_q of one modality, first in, first out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, Protocol
 

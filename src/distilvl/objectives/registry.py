@@ -1,7 +1,5 @@
 """Losses and balancers by name: those of this package, and those that installed packages add by an entry point."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import pkgutil

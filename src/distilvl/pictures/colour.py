@@ -1,7 +1,5 @@
 """Any mode of PIL's to 8-bit RGB in sRGB: colour profiles, sample depths, and transparent parts on white."""
 
-from __future__ import annotations
-
 import functools
 import io
 import logging

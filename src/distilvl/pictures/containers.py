@@ -1,7 +1,5 @@
 """The bytes of JPEG and PNG files, before Pillow sees them: scans, long texts, ends that are cut off."""
 
-from __future__ import annotations
-
 import re
 import struct
 import zlib

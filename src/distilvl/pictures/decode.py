@@ -1,7 +1,5 @@
 """Encoded bytes (`decode_image`) or a PIL image (`upright_rgb`) to the RGB picture that all else works with."""
 
-from __future__ import annotations
-
 import functools
 import io
 import math

@@ -1,7 +1,5 @@
 """Which endings and first bytes are pictures that are read, which are not, and the packages that read some of those."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import re

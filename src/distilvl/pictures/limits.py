@@ -1,7 +1,5 @@
 """How large a picture may be: one setting, in the environment, so that worker processes have it too."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Recipes (training) and presets (students) as YAML, and the code that reads, overrides and checks them."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

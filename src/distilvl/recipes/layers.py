@@ -1,7 +1,5 @@
 """How a recipe, what it extends and overrides become one tree: what wins, what is renamed, and what a choice unsets."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Sequence

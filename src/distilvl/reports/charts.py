@@ -1,7 +1,5 @@
 """Curves of one or several runs: losses, weights, rates, learning rate, retrieval, speed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

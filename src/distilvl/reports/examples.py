@@ -1,7 +1,5 @@
 """Which retrievals to show: right ones, and failures that teach something."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What the report measures itself: embeddings of students and teachers on one gallery, their ranks and their spaces."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

@@ -3,8 +3,6 @@
 Its content security policy keeps it from asking for anything, and anything that slipped into it from running.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What `distilvl report` says of one or several runs: collected once, for the page, for Markdown and for programs."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -3,8 +3,6 @@
 Run as a program with a student, it loads the student, encodes some items, and prints the peak memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """A run folder read for people: whatever is there, in whatever state the run was left."""
 
-from __future__ import annotations
-
 import json
 import math
 import shlex

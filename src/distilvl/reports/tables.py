@@ -1,7 +1,5 @@
 """The report as tables of text cells, the same for the page and for Markdown; and as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What an exported student takes: pixels of pictures, as the student's processor makes them, and token ids of texts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias

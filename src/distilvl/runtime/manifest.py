@@ -1,7 +1,5 @@
 """`manifest.json` of an exported folder: what the files are, how to prepare inputs, what was measured."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,9 +1,7 @@
-"""Search photographs with a student: a folder of pictures in an embedded LanceDB table; docs/search.md has an example.
+"""Search photographs with a student: folders of pictures in an embedded LanceDB table; docs/search.md has an example.
 
-`Index.open` and `Index.create` give an `Index`; `index_folder` makes one or brings it up to date. `id` is the content
-hash of a picture (32 hex digits), so what it stands for never changes: thumbnails can be cached for good, and copies of
-a file share it. Searching is safe from several threads; a search sees what another process has added within five
-seconds. All bad input raises `DistilvlError`; an unknown id too.
+`id` is the content hash of a picture (32 hex digits): copies of a file share it, and thumbnails can be cached for good.
+Searching is safe from several threads; a search sees what another process has added within five seconds.
 """
 
 from distilvl.models import Encoder, ModelInfo, load_encoder

@@ -1,7 +1,5 @@
 """What is read from a photograph's file: content hash, picture, thumbnail, and when it was taken (EXIF, XMP)."""
 
-from __future__ import annotations
-
 import errno
 import io
 import re

@@ -3,8 +3,6 @@
 Copies are files of the same bytes, which share their id: nothing else that is stored tells equal from nearly equal.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -1,10 +1,7 @@
 """Bring a table up to date with a folder: read what is new or changed, encode what is not known, let go of the rest.
 
-Killed at any moment, the same update continues: rows are committed in blocks, the rows of deleted files go last, and
-what is committed is neither read nor encoded again.
+Killed at any moment, the same update continues: rows are committed in blocks, and those of deleted files go last.
 """
-
-from __future__ import annotations
 
 import errno
 import os

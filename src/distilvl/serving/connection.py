@@ -1,7 +1,5 @@
 """How uvicorn runs the application: its limits, and connections whose request header must arrive in time."""
 
-from __future__ import annotations
-
 import asyncio
 
 import h11

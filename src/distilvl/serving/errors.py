@@ -1,7 +1,5 @@
 """Refused requests: errors in the shape that OpenAI's clients understand, and what the framework refuses in it too."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Mapping
 

@@ -1,7 +1,5 @@
 """The middleware: who may send requests, bodies within limits, headers of every response, counts; and how it counts."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hmac

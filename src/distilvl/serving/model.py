@@ -1,7 +1,5 @@
 """`ServedModel`: one model for all requests, whose texts and pictures are joined into batches by one thread."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,10 +1,7 @@
-"""Pictures in strings: the ways to write one that are read, and how a string that holds one is told from a text.
+"""Pictures in strings: as a data URL, base64 or percent-encoded, or as bare base64 of either alphabet, padded or not.
 
-A picture comes as a data URL, in base64 or percent-encoded, or as bare base64 of either alphabet, padded or not. To
-tell whether a string holds one in any other way, all that may be bytes in it is decoded: the first ones tell its kind.
+Whether a string holds one in any other way is told by the first bytes of what it decodes to.
 """
-
-from __future__ import annotations
 
 import base64
 import binascii

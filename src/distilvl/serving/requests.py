@@ -1,7 +1,5 @@
 """What clients may send: parameters, bodies and items (a text or a picture); each is understood, or refused by name."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections import Counter

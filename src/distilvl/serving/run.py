@@ -1,7 +1,5 @@
 """`distilvl serve`: load the model, open the index, listen until told to stop."""
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import signal

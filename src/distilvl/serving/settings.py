@@ -1,7 +1,5 @@
 """`ServeSettings`: limits and key of a server, and where its key is read from."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path

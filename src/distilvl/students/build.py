@@ -3,8 +3,6 @@
 z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4 of the paper)
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The student as training needs it: tensors in, embeddings out, without the per-call work of `encode`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

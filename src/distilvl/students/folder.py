@@ -1,7 +1,5 @@
 """Where a student lies, and what its folder says of it beside the model; needs no PyTorch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

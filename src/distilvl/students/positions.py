@@ -1,7 +1,5 @@
 """Fit a tower's learnt positions to another image size, once, when the student is built."""
 
-from __future__ import annotations
-
 import copy
 from math import isqrt
 from typing import Any

@@ -1,7 +1,5 @@
 """What stands before a tower: the image processor and the tokenizer, both saved with the student."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections import Counter

@@ -1,7 +1,5 @@
 """Save and load a student, a plain SentenceTransformer folder, and the basis in which it learnt its teacher."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

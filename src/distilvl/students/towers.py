@@ -1,7 +1,5 @@
 """The transformers model that becomes a tower: loaded or new, whole or cut, or the part of a CLIP or T5 that is one."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import logging

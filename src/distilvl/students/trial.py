@@ -3,8 +3,6 @@
 Two pictures and a few short texts go through it. It is left as it was found, random numbers included.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import tempfile

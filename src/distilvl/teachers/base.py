@@ -1,7 +1,5 @@
 """What a teacher is, and its revision."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy.typing as npt
 from PIL import Image
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, one_line
 
 ACCEPTED_TEACHERS = (
     "Accepted are: 'demo'; a feature store or a folder of feature arrays; path/to/file.py:Class; a run, a student's "
@@ -77,8 +75,8 @@ class UnansweredError(DistilvlError):
 
 def said(error: BaseException, most: int | None = None) -> str:
     """Kind and words of an error on one line, without the full stop; of the words so many letters at most."""
-    words = " ".join(str(error).split())[:most].rstrip(".")
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+    words, kind = one_line(error, most), type(error).__name__
+    return kind if words == kind else f"{kind}: {words}"
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """The demo's teacher: a small dual encoder trained by this project on `scenes` (scripts/train_demo_teacher.py)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

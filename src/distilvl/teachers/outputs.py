@@ -1,7 +1,5 @@
 """What a teacher's method may return: anything that is an array of embeddings becomes one of NumPy."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Awaitable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """SentenceTransformers of images and text, students among them, behind the surface of a teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, one_line
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.folder import has_student_routes, load_dims
@@ -94,6 +92,6 @@ def _load(source: str, device: str | None) -> SentenceTransformer:
         except Exception as error:  # each of the libraries has errors of its own
             if Path(source).is_dir():
                 raise
-            reason = " ".join(str(error).split()).split(". ")[0]
+            reason = one_line(error).split(". ")[0]
             what = f"the teacher {source!r} is no folder here and cannot be fetched from the hub: {reason}."
             raise DistilvlError(what, f"{ACCEPTED_TEACHERS} A hub id needs a connection.") from error

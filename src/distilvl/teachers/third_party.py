@@ -1,7 +1,5 @@
 """Teachers that others wrote: a class in a Python file, or a kind that an installed package offers."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import inspect

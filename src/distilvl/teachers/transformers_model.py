@@ -1,7 +1,5 @@
 """Dual encoders of transformers as teachers: CLIP, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, BLIP."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The model card: README.md of the student folder, for people and model hubs; its words are in card.md."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,10 +1,8 @@
 """One run in several processes, a device each: who encodes which items, and what all of them must have in common.
 
-Every process draws the same batches and encodes its share of the items. The embeddings are gathered, and from there on
-all compute the same: losses, balancer, queues and the embeddings' gradients. `gradcache` has the way back.
+Every process draws the same batches and encodes its share of the items; `gradcache` gathers the embeddings, from which
+all compute the same.
 """
-
-from __future__ import annotations
 
 import inspect
 import logging

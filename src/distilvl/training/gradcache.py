@@ -7,8 +7,6 @@ The losses compare all items of a batch, so what is cut is the encoding (GradCac
 3. encode each chunk again, with a graph, and let its rows of G flow into the weights: the gradients of the whole batch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

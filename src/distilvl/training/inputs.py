@@ -1,7 +1,5 @@
 """What a run is made from: data, teacher and features, named or given as objects; checked, and opened by split."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How the weights begin and learn: ridge initialisation of the heads, AdamW and its rates, the running mean (EMA)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """From a configuration to a `Trainer`: teacher features, the student, its batches and its losses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

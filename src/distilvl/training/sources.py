@@ -1,7 +1,5 @@
 """Where the batches of a run come from: items in memory, paired or not, and two sources in turn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol

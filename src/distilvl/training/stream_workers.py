@@ -1,7 +1,5 @@
 """What the worker processes of a stream do: read shards, decode, resize, tokenize."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import multiprocessing

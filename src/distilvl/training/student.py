@@ -1,7 +1,5 @@
 """The student of a run: built, tried and set up as configured; and many items encoded with it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Collection
 from contextlib import nullcontext

@@ -3,8 +3,6 @@
 A run never waits for a tracker and never ends because of one.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

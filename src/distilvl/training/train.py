@@ -1,7 +1,5 @@
 """`distilvl.train`: from a teacher and a dataset to a finished student in a run folder. Run again, it continues."""
 
-from __future__ import annotations
-
 import json
 import logging
 import warnings

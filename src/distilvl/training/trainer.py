@@ -1,7 +1,5 @@
 """The loop: features -> losses -> balancer -> step -> queue, with validation, checkpoints and exact resume."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

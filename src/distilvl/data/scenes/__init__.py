@@ -1,7 +1,5 @@
 """`scenes`: a small deterministic world that needs no download, drawn with Pillow (`world`) and put into words here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise

@@ -1,7 +1,5 @@
 """The symbolic world of `scenes`: what a scene is made of, how one is drawn by lot, and how it looks at any size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -1,7 +1,5 @@
 """The captions of records, and how many records each shard has: counted once, without reading images."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Which shards `webdataset:PLACE` names, and their records as a dataset for all but training (`order`)."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Sequence
 from contextlib import suppress

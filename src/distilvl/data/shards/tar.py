@@ -5,8 +5,6 @@
 plain names, those of each longer name, such as `v1.0_cat.jpg` and `v1.0_cat.txt`, are looked at on their own.
 """
 
-from __future__ import annotations
-
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Balancers: a step's losses in, what to multiply each by out; docs/balancers.md derives what each optimises."""
 
-from __future__ import annotations
-
 from distilvl.objectives.balancers.base import BALANCERS, Balance, Balancer, Step
 from distilvl.objectives.balancers.dwa import DWABalancer
 from distilvl.objectives.balancers.gradnorm import GradNormBalancer

@@ -1,7 +1,5 @@
 """What every balancer is built on: its base class, and the terms of eq. 15-17 as functions of plain floats."""
 
-from __future__ import annotations
-
 import copy
 import math
 from abc import ABC, abstractmethod

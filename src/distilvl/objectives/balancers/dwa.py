@@ -1,7 +1,5 @@
 """Dynamic weight average (Liu et al., CVPR 2019, section 3.2), where the paper's weights come from."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, rates, weights

@@ -1,7 +1,5 @@
 """GradNorm (Chen, Badrinarayanan, Lee, Rabinovich, ICML 2018, section 3, algorithm 1)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

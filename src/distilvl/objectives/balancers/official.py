@@ -1,7 +1,5 @@
 """The balancer as the authors' code has it: ratios of scaled losses."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, scales, weights

@@ -1,7 +1,5 @@
 """The paper's dynamic balancer (eq. 15-18), read as: ratios of raw losses, at every step."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from distilvl.objectives.balancers.base import FLOOR, Balance, Balancer, Step, rates, scales, weights

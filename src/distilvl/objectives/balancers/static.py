@@ -1,7 +1,5 @@
 """Fixed weights: Table 5's row "without balancer", and what a careful baseline would tune."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Homoscedastic uncertainty weighting (Kendall, Gal, Cipolla, CVPR 2018, section 3.2)."""
 
-from __future__ import annotations
-
 import math
 
 from pydantic import Field

@@ -3,8 +3,6 @@
 Each was published as a term beside the task's own loss, which here is `InfoNCE`. Shapes as in `distilvl.objectives`.
 """
 
-from __future__ import annotations
-
 from distilvl.objectives.baselines.clip_kd import ClipKdFeature, ClipKdInteractive, ClipKdRelation
 from distilvl.objectives.baselines.crd import ContrastiveRepresentationDistillation
 from distilvl.objectives.baselines.dcd import DynamicContrastiveDistillation

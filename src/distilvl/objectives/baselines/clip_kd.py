@@ -3,8 +3,6 @@
 Its FD, MFD, GD and AFD are left out but for FD. What it calls CRD is another thing than Tian's, which is in `crd.py`.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distilvl.objectives.loss import (

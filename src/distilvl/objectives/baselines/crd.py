@@ -1,7 +1,5 @@
 """CRD, contrastive representation distillation (Tian, Krishnan, Isola, ICLR 2020, section 3.1)."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor

@@ -1,7 +1,5 @@
 """DCD, dynamic contrastive distillation (Rao et al., IEEE TMM 2023, arXiv 2207.01426; code `raojay7/DCD`)."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor

@@ -1,7 +1,5 @@
 """FSP, the flow between two layers (Yim et al., CVPR 2017, "A Gift from Knowledge Distillation", section 3)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distilvl.objectives.loss import Batch, Loss

@@ -1,7 +1,5 @@
 """KD, soft targets (Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 2)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from distilvl.objectives.loss import Batch, TemperatureLoss, kl_divergence

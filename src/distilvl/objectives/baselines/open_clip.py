@@ -1,7 +1,5 @@
 """The distillation term of open_clip (Ilharco et al. 2021; `DistillClipLoss` in its losses)."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """RKD, relational distillation by distances and angles (Park et al., CVPR 2019, section 3.2)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

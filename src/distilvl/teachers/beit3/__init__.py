@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from distilvl.errors import DistilvlError, require
+from distilvl.errors import DistilvlError, one_line, require
 from distilvl.teachers.beit3.network import FIRST_POSITION, HEAD_WIDTH, Beit3Config, Beit3Retrieval, base, large
 from distilvl.teachers.torch_teacher import DEFAULTS, Inputs, RunOptions, TorchTeacher, weights_hash
 
@@ -63,8 +63,8 @@ def _weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise DistilvlError(f"cannot read the checkpoint {path}: {error.strerror or error}.", _REMEDY) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DistilvlError(f"{path} is not a checkpoint of tensors and plain values: {reason}.", _REMEDY) from error
+        problem = f"{path} is not a checkpoint of tensors and plain values: {one_line(error, 160)}."
+        raise DistilvlError(problem, _REMEDY) from error
     for key in ("model", "module"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]

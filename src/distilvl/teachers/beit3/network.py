@@ -1,11 +1,8 @@
 """BEiT-3's Multiway transformer with the two heads for retrieval (Wang et al., CVPR 2023, arXiv 2208.10442).
 
-The backbone is Magneto (arXiv 2210.06423): LayerNorm before each sub-layer and a second one inside it ("sub-LN"). In
-the released models every part of a layer, attention included, is there twice: `A` for images, `B` for text. Modules
-bear the names of the released checkpoints' keys.
+The backbone is Magneto (arXiv 2210.06423), with LayerNorm before each sub-layer and inside it; every part of a layer is
+there twice, `A` for images and `B` for text. Modules bear the names of the released checkpoints' keys.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -143,11 +143,8 @@ class Client:
 
 def _retry_after(header: str | None) -> float:
     """Seconds to wait: the header holds them, or a date; 0 when it says nothing."""
-    for seconds in (float, _seconds_until):
-        with suppress(ValueError, TypeError):
-            return max(0.0, seconds(header or ""))
+    with suppress(ValueError, TypeError):
+        return max(0.0, float(header or ""))
+    with suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(header or "").timestamp() - time.time())
     return 0.0
-
-
-def _seconds_until(date: str) -> float:
-    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()

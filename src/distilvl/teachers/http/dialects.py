@@ -1,7 +1,5 @@
 """How each embeddings API writes requests and replies (from the providers' references); what of a reply is usable."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
