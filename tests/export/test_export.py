@@ -126,7 +126,7 @@ def test_a_matryoshka_student_with_bad_pictures(run_folder: Path, scenes: PairDa
     with pytest.raises(BadImageError, match=r"cut\.png"):
         export_student(run, tmp_path / "out", data, Settings(precisions=["fp32"]))
     export = export_student(run, tmp_path / "out", data, Settings(precisions=["fp32"], skip_bad=True, max_drop=1))
-    assert Runtime.load(export.folder).matryoshka_widths == (8, 4)
+    assert Runtime.load(export.folder).matryoshka_dims == (8, 4)
     assert export.left_out.names == {NOT_DECODED: ["cut.png"]}
     assert Runtime.load(export.folder).manifest.scores["left_out"] == export.left_out.as_dict()
     assert not export.run_left_out

@@ -33,7 +33,7 @@ def textured(tmp_path: Path) -> PairDataset:
 def test_each_stored_row_is_the_teachers_of_that_view(teacher, textured: PairDataset, tmp_path: Path) -> None:
     views = Crops(count=4, scale=(0.2, 0.6), flip=True)
     report = extract_features(teacher, textured, tmp_path / "store", crops=views)
-    assert (report.asked_images, report.asked_texts) == (20, 5)
+    assert (report.extracted_images, report.extracted_texts) == (20, 5)
     store = FeatureStore.open(tmp_path / "store")
     assert store.manifest.views == views
     for record in textured:
@@ -51,10 +51,10 @@ def test_crops_are_added_to_a_store_and_to_each_other(teacher, textured: PairDat
     whole = extract_features(teacher, textured, tmp_path / "store")
     assert "views" not in json.loads((tmp_path / "store" / MANIFEST_NAME).read_text())
     assert whole.store.verify().views == 0
-    assert extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=2)).asked_images == 5
-    assert extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=4)).asked_images == 10
-    assert extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=3)).asked_images == 0
-    assert extract_features(teacher, textured, tmp_path / "store").asked_images == 0
+    assert extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=2)).extracted_images == 5
+    assert extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=4)).extracted_images == 10
+    assert extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=3)).extracted_images == 0
+    assert extract_features(teacher, textured, tmp_path / "store").extracted_images == 0
     store = FeatureStore.open(tmp_path / "store")
     assert store.require_crops(3) == Crops(count=3)
     with pytest.raises(DistilvlError, match="holds 4 of 5 crops"):
@@ -78,7 +78,7 @@ def test_a_bad_image_is_named_once(teacher, textured: PairDataset, tmp_path: Pat
     bad.write_bytes(bad.read_bytes()[:100])
     report = extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=3), skip_bad=True)
     assert report.skipped == [str(bad)]
-    assert report.asked_images == 12
+    assert report.extracted_images == 12
 
 
 def test_merged_stores_keep_their_crops(teacher, textured: PairDataset, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_merged_stores_keep_their_crops(teacher, textured: PairDataset, tmp_path
 def test_a_finished_store_is_asked_for_its_crops(teacher, textured: PairDataset, tmp_path: Path) -> None:
     extract_features(teacher, textured, tmp_path / "store", crops=Crops(count=2))
     store = str(tmp_path / "store")
-    assert extract_features(store, textured, tmp_path / "no", crops=Crops(count=2)).asked_images == 0
+    assert extract_features(store, textured, tmp_path / "no", crops=Crops(count=2)).extracted_images == 0
     with pytest.raises(DistilvlError, match="holds 2 of 3 crops"):
         extract_features(store, textured, tmp_path / "no", crops=Crops(count=3))
     with pytest.raises(DistilvlError, match="with seed 0, not 1"):

@@ -33,7 +33,7 @@ def keys_of(dataset: PairDataset) -> tuple[list[bytes], list[bytes]]:
 
 def test_every_distinct_item_is_asked_once_in_order(teacher, pictures: PairDataset, tmp_path: Path):
     report = extract_features(teacher, pictures, tmp_path / "store", shard_size=4)
-    assert (report.asked_images, report.asked_texts, report.skipped) == (11, 13, [])
+    assert (report.extracted_images, report.extracted_texts, report.skipped) == (11, 13, [])
     assert teacher.images == [(20 * k, 7, 3) for k in range(11)]
     assert teacher.texts == list(dict.fromkeys(pictures.captions))
     images, texts = keys_of(pictures)
@@ -56,7 +56,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(teacher, pictures: PairDa
     before = files_of(tmp_path / "store")
     asked = len(teacher.images), len(teacher.texts)
     report = extract_features(teacher, pictures, tmp_path / "store")
-    assert (report.asked_images, report.asked_texts) == (0, 0)
+    assert (report.extracted_images, report.extracted_texts) == (0, 0)
     assert (len(teacher.images), len(teacher.texts)) == asked
     assert files_of(tmp_path / "store") == before
 
@@ -64,7 +64,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(teacher, pictures: PairDa
 def test_a_larger_dataset_asks_only_what_is_new(teacher, pictures: PairDataset, tmp_path: Path):
     extract_features(teacher, PairDataset("half", pictures.records[:6]), tmp_path / "store")
     report = extract_features(teacher, pictures, tmp_path / "store")
-    assert (report.asked_images, report.asked_texts) == (5, 6)
+    assert (report.extracted_images, report.extracted_texts) == (5, 6)
 
 
 def test_calls_are_cut_by_pixels_but_shards_are_not(teacher, pictures, tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_bad_images_do_not_move_shard_borders_on_resume(teacher, pictures: PairD
     for path in half.path.glob("*-0000[2-9]-*.npy"):
         path.unlink()
     report = extract_features(teacher, pictures, tmp_path / "resumed", skip_bad=True, shard_size=2)
-    assert report.asked_images == 6
+    assert report.extracted_images == 6
     assert files_of(tmp_path / "resumed") == files_of(tmp_path / "whole")
 
 
@@ -194,7 +194,7 @@ def test_images_and_captions_need_not_belong_together(teacher, pictures: PairDat
     images = tuple(UnpairedImage(record.image_id, record.image) for record in pictures)
     dataset = UnpairedDataset("apart", images, ("one text", "another text"))
     report = extract_features(teacher, dataset, tmp_path / "store")
-    assert (report.asked_images, report.asked_texts) == (11, 2)
+    assert (report.extracted_images, report.extracted_texts) == (11, 2)
     assert report.store.texts([text_key("one text")]).shape == (1, 4)
     assert extract_features(str(tmp_path / "store"), dataset, tmp_path / "out").store.path == tmp_path / "store"
 
@@ -216,7 +216,7 @@ def test_the_captions_that_are_tried_first_are_asked_once_and_stored_alike(teach
     teacher.encode_texts = lambda items: (order.append(f"{len(items)} texts"), texts(items))[1]
     report = extract_features(teacher, pictures, tmp_path / "store", shard_size=5)
     assert order == ["5 texts", "5 images", "5 images", "1 images", "5 texts", "3 texts"]
-    assert (report.asked_images, report.asked_texts) == (11, 13)
+    assert (report.extracted_images, report.extracted_texts) == (11, 13)
     # The same store made without a trial: captions alone, then images.
     lone = UnpairedDataset("a", (UnpairedImage("0", pictures[0].image),), tuple(dict.fromkeys(pictures.captions)))
     extract_features(teacher, lone, tmp_path / "parts", shard_size=5)

@@ -29,7 +29,7 @@ def test_finished_store_is_used_where_it_lies(teacher, pictures: PairDataset, tm
     extract_features(teacher, pictures, tmp_path / "store")
     report = extract_features(str(tmp_path / "store"), pictures, tmp_path / "out")
     assert report.store.path == tmp_path / "store"
-    assert (report.asked_images, report.asked_texts) == (0, 0)
+    assert (report.extracted_images, report.extracted_texts) == (0, 0)
     assert not (tmp_path / "out").exists()
 
 
@@ -63,7 +63,7 @@ def test_a_teacher_is_asked(pictures: PairDataset, tmp_path: Path):
     (tmp_path / "means.py").write_text(TEACHER)
     for asked in (11, 0):
         report = extract_features(f"{tmp_path / 'means.py'}:Means", pictures, tmp_path / "out")
-        assert report.asked_images == asked
+        assert report.extracted_images == asked
         assert report.store.manifest.teacher == "means"
 
 
@@ -85,11 +85,11 @@ def test_data_is_named_as_for_the_command(teacher, pictures: PairDataset, tmp_pa
     lines = ["image,caption,split", *(f"{k:02d}.png,picture {k},{'val' if k > 8 else 'train'}" for k in range(12))]
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
     report = extract_features(teacher, folder, tmp_path / "store", splits="val", crops=2)
-    assert (report.asked_images, report.asked_texts) == (6, 3)
+    assert (report.extracted_images, report.extracted_texts) == (6, 3)
     assert repr(report.store) == (f"FeatureStore('{tmp_path / 'store'}', teacher='counting', dim=4, images=6, texts=3)")
-    assert repr(report) == f"ExtractReport({report.store!r}, asked_images=6, asked_texts=3, left_out=0)"
+    assert repr(report) == f"ExtractReport({report.store!r}, extracted_images=6, extracted_texts=3, left_out=0)"
     more = extract_features(teacher, str(folder), tmp_path / "store", splits=["train", "val"])
-    assert (more.asked_images, more.asked_texts) == (8, 9)
+    assert (more.extracted_images, more.extracted_texts) == (8, 9)
     with pytest.raises(DistilvlError, match=r"split 'test' of .* is empty"):
         extract_features(teacher, folder, tmp_path / "store", splits=["test"])
 

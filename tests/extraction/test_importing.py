@@ -30,7 +30,7 @@ def test_rows_are_matched_by_id(arrays: Path, pictures: PairDataset, tmp_path: P
         stored = report.store.texts([text_key(record.captions[0])])[0]
         np.testing.assert_array_equal(stored, (row / np.linalg.norm(row)).astype(np.float16))
     assert report.store.counts == {"image": 11, "text": 13}
-    assert (report.asked_images, report.asked_texts, report.skipped) == (0, 0, [])
+    assert (report.extracted_images, report.extracted_texts, report.skipped) == (0, 0, [])
     assert report.store.manifest.teacher == "arrays"
 
 

@@ -51,7 +51,7 @@ WRITER = textwrap.dedent(
     paths = sorted(Path(sys.argv[1]).glob("*.png"))
     records = [Record(p.name, FileImage(str(p)), (p.name, p.name + "!"), "train") for p in paths]
     report = extract_features(Logged(), PairDataset("p", tuple(records)), sys.argv[2], shard_size=4, skip_bad=True)
-    print(report.asked_images, report.asked_texts, len(report.skipped), *report.store.counts.values())
+    print(report.extracted_images, report.extracted_texts, len(report.skipped), *report.store.counts.values())
     """
 )
 

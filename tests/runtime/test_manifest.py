@@ -29,7 +29,7 @@ def test_an_export_of_an_earlier_version_names_no_widths(folder: Path) -> None:
     fields = json.loads(path.read_text(encoding="utf-8"))
     del fields["widths"]
     path.write_text(json.dumps(fields), encoding="utf-8")
-    assert Runtime.load(folder).matryoshka_widths == ()
+    assert Runtime.load(folder).matryoshka_dims == ()
 
 
 @pytest.mark.parametrize("name", FILES)

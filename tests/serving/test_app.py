@@ -261,4 +261,4 @@ def test_features_of_a_served_student_are_stored(
         lines.append(f'{{"image": "{k}.png", "captions": ["caption {k}"], "split": "train"}}\n')
     (tmp_path / "captions.jsonl").write_text("".join(lines), encoding="utf-8")
     report = extract_features(f"openai+{served.url}/v1?model=tiny&dim=16", load_dataset(tmp_path), tmp_path / "store")
-    assert (report.asked_images, report.asked_texts) == (5, 5)
+    assert (report.extracted_images, report.extracted_texts) == (5, 5)

@@ -425,7 +425,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     out = tmp_path / "run"
     overrides = ["training.epochs=10", "objective.losses=[fd]", "objective.dims=[6, 3]", "optimizer.lr=3.0e-3"]
     _train(pictures, teacher, student_yaml, out, *overrides)
-    full, narrow = (distilvl.evaluate(out, pictures, split="val", width=width) for width in (None, 3))
+    full, narrow = (distilvl.evaluate(out, pictures, split="val", dim=dim) for dim in (None, 3))
     assert load_encoder(out).dims == {12, 6, 3}
     val, student = load_dataset(pictures).split("val"), load_student(out / "student")
     images = student.encode([decode_image(record.image.read(), record.image.name) for record in val])
@@ -437,7 +437,7 @@ def test_a_matryoshka_student_is_scored_at_each_width_and_against_the_turned_tea
     assert full.agreement.cosine is not None
     assert min(full.agreement.cosine) > 0.3  # of unturned rows it would be about 0
     with pytest.raises(DistilvlError, match="12 dimensions, not 13"):
-        distilvl.evaluate(out, pictures, split="val", width=13)
+        distilvl.evaluate(out, pictures, split="val", dim=13)
 
 
 @pytest.mark.parametrize("frozen", [("image",), ("text",), ("image", "text")])

@@ -104,7 +104,7 @@ def test_views_widths_and_random_queues_of_a_stream(
 
 def test_extracting_from_shards(data: str, teacher: str, tmp_path: Path):
     report = extract_features(teacher, load_dataset(data), tmp_path / "features")
-    assert (report.asked_images, report.asked_texts) == (40, 82), "records 0 and 40 have the same image"
+    assert (report.extracted_images, report.extracted_texts) == (40, 82), "records 0 and 40 have the same image"
 
 
 def test_records_left_out_reach_the_run_whichever_way_it_was_stopped(

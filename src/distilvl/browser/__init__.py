@@ -76,7 +76,7 @@ def _write_model(exported: Path, student: Runtime, folder: Path) -> None:
     _, text = manifest.graphs(student.precision)
     shutil.copyfile(exported / text, folder / "text.onnx")
     shutil.copyfile(exported / manifest.tokenizer, folder / "tokenizer.json")
-    about = {"name": manifest.name, "precision": student.precision, "width": manifest.width,
+    about = {"name": manifest.name, "precision": student.precision, "width": manifest.dim,
              "max_length": manifest.max_length}  # fmt: skip
     (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
 

@@ -86,7 +86,7 @@ def evaluate(
     else:
         name, source, split = _needed(model, "MODEL"), _needed(data, "--data"), split or "test"
         result = module.evaluate(name, source, split=split, features=features, skip_bad=skip_bad, protocol=protocol,
-                                 ground_truth=ground_truth, compare=compare, width=dim)  # fmt: skip
+                                 ground_truth=ground_truth, compare=compare, dim=dim)  # fmt: skip
         source = f"{source}, {split}"
     from distilvl.experiments.published import load_published, table1_json, table1_markdown
 

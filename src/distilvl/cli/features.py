@@ -78,7 +78,7 @@ def features(
     if estimate:
         print_json({"estimate": line}) if as_json else echo(line)
         return
-    store, asked = report.store, (report.asked_images, report.asked_texts)
+    store, asked = report.store, (report.extracted_images, report.extracted_texts)
     if as_json:
         print_json({"store": str(store.path), "teacher": store.manifest.teacher, "dim": store.manifest.dim,
                     "asked_images": asked[0], "asked_texts": asked[1], "skipped_images": list(report.skipped),

@@ -118,7 +118,7 @@ def evaluate(
     protocol: str | None = None,
     ground_truth: str | None = None,
     compare: Source | None = None,
-    width: int | None = None,
+    dim: int | None = None,
 ) -> Evaluation:
     """Image-text retrieval of `model` on one split of `data`.
 
@@ -134,7 +134,7 @@ def evaluate(
             captions and equal pictures are each other's right answers. By default `pairs` with a protocol and for
             benchmarks, else `content`. `cxc` or `eccv` (package eccv-caption) are scored beside that, on COCO.
         compare: another model to compare with on the same queries, as `model`.
-        width: score the first so many dimensions of the model's embeddings, as of a Matryoshka student; all by default.
+        dim: score the first so many dimensions of the model's embeddings, as of a Matryoshka student; all by default.
 
     Raises:
         DistilvlError: not a model, an empty split, bad images, features that cannot be scored, a store that was
@@ -147,13 +147,13 @@ def evaluate(
     of_coco = CocoTruth.load(ground_truth) if ground_truth in OF_COCO else None
     source, encoded = encode_any(model, gallery, skip_bad)
     encoded.copies.require_different(encoded.dataset.name)
-    if width is not None:
-        encoded = encoded.narrowed(width)
+    if dim is not None:
+        encoded = encoded.narrowed(dim)
     found = encoded.retrieve(truth, asked)
     taught = teacher_features(encoded, run_of(model) if isinstance(model, str | Path) else None, features)
     teacher = None if taught is None else replace(encoded, images=taught[0], texts=taught[1]).retrieve(truth, asked)
     other = None if compare is None else encode_any(compare, gallery, skip_bad)[1].retrieve(truth, asked)
-    told_apart, same = (None, 0) if width is not None else _hard_negatives(source, encoded)
+    told_apart, same = (None, 0) if dim is not None else _hard_negatives(source, encoded)
     result = replace(
         _evaluation(found, protocol),
         comparison=None if other is None else compare_ranks(found.ranks, other.ranks),

@@ -22,7 +22,7 @@ Counts = tuple[Integers, npt.NDArray[np.uint8]]
 """How many wrong texts are ahead for each image of a tile, and how many wrong images of the tile for each text."""
 
 TIE_TOLERANCE = 1e-9
-"""Closer cosines are a tie; a dot product in double precision differs by 1e-15 from place to place, in float32 by 1e-7."""
+"""Closer cosines are a tie: in double precision a dot product differs by about 1e-15 from place to place."""
 
 BLOCK = 2**24
 """Similarities held at a time (64 MiB), so that memory does not grow with n x m."""

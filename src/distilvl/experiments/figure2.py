@@ -84,10 +84,9 @@ def checked_space(name: str, space: Space) -> tuple[Floats, Floats, Integers]:
     owner = np.asarray(space[2])
     fits = images.ndim == texts.ndim == 2 and images.shape[1] == texts.shape[1] and owner.shape == (len(texts),)
     if not fits or len(images) < 2 or images.shape[1] < 3 or not np.issubdtype(owner.dtype, np.integer):
-        raise DistilvlError(
-            f"{name}: images {images.shape}, texts {texts.shape} and owners {owner.shape} make no space.",
-            "Give (n, D), (m, D) and (m,) integers, for at least 2 images and D of at least 3.",
-        )
+        problem = f"{name}: images {images.shape}, texts {texts.shape} and owners {owner.shape} make no space."
+        remedy = "Give (n, D), (m, D) and (m,) integers, for at least 2 images and D of at least 3."
+        raise DistilvlError(problem, remedy)
     if not len(texts) or owner.min() < 0 or owner.max() >= len(images):
         raise DistilvlError(f"{name}: a text points outside the {len(images)} images.", "Count image rows from 0.")
     lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts)]

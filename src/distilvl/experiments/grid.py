@@ -173,10 +173,9 @@ def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[O
         for future in as_completed(waiting):
             yield future.result()
     except BrokenProcessPool as error:
-        raise DistilvlError(
-            "a worker process ended in the middle of a run (killed, or out of memory).",
-            "Run the same command again, with fewer --workers if memory is short: it continues.",
-        ) from error
+        problem = "a worker process ended in the middle of a run (killed, or out of memory)."
+        remedy = "Run the same command again, with fewer --workers if memory is short: it continues."
+        raise DistilvlError(problem, remedy) from error
     finally:
         pool.shutdown(cancel_futures=True, wait=False)
 

@@ -115,9 +115,9 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
     folder_name = path.resolve().parent.name if path.name == "student" else path.resolve().name
     dim = int(encoder.student.get_embedding_dimension() or 0)
     return Manifest(
-        name=folder_name, revision=folder_hash(path), width=dim, normalized=encoder.normalized, size=encoder.image_size,
+        name=folder_name, revision=folder_hash(path), dim=dim, normalized=encoder.normalized, size=encoder.image_size,
         steps=image_steps(encoder), tokenizer=_TOKENIZER, max_length=longest, pad_id=pad_id,
-        precisions={}, files={}, scores={}, widths=load_dims(path),
+        precisions={}, files={}, scores={}, dims=load_dims(path),
     )  # fmt: skip
 
 

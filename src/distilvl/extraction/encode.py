@@ -210,7 +210,7 @@ class Extractor:
                 self._advance(len(these))
 
         gave_none = f"teacher {self.teacher.name!r} gave no features for"
-        method = "ask_images" if self.modality == "image" else "ask_texts"
+        method = "deliver_images" if self.modality == "image" else "deliver_texts"
         try:
             getattr(self.teacher, method)(items, arrived)
         except UnansweredError as error:

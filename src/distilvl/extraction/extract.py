@@ -30,14 +30,14 @@ _logger = logging.getLogger("distilvl")
 class ExtractReport:
     """What was done."""
 
-    asked_images: int  # images, crops included, that the teacher encoded now; 0 when all were stored
-    asked_texts: int  # captions that it encoded now
+    extracted_images: int  # images, crops included, that the teacher encoded now; 0 when all were stored
+    extracted_texts: int  # captions that it encoded now
     skipped: list[str]  # names of the bad images that were left out
     store: FeatureStore  # which now holds all other items
     left_out: LeftOut = field(default_factory=LeftOut)  # these by reason, and what the reader of the data left out
 
     def __repr__(self) -> str:
-        asked = f"asked_images={self.asked_images}, asked_texts={self.asked_texts}"
+        asked = f"extracted_images={self.extracted_images}, extracted_texts={self.extracted_texts}"
         return f"ExtractReport({self.store!r}, {asked}, left_out={len(self.left_out)})"
 
 

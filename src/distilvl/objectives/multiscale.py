@@ -132,8 +132,7 @@ def _like_student(u: Tensor | None, z: Tensor) -> Tensor:
     if u is None:
         raise DistilvlError("a distillation loss got no teacher features.", "Give some, or train with infonce only.")
     if u.shape != z.shape:
-        raise DistilvlError(
-            f"teacher features of shape {tuple(u.shape)} meet student embeddings of shape {tuple(z.shape)}.",
-            "Give the student the teacher's embedding dimension (student.dim), or leave it unset.",
-        )
+        problem = f"teacher features of shape {tuple(u.shape)} meet student embeddings of shape {tuple(z.shape)}."
+        remedy = "Give the student the teacher's embedding dimension (student.dim), or leave it unset."
+        raise DistilvlError(problem, remedy)
     return u

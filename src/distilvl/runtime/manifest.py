@@ -40,7 +40,7 @@ class Manifest:
 
     name: str  # of the student
     revision: str  # hash of the student's weights, configuration and vocabulary
-    width: int  # D, the embedding dimension
+    dim: int  # D, the embedding dimension
     normalized: bool  # whether embeddings come out L2-normalised
     size: tuple[int, int]  # height and width of the pixels that the image graph takes
     steps: tuple[Step, ...]  # from an RGB picture to such pixels
@@ -50,7 +50,7 @@ class Manifest:
     precisions: Mapping[str, Towers]  # the graphs, by `fp32`, `fp16` or `int8`
     files: Mapping[str, File]  # what each file must be, by name
     scores: Mapping[str, Any]  # what was measured when it was exported, for people; nothing here needs it
-    widths: tuple[int, ...] = ()  # other dimensions to which embeddings may be cut, by the student's training
+    dims: tuple[int, ...] = ()  # other dimensions to which embeddings may be cut, by the student's training
 
     def smallest(self) -> str:
         """The dtype whose two graphs take the fewest bytes."""
@@ -66,7 +66,7 @@ class Manifest:
         towers = {name: {**asdict(one), "kept": list(one.kept)} for name, one in self.precisions.items()}
         return {
             "format": FORMAT, "version": VERSION, "name": self.name, "revision": self.revision,
-            "width": self.width, "widths": list(self.widths), "normalized": self.normalized,
+            "width": self.dim, "widths": list(self.dims), "normalized": self.normalized,
             "image": {"size": list(self.size), "steps": [dict(step) for step in self.steps]},
             "text": {"tokenizer": self.tokenizer, "max_length": self.max_length, "pad_id": self.pad_id},
             "precisions": towers,
@@ -143,11 +143,11 @@ def _parsed(fields: dict[str, Any]) -> Manifest:
         raise ValueError("it names no dtype")
     return Manifest(
         name=_text(fields["name"]), revision=_text(fields["revision"]),
-        width=_count(fields["width"]), normalized=bool(fields["normalized"]),
+        dim=_count(fields["width"]), normalized=bool(fields["normalized"]),
         size=(_count(height), _count(width)), steps=check_steps(image["steps"]),
         tokenizer=known(text["tokenizer"]), max_length=_count(text["max_length"]),
         pad_id=_count(text["pad_id"], least=0), precisions=precisions, files=files, scores=dict(fields["scores"]),
-        widths=tuple(_count(width) for width in fields.get("widths", ())),  # the first exports have none
+        dims=tuple(_count(dim) for dim in fields.get("widths", ())),  # the first exports have none
     )  # fmt: skip
 
 

@@ -49,10 +49,10 @@ class PiecewiseTeacher(Protocol):
     once, or raise when all that could be encoded has been: `UnansweredError` where single items are at fault.
     """
 
-    def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
+    def deliver_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
         """Encode all RGB `images`, in any order."""
 
-    def ask_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
+    def deliver_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
         """Encode all `texts`, in any order."""
 
     def estimate(self, images: int, texts: Sequence[str]) -> str:

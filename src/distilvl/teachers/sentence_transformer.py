@@ -28,7 +28,7 @@ class SentenceTransformerTeacher:
 
     Attributes:
         is_student: whether it has the shape of our students.
-        matryoshka_widths: of a student of ours, the dimensions beside `dim` to which its embeddings may be cut.
+        matryoshka_dims: of a student of ours, the dimensions beside `dim` to which its embeddings may be cut.
     """
 
     preprocessing = "by the SentenceTransformer"
@@ -47,9 +47,9 @@ class SentenceTransformerTeacher:
             raise DistilvlError(f"{it} cannot be a teacher: {takes}.", remedy)
         if isinstance(source, str):
             self.name, revision = name_and_revision(source)
-            self.revision, self.matryoshka_widths = options.revision(revision, default=None), load_dims(Path(source))
+            self.revision, self.matryoshka_dims = options.revision(revision, default=None), load_dims(Path(source))
         else:
-            self.name, self.matryoshka_widths = "sentence-transformer", ()
+            self.name, self.matryoshka_dims = "sentence-transformer", ()
             self.revision = weights_hash(self.model.state_dict())
         self.dim = self.model.get_embedding_dimension() or self.encode_texts(["dim"]).shape[1]
 

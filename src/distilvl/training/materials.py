@@ -137,10 +137,9 @@ def _in_file(blocks: Iterator[Halves], shape: tuple[int, int], folder: Path) -> 
             # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
             return np.asarray(np.memmap(file, dtype=np.float16, mode="c", shape=shape))
     except OSError as error:
-        raise DistilvlError(
-            f"cannot write {np.prod(shape) * 2 / 1e9:.2f} GB of features to {folder}: {error.strerror or error}.",
-            "Free space or fix the folder's permissions, or leave --pixel-cache away.",
-        ) from error
+        problem = f"cannot write {np.prod(shape) * 2 / 1e9:.2f} GB of features to {folder}: {error.strerror or error}."
+        remedy = "Free space or fix the folder's permissions, or leave --pixel-cache away."
+        raise DistilvlError(problem, remedy) from error
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,9 @@ def _checkpoint_activations(encoder: DualEncoder) -> None:
     """Have the towers that learn keep each block's input only, and compute the rest again; gradients are the same."""
     for modality, tower in _learning_towers(encoder):
         if not tower.supports_gradient_checkpointing:
-            raise DistilvlError(
-                f"the {modality} tower ({tower.config.model_type}) cannot compute its activations again.",
-                "Leave training.checkpoint_activations off; training.gradcache_chunks saves memory with any tower.",
-            )
+            problem = f"the {modality} tower ({tower.config.model_type}) cannot compute its activations again."
+            remedy = "Leave training.checkpoint_activations off; training.gradcache_chunks saves memory with any tower."
+            raise DistilvlError(problem, remedy)
         # Releases of transformers differ in the name. The re-entrant variant does not go well with DDP.
         enable = getattr(tower, "activation_checkpointing_enable", tower.gradient_checkpointing_enable)
         enable({"use_reentrant": False})

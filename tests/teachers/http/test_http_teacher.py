@@ -54,7 +54,7 @@ def test_behind_a_proxy_that_misbehaves_the_store_is_the_same_and_each_item_is_p
     server.paid.clear()
     teacher = HttpTeacher.from_spec(spec(faulty.url, batch=5, concurrency=4, timeout=5))
     report = extract_features(teacher, photos, tmp_path / "faulty", shard_size=16)
-    assert (report.asked_images, report.asked_texts) == (40, 80)
+    assert (report.extracted_images, report.extracted_texts) == (40, 80)
     assert files_of(tmp_path / "faulty") == files_of(tmp_path / "plain")
     assert report.store.verify().images == 40
     assert len(server.paid) == 120
@@ -93,7 +93,7 @@ def test_a_killed_run_asks_only_for_what_has_not_arrived(server, photos: PairDat
     assert 4 <= len(arrived) <= 6
     quick = HttpTeacher.from_spec(spec(server.url, batch=4))
     report = extract_features(quick, photos, killed, shard_size=16)
-    assert report.asked_images == 40 - 3 * len(arrived)
+    assert report.extracted_images == 40 - 3 * len(arrived)
     assert sum(count > 1 for count in server.paid.values()) <= 3
     extract_features(quick, photos, tmp_path / "whole", shard_size=16)
     assert files_of(killed) == files_of(tmp_path / "whole")
@@ -107,7 +107,7 @@ def test_one_refused_item_costs_its_neighbours_nothing(server, photos: PairDatas
     assert len(server.paid) == 119
     server.poison = None
     report = extract_features(teacher, photos, tmp_path / "store")
-    assert (report.asked_images, report.asked_texts) == (0, 1)
+    assert (report.extracted_images, report.extracted_texts) == (0, 1)
     assert set(server.paid.values()) == {1}
     assert not list(report.store.path.glob(".*"))
 

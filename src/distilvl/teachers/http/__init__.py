@@ -59,7 +59,7 @@ class _Call:
         )
 
     def encode(self, count: int) -> None:
-        """Encode items 0 to `count` - 1; raises as `HttpTeacher.ask_images`."""
+        """Encode items 0 to `count` - 1; raises as `HttpTeacher.deliver_images`."""
         size = self._settings.most(self.modality)
         batches = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="teacher") as pool:
@@ -153,14 +153,14 @@ class HttpTeacher:
         return cls(HttpSettings.from_spec(spec))
 
     def encode_images(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """RGB images to float32 embeddings as the API gave them, shape (n, dim); raises as `ask_images`."""
-        return self._gather(list_of_images(images), self.ask_images)
+        """RGB images to float32 embeddings as the API gave them, shape (n, dim); raises as `deliver_images`."""
+        return self._gather(list_of_images(images), self.deliver_images)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Texts to float32 embeddings, shape (n, dim); raises as `ask_texts`."""
-        return self._gather(list_of_texts(texts), self.ask_texts)
+        """Texts to float32 embeddings, shape (n, dim); raises as `deliver_texts`."""
+        return self._gather(list_of_texts(texts), self.deliver_texts)
 
-    def ask_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
+    def deliver_images(self, images: Sequence[Image.Image], arrived: Arrived) -> None:
         """Encode `images`; `arrived` gets positions and embeddings, from several threads.
 
         `UnansweredError` for images that the server refuses, or that got no usable reply in all tries.
@@ -168,8 +168,8 @@ class HttpTeacher:
         images = list_of_images(images)
         self._encode("image", len(images), lambda item: self._data_uri(images[item]), arrived)
 
-    def ask_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
-        """Encode `texts`; otherwise as `ask_images`."""
+    def deliver_texts(self, texts: Sequence[str], arrived: Arrived) -> None:
+        """Encode `texts`; otherwise as `deliver_images`."""
         texts = list_of_texts(texts)
         self._encode("text", len(texts), lambda item: texts[item], arrived)
 
