@@ -149,6 +149,13 @@ def test_a_folder_as_student_is_taken_as_a_finished_one(tmp_path: Path) -> None:
     assert load_config("paper", student=str(tmp_path)).student.folder == str(tmp_path)
 
 
+def test_a_folder_called_like_a_preset_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").mkdir()  # of a run in --out tiny, say, which the same command continues
+    assert load_config("default", student="tiny").student.folder is None
+    assert load_config("default", student="./tiny").student.folder == "./tiny"
+
+
 def test_a_finished_student_takes_no_options_of_a_new_one(tmp_path: Path) -> None:
     student, saved = tmp_path / "student", tmp_path / "config.yaml"
     student.mkdir()

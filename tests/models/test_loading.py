@@ -226,3 +226,17 @@ def test_a_package_that_apis_need_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_class_is_no_open_model() -> None:
     with pytest.raises(DistilvlError, match=r"Ours is a class, not a teacher. Give Ours\(\)"):
         load_model(Ours)
+
+
+def test_a_run_in_a_folder_called_demo_is_not_taken_for_the_built_in_teacher(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    assert isinstance(load_model("demo"), DemoTeacher)  # a folder of pictures, say, is no model
+    assert load_encoder("demo").info.spec == "demo"
+    shutil.copytree(student.parent, "demo", dirs_exist_ok=True)
+    for source in ("demo", Path("demo"), "./demo"):
+        assert load_model(source).dim == load_encoder(source).dim == 12
+    assert load_encoder("demo").info.spec == str(tmp_path / "demo")
+    assert isinstance(load_teacher("demo"), DemoTeacher)  # as `--teacher demo` says

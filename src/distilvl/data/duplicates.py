@@ -85,9 +85,8 @@ def near_pairs(hashes: npt.NDArray[np.uint64], distance: int) -> Rows:
     """Pairs (i, j), i < j, of hashes that differ in at most `distance` bits; each once, sorted, shape (k, 2).
 
     Multi-index hashing (Norouzi, Punjani and Fleet, CVPR 2012): the bits are cut into distance + 1 bands. Two hashes
-    within that distance agree in at least one band entirely, so only hashes with an equal band are compared. With
-    n different hashes spread evenly that is about (d + 1) n^2 / 2^(64 / (d + 1)) / 2 comparisons. A distance below 0
-    or above 15 is a `ValueError`.
+    within that distance agree in at least one band entirely, so only hashes with an equal band are compared. A distance
+    below 0 or above 15 is a `ValueError`.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance is {distance}, not 0 to {MAX_DISTANCE}")

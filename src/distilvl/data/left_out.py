@@ -79,10 +79,6 @@ class LeftOut:
         reasons = {key: {"count": count, "names": self.names[key][:named]} for key, count in self.counts.items()}
         return {"total": len(self), "reasons": reasons}
 
-    def add_bad(self, error: BadImageError, name: str) -> None:
-        """Count an image for the reason that `error` gives."""
-        self.add(error.reason or NOT_DECODED, name)
-
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> LeftOut:
         """What `as_dict` gave; LookupError, TypeError, ValueError or AttributeError where it is not of that form."""

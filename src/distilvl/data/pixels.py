@@ -86,7 +86,7 @@ class Decoding:
                         self.rows.append(row)
                         self.keys.append(one[0])
                     elif self.skip_bad:
-                        self.left_out.add_bad(one, sources[row].name)
+                        self.left_out.add(one.reason or NOT_DECODED, sources[row].name)
                     else:
                         raise one
                 if images:

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
@@ -179,7 +179,7 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
         except BadImageError as error:
             if not skip_bad:
                 raise
-            bad.add_bad(error, record.image.name)
+            bad.add(error.reason or NOT_DECODED, record.image.name)
     bad.log(dataset.name)
     read = dataset.only(records)
     images = store.images(keys, names=[record.image.name for record in read])

@@ -23,7 +23,7 @@ from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.io.hashes import text_key
 from distilvl.io.markdown import markdown_table
-from distilvl.models import load_model
+from distilvl.models import load_teacher
 from distilvl.pictures import decode_image
 from distilvl.students import load_student
 
@@ -103,7 +103,7 @@ def _cost(finished: Finished) -> Files:
     images, captions = _sample(gallery, skip_bad=finished.base.skip_bad)
     cell = result.spec.cells[0]
     student = measure_cost(StudentEncoder(load_student(finished.first.folder / "student")), images, captions)
-    asked = None if finished.teacher is None else measure_cost(load_model(finished.teacher), images, captions)
+    asked = None if finished.teacher is None else measure_cost(load_teacher(finished.teacher), images, captions)
     manifest, rsum = FeatureStore.open(finished.base.features).manifest, [one.rsum for one in result.scores[cell.name]]
     rows = CostRow(manifest.teacher, asked, result.teacher_rsum), CostRow(cell.label, student, float(np.mean(rsum)))
     numbers = {**published.table3_json(*rows), "runs": to_json(result)}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from distilvl.data import PairDataset, Record, load_dataset
-from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
+from distilvl.data.left_out import NOT_DECODED, LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.cost import StudentEncoder, milliseconds
 from distilvl.evaluation.encode import ImageTextEncoder
@@ -24,7 +24,7 @@ from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
 from distilvl.io.files import new_folder
 from distilvl.io.hashes import file_hash
-from distilvl.models import load_model
+from distilvl.models import load_teacher
 from distilvl.pictures import decode_image
 from distilvl.runtime import Runtime
 from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, is_export
@@ -137,7 +137,7 @@ def _measured(
     encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(encoder.student)}
     for dtype in manifest.precisions:
         encoders[dtype] = Runtime.load(folder, precision=dtype, threads=torch.get_num_threads())
-    teacher = None if settings.teacher is None else load_model(settings.teacher)
+    teacher = None if settings.teacher is None else load_teacher(settings.teacher)
     stored = stored_rsum(settings.features, run_of(path), gallery, skip_bad=settings.skip_bad)
     timed = encoders if teacher is None else {TEACHER: teacher, **encoders}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
@@ -171,7 +171,7 @@ def _decoded(records: Iterable[Record], most: int, skip_bad: bool) -> tuple[list
         except BadImageError as error:
             if not skip_bad:
                 raise
-            bad.add_bad(error, record.image.name)
+            bad.add(error.reason or NOT_DECODED, record.image.name)
     return pictures, captions, bad
 
 

@@ -18,7 +18,7 @@ from distilvl.extraction.work import Work
 from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.progress import progress
-from distilvl.models.loading import is_stored, load_model
+from distilvl.models.loading import is_stored, load_teacher
 from distilvl.pictures import decode_image
 from distilvl.teachers.base import PiecewiseTeacher, Teacher
 from distilvl.teachers.checks import checked
@@ -62,7 +62,7 @@ def extract_features(
     many processes worked and were killed, the same bytes are there in the end. Hard negatives are left away.
 
     Args:
-        teacher: anything that `load_model` takes, or an object with the methods of `Teacher`; of one behind an API
+        teacher: anything that `load_teacher` takes, or an object with the methods of `Teacher`; of one behind an API
             (`PiecewiseTeacher`) nothing that arrived before a failure is paid for twice. Or embeddings to import: a
             folder of arrays, `parquet:...`, `clip-retrieval:...` or `hf-dataset:...`. Or a finished store, or
             `mean:A,B` or `concat:A,B` of several, which must hold all of `data`; `out` stays untouched.
@@ -101,7 +101,7 @@ def extract_features(
             work = Work.of(dataset, skip_bad=skip_bad, shard_size=shard_size)
             store, images, texts = extract_with_ray(spec, work, out, cluster, skip_bad=skip_bad)
             return _report(store, dataset, work.names_of(images.bad), source, images.count, texts.count)
-        teacher = load_model(spec)
+        teacher = load_teacher(spec)
     elif device is not None or cluster is not None:
         raise DistilvlError("a teacher that is open already runs where it is.", "Name it, to run it elsewhere.")
     teacher = checked(teacher)
@@ -127,7 +127,7 @@ def estimate_features(
     `DistilvlError` where `teacher` is not behind an API; others cost nothing.
     """
     dataset, _ = _dataset(data, splits, skip_bad)
-    loaded = load_model(teacher)
+    loaded = load_teacher(teacher)
     if not isinstance(loaded, PiecewiseTeacher):
         raise DistilvlError(f"the teacher {loaded.name!r} costs nothing but time.", "Run without --estimate.")
     work = Work.of(dataset, skip_bad=skip_bad, crops=_crops(crops))

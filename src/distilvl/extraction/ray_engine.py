@@ -23,7 +23,7 @@ from distilvl.features.manifest import MANIFEST_NAME, Manifest
 from distilvl.features.store import FeatureStore
 from distilvl.io.hashes import KEY_BYTES
 from distilvl.io.progress import Silence, progress
-from distilvl.models import load_model
+from distilvl.models import load_teacher
 from distilvl.pictures.limits import max_pixels, set_max_pixels
 from distilvl.teachers.base import PiecewiseTeacher, Teacher
 from distilvl.teachers.checks import checked
@@ -237,7 +237,7 @@ class RayWorker:
             except OSError as error:
                 problem = f"the Ray worker on {socket.gethostname()} cannot enter {folder}: {error.strerror}."
                 raise DistilvlError(problem, f"Run the command from a folder on a {_SHARED}.") from error
-            self._teacher: Teacher = checked(load_model(spec))
+            self._teacher: Teacher = checked(load_teacher(spec))
             if isinstance(self._teacher, PiecewiseTeacher):
                 name = self._teacher.name
                 problem = f"the teacher {name!r} is behind an API, whose limits hold for all workers together."

@@ -11,10 +11,8 @@ __all__ = [
     "text_key",
 ]  # fmt: skip
 
-_MOVED = ("ExtractReport", "estimate_features", "extract_features")
-
 
 def __getattr__(name: str) -> object:
-    if name in _MOVED:
+    if name in ("ExtractReport", "estimate_features", "extract_features"):
         raise ImportError(f"{name} is in distilvl.extraction now; distilvl.extract_features is the usual name.")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

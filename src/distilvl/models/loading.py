@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _HTTP = re.compile(r"[a-z0-9]+\+https?://")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _KINDS = ("beit3", "open_clip")
+DEMO = "demo"
 
 
 class StoredModel:
@@ -59,7 +60,7 @@ def load_model(source: object, *, stored: bool = False) -> Teacher:
             PyTorch; `FOLDER?precision=fp32` chooses a dtype);
             the folder or hub id of a dual encoder of transformers or of a SentenceTransformer of images and text;
             `beit3:base:CHECKPOINT:VOCABULARY` or `beit3:FOLDER`; `open_clip:MODEL/WEIGHTS`;
-            `openai+https://...`, a model behind an API; `demo`, the built-in teacher of the `scenes` world;
+            `openai+https://...`, behind an API; `demo`, the built-in teacher, unless a model's folder is so called;
             `path/to/file.py:Class`, made without arguments; `KIND:REST` of an installed package (`distilvl.teachers`).
             Those that run in PyTorch here may end in `?device=...&dtype=...&batch_size=...`.
         stored: whether embeddings are enough: then a feature store, or `mean:A,B` or `concat:A,B` of several, will do,
@@ -69,7 +70,7 @@ def load_model(source: object, *, stored: bool = False) -> Teacher:
         DistilvlError: it cannot be found or loaded, is a run that is not finished, or does not encode images and texts.
     """
     if isinstance(source, str | Path):
-        return _named(str(source), stored)
+        return _named(_text(source), stored)
     if isinstance(source, FeatureStore):
         return _stored(source, stored)
     library = sys.modules.get("sentence_transformers")
@@ -84,20 +85,26 @@ def load_model(source: object, *, stored: bool = False) -> Teacher:
 
 
 def load_teacher(source: object) -> Teacher:
-    """`load_model` for what encodes items that no store holds yet."""
-    return load_model(source)
+    """`load_model` for what encodes items that no store holds yet; `demo` is the built-in one, whatever lies here."""
+    return _named(source, False) if isinstance(source, str) else load_model(source)
 
 
 def load_encoder(source: object) -> Encoder:
     """`load_model`, with L2-normalised float32 embeddings; it remembers the place of a folder for good."""
-    text = str(source) if isinstance(source, str | Path) else ""
-    place = _place(text)
+    text = _text(source) if isinstance(source, str | Path) else ""
+    place = None if text == DEMO else _place(text)
     return Encoder(load_model(source), text if place is None else f"{Path(place).resolve()}{text[len(place) :]}")
 
 
 def is_stored(spec: str | Path) -> bool:
     """Whether `spec` is a feature store's folder, or `mean:` or `concat:` of several."""
     return is_ensemble(spec) or (Path(spec, MANIFEST_NAME).is_file() and not is_export(spec))
+
+
+def _text(source: str | Path) -> str:
+    """`source` as text, so that a model's folder called demo, such as a run, is not taken for the built-in teacher."""
+    here = any(Path(DEMO, name).is_file() for name in ("modules.json", "config.yaml", "config.json", MANIFEST_NAME))
+    return f"./{DEMO}" if str(source) == DEMO and here else str(source)
 
 
 def _named(text: str, stored: bool) -> Teacher:
@@ -117,7 +124,7 @@ def _named(text: str, stored: bool) -> Teacher:
         return teacher_from_file(Path(file), class_name)
     if text.endswith(".py"):
         raise DistilvlError(f"the teacher {text!r} names no class.", "Write path/to/file.py:Class.")
-    if text == "demo":
+    if text == DEMO:
         from distilvl.teachers.demo_network import DemoTeacher
 
         return DemoTeacher()

@@ -56,7 +56,7 @@ def load_config(
     if student is not None or not any("student" in tree for tree in layers):
         name = student or DEFAULT_STUDENT
         section: Tree = {"folder": name}
-        if not Path(name).is_dir():
+        if name in list_students() or not Path(name).is_dir():  # a folder called like a preset is ./NAME
             section = _read_yaml(_find(name, STUDENTS, "student", list_students(), extra=", or a student's folder"))
         whole |= renamed({"student": section}, f"student {name}")
     layers = [{key: value for key, value in tree.items() if key not in whole} for tree in layers]
