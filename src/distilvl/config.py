@@ -41,6 +41,11 @@ class _TowerConfig(Settings):
         None, ge=1, description="keep the first so many layers of a pretrained tower; none keeps all"
     )
 
+    @property
+    def pretrained(self) -> str | None:
+        """The transformers id or folder that it comes from; none for a new tower."""
+        return self.model
+
 
 class ImageTowerConfig(_TowerConfig):
     """The image tower: a pretrained transformers model, or one built from `config` with random weights."""
@@ -50,13 +55,50 @@ class ImageTowerConfig(_TowerConfig):
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
 
-class TextTowerConfig(_TowerConfig):
-    """The text tower: a pretrained transformers model, or one built from `config` with random weights."""
+class TextTowerConfig(Variants):
+    """The text tower: a transformer, or a static one, which is the mean of a row of numbers for each token."""
+
+    chosen_by: ClassVar[str] = "kind"
+    carries_over: ClassVar[bool] = False  # a preset's `vocabulary` of word pieces is no size for a table of words
+
+    kind: Literal["transformer", "static"] = "transformer"
+    frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
+
+    @property
+    def pretrained(self) -> str | None:
+        """The transformers id or folder that it comes from; none for a new tower."""
+        return None
+
+    @classmethod
+    def variant(cls, section: Mapping[str, Any]) -> type[BaseModel]:
+        """This with the settings of the kind that `section` names."""
+        return StaticTextConfig if section.get("kind", "transformer") == "static" else TransformerTextConfig
+
+    @classmethod
+    def choices(cls) -> dict[str, type[BaseModel]]:
+        """Both kinds."""
+        return {"transformer": TransformerTextConfig, "static": StaticTextConfig}
+
+
+class TransformerTextConfig(_TowerConfig, TextTowerConfig):
+    """A pretrained transformers model, or one built from `config` with random weights."""
 
     vocabulary: int = Field(2000, ge=32, description="WordPiece entries learnt from the captions of a new tower")
     max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
     pooling: Literal["cls", "mean", "pooler"] = "pooler"
-    frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
+
+
+class StaticTextConfig(TextTowerConfig):
+    """A table with a row for each token, new, and a linear map of the mean of a text's rows: no context, no order."""
+
+    vocabulary: int = Field(
+        4000, ge=32, description="rows of the table: words and pieces of words learnt from the captions"
+    )
+    pairs: int = Field(
+        0, ge=0, description="least count of two adjacent words to have a row of their own beside these; 0: none has"
+    )
+    rank: int | None = Field(128, ge=1, description="length of a row, at most D; none: D")
+    max_length: int = Field(256, ge=4, description="tokens; longer captions are cut")
 
 
 class StudentConfig(Settings):
@@ -64,7 +106,7 @@ class StudentConfig(Settings):
 
     folder: str | None = Field(None, description="start from this finished student instead of building one")
     image: ImageTowerConfig = ImageTowerConfig()
-    text: TextTowerConfig = TextTowerConfig()
+    text: SerializeAsAny[TextTowerConfig] = TransformerTextConfig()
     dim: int | None = Field(None, ge=2, description="embedding dimension D; none takes the teacher's")
     normalize: bool = Field(True, description="L2-normalise embeddings (eq. 4); false is Table 6's row without L2")
 

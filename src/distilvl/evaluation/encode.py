@@ -29,13 +29,15 @@ from distilvl.io.hashes import image_key, text_key
 from distilvl.io.inputs import list_of_texts
 from distilvl.models import load_model
 from distilvl.models.loading import StoredModel
-from distilvl.students.storage import load_basis
+from distilvl.students.static import unknown_rate
+from distilvl.students.storage import has_static_text, is_student, load_basis, route
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import Modality, bare, encode
 from distilvl.teachers.outputs import embeddings_of
 from distilvl.teachers.sentence_transformer import SentenceTransformerTeacher, as_text
 
 _BATCH = 64
+_MOST_UNKNOWN = 0.01
 _logger = logging.getLogger("distilvl")
 Taught = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # a teacher's image and text features of a dataset, in its order
 
@@ -138,6 +140,17 @@ def _student(model: object) -> SentenceTransformer | None:
         return cast(SentenceTransformer, model) if hasattr(model, "encode") else None
     inner = bare(model)
     return inner.model if isinstance(inner, SentenceTransformerTeacher) and inner.is_student else None
+
+
+def unknown_note(model: Model, texts: Sequence[str]) -> str | None:
+    """A warning where more than 1 % of the tokens of `texts` are unknown to a student's static text tower."""
+    student = _student(model)
+    if student is None or not is_student(student) or not has_static_text(student):
+        return None
+    share = unknown_rate(route(student, "text")[0].tokenizer, texts)
+    if share <= _MOST_UNKNOWN:
+        return None
+    return f"{100 * share:.0f} % of the tokens of these texts are unknown to the student: another language or alphabet?"
 
 
 def _encode(model: Model, modality: Modality, items: list[Any], names: list[str]) -> npt.NDArray[np.float32]:

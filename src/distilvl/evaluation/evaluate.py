@@ -21,6 +21,7 @@ from distilvl.evaluation.encode import (
     encode_dataset,
     encode_texts,
     teacher_features,
+    unknown_note,
 )
 from distilvl.evaluation.ground_truth import OF_COCO, GroundTruth, choose_truth, describe_truth
 from distilvl.evaluation.intervals import Comparison, Interval, few_arrays, few_images, intervals
@@ -53,7 +54,7 @@ class Evaluation:
     comparison: Comparison | None = None  # of this model (A) with another one (B), if asked for
     other: Score | None = None  # the other model's
     left_out: LeftOut = field(default_factory=LeftOut)  # of the data; with what its reader left out, unlike `skipped`
-    note: str | None = None  # a warning where the gallery is small
+    note: str | None = None  # a warning where the gallery is small, or in a language that the model does not know
     same_negatives: int = 0  # hard negatives that equal a right caption word by word, not in `hard_negatives`
 
     @property
@@ -168,7 +169,8 @@ def evaluate(
         ground_truth=None if of_coco is None else score_coco(of_coco, encoded.images, encoded.texts, encoded.dataset),
     )
     sure = (result.intervals or {}).get("rsum")
-    return replace(result, note=few_images(dataset, split, sure, scored=found.score.images))
+    notes = few_images(dataset, split, sure, scored=found.score.images), unknown_note(source, encoded.dataset.captions)
+    return replace(result, note=" ".join(filter(None, notes)) or None)
 
 
 def evaluate_arrays(

@@ -47,10 +47,11 @@ def save_tokenizer(encoder: DualEncoder, path: Path, captions: Sequence[str]) ->
     `DistilvlError` if that gives other ids of `captions` and some awkward texts on its own.
     """
     tokenizer = route(encoder.student, "text")[0].tokenizer
-    fast, it = getattr(tokenizer, "backend_tokenizer", None), f"the tokenizer {type(tokenizer).__name__}"
+    fast = tokenizer if encoder.text_is_static else getattr(tokenizer, "backend_tokenizer", None)
+    it = f"the tokenizer {type(tokenizer).__name__}"
     if fast is None:
         raise DistilvlError(f"{it} has no tokenizer.json.", "Use a text tower with a fast tokenizer.")
-    longest, pad_id = max_length(encoder), int(tokenizer.pad_token_id or 0)
+    longest, pad_id = max_length(encoder), int(getattr(tokenizer, "pad_token_id", None) or 0)
     path.write_text(fast.to_str(), encoding="utf-8")
     written = TextTokenizer(path, longest, pad_id)
     texts = [*_TEXTS, *captions]

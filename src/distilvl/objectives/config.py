@@ -40,6 +40,7 @@ class Variants(Settings):
     """
 
     chosen_by: ClassVar[str]
+    carries_over: ClassVar[bool] = True  # whether a setting that two choices have stays when another one is chosen
 
     @classmethod
     def variant(cls, section: Mapping[str, Any]) -> type[BaseModel]:

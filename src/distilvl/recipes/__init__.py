@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +130,12 @@ def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
         return f"{source}: {problem['ctx']['error']}.", "Correct one of the two."
     if problem["type"] != "extra_forbidden":
         return f"{dotted} in {source}: {problem['msg']}, got {problem['input']!r}.", "Correct the value."
-    section, *path = location
-    kind = layers_of.variants().get(section)
+    variants = layers_of.variants()
+    within = next((path for path in variants if path == tuple(location[: len(path)])), ())
+    kind, path, section = variants.get(within), location[len(within) :], ".".join(within)
     if kind and (owners := kind.owners(*path)):
         key = kind.chosen_by
-        chosen = tree[section].get(key, kind.model_fields[key].default)
+        chosen = reduce(getitem, within, tree).get(key, kind.model_fields[key].default)
         now, change = f"{key} is {chosen}", f"set {key} to {' or '.join(owners)}"
         if isinstance(chosen, list):
             now, change = f"{key} are {', '.join(chosen)}", f"add {' or '.join(owners)} to {section}.{key}"
@@ -150,10 +153,10 @@ def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
 def _keys_at(location: Sequence[str], tree: Tree) -> list[str]:
     """The keys that the section at `location` may have, given what the tree chooses."""
     model: type[BaseModel] = Config
-    for part in location:
+    for depth, part in enumerate(location, start=1):
         model = model_of(model.model_fields.get(part)) or model
         if issubclass(model, Variants):
-            model = model.variant(tree[part])
+            model = model.variant(reduce(getitem, location[:depth], tree))
     return list(model.model_fields)
 
 

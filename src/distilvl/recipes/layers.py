@@ -2,13 +2,14 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache, reduce
 from operator import getitem
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
@@ -18,7 +19,8 @@ from distilvl.objectives.config import Variants, model_of
 logger = logging.getLogger("distilvl")
 
 Tree = dict[str, Any]
-Override = tuple[tuple[str, ...], Any]  # `("training", "epochs"), 3`
+Path = tuple[str, ...]
+Override = tuple[Path, Any]  # `("training", "epochs"), 3`
 
 RENAMED: dict[str, tuple[str, dict[str, str]]] = {
     "training.accumulate": ("training.gradcache_chunks", {}),
@@ -66,8 +68,10 @@ def is_saved_by_0_1(tree: Tree) -> bool:
 
 def as_saved_now(tree: Tree) -> Tree:
     """A config saved by version 0.1.0 without the settings that its run did not read: it names those of everything."""
-    for section, kind in variants().items():
-        tree = {**tree, section: _used(tree[section], kind, kind.variant(tree[section]))}
+    for path, kind in variants().items():
+        held = _at(tree, path)
+        if isinstance(held, dict):
+            tree = _with(tree, path, _used(held, kind, kind.variant(held)))
     return tree
 
 
@@ -114,29 +118,56 @@ def put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
 def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Sequence[Override] = ()) -> Tree:
     """Each layer over the one before it, and the overrides over all, without what a later choice unsets.
 
-    Where a key that chooses (`balancer.name`, `schedule.kind`, `objective.losses`) is set, the settings of what it does
-    not choose are left out of the layers below and of the shared overrides. Those beside or above it stay, to be told.
+    Where a key that chooses (`balancer.name`, `objective.losses`, `student.text.kind`) is set, the settings of what it
+    does not choose are left out of the layers below and of the shared overrides. Those beside or above it stay, to be
+    told.
     """
     draft = _over(layers, [*shared, *own])
     layers, shared = list(layers), list(shared)
     for section, kind in variants().items():
-        if not isinstance(draft.get(section), dict):
+        chosen = _at(draft, section)
+        if not isinstance(chosen, dict):
             continue
-        variant = kind.variant(draft[section])
-        chosen_above = any(path in ((section,), (section, kind.chosen_by)) for path, _ in [*shared, *own])
+        variant, by = kind.variant(chosen), (*section, kind.chosen_by)
+        # A section may be set as a whole, too, and so may one that holds it.
+        chosen_above = any(path == by or path == section[: len(path)] for path, _ in [*shared, *own])
         for k in reversed(range(len(layers))):
-            held = layers[k].get(section)
+            held = _at(layers[k], section)
             if chosen_above and isinstance(held, dict):
-                layers[k] = {**layers[k], section: _used(held, kind, variant)}
+                before = kind.variant(_at(_over(layers[: k + 1], ()), section))
+                kept = variant if kind.carries_over or before is variant else kind
+                layers[k] = _with(layers[k], section, _used(held, kind, kept))
             chosen_above = chosen_above or (isinstance(held, dict) and kind.chosen_by in held)
-        shared = [each for each in shared if each[0][0] != section or _is_used(each, kind, variant)]
+        shared = [each for each in shared if _is_used(each, section, kind, variant)]
     return _over(layers, [*shared, *own])
 
 
-def variants() -> dict[str, type[Variants]]:
-    """The sections whose keys depend on one of them."""
-    models = {name: model_of(field) for name, field in Config.model_fields.items()}
-    return {name: model for name, model in models.items() if model and issubclass(model, Variants)}
+@cache
+def variants() -> dict[Path, type[Variants]]:
+    """The sections whose keys depend on one of them, by their path: `("balancer",)`, `("student", "text")`."""
+    return dict(_variants_in(Config))
+
+
+def _variants_in(model: type[BaseModel], *above: str) -> Iterator[tuple[Path, type[Variants]]]:
+    for name, field in model.model_fields.items():
+        inner = model_of(field)
+        if inner is not None and issubclass(inner, Variants):
+            yield (*above, name), inner
+        elif inner is not None:
+            yield from _variants_in(inner, *above, name)
+
+
+def _at(tree: Any, path: Path) -> Any:
+    """What stands at `path`; none where nothing does."""
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _with(tree: Tree, path: Path, value: Any) -> Tree:
+    """A copy of `tree` with another value at `path`, whose sections are there."""
+    name, *rest = path
+    return {**tree, name: _with(tree[name], tuple(rest), value) if rest else value}
 
 
 def _over(layers: Sequence[Tree], overrides: Sequence[Override]) -> Tree:
@@ -168,8 +199,11 @@ def _used(held: Tree, kind: type[Variants], variant: Any, *above: str) -> Tree:
     return out
 
 
-def _is_used(override: Override, kind: type[Variants], variant: Any) -> bool:
-    (section, *path), value = override
-    alone: Tree = {section: {}}
-    put(alone, (section, *path), value)
-    return not path or _used(alone[section], kind, variant) == alone[section]
+def _is_used(override: Override, section: Path, kind: type[Variants], variant: Any) -> bool:
+    """Whether the override is of another section, or of a setting that this section has."""
+    path, value = override
+    if len(path) <= len(section) or path[: len(section)] != section:
+        return True
+    alone: Tree = {}
+    put(alone, path[len(section) :], value)
+    return _used(alone, kind, variant) == alone

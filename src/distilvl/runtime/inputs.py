@@ -104,7 +104,9 @@ class TextTokenizer:
                 text.encode("utf-8")
             except UnicodeEncodeError as error:
                 raise DistilvlError(f"text {k} is not valid Unicode.", "Remove the lone surrogates.") from error
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        # Of a text without any token: the marks that a normalizer adds, which the library asks of a space at least.
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return [encoding.ids or self._tokenizer.encode(" ").ids for encoding in encodings]
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
         """`input_ids` and `attention_mask`, both (n, longest) int64."""

@@ -6,7 +6,7 @@ z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -14,13 +14,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 from torch import nn
 
-from distilvl.config import ImageTowerConfig, StudentConfig, TextTowerConfig
+from distilvl.config import ImageTowerConfig, StaticTextConfig, StudentConfig, TransformerTextConfig
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_texts
 from distilvl.recipes import load_config
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.positions import fit_positions
 from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
+from distilvl.students.static import PROMPTS, static_route
 from distilvl.students.storage import load_student
 from distilvl.students.towers import (
     loading,
@@ -51,7 +52,7 @@ def build_student(
         student: a preset (`paper`, `small`, `tiny`, `demo`), a YAML file, the folder of a finished student to go on
             with, or a config.
         dim: D, the embedding dimension.
-        captions: from which a new text tower (`demo`'s) learns its vocabulary.
+        captions: from which a new text tower (`demo`'s, or a static one) learns its vocabulary.
         overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
 
     Raises:
@@ -76,10 +77,16 @@ def _built(config: StudentConfig, dim: int, captions: Collection[str], device: s
             remedy = "Start from a student of the same dimension, or build a new one with a preset."
             raise DistilvlError(f"student {config.folder} has dimension {have}, the teacher has {dim}.", remedy)
         return student
-    with quiet_transformers():
-        routes = {"text": _text_route(config.text, dim, captions), "image": _image_route(config.image, dim)}
     last = [Normalize()] if config.normalize else []
-    return SentenceTransformer(modules=[Router(routes, default_route="text"), *last], device=device)
+    prompts: dict[str, Any] = {}
+    with quiet_transformers():
+        if isinstance(config.text, StaticTextConfig):
+            prompts = {"prompts": PROMPTS, "default_prompt_name": "text"}
+            text = static_route(config.text, dim, captions, HEAD_GAIN)
+        else:
+            text = _text_route(cast(TransformerTextConfig, config.text), dim, captions)
+        router = Router({"text": text, "image": _image_route(config.image, dim)}, default_route="text")
+        return SentenceTransformer(modules=[router, *last], device=device, **prompts)
 
 
 def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
@@ -94,7 +101,7 @@ def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
     return _route(model, processor, "image", config.pooling, dim)
 
 
-def _text_route(config: TextTowerConfig, dim: int, captions: Collection[str]) -> list[Any]:
+def _text_route(config: TransformerTextConfig, dim: int, captions: Collection[str]) -> list[Any]:
     pooler = config.pooling == "pooler"
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)

@@ -17,7 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.processors import CONVERTS
-from distilvl.students.storage import MODALITIES, route
+from distilvl.students.static import mean_of_rows, token_ids
+from distilvl.students.storage import MODALITIES, has_static_text, route
+from distilvl.students.towers import model_type
 
 Ids = npt.NDArray[np.int32]
 _ORDER = ("image", "text")  # in which parameters are listed
@@ -69,7 +71,7 @@ class DualEncoder(nn.Module):
         self.register_buffer("std", (std * scale).view(1, 3, 1, 1), persistent=False)
 
     def __repr__(self) -> str:
-        towers = {modality: route(self.student, modality)[0].model.config.model_type for modality in MODALITIES}
+        towers = {modality: model_type(route(self.student, modality)[0]) for modality in MODALITIES}
         dim, device = self.student.get_embedding_dimension(), self.mean.device
         return f"DualEncoder(image={towers['image']}, text={towers['text']}, dim={dim}, device={str(device)!r})"
 
@@ -77,6 +79,11 @@ class DualEncoder(nn.Module):
     def normalized(self) -> bool:
         """Whether embeddings are L2-normalised."""
         return len(self.student) > 1
+
+    @property
+    def text_is_static(self) -> bool:
+        """Whether the text tower is a table of rows, `route(student, "text")[0].embedding.weight`, (V, r)."""
+        return has_static_text(self.student)
 
     @property
     def preprocessing(self) -> str:
@@ -130,9 +137,10 @@ class DualEncoder(nn.Module):
             what, by = ("pixels", "resize") if modality == "image" else ("token ids", "tokenize and pad")
             given = f"a {type(items).__name__} was given where {what} belong."
             raise NotAListError(given, f"Make them with {by}, or use encode.")
-        modules, pooled = route(self.student, modality), items.is_floating_point()
-        features = {"sentence_embedding": items} if pooled else self._inputs(modality, items, mask)
-        for module in [modules[-1] if pooled else modules, *list(self.student)[1:]]:
+        features, modules = {"sentence_embedding": items}, [route(self.student, modality)[-1]]
+        if not items.is_floating_point():
+            features, modules = self._started(modality, items, mask)
+        for module in [*modules, *list(self.student)[1:]]:
             features = module(features)
         return features["sentence_embedding"]
 
@@ -145,15 +153,19 @@ class DualEncoder(nn.Module):
         return self._pool("text", input_ids, attention_mask)
 
     def _pool(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
-        features = self._inputs(modality, items, mask)
-        for module in route(self.student, modality)[:-1]:
+        features, modules = self._started(modality, items, mask)
+        for module in modules[:-1]:
             features = module.eval()(features)
         return features["sentence_embedding"]  # type: ignore[no-any-return]
 
-    def _inputs(self, modality: str, items: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    def _started(self, modality: str, items: Tensor, mask: Tensor | None) -> tuple[dict[str, Any], list[Any]]:
+        """What the modules of a route are given, and these: without a static tower, which takes no padding."""
+        tower, *rest = route(self.student, modality)
         if modality == "image":
-            return {"pixel_values": (items.float() - self.mean) / self.std, "modality": "image"}
-        return {"input_ids": items, "attention_mask": mask, "modality": "text"}
+            return {"pixel_values": (items.float() - self.mean) / self.std, "modality": "image"}, [tower, *rest]
+        if self.text_is_static:
+            return {"sentence_embedding": mean_of_rows(tower.embedding.weight, items, mask), "modality": "text"}, rest
+        return {"input_ids": items, "attention_mask": mask, "modality": "text"}, [tower, *rest]
 
     def head(self, modality: str) -> nn.Linear:
         """FC_v or FC_t itself."""
@@ -179,6 +191,8 @@ class DualEncoder(nn.Module):
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, special tokens included, cut to the tower's length."""
         tokenizer = route(self.student, "text")[0].tokenizer
+        if self.text_is_static:
+            return token_ids(tokenizer, list_of_texts(captions))
         return tokenizer(list_of_texts(captions), truncation=True, padding=False)["input_ids"]  # type: ignore[no-any-return]
 
     def tokenize_all(self, captions: Sequence[str]) -> TokenRows:
@@ -189,7 +203,7 @@ class DualEncoder(nn.Module):
 
     def pad(self, rows: Sequence[Sequence[int] | Ids]) -> tuple[Tensor, Tensor]:
         """Token ids of n captions to (input_ids, attention_mask), both (n, longest) int64."""
-        pad_id = route(self.student, "text")[0].tokenizer.pad_token_id or 0
+        pad_id = getattr(route(self.student, "text")[0].tokenizer, "pad_token_id", None) or 0
         ids = pad_sequence([torch.as_tensor(row, dtype=torch.long) for row in rows], True, pad_id)
         lengths = torch.tensor([len(row) for row in rows])
         return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()

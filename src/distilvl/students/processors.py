@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,7 @@ def learn_tokenizer(captions: Collection[str], vocabulary: int, max_length: int)
     The most frequent words come first, ties in alphabetical order, so that the same captions always give the same
     numbers: a resumed run builds its tokenizer anew. (The trainer of the tokenizers library breaks ties by hash.)
     """
-    if not captions:
-        remedy = "Name a pretrained text tower (student.text.model), or give training captions."
-        raise DistilvlError("a new text tower learns its vocabulary from captions, and there are none.", remedy)
+    require_captions(captions)
     entries = _vocabulary(captions, vocabulary)
     tokenizer = Tokenizer(models.WordPiece({word: k for k, word in enumerate(entries)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = _NORMALIZER, _WORDS
@@ -145,9 +143,24 @@ def _vocabulary(captions: Collection[str], size: int) -> list[str]:
         counts.update(word for word, _ in _WORDS.pre_tokenize_str(_NORMALIZER.normalize_str(caption)))
     letters = sorted({letter for word in counts for letter in word})
     entries = [*_SPECIAL.values(), *letters, *(f"##{letter}" for letter in letters)]
+    return fill_vocabulary(entries, counts, size, len(letters))
+
+
+def require_captions(captions: Collection[str]) -> None:
+    """`DistilvlError` where there is nothing to learn a vocabulary from."""
+    if not captions:
+        remedy = "Name a pretrained text tower (student.text.model), or give training captions."
+        raise DistilvlError("a new text tower learns its vocabulary from captions, and there are none.", remedy)
+
+
+def fill_vocabulary(entries: Sequence[str], words: Mapping[str, int], size: int, letters: int) -> list[str]:
+    """`entries`, which have all `letters` in them, and the most frequent of `words` behind them, `size` in all.
+
+    Of equally frequent ones the first in alphabetical order. `DistilvlError` where `entries` are more than `size`.
+    """
     if len(entries) > size:
-        what = f"a vocabulary of {size} cannot hold the {len(letters)} letters of the captions."
+        what = f"a vocabulary of {size} cannot hold the {letters} letters of the captions."
         raise DistilvlError(what, f"Set student.text.vocabulary to {len(entries)} or more.")
     known = set(entries)
-    words = [word for word in sorted(counts, key=lambda word: (-counts[word], word)) if word not in known]
-    return [*entries, *words[: size - len(entries)]]
+    new = [word for word in sorted(words, key=lambda word: (-words[word], word)) if word not in known]
+    return [*entries, *new[: size - len(entries)]]

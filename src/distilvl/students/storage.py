@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Router, Transformer
+from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding, Transformer
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
@@ -25,7 +25,14 @@ def is_student(model: SentenceTransformer) -> bool:
     router = model[0]
     if not isinstance(router, Router) or set(router.sub_modules) != set(MODALITIES):
         return False
-    return all(isinstance(route(model, modality)[0], Transformer) for modality in MODALITIES)
+    return isinstance(route(model, "image")[0], Transformer) and (
+        isinstance(route(model, "text")[0], Transformer) or has_static_text(model)
+    )
+
+
+def has_static_text(student: SentenceTransformer) -> bool:
+    """Whether the text tower is a table of rows (`distilvl.students.static`) instead of a transformer."""
+    return isinstance(route(student, "text")[0], StaticEmbedding)
 
 
 def route(student: SentenceTransformer, modality: str) -> Any:
@@ -81,7 +88,7 @@ def save_student(student: SentenceTransformer, path: Path) -> None:
 def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None:
     """Without this, loading would give towers that were saved without a pooler a new, unused one."""
     for name in MODALITIES:
-        tower = route(student, name)[0].model
+        tower: Any = getattr(route(student, name)[0], "model", None)
         if not hasattr(tower, "pooler") or tower.pooler is not None:
             continue
         for path in folder.glob(f"{name}_0_*/sentence_bert_config.json"):

@@ -120,14 +120,18 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without load reports: that cut layers go unused is meant."""
+    """Without load reports: that cut layers go unused is meant, and so is a static tower's prompt."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    modules = logging.getLogger("sentence_transformers")
+    level = modules.level
+    modules.setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+        modules.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()
 
@@ -174,6 +178,14 @@ def own_config(config: Any, modality: str) -> Any:
     """The config of the tower itself: `config`, but for a model that is loaded with a stub of the tower's partner."""
     name = _part(config, modality)
     return config if name is None else getattr(config, name)
+
+
+def model_type(tower: Any, modality: str | None = None) -> str:
+    """What transformers calls the model of a tower, or of its part for `modality`; `static` for a table of rows."""
+    model = getattr(tower, "model", None)
+    if model is None:
+        return "static"
+    return str((model.config if modality is None else own_config(model.config, modality)).model_type)
 
 
 def tower_method(model: Any, modality: str) -> str:

@@ -21,7 +21,7 @@ from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.processors import output_size
 from distilvl.students.storage import MODALITIES, load_student, route, save_student
-from distilvl.students.towers import first_line, own_config, quiet_transformers
+from distilvl.students.towers import first_line, model_type, own_config, quiet_transformers
 
 logger = logging.getLogger("distilvl")
 
@@ -80,7 +80,9 @@ def _try_texts(encoder: DualEncoder) -> Tensor:
     ids, mask = encoder.pad(encoder.tokenize(_TEXTS))
     embeddings = _twice(encoder, "text", (ids, mask))
     given = route(encoder.student, "text")[0].preprocess(list(_TEXTS))
-    if given["input_ids"].tolist() != ids.tolist() or given["attention_mask"].tolist() != mask.tolist():
+    # A static tower is given all texts end to end instead of padded.
+    expected = {"input_ids": ids[mask.bool()]} if encoder.text_is_static else {"input_ids": ids, "attention_mask": mask}
+    if any(given[name].tolist() != tensor.tolist() for name, tensor in expected.items()):
         reason = "its tokenizer pads in front, or gives other tokens once it is saved and loaded"
         raise _refused(encoder, "text", reason, "Choose another tower, or correct its tokenizer_config.json.")
     means = any(getattr(module, "pooling_mode", None) == "mean" for module in route(encoder.student, "text"))
@@ -97,6 +99,8 @@ def _try_texts(encoder: DualEncoder) -> Tensor:
 def _try_longest(encoder: DualEncoder) -> None:
     """A text of as many tokens as the student takes, cut from a longer one."""
     tower = route(encoder.student, "text")[0]
+    if encoder.text_is_static:  # which has no positions
+        return
     wanted = int(tower.tokenizer.model_max_length)
     if wanted > _LONGEST:
         return
@@ -216,7 +220,7 @@ def _too_long(encoder: DualEncoder, wanted: int, most: int) -> DistilvlError:
 
 
 def _refused(encoder: DualEncoder, modality: str, reason: str, remedy: str = "Choose another tower.") -> DistilvlError:
-    name = own_config(route(encoder.student, modality)[0].model.config, modality).model_type
+    name = model_type(route(encoder.student, modality)[0], modality)
     return DistilvlError(f"the {modality} tower (model_type {name}) cannot be used: {reason}.", remedy)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from distilvl._version import __version__
-from distilvl.config import Config, ImageTowerConfig, TextTowerConfig
+from distilvl.config import Config, ImageTowerConfig, StaticTextConfig, TextTowerConfig
 from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS, UnpairedDataset
@@ -94,7 +94,7 @@ def usage(folder: Path) -> str:
 
 
 def _base_model(config: Config) -> str:
-    towers = [tower.model for tower in (config.student.image, config.student.text)]
+    towers = [tower.pretrained for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
     return str(yaml.safe_dump({"base_model": bases}, allow_unicode=True)) if bases else ""
 
@@ -159,6 +159,9 @@ def _making(
     ]
     if student.folder:
         lines[2] = f"- started from the student {code(student.folder)}"
+    if (words := result.get("vocabulary")) is not None:
+        share = f"{100 * words['unknown_rate']:.2g} % of the tokens of the scored captions are unknown to it"
+        lines.insert(3, f"- vocabulary of its texts: {words['entries']:,} entries; {share}")
     return "\n".join(lines)
 
 
@@ -168,11 +171,14 @@ def _counted(data: Items | ShardSplit) -> str:
 
 
 def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
-    if tower.model is None:
-        kind = (tower.config or {}).get("model_type", "transformer")
+    if isinstance(tower, StaticTextConfig):
+        return f"a new table of rows of {tower.rank or 'D'} numbers, the mean of a text's rows"
+    config, layers = getattr(tower, "config", None), getattr(tower, "layers", None)
+    if tower.pretrained is None:
+        kind = (config or {}).get("model_type", "transformer")
         return f"{plain(str(kind))} with new weights"
-    cut = f", first {tower.layers} layers" if tower.layers else ""
-    return code(tower.model) + cut
+    cut = f", first {layers} layers" if layers else ""
+    return code(tower.pretrained) + cut
 
 
 def _licences(config: Config, manifest: Manifest | None) -> str:
@@ -180,7 +186,8 @@ def _licences(config: Config, manifest: Manifest | None) -> str:
     if student.folder:
         lines.append(f"- the student it started from: {plain(licence_of(student.folder))}")
     for name, tower in () if student.folder else (("image", student.image), ("text", student.text)):
-        known = "new weights, no licence inherited" if tower.model is None else licence_of(tower.model)
+        source = tower.pretrained
+        known = "new weights, no licence inherited" if source is None else licence_of(source)
         lines.append(f"- {name} tower: {plain(known)}")
     if manifest is not None and config.objective.needs_teacher:
         known = licence_of("demo" if manifest.teacher == "demo-teacher" else config.inputs.teacher or manifest.teacher)

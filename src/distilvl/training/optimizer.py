@@ -106,11 +106,13 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
         if sum(len(rows) for rows, _ in known["image"]) >= SAMPLE:
             break
     for modality, pairs in known.items():
-        weight, bias = ridge_regression(*(torch.cat(rows).cpu() for rows in zip(*pairs, strict=True)))
-        linear = encoder.head(modality)
+        linear: Any = encoder.head(modality)
+        rows, targets = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))
+        weight, bias = ridge_regression(rows, targets, intercept=linear.bias is not None)
         # Of several processes all take the first one's: sums may be rounded differently elsewhere.
         linear.weight.copy_(fabric.broadcast(weight.to(linear.weight)))
-        linear.bias.copy_(fabric.broadcast(bias.to(linear.bias)))
+        if linear.bias is not None:
+            linear.bias.copy_(fabric.broadcast(bias.to(linear.bias)))
 
 
 def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[Tensor, Tensor]:
@@ -126,24 +128,24 @@ def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[T
     return image_rows, gather_rows(fabric, texts.float(), len(inputs.text_ids))
 
 
-def ridge_regression(rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def ridge_regression(rows: Tensor, targets: Tensor, *, intercept: bool = True) -> tuple[Tensor, Tensor]:
     """W (D, p) and b (D,) that minimise mean |x W^T + b - u|^2 + l |W|^2, in float64, for x (n, p) and u (n, D).
 
-    l is the one of a few multiples of the rows' mean variance whose predictions have the largest mean cosine with the
+    Without `intercept` b is 0. l is the one of a few multiples of the rows' mean variance whose predictions have the largest mean cosine with the
     targets on every fourth row, when fitted on the others; the map is then fitted on all.
     """
     x, u = rows.double(), targets.double()
     held_out = torch.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1
     ridge = _RIDGES[0]
     if held_out.any():
-        fits = [_solve(x[~held_out], u[~held_out], ridge) for ridge in _RIDGES]
+        fits = [_solve(x[~held_out], u[~held_out], ridge, intercept) for ridge in _RIDGES]
         cosines = [F.cosine_similarity(x[held_out] @ w.T + b, u[held_out]).mean() for w, b in fits]
         ridge = _RIDGES[int(torch.stack(cosines).argmax())]
-    return _solve(x, u, ridge)
+    return _solve(x, u, ridge, intercept)
 
 
-def _solve(x: Tensor, u: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    mean_x, mean_u = x.mean(dim=0), u.mean(dim=0)
+def _solve(x: Tensor, u: Tensor, ridge: float, intercept: bool) -> tuple[Tensor, Tensor]:
+    mean_x, mean_u = x.mean(dim=0) * intercept, u.mean(dim=0) * intercept
     centred = x - mean_x
     covariance = centred.T @ centred / len(x)
     covariance.diagonal().add_(ridge * covariance.diagonal().mean().clamp(min=1e-12))

@@ -32,7 +32,7 @@ def ready_student(config: Config, dim: int, captions: Collection[str], fabric: F
     `captions` are all that is learnt from. `DistilvlError` for a tower that cannot be loaded, or do what the run needs.
     """
     seed_everything(config.training.seed, verbose=False)
-    given, new = config.student.folder or config.student.text.model, config.student.folder is None
+    given, new = config.student.folder or config.student.text.pretrained, config.student.folder is None
     encoder = DualEncoder(build_student(config.student, dim, () if given else captions))
     rank_zero_first(fabric, lambda: try_student(encoder, reload=new) if fabric.is_global_zero else None)
     encoder.to(fabric.device).freeze(*config.student.frozen)
@@ -99,13 +99,17 @@ def rest_idle_weights(encoder: DualEncoder) -> None:
 
 
 def _learning_towers(encoder: DualEncoder) -> list[tuple[str, Any]]:
-    return [(name, route(encoder.student, name)[0].model) for name in MODALITIES if name not in encoder.frozen]
+    """The transformers models that learn; a static tower, one mean of rows, has nothing that could be saved."""
+    named = [(name, getattr(route(encoder.student, name)[0], "model", None)) for name in MODALITIES]
+    return [(name, model) for name, model in named if model is not None and name not in encoder.frozen]
 
 
 def tower_identity(encoder: DualEncoder, modality: str) -> str:
     """Weights of a tower and what it computes with them, down to the pooling: weights may be used in several ways."""
     before_head = route(encoder.student, modality)[:-1]
-    return f"{encoder.tower_fingerprint(modality)} {before_head[0].model.config.to_json_string()} {before_head}"
+    model = getattr(before_head[0], "model", None)
+    config = "static" if model is None else model.config.to_json_string()
+    return f"{encoder.tower_fingerprint(modality)} {config} {before_head}"
 
 
 def tokens_hash(tokens: TokenRows) -> str:

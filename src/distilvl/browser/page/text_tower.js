@@ -31,10 +31,10 @@ export class TextTower {
 
   // The library does not cut long texts: the words are cut, the special tokens around them stay.
   ids(text) {
-    const whole = this.tokenizer.encode(text).ids;
+    const whole = this.tokenizer.encode(text || " ").ids; // of nothing the library gives nothing, not even marks
     const most = this.about.max_length;
     if (whole.length <= most) return whole;
-    const bare = this.tokenizer.encode(text, { add_special_tokens: false }).ids;
+    const bare = this.tokenizer.encode(text || " ", { add_special_tokens: false }).ids;
     const special = whole.length - bare.length;
     let before = 0;
     while (before < special && !bare.every((id, k) => whole[before + k] === id)) before += 1;
