@@ -239,11 +239,61 @@ class InputsConfig(Settings):
         return self.val_data or self.data
 
 
-class Config(Settings):
-    """Everything a run depends on. Saved, resolved, as `config.yaml` of the run folder."""
+class RunConfig(Settings):
+    """What all runs have, trained or in closed form. Saved, resolved, as `config.yaml` of the run folder."""
 
     inputs: InputsConfig = InputsConfig()
     student: StudentConfig = StudentConfig()
+
+
+class ClosedFormConfig(Settings):
+    """How `distilvl fit` solves heads and tables: the candidates, among which held-out items choose."""
+
+    ridges: list[Annotated[float, Field(gt=0)]] = Field(
+        [300.0, 1000.0, 3000.0, 10000.0],
+        min_length=1,
+        description="penalties of a head's weights, for columns of unit variance, in the sum over all items",
+    )
+    scale: float = Field(
+        0.5, ge=0, le=1, description="columns are divided by this power of their standard deviation: 1 makes all equal"
+    )
+    betas: list[float] = Field(
+        [0.0, 0.3], min_length=1, description="weights of mean(u^t), an image's captions, in the image targets"
+    )
+    text_ridges: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.03, 0.1, 0.3], min_length=1, description="penalties of the rows of a static table"
+    )
+    pair_ridges: list[Annotated[float, Field(gt=0)]] = Field(
+        [1.0, 3.0, 10.0],
+        min_length=1,
+        description="penalties of what a word pair adds to its words, where the table has pairs",
+    )
+    alphas: list[float] = Field(
+        [0.4, 0.8, 1.2], min_length=1, description="weights of u^v, a caption's image, in the text targets"
+    )
+    mirror: bool = Field(True, description="fit to each image's mirror image, too, with the same features")
+    held_out: int = Field(1000, ge=20, description="images, and texts, that choose; a tenth of all at most")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it")
+    seed: int = Field(0, ge=0, lt=2**32, description="of new towers, which have random weights")
+
+
+class FitConfig(RunConfig):
+    """Everything a closed-form run depends on."""
+
+    fit: ClosedFormConfig = ClosedFormConfig()
+
+    @model_validator(mode="after")
+    def _nothing_unused(self) -> FitConfig:
+        if self.inputs.extra_data is not None:
+            raise ValueError("inputs.extra_data is of distilvl train; leave it out")
+        if self.student.folder is not None:
+            raise ValueError("student.folder is of distilvl train: name towers, or a preset, as --student")
+        return self
+
+
+class Config(RunConfig):
+    """Everything a training run depends on."""
+
     objective: SerializeAsAny[ObjectiveConfig] = ObjectiveConfig.model_validate({})
     balancer: SerializeAsAny[BalancerConfig] = BalancerConfig.model_validate({})
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from distilvl.config import Config
+from distilvl.config import Config, FitConfig, RunConfig
 from distilvl.errors import DistilvlError
 from distilvl.objectives.config import Variants, model_of
 from distilvl.recipes import layers as layers_of
@@ -18,7 +18,8 @@ from distilvl.recipes.layers import Tree, put, read_overrides, renamed
 
 RECIPES = Path(__file__).parent
 STUDENTS = RECIPES / "students"
-DEFAULT_STUDENT = "tiny"
+DEFAULT_STUDENT, FIT_STUDENT = "tiny", "lite"
+AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
 
 def list_recipes() -> list[str]:
@@ -54,7 +55,41 @@ def load_config(
     `DistilvlError` for an unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
     setting of a loss, balancer or schedule that is not chosen.
     """
-    layers, whole = _recipe_layers(recipe), dict(sections or {})
+    return _resolved(Config, recipe, _recipe_layers(recipe), student, overrides, inputs, sections, shared_overrides)
+
+
+def load_fit_config(
+    saved: str | None = None,
+    *,
+    student: str | None = None,
+    overrides: Sequence[str] = (),
+    inputs: Mapping[str, str | None] | None = None,
+) -> FitConfig:
+    """The resolved configuration of a closed-form run; the arguments are those of `load_config`.
+
+    `saved` is another run's `config.yaml`; without it everything but the student is at its default.
+    """
+    layers = [] if saved is None else _recipe_layers(saved)
+    default = student or (None if layers else FIT_STUDENT)
+    return _resolved(FitConfig, saved or "distilvl fit", layers, default, overrides, inputs)
+
+
+def load_saved(path: Path) -> Config | FitConfig:
+    """The configuration in a run folder's `config.yaml`; `DistilvlError` for a file that is damaged, or something else."""
+    return load_fit_config(str(path)) if "fit" in _read_yaml(path) else load_config(str(path))
+
+
+def _resolved(
+    kind: type[AnyConfig],
+    recipe: str,
+    layers: list[Tree],
+    student: str | None,
+    overrides: Sequence[str],
+    inputs: Mapping[str, str | None] | None,
+    sections: Mapping[str, Any] | None = None,
+    shared_overrides: Sequence[str] = (),
+) -> AnyConfig:
+    whole = dict(sections or {})
     if student is not None or not any("student" in tree for tree in layers):
         name = student or DEFAULT_STUDENT
         section: Tree = {"folder": name}
@@ -66,9 +101,9 @@ def load_config(
     layers += [whole, {"inputs": given}]
     tree = layers_of.together(layers, read_overrides(shared_overrides), read_overrides(overrides))
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise DistilvlError(*_explain(error.errors()[0], tree, recipe)) from error
+        raise DistilvlError(*_explain(error.errors()[0], tree, recipe, kind)) from error
 
 
 def method_sections(recipe: str) -> dict[str, Any]:
@@ -77,7 +112,7 @@ def method_sections(recipe: str) -> dict[str, Any]:
     return {"objective": config["objective"], "balancer": config["balancer"]}
 
 
-def save_config(config: Config, path: Path) -> None:
+def save_config(config: RunConfig, path: Path) -> None:
     """Write the resolved configuration as YAML."""
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
@@ -123,7 +158,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
+def _explain(problem: Any, tree: Tree, source: str, root: type[RunConfig]) -> tuple[str, str]:
     location = [str(part) for part in problem["loc"]]
     dotted = ".".join(location)
     if not location:  # of two sections that do not go together; the input would be the whole tree
@@ -141,7 +176,7 @@ def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
             now, change = f"{key} are {', '.join(chosen)}", f"add {' or '.join(owners)} to {section}.{key}"
         remedy = f"To use it, {change}; otherwise leave it out."
         return f"{dotted} in {source} does nothing where {section}.{now}.", remedy
-    known = _keys_at(location[:-1], tree)
+    known = _keys_at(location[:-1], tree, root)
     if kind and not path[1:]:
         known += [key for model in kind.choices().values() for key in model.model_fields if key not in known]
     near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
@@ -150,9 +185,9 @@ def _explain(problem: Any, tree: Tree, source: str) -> tuple[str, str]:
     return f"unknown key {dotted!r} in {source}.", hint
 
 
-def _keys_at(location: Sequence[str], tree: Tree) -> list[str]:
+def _keys_at(location: Sequence[str], tree: Tree, root: type[RunConfig]) -> list[str]:
     """The keys that the section at `location` may have, given what the tree chooses."""
-    model: type[BaseModel] = Config
+    model: type[BaseModel] = root
     for depth, part in enumerate(location, start=1):
         model = model_of(model.model_fields.get(part)) or model
         if issubclass(model, Variants):
@@ -160,4 +195,4 @@ def _keys_at(location: Sequence[str], tree: Tree) -> list[str]:
     return list(model.model_fields)
 
 
-__all__ = ["apply_overrides", "list_recipes", "list_students", "load_config", "method_sections", "save_config"]
+__all__ = ["apply_overrides", "list_recipes", "list_students", "load_config", "load_fit_config", "load_saved", "method_sections", "save_config"]

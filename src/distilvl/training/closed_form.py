@@ -1,0 +1,164 @@
+"""The closed-form student: heads and the text table are ridge regressions of teacher features.
+
+    image head   z^v = W x + b      fitted to u^v + beta mean(u^t)      x: pooled outputs of the frozen image tower
+    text table   z^t = sum_k T_k    fitted to u^t + alpha u^v           a row T_k for each token k of a text
+
+alpha and beta mix in the features of an image's own captions, and of a caption's own image; without pairs they are 0.
+Candidates are solved on the sums of all but some held-out items, scored on these, and the best one is solved again on
+the sums of all (`training.ridge`): the data are read once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse
+
+from distilvl.config import ClosedFormConfig
+from distilvl.evaluation.score import score
+from distilvl.training.ridge import Affine, Columns, Doubles, RidgeSums, solve_affine, solve_linear
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What one pass over the images, or the texts, gives: sums, and the held-out items themselves.
+
+    Targets are an item's own features and, of a pair, its partners' mean beside them, (n, 2 D); without pairs (n, D).
+    """
+
+    fitted: RidgeSums  # of all but the held-out items
+    rows: Any  # x of the held-out items, (h, p) float32, or sparse
+    mirrored: Floats | None  # x of their mirror images, where these are fitted, too
+    targets: Floats  # (h, q)
+    keys: list[bytes]  # (h,) of each image; of each text its image's key, or its own without pairs
+
+    def all(self) -> RidgeSums:
+        """The sums of all items."""
+        sums = replace(self.fitted + RidgeSums.zeros(*self.fitted.xu.shape))
+        for rows in (self.rows, self.mirrored):
+            if rows is not None:
+                sums.add(rows, self.targets)
+        return sums
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The held-out items that candidates are scored on.
+
+    With pairs the score is RSUM; without, RSUM of retrieving each item's own teacher features among all others'.
+    """
+
+    images: Floats  # (n, D), the teacher's
+    texts: Floats  # (m, D), the teacher's
+    owner: npt.NDArray[np.int64] | None  # (m,) row of each text's image; none without pairs
+
+    @classmethod
+    def of(cls, images: Gathered, texts: Gathered, dim: int) -> "Gallery":
+        """All held-out items of one pass over each."""
+        row = {key: k for k, key in enumerate(images.keys)}
+        paired = texts.targets.shape[1] > dim
+        owner = np.array([row[key] for key in texts.keys]) if paired else None
+        return cls(images.targets[:, :dim], texts.targets[:, :dim], owner)
+
+    def of_images(self, embeddings: Floats, texts: Floats) -> float:
+        """RSUM, 0 to 600, of the student's images with the student's `texts`."""
+        return self._rsum(self.images, embeddings, texts)
+
+    def of_texts(self, embeddings: Floats) -> float:
+        """RSUM of the student's texts with the teacher's images."""
+        return self._rsum(self.texts, embeddings, embeddings, self.images)
+
+    def _rsum(self, own: Floats, embeddings: Floats, texts: Floats, images: Floats | None = None) -> float:
+        if self.owner is None:
+            return score(own, embeddings, np.arange(len(own))).rsum
+        return score(embeddings if images is None else images, texts, self.owner).rsum
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best candidate: its settings, and its RSUM on the held-out items."""
+
+    settings: Mapping[str, Any]
+    rsum: float
+
+
+def fit_head(
+    gathered: Gathered, candidates: Sequence[tuple[Mapping[str, Any], Columns]], config: ClosedFormConfig,
+    weights: Sequence[float], rate: Any,
+) -> tuple[Affine, Columns, Choice]:  # fmt: skip
+    """An affine head, of the columns it takes, and what was chosen.
+
+    Args:
+        candidates: columns of x that a head may take, each with the settings that stand for them.
+        weights: of the partner's features among the targets, alpha or beta; ignored without pairs.
+        rate: embeddings of the held-out items (h, D) to a score.
+    """
+    best: tuple[Choice, Columns] | None = None
+    for (settings, columns), weight in product(candidates, _weights(weights, gathered)):
+        mixed = _mixed(gathered.fitted.columns(columns), weight)
+        for ridge, found in zip(config.ridges, solve_affine(mixed, config.ridges, config.scale), strict=True):
+            rsum = rate(found(gathered.rows[:, columns]))
+            if best is None or rsum > best[0].rsum:
+                best = Choice({**settings, "ridge": ridge, "partner": weight}, rsum), columns
+    assert best is not None  # no list of candidates is empty
+    (choice, columns), sums = best, gathered.all()
+    whole = _mixed(sums.columns(columns), choice.settings["partner"])
+    return solve_affine(whole, [choice.settings["ridge"]], config.scale)[0], columns, choice
+
+
+def fit_table(
+    gathered: Gathered, is_pair: npt.NDArray[np.bool_], rank: int, config: ClosedFormConfig, rate: Any
+) -> tuple[Doubles, Doubles, Choice]:
+    """A static text tower: what each part of a text adds, (P, r), the head (D, r) of the sum, and what was chosen.
+
+    Args:
+        gathered: of texts as counts of parts, (n, P) sparse: words, and for each word pair the difference that it makes.
+        is_pair: (P,) which parts are such differences. They have a ridge of their own, since most pairs are rare.
+        rank: r.
+        rate: as of `fit_head`.
+    """
+    best: tuple[Choice, Doubles] | None = None
+    pair_ridges: Sequence[float | None] = config.pair_ridges if is_pair.any() else [None]
+    for ridge, pair_ridge in product(config.text_ridges, pair_ridges):
+        penalty = np.where(is_pair, ridge if pair_ridge is None else pair_ridge, ridge)
+        solved = solve_linear(gathered.fitted, penalty)
+        for weight in _weights(config.alphas, gathered):
+            rsum = rate(np.asarray(gathered.rows @ _mix(solved, weight, axis=1), dtype=np.float32))
+            if best is None or rsum > best[0].rsum:
+                best = Choice({"ridge": ridge, "pair_ridge": pair_ridge, "partner": weight}, rsum), penalty
+    assert best is not None
+    (choice, penalty), sums = best, gathered.all()
+    table = _mix(solve_linear(sums, penalty), choice.settings["partner"], axis=1)
+    return *cut_to_rank(table, sums.xx, rank), choice
+
+
+def cut_to_rank(table: Doubles, gram: Doubles, rank: int) -> tuple[Doubles, Doubles]:
+    """(P, r) and (D, r), orthonormal columns, whose product is nearest to `table` (P, D), in squares over all texts.
+
+    `gram` (P, P) is the sum of x^T x over the texts, as counts of parts. Eckart & Young (1936), in that metric.
+    """
+    _, axes = scipy.linalg.eigh(table.T @ gram @ table)
+    head = axes[:, ::-1][:, :rank]
+    return table @ head, head
+
+
+def _weights(weights: Sequence[float], gathered: Gathered) -> Sequence[float | None]:
+    return weights
+
+
+def _mixed(sums: RidgeSums, weight: float | None) -> RidgeSums:
+    """With own + weight x partner's features as the target; none where there are no partners."""
+    return sums if weight is None else replace(sums, u=_mix(sums.u, weight), xu=_mix(sums.xu, weight, axis=1))
+
+
+def _mix(targets: Doubles, weight: float | None, axis: int = 0) -> Doubles:
+    if weight is None:
+        return targets
+    own, partner = np.split(targets, 2, axis=axis)
+    return np.asarray(own + weight * partner)

@@ -1,0 +1,167 @@
+"""One pass over images and texts through frozen towers: what `training.closed_form` is solved from.
+
+Only sums and the held-out items stay in memory, however many items there are. Which are held out is a matter of their
+content, so that it is the same in every process, and copies of one image are on the same side.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from distilvl.data.crops import Items
+from distilvl.data.left_out import LeftOut
+from distilvl.data.pixels import Decoding, only_images, pixel_blocks
+from distilvl.data.records import PairDataset
+from distilvl.features import FeatureStore
+from distilvl.features.shards import Modality
+from distilvl.io.hashes import text_key
+from distilvl.io.prefetch import one_ahead
+from distilvl.io.progress import progress
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.static import Parts
+from distilvl.training.closed_form import Floats, Gathered
+from distilvl.training.materials import read_features
+from distilvl.training.ridge import RidgeSums
+
+_TEXTS, _BATCH = 2048, 250  # at a time
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What both passes need: the student, the teacher's features, and which items are held out."""
+
+    encoder: DualEncoder
+    store: FeatureStore
+    fabric: Fabric
+    held_out: float  # share of the items, 0 to 1
+    mirror: bool  # take each image's mirror image in as well, with the same features
+    skip_bad: bool = False
+
+    def is_held_out(self, key: bytes) -> bool:
+        """Whether the item with this content hash is."""
+        return int.from_bytes(key[:8], "big") < self.held_out * 2**64
+
+
+@dataclass
+class _Sums:
+    """A `Gathered` that is still growing."""
+
+    fitted: RidgeSums
+    rows: list[Any] = field(default_factory=list)
+    mirrored: list[Floats] = field(default_factory=list)
+    targets: list[Floats] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+
+    def add(self, views: Sequence[Any], targets: Floats, keys: Sequence[bytes], held: npt.NDArray[np.bool_]) -> None:
+        """Rows of some items, and perhaps of their mirror images."""
+        for kept, rows in zip((self.rows, self.mirrored), views, strict=False):
+            self.fitted.add(rows[~held], targets[~held])
+            kept.append(rows[held])
+        self.targets.append(targets[held])
+        self.keys += [key for key, is_held in zip(keys, held, strict=True) if is_held]
+
+    def done(self) -> Gathered:
+        join: Any = scipy.sparse.vstack if scipy.sparse.issparse(self.rows[0]) else np.concatenate
+        rows = join(self.rows)
+        mirrored = np.concatenate(self.mirrored) if self.mirrored else None
+        return Gathered(self.fitted, rows.tocsr() if scipy.sparse.issparse(rows) else rows, mirrored,
+                        np.concatenate(self.targets), self.keys)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the pass over the images gives."""
+
+    gathered: Gathered
+    items: Items  # those whose images could be decoded
+    keys: list[bytes]  # content hash of each of these
+    left_out: LeftOut  # the others
+
+
+def gather_images(items: Items, run: Pass) -> Images:
+    """Pooled outputs of the image tower against u^v, with the mean of its captions' u^t beside it where there are pairs.
+
+    Each image is read and decoded once, at most 64 of them at a time. `BadImageError` for a bad one, unless `skip_bad`.
+    """
+    sums, entries = None, list(items)
+    decoding = Decoding(items, run.skip_bad, "encoding images")
+    for pixels, rows, keys in one_ahead(_blocks(decoding, run.encoder)):
+        chosen = [entries[row] for row in rows]
+        targets = _features(run.store, "image", keys, [one.image.name for one in chosen])
+        if isinstance(items, PairDataset):
+            targets = np.hstack([targets, _mean_of_captions(run.store, [items[row].captions for row in rows])])
+        held = np.array([run.is_held_out(key) for key in keys])
+        given = torch.from_numpy(pixels).to(run.fabric.device)
+        views = [given, given.flip(3)] if run.mirror else [given]
+        pooled = [_pooled(run, run.encoder.pool_images, view) for view in views]
+        sums = sums or _Sums(RidgeSums.zeros(pooled[0].shape[1], targets.shape[1]))
+        sums.add(pooled, targets, keys, held)
+    assert sums is not None  # `Decoding` raises where no image is left
+    return Images(sums.done(), only_images(items, decoding.rows), decoding.keys, decoding.left_out)
+
+
+def _blocks(decoding: Decoding, encoder: DualEncoder) -> Iterator[tuple[npt.NDArray[np.uint8], list[int], list[bytes]]]:
+    """Pixels of some images, their rows in the data, and their content hashes."""
+    for pixels in pixel_blocks(decoding, encoder.resize, None):
+        yield pixels, decoding.rows[-len(pixels) :], decoding.keys[-len(pixels) :]
+
+
+@torch.no_grad()
+def _pooled(run: Pass, pool: Callable[..., Tensor], *inputs: Tensor) -> Floats:
+    with run.fabric.autocast():
+        return pool(*inputs).float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _features(store: FeatureStore, modality: Modality, keys: Sequence[bytes], names: Sequence[str]) -> Floats:
+    return read_features(store, modality, keys, True, names).astype(np.float32)
+
+
+def _mean_of_captions(store: FeatureStore, captions: Sequence[Sequence[str]]) -> Floats:
+    """mean(u^t) of each image's captions, (n, D)."""
+    flat = [caption for some in captions for caption in some]
+    features = _features(store, "text", [text_key(caption) for caption in flat], flat)
+    starts = np.cumsum([0, *(len(some) for some in captions[:-1])])
+    counts = np.array([len(some) for some in captions], dtype=np.float32)
+    return np.add.reduceat(features, starts, axis=0) / counts[:, None]
+
+
+def gather_texts(images: Images, run: Pass) -> Gathered:
+    """What the text tower has of each text against u^t, with u^v of its image beside it where there are pairs.
+
+    A transformer tower gives pooled outputs, a static one counts of what its rows are made of: `students.static.Parts`.
+    """
+    items, sums = images.items, None
+    texts, parts = items.captions, Parts.of(run.encoder.student) if run.encoder.text_is_static else None
+    owners = items.caption_image if isinstance(items, PairDataset) else []
+    with progress("encoding texts", len(texts)) as ticker:
+        for start in range(0, len(texts), _TEXTS):
+            block = texts[start : start + _TEXTS]
+            keys = [text_key(text) for text in block]
+            targets = _features(run.store, "text", keys, block)
+            if isinstance(items, PairDataset):
+                keys = [images.keys[row] for row in owners[start : start + _TEXTS]]
+                names = [items[row].image.name for row in owners[start : start + _TEXTS]]
+                targets = np.hstack([targets, _features(run.store, "image", keys, names)])
+            held = np.array([run.is_held_out(key) for key in keys])
+            tokens = run.encoder.tokenize(block)
+            rows = _pooled_texts(tokens, run) if parts is None else parts.counts(tokens)
+            sums = sums or _Sums(RidgeSums.zeros(rows.shape[1], targets.shape[1]))
+            sums.add([rows], targets, keys, held)
+            ticker.advance(len(block))
+    assert sums is not None  # a dataset has captions
+    return sums.done()
+
+
+def _pooled_texts(tokens: Sequence[Sequence[int]], run: Pass) -> Floats:
+    order, found, device = np.argsort([len(row) for row in tokens], kind="stable"), [], run.fabric.device
+    for start in range(0, len(order), _BATCH):
+        ids, mask = run.encoder.pad([tokens[row] for row in order[start : start + _BATCH]])
+        found.append(_pooled(run, run.encoder.pool_texts, ids.to(device), mask.to(device)))
+    return np.concatenate(found)[np.argsort(order)]
