@@ -107,10 +107,9 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
             break
     for modality, pairs in known.items():
         weight, bias = ridge_regression(*(torch.cat(rows).cpu() for rows in zip(*pairs, strict=True)))
-        linear = encoder.head(modality)
+        head = encoder.head(modality)
         # Of several processes all take the first one's: sums may be rounded differently elsewhere.
-        linear.weight.copy_(fabric.broadcast(weight.to(linear.weight)))
-        linear.bias.copy_(fabric.broadcast(bias.to(linear.bias)))
+        head.set(*(fabric.broadcast(found.to(head.weight)) for found in (weight, bias)))
 
 
 def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[Tensor, Tensor]:
