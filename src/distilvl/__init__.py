@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distilvl._version import __version__
 from distilvl.errors import DistilvlError
+from distilvl.io.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     from distilvl.data import load_dataset
@@ -28,6 +29,8 @@ __all__ = [
     "DistilvlError", "FeatureStore", "Index", "__version__", "build_student", "evaluate", "export_student",
     "extract_features", "load_dataset", "load_teacher", "score", "train",
 ]  # fmt: skip
+
+mend_torchvision()  # it must come before the first import of transformers
 
 # Names and where they live; imported on first use, since torch takes seconds to load.
 _LAZY = {

@@ -17,6 +17,12 @@ def _cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None
     return layers
 
 
+def _of_pooling_stages(stages: list[int] | None, info: ValidationInfo) -> list[int] | None:
+    if stages is not None and info.data.get("pooling") != "stages":
+        raise ValueError("stages are joined by pooling stages only; set pooling to stages, or leave this out")
+    return stages
+
+
 def _captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
     sampling = info.data.get("sampling", "distinct_images")
     if captions > 1 and sampling != "distinct_images":
@@ -51,7 +57,12 @@ class ImageTowerConfig(_TowerConfig):
     """The image tower: a pretrained transformers model, or one built from `config` with random weights."""
 
     size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
-    pooling: Literal["cls", "mean", "pooler"] = Field("cls", description="pooler: the model's own, as CNNs have")
+    pooling: Literal["cls", "mean", "pooler", "stages"] = Field(
+        "cls", description="pooler: the model's own, as CNNs have; stages: the means of several stages' maps together"
+    )
+    stages: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(_of_pooling_stages)] = Field(
+        None, min_length=1, description="which stages `pooling: stages` joins, the finest is 0; none: the last two"
+    )
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
 

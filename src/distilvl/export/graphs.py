@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.heads import head_path
 from distilvl.students.storage import MODALITIES, route
 from distilvl.students.towers import loading
 
@@ -62,7 +63,7 @@ def export_graphs(encoder: DualEncoder) -> Graphs:
             "text": _export("text", _TextTower(encoder), _tokens(encoder, 3, 7), texts),
         }
     for modality, graph in graphs.items():
-        _name_layers(graph, modality, last=len(route(encoder.student, modality)) - 1)
+        _name_layers(graph, modality, head=head_path(route(encoder.student, modality)))
     _require_same(encoder, graphs)
     return graphs
 
@@ -135,25 +136,25 @@ def max_length(encoder: DualEncoder) -> int:
     return int(min(limit for limit in limits if limit))
 
 
-def _name_layers(graph: onnx.ModelProto, modality: str, last: int) -> None:
+def _name_layers(graph: onnx.ModelProto, modality: str, head: str) -> None:
     """`image.tower.encoder.layer.0.attention.q_proj`, `text.head`: what messages and `--keep` call the layers."""
     seen: Counter[str] = Counter()
     for node in layers(graph):
-        name = f"{modality}.{_module(node, last)}"
+        name = f"{modality}.{_module(node, head)}"
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}.{seen[name]}"
 
 
-def _module(node: onnx.NodeProto, last: int) -> str:
+def _module(node: onnx.NodeProto, head: str) -> str:
     """The module that a node comes from, as the exporter noted it: tower, pooling or head, and the path inside."""
     noted = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
     scopes = [found for scope in ast.literal_eval(noted)[:-1] if (found := _MODULE.search(scope))]
     if not scopes:
         return node.name
-    index, path = int(scopes[-1][1]), (scopes[-1][2] or "").removeprefix("model.")
-    if index == last:
+    index, path = scopes[-1][1], scopes[-1][2] or ""
+    if f"{index}.{path}.".startswith(f"{head}."):
         return "head"
-    return ".".join(part for part in ("tower" if index == 0 else "pooling", path) if part)
+    return ".".join(part for part in ("tower" if index == "0" else "pooling", path.removeprefix("model.")) if part)
 
 
 @contextmanager

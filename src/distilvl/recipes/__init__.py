@@ -195,4 +195,13 @@ def _keys_at(location: Sequence[str], tree: Tree, root: type[RunConfig]) -> list
     return list(model.model_fields)
 
 
-__all__ = ["apply_overrides", "list_recipes", "list_students", "load_config", "load_fit_config", "load_saved", "method_sections", "save_config"]
+__all__ = [
+    "apply_overrides",
+    "list_recipes",
+    "list_students",
+    "load_config",
+    "load_fit_config",
+    "load_saved",
+    "method_sections",
+    "save_config",
+]

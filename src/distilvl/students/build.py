@@ -19,8 +19,16 @@ from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_texts
 from distilvl.recipes import load_config
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.heads import head_of
 from distilvl.students.positions import fit_positions
-from distilvl.students.processors import image_processor, learn_tokenizer, pretrained_tokenizer
+from distilvl.students.processors import (
+    image_processor,
+    learn_tokenizer,
+    output_size,
+    pretrained_tokenizer,
+    processor_kwargs,
+)
+from distilvl.students.stages import PYRAMID, staged
 from distilvl.students.static import PROMPTS, static_route
 from distilvl.students.storage import load_student
 from distilvl.students.towers import (
@@ -98,7 +106,23 @@ def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
     processor = image_processor(config.model, config.size, model)
     if config.size is not None:
         model = fit_positions(model, config.size)
+    if config.pooling == "stages":
+        return _stages_route(model, processor, config, dim)
     return _route(model, processor, "image", config.pooling, dim)
+
+
+def _stages_route(model: Any, processor: Any, config: ImageTowerConfig, dim: int) -> list[Any]:
+    """Tower, head and pooling: `distilvl.students.stages`."""
+    side = output_size(processor)
+    if side is None:
+        what = f"the image processor {type(processor).__name__} gives pictures of different sizes."
+        raise DistilvlError(what, "Set student.image.size.")
+    model = staged(model, config.stages, dim, side)
+    modules = [_as_module(model, processor, "image", PYRAMID, "token_embeddings"), Pooling(dim, "mean")]
+    head = head_of(modules)
+    weight = nn.init.xavier_normal_(torch.empty(dim, head.in_features), gain=HEAD_GAIN)
+    head.set(weight, torch.zeros(dim))
+    return modules
 
 
 def _text_route(config: TransformerTextConfig, dim: int, captions: Collection[str]) -> list[Any]:
@@ -151,7 +175,7 @@ def _output_shape(tower: Transformer, modality: str, pooling: str, output: str) 
     return tuple(found.shape)
 
 
-def _as_module(model: Any, processor: Any, modality: str, output: str, feature: str) -> Transformer:
+def _as_module(model: Any, processor: Any, modality: str, output: str | list[Any], feature: str) -> Transformer:
     """The transformers model and its processor as a sentence-transformers module, by way of a folder."""
     processor._processor_class = None  # of a processor for images and texts, which is not there
     if own_config(model.config, modality) is not model.config:
@@ -166,6 +190,7 @@ def _as_module(model: Any, processor: Any, modality: str, output: str, feature: 
         del model.should_save_on_this_rank
         processor.save_pretrained(folder)
         kwargs = {"model_kwargs": pooling_layer_kwargs(model), "modality_config": modality_config}
+        kwargs["processor_kwargs"] = processor_kwargs(model)
         return Transformer(folder, module_output_name=feature, **kwargs)  # type: ignore[no-any-return]
 
 

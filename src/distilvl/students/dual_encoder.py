@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
+from distilvl.students.heads import Head, head_of, is_convolutional, keeps_statistics
 from distilvl.students.processors import CONVERTS
-from distilvl.students.static import mean_of_rows, token_ids
+from distilvl.students.static import token_ids
 from distilvl.students.storage import MODALITIES, has_static_text, route
 from distilvl.students.towers import model_type
 
@@ -47,7 +49,8 @@ class TokenRows:
         return self.ids[end - self.lengths[row] : end]
 
 
-_BLOCK = re.compile(r"\.(?:layers?|blocks?|h|stages)\.(\d+)\.")  # how transformers names the blocks of a tower
+# How transformers, and timm, name the blocks of a tower.
+_BLOCK = re.compile(r"\.(?:(?:layers?|blocks?|h|stages)\.|stages_|blocks_|layer)(\d+)\.")
 _CAPTIONS_AT_A_TIME = 2_000
 
 
@@ -103,13 +106,29 @@ class DualEncoder(nn.Module):
         """From now on train the heads of these towers only: `pool_images` and `pool_texts` say all that they know."""
         self.frozen = frozenset(modalities)
         for modality in modalities:
-            for module in route(self.student, modality)[:-1]:
-                module.requires_grad_(False)
+            tower: Any = self.head(modality).tower.requires_grad_(False)
+            if is_convolutional(tower):
+                tower.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> "DualEncoder":
+        """As of any module, but that timm's networks keep the statistics of their batch normalisation."""
+        super().train(mode)
+        for modality in MODALITIES:
+            tower = self.head(modality).tower
+            for module in tower.modules() if keeps_statistics(route(self.student, modality)[0]) else ():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def has_batch_statistics(self, modality: str) -> bool:
+        """Whether in training mode an item's embedding depends on the others of its batch."""
+        norms = any(isinstance(module, _BatchNorm) for module in self.head(modality).tower.modules())
+        return norms and not keeps_statistics(route(self.student, modality)[0])
 
     def tower_fingerprint(self, modality: str) -> str:
         """A hash of the weights before the head."""
         digest = hashlib.sha256()
-        for name, tensor in route(self.student, modality)[:-1].state_dict().items():
+        for name, tensor in self.head(modality).tower.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
@@ -137,10 +156,13 @@ class DualEncoder(nn.Module):
             what, by = ("pixels", "resize") if modality == "image" else ("token ids", "tokenize and pad")
             given = f"a {type(items).__name__} was given where {what} belong."
             raise NotAListError(given, f"Make them with {by}, or use encode.")
-        features, modules = {"sentence_embedding": items}, [route(self.student, modality)[-1]]
-        if not items.is_floating_point():
-            features, modules = self._started(modality, items, mask)
-        for module in [*modules, *list(self.student)[1:]]:
+        if items.is_floating_point():
+            features = {"sentence_embedding": self.head(modality)(items)}
+        elif modality == "text" and self.text_is_static:  # whose module takes no padding
+            features = {"sentence_embedding": self.head(modality)(self._pool(modality, items, mask))}
+        else:
+            features = route(self.student, modality)(self._inputs(modality, items, mask))
+        for module in list(self.student)[1:]:
             features = module(features)
         return features["sentence_embedding"]
 
@@ -153,32 +175,33 @@ class DualEncoder(nn.Module):
         return self._pool("text", input_ids, attention_mask)
 
     def _pool(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
-        features, modules = self._started(modality, items, mask)
-        for module in modules[:-1]:
-            features = module.eval()(features)
-        return features["sentence_embedding"]  # type: ignore[no-any-return]
+        head, features = self.head(modality), self._inputs(modality, items, mask)
+        if modality == "image" and is_convolutional(head.tower):
+            # Pixel after pixel, as convolutions compute, takes half the time.
+            features["pixel_values"] = features["pixel_values"].contiguous(memory_format=torch.channels_last)
+        return head.pool(features)
 
-    def _started(self, modality: str, items: Tensor, mask: Tensor | None) -> tuple[dict[str, Any], list[Any]]:
-        """What the modules of a route are given, and these: without a static tower, which takes no padding."""
-        tower, *rest = route(self.student, modality)
+    def _inputs(self, modality: str, items: Tensor, mask: Tensor | None) -> dict[str, Any]:
         if modality == "image":
-            return {"pixel_values": (items.float() - self.mean) / self.std, "modality": "image"}, [tower, *rest]
-        if self.text_is_static:
-            return {"sentence_embedding": mean_of_rows(tower.embedding.weight, items, mask), "modality": "text"}, rest
-        return {"input_ids": items, "attention_mask": mask, "modality": "text"}, [tower, *rest]
+            return {"pixel_values": (items.float() - self.mean) / self.std, "modality": "image"}
+        return {"input_ids": items, "attention_mask": mask, "modality": "text"}
 
-    def head(self, modality: str) -> nn.Linear:
+    def head(self, modality: str) -> Head:
         """FC_v or FC_t itself."""
-        return route(self.student, modality)[-1].linear  # type: ignore[no-any-return]
+        return head_of(route(self.student, modality))
 
     def heads(self) -> list[nn.Parameter]:
         """The weights of FC_v and FC_t: everything behind the towers."""
-        after = [module for modality in _ORDER for module in route(self.student, modality)[1:]]
-        return [parameter for module in after for parameter in module.parameters()]
+        return [parameter for modality in _ORDER for parameter in self.head(modality).parameters()]
+
+    @property
+    def stage_widths(self) -> list[int]:
+        """How many columns of `pool_images` belong to each stage, the finest first; one number for a plain tower."""
+        return self.head("image").widths
 
     def tower_layers(self) -> list[list[list[nn.Parameter]]]:
         """The learning weights of each tower, layer by layer: embeddings, blocks; what follows is the last one's."""
-        return [_layers(route(self.student, modality)[:-1]) for modality in _ORDER]
+        return [_layers(self.head(modality).tower) for modality in _ORDER]
 
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""

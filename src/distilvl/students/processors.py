@@ -14,11 +14,14 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerF
 from transformers.image_utils import SizeDict
 
 from distilvl.errors import DistilvlError
+from distilvl.students.heads import STAGES_TYPE
+from distilvl.students.timm_towers import TIMM_TYPE, preprocessing
 from distilvl.students.towers import loading, own_config, quiet_transformers
 
 CONVERTS = "do_convert_rgb"  # the setting of an image processor that makes RGB of other modes
 _SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 _BICUBIC = 3
+_FILE = "preprocessor_config.json"
 _MORE_STEPS = ("include_top", "rescale_offset")
 _UNEQUAL = (Image.new("RGB", (60, 40)), Image.new("RGB", (40, 60)))
 _NORMALIZER = normalizers.BertNormalizer(lowercase=True)
@@ -30,11 +33,17 @@ def image_processor(source: str | None, size: int | None, model: Any) -> Any:
 
     A new tower (no `source`) gets a plain one: resize, scale to [-1, 1]. `DistilvlError` if there is none of this kind.
     """
+    how = processor_kwargs(model)
     if source is None:
-        processor = _plain_processor(size or getattr(own_config(model.config, "image"), "image_size", None) or 224)
+        side = size or getattr(own_config(model.config, "image"), "image_size", None) or 224
+        processor = _from_fields(_plain_fields(side), how)
+    elif model.config.model_type == TIMM_TYPE and not Path(source, _FILE).is_file():
+        processor = _from_fields(preprocessing(model.config), how)
     else:
-        with loading(f"tower {source!r} has no image processor", "Add its preprocessor_config.json."):
-            processor = AutoImageProcessor.from_pretrained(source)
+        # Beside timm's own config.json it would not be looked for.
+        named = {"image_processor_filename": _FILE} if how else {}
+        with loading(f"tower {source!r} has no image processor", f"Add its {_FILE}."):
+            processor = AutoImageProcessor.from_pretrained(source, **named, **how)
     take_any_mode(processor)
     if size is not None:
         _set_size(processor, size)
@@ -47,17 +56,28 @@ def take_any_mode(processor: Any) -> None:
     setattr(processor, CONVERTS, True)
 
 
-def _plain_processor(size: int | Sequence[int]) -> Any:
+def processor_kwargs(model: Any) -> dict[str, str]:
+    """With which arguments the image processor before `model` is loaded: everywhere the same pixels for timm's.
+
+    Where torchvision is installed, and timm needs it, transformers would resize with it, which rounds otherwise.
+    """
+    return {"backend": "pil"} if model.config.model_type in (TIMM_TYPE, STAGES_TYPE) else {}
+
+
+def _plain_fields(size: int | Sequence[int]) -> dict[str, Any]:
     height, width = (size, size) if isinstance(size, int) else size
-    fields = {
+    return {
         "image_processor_type": "ViTImageProcessor", "do_resize": True, "do_rescale": True, "do_normalize": True,
         "size": {"height": height, "width": width}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
         "resample": _BICUBIC, "rescale_factor": 1 / 255,
     }  # fmt: skip
+
+
+def _from_fields(fields: dict[str, Any], how: dict[str, str]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "preprocessor_config.json").write_text(json.dumps(fields), encoding="utf-8")
+        Path(folder, _FILE).write_text(json.dumps(fields), encoding="utf-8")
         with quiet_transformers():
-            return AutoImageProcessor.from_pretrained(folder)
+            return AutoImageProcessor.from_pretrained(folder, **how)
 
 
 def _set_size(processor: Any, size: int) -> None:

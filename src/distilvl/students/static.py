@@ -13,8 +13,7 @@ from typing import Any
 
 from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
 from tokenizers import Regex, Tokenizer, models, normalizers
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from distilvl.config import StaticTextConfig
 from distilvl.errors import DistilvlError
@@ -132,15 +131,3 @@ def static_route(config: StaticTextConfig, dim: int, captions: Collection[str], 
     head = Dense(rank, dim, bias=False, activation_function=None)
     nn.init.xavier_normal_(head.linear.weight, gain=gain)
     return [StaticEmbedding(tokenizer, embedding_dim=rank), head]
-
-
-def mean_of_rows(table: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
-    """(N, r): the mean of the rows of `table` (V, r) that `ids` (N, L) name where `mask` (N, L) is 1, or of all.
-
-    As `StaticEmbedding` computes it, of padded texts. Where the mask has no 1, zeros.
-    """
-    rows = F.embedding(ids, table)
-    if mask is None:
-        return rows.mean(dim=1)
-    kept = mask.unsqueeze(-1).to(rows.dtype)
-    return (rows * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)

@@ -14,8 +14,9 @@ from torch import Tensor
 from distilvl.errors import DistilvlError
 from distilvl.io.files import give_usual_modes, new_folder
 from distilvl.students.folder import is_sentence_transformer, student_folder
-from distilvl.students.processors import take_any_mode
-from distilvl.students.towers import loading, quiet_transformers
+from distilvl.students.processors import processor_kwargs, take_any_mode
+from distilvl.students.timm_towers import TIMM_TYPE, require_timm
+from distilvl.students.towers import loading, pooling_layer_kwargs, quiet_transformers
 
 MODALITIES = ("text", "image")
 
@@ -81,20 +82,19 @@ def save_student(student: SentenceTransformer, path: Path) -> None:
     with new_folder(path, replace=True) as staging:
         with quiet_transformers():
             student.save(str(staging), create_model_card=False)
-        _remember_absent_poolers(student, staging)
+        _remember_arguments(student, staging)
         give_usual_modes(staging)
 
 
-def _remember_absent_poolers(student: SentenceTransformer, folder: Path) -> None:
-    """Without this, loading would give towers that were saved without a pooler a new, unused one."""
+def _remember_arguments(student: SentenceTransformer, folder: Path) -> None:
+    """Without them, loading would give towers saved without a pooler a new, unused one, or other pixels to a tower."""
     for name in MODALITIES:
         tower: Any = getattr(route(student, name)[0], "model", None)
-        if not hasattr(tower, "pooler") or tower.pooler is not None:
-            continue
-        for path in folder.glob(f"{name}_0_*/sentence_bert_config.json"):
+        kwargs = {"model_kwargs": pooling_layer_kwargs(tower), "processor_kwargs": processor_kwargs(tower)}
+        needed = {key: value for key, value in kwargs.items() if value}
+        for path in folder.glob(f"{name}_0_*/sentence_bert_config.json") if needed else ():
             fields = json.loads(path.read_text(encoding="utf-8"))
-            fields["model_kwargs"] = {"add_pooling_layer": False}
-            path.write_text(json.dumps(fields, indent=4), encoding="utf-8")
+            path.write_text(json.dumps({**fields, **needed}, indent=4), encoding="utf-8")
 
 
 def load_student(path: str | Path, *, device: str | None = None) -> SentenceTransformer:
@@ -106,6 +106,8 @@ def load_student(path: str | Path, *, device: str | None = None) -> SentenceTran
     remedy = "Give a run, its `student` folder (it holds modules.json), or a preset's name."
     if not is_sentence_transformer(path):
         raise DistilvlError(f"{path} is not a student folder.", remedy)
+    if any(TIMM_TYPE in config.read_text(encoding="utf-8") for config in path.glob("image_0_*/config.json")):
+        require_timm()
     with loading(f"{path} is not a student folder", remedy):
         safely = {"use_safetensors": True}
         student = SentenceTransformer(str(path), device=device, model_kwargs=safely, local_files_only=True)

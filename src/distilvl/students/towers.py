@@ -13,8 +13,10 @@ import torch
 import transformers
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
+from transformers.utils.generic import is_timm_local_checkpoint
 
 from distilvl.errors import DistilvlError
+from distilvl.students.timm_towers import TIMM_TYPE, require_timm
 
 logger = logging.getLogger("distilvl")
 
@@ -84,6 +86,8 @@ def new_model(fields: dict[str, Any] | None, *, pooler: bool, modality: str) -> 
     if not fields or "model_type" not in fields:
         remedy = f"Set {section}.model to a transformers id or folder."
         raise DistilvlError(f"{section} names neither a model nor a config with a model_type.", remedy)
+    if fields["model_type"] == TIMM_TYPE:
+        require_timm()
     rest = {key: value for key, value in fields.items() if key not in ("model_type", "dtype", "torch_dtype")}
     with loading(f"{section}.config is refused", "Correct its fields."):
         whole = AutoConfig.for_model(fields["model_type"], **rest)
@@ -95,8 +99,13 @@ def _read_config(source: str) -> Any:
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_local and not Path(source).is_dir():
         raise DistilvlError(f"tower folder {source!r} does not exist.", _REMEDY)
+    if source.startswith("timm/") or is_timm_local_checkpoint(source):
+        require_timm()
     with loading(f"cannot load tower {source!r}", _REMEDY):
-        return AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source)
+    if config.model_type == TIMM_TYPE:
+        require_timm()
+    return config
 
 
 def _pooler_kwargs(model_class: Any, pooler: bool) -> dict[str, bool]:

@@ -4,44 +4,18 @@ The steps are `training.gather` (one pass, sums), `training.closed_form` (solve 
 holds what `train`'s does but for curves and checkpoints.
 """
 
-import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
-from distilvl.config import FitConfig, ImageTowerConfig
 from distilvl.data.crops import Items
-from distilvl.data.left_out import LeftOut, all_left_out, source_name, write_left_out
-from distilvl.data.records import PairDataset
-from distilvl.errors import DistilvlError
-from distilvl.evaluation.evaluate import evaluate
 from distilvl.features import FeatureStore
-from distilvl.io.files import write_atomically
 from distilvl.recipes import load_fit_config
-from distilvl.students import build_student, count_parameters, load_student, save_student
-from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.storage import route
-from distilvl.students.trial import try_student
 from distilvl.teachers import Teacher
-from distilvl.training.card import write_model_card
-from distilvl.training.closed_form import Choice, Gallery, Gathered, fit_head, fit_table
-from distilvl.training.distributed import (
-    rank_zero_first, resolve_precision, share_of, start_fabric, sum_of_processes,
-)  # fmt: skip
-from distilvl.training.gather import Images, Pass, gather_images, gather_texts
 from distilvl.training.inputs import Inputs
-from distilvl.training.run_folder import RunFolder, hold_run_folder
-from distilvl.training.student import DEFAULT_DIM
 from distilvl.training.train import settings_of
 
 logger = logging.getLogger("distilvl")

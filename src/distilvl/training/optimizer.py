@@ -106,13 +106,11 @@ def initialise_heads(encoder: DualEncoder, source: BatchSource, fabric: Fabric) 
         if sum(len(rows) for rows, _ in known["image"]) >= SAMPLE:
             break
     for modality, pairs in known.items():
-        linear: Any = encoder.head(modality)
+        head = encoder.head(modality)
         rows, targets = (torch.cat(part).cpu() for part in zip(*pairs, strict=True))
-        weight, bias = ridge_regression(rows, targets, intercept=linear.bias is not None)
+        weight, bias = ridge_regression(rows, targets, intercept=head.bias is not None)
         # Of several processes all take the first one's: sums may be rounded differently elsewhere.
-        linear.weight.copy_(fabric.broadcast(weight.to(linear.weight)))
-        if linear.bias is not None:
-            linear.bias.copy_(fabric.broadcast(bias.to(linear.bias)))
+        head.set(*(fabric.broadcast(found.to(head.weight)) for found in (weight, bias)))
 
 
 def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ again, without reading the data again. Hoerl & Kennard (1970); centring and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,6 @@ class RidgeSums:
     def columns(self, columns: Columns) -> RidgeSums:
         """The sums of the same rows with only these of their p columns."""
         return RidgeSums(self.count, self.x[columns], self.u, self.xx[columns][:, columns], self.xu[columns])
-
 
 
 @dataclass(frozen=True)

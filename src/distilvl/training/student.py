@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric, seed_everything
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from distilvl.config import Config, TrainingConfig
 from distilvl.errors import DistilvlError
@@ -77,7 +76,7 @@ def _checkpoint_activations(encoder: DualEncoder) -> None:
 def _require_rows_apart(encoder: DualEncoder, wanted: str) -> None:
     """That a row's output does not depend on the other rows, as with batch normalisation: `wanted` cuts the batch."""
     for modality, tower in _learning_towers(encoder):
-        if any(isinstance(module, _BatchNorm) for module in tower.modules()):
+        if encoder.has_batch_statistics(modality):
             raise DistilvlError(
                 f"the {modality} tower ({tower.config.model_type}) normalises over the batch that {wanted} would cut.",
                 f"Train in one process without training.gradcache_chunks, or set student.{modality}.frozen=true.",
