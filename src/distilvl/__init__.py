@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from distilvl.models import load_teacher
     from distilvl.search import Index
     from distilvl.students import build_student
+    from distilvl.training.fit import fit
     from distilvl.training.train import train
 
 __all__ = [
     "DistilvlError", "FeatureStore", "Index", "__version__", "build_student", "evaluate", "export_student",
-    "extract_features", "load_dataset", "load_teacher", "score", "train",
+    "extract_features", "fit", "load_dataset", "load_teacher", "score", "train",
 ]  # fmt: skip
 
 mend_torchvision()  # it must come before the first import of transformers
@@ -40,6 +41,7 @@ _LAZY = {
     "evaluate": "distilvl.evaluation.evaluate",
     "export_student": "distilvl.export",
     "extract_features": "distilvl.extraction",
+    "fit": "distilvl.training.fit",
     "load_dataset": "distilvl.data",
     "load_teacher": "distilvl.models",
     "score": "distilvl.evaluation",

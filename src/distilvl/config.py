@@ -293,12 +293,24 @@ class FitConfig(RunConfig):
 
     fit: ClosedFormConfig = ClosedFormConfig()
 
+    @property
+    def seed(self) -> int:
+        """Of new towers."""
+        return self.fit.seed
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Always."""
+        return True
+
     @model_validator(mode="after")
     def _nothing_unused(self) -> FitConfig:
         if self.inputs.extra_data is not None:
             raise ValueError("inputs.extra_data is of distilvl train; leave it out")
         if self.student.folder is not None:
             raise ValueError("student.folder is of distilvl train: name towers, or a preset, as --student")
+        if not self.student.normalize:
+            raise ValueError("a fitted student's embeddings have a direction only; leave student.normalize true")
         return self
 
 
@@ -310,6 +322,16 @@ class Config(RunConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: SerializeAsAny[ScheduleConfig] = StepSchedule()
     training: Annotated[TrainingConfig, AfterValidator(_tokens_are_read)] = TrainingConfig()
+
+    @property
+    def seed(self) -> int:
+        """Of weights and batches."""
+        return self.training.seed
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any loss compares with teacher features."""
+        return self.objective.needs_teacher
 
     @model_validator(mode="after")
     def _weights_are_of_the_losses(self) -> Config:

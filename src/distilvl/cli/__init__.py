@@ -4,7 +4,21 @@ import logging
 import os
 import sys
 
-from distilvl.cli import data, demo, embed, evaluate, export, features, index, report, reproduce, search, serve, train  # noqa: F401
+from distilvl.cli import (
+    data,
+    demo,
+    embed,
+    evaluate,
+    export,
+    features,
+    fit,
+    index,
+    report,
+    reproduce,
+    search,
+    serve,
+    train,
+)  # noqa: F401
 from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 

@@ -75,7 +75,7 @@ def load_fit_config(
 
 
 def load_saved(path: Path) -> Config | FitConfig:
-    """The configuration in a run folder's `config.yaml`; `DistilvlError` for a file that is damaged, or something else."""
+    """The configuration in a run folder's `config.yaml`; `DistilvlError` for a file that is none."""
     return load_fit_config(str(path)) if "fit" in _read_yaml(path) else load_config(str(path))
 
 

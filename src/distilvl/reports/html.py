@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from distilvl._version import __version__
+from distilvl.config import Config
 from distilvl.io.files import make_folder, write_atomically
 from distilvl.reports.charts import Chart
 from distilvl.reports.drawing import HEIGHT, LEFT, RIGHT, WIDTH, flat_view, gap_view, line_chart, style_of
@@ -110,9 +111,12 @@ def _tiles(report: Report, run: Run) -> list[tuple[str, str, str]]:
             text = f"{cost.text.ms_batch:.2f} ms a caption, batches of 64, {size.device}"
             tiles.append(("Speed", f"{cost.image.ms_batch:.1f} ms an image", text))
     if run.result and isinstance(run.result.get("seconds"), int | float):
-        seconds, epochs = float(run.result["seconds"]), run.config.training.epochs
+        seconds, how = float(run.result["seconds"]), "closed form"
         took = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
-        tiles.append(("Training", took, f"{epochs} epoch{'s' * (epochs != 1)}"))
+        if isinstance(run.config, Config):
+            epochs = run.config.training.epochs
+            how = f"{epochs} epoch{'s' * (epochs != 1)}"
+        tiles.append(("Training", took, how))
     return tiles
 
 

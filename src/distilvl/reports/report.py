@@ -111,7 +111,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "distilvl": __version__,
         "runs": [
             {"name": run.name, "path": str(run.folder.path), "state": run.state.kind, "state_text": run.state.text,
-             "command": run.command, "seed": run.config.training.seed, "config": run.config.model_dump(mode="json"),
+             "command": run.command, "seed": run.config.seed, "config": run.config.model_dump(mode="json"),
              "environment": run.environment, "result": run.result, "validations": run.validations}
             for run in report.runs
         ],
@@ -164,7 +164,7 @@ def environment_rows(run: Run) -> list[tuple[str, str]]:
     known = run.result or {}
     rows += [(key, str(known[key])) for key in ("device", "precision") if key in known and key not in dict(rows)]
     if isinstance(known.get("seconds"), int | float):
-        rows.append(("training time", f"{known['seconds'] / 60:.1f} min, {known.get('steps')} steps"))
+        rows.append(("training time", f"{known['seconds'] / 60:.1f} min, {known.get('steps', 'no')} steps"))
     if known.get("skipped_images"):
         rows.append(("bad images left out", str(known["skipped_images"])))
     return rows

@@ -80,7 +80,7 @@ def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
         if teacher and alike[key][0] == run.name:
             rows.append(_row(teacher_name(alike[key], alone=len(alike) == 1), "teacher", teacher, None, *where))
         best = run.best or {}
-        if run.result:
+        if run.result and "val" in run.result:
             rows.append(_row(run.name, _role(run), run.result["val"], teacher, *where))
         elif best:
             note = f"run not finished; epoch {best.get('epoch', 0) + 1}"
@@ -126,7 +126,7 @@ def _row(
 
 
 def _role(run: Run) -> str:
-    return "student" if run.config.objective.needs_teacher else "baseline without a teacher"
+    return "student" if run.config.needs_teacher else "baseline without a teacher"
 
 
 def _data_name(run: Run) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from distilvl.config import Config
+from distilvl.config import Config, FitConfig
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.data.records import PAIRS
 from distilvl.errors import DistilvlError
 from distilvl.io.files import is_dead_here
-from distilvl.recipes import load_config
+from distilvl.recipes import load_saved
 from distilvl.training.run_folder import PROCESS_NAME, RunFolder
 
 Line = dict[str, Any]
@@ -45,7 +45,7 @@ class Run:
 
     name: str
     folder: RunFolder
-    config: Config
+    config: Config | FitConfig
     environment: Line
     steps: list[Line]
     validations: list[Line]
@@ -67,8 +67,8 @@ class Run:
     @property
     def command(self) -> str:
         """The command that repeats this run in a new folder."""
-        folder = self.folder
-        return shlex.join(["distilvl", "train", "--recipe", str(folder.config), "--out", f"{folder.path}-again"])
+        folder, how = self.folder, "fit" if isinstance(self.config, FitConfig) else "train"
+        return shlex.join(["distilvl", how, "--recipe", str(folder.config), "--out", f"{folder.path}-again"])
 
     @property
     def has_student(self) -> bool:
@@ -111,13 +111,14 @@ def read_run(path: Path, name: str) -> Run:
     folder = RunFolder(path)
     if not folder.config.is_file():
         raise DistilvlError(f"{path} is not a run folder: it has no config.yaml.", "Name the --out of a run.")
-    config = load_config(str(folder.config))
+    config = load_saved(folder.config)
     logged = [_object(text) for text in _text(folder.metrics).splitlines()]
     lines = [line for line in logged if isinstance(line.get("step"), int) and isinstance(line.get("epoch"), int)]
     steps = [line for line in lines if isinstance(line.get("losses"), dict)]
     validations = [line for line in lines if _is_score(line.get("val"))]
     told = _object(_text(folder.result))
-    result = told if _is_score(told.get("val")) else None
+    # A closed-form run may have nothing to be scored on.
+    result = told if _is_score(told.get("val")) or (isinstance(config, FitConfig) and "chosen" in told) else None
     per_epoch = next((line["step"] // (line["epoch"] + 1) for line in validations), None)
     if not per_epoch and any(line["epoch"] == 1 for line in steps):  # an epoch's last step is always logged
         per_epoch = max((int(line["step"]) for line in steps if line["epoch"] == 0), default=None)
@@ -151,8 +152,12 @@ def _object(text: str) -> Line:
 
 
 def _state(
-    folder: RunFolder, config: Config, steps: Sequence[Line], result: Line | None, per_epoch: int | None, damaged: int
+    folder: RunFolder, config: Config | FitConfig, steps: Sequence[Line], result: Line | None, per_epoch: int | None, damaged: int
 ) -> State:
+    if isinstance(config, FitConfig):
+        if result is not None:
+            return State("finished", "Finished: solved in closed form, without a training step.")
+        return State("not begun", "Not solved yet. The command that began it begins again; it takes minutes.")
     epochs = config.training.epochs
     if result is not None:
         plural = "1 epoch, so its curves have a single validation" if epochs == 1 else f"all {epochs} epochs"

@@ -244,7 +244,7 @@ def _example(example: Example) -> str:
 
 def _repeat(run: Run) -> list[str]:
     rows = "\n".join(f"- {plain(key)}: {plain(value)}" for key, value in environment_rows(run))
-    title = [f"### {plain(run.name)}", f"Seed {run.config.training.seed}; folder {code(str(run.folder.path))}."]
+    title = [f"### {plain(run.name)}", f"Seed {run.config.seed}; folder {code(str(run.folder.path))}."]
     return [
         *title,
         fenced(run.command, "sh"),

@@ -28,7 +28,7 @@ from distilvl.students.processors import (
     pretrained_tokenizer,
     processor_kwargs,
 )
-from distilvl.students.stages import PYRAMID, staged
+from distilvl.students.stages import PYRAMID, all_stages, staged
 from distilvl.students.static import PROMPTS, static_route
 from distilvl.students.storage import load_student
 from distilvl.students.towers import (
@@ -97,12 +97,20 @@ def _built(config: StudentConfig, dim: int, captions: Collection[str], device: s
         return SentenceTransformer(modules=[router, *last], device=device, **prompts)
 
 
-def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
+def most_stages(config: ImageTowerConfig, most: int) -> list[int]:
+    """The last `most` stages that `pooling: stages` can join in this tower, or as many as it can."""
+    return all_stages(_image_model(config), most)
+
+
+def _image_model(config: ImageTowerConfig) -> Any:
     pooler = config.pooling == "pooler"
     if config.model is not None:
-        model = pretrained_model(config.model, config.layers, pooler=pooler, modality="image")
-    else:
-        model = new_model(config.config, pooler=pooler, modality="image")
+        return pretrained_model(config.model, config.layers, pooler=pooler, modality="image")
+    return new_model(config.config, pooler=pooler, modality="image")
+
+
+def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
+    model = _image_model(config)
     processor = image_processor(config.model, config.size, model)
     if config.size is not None:
         model = fit_positions(model, config.size)

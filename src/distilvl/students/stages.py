@@ -57,6 +57,15 @@ def staged(model: Any, stages: list[int] | None, dim: int, side: tuple[int, int]
     return made  # type: ignore[no-any-return]
 
 
+def all_stages(model: Any, most: int) -> list[int]:
+    """The last `most` stages of a timm network, or as many of these as are neighbours; for `staged`."""
+    _, _, reductions = stage_arguments(model.config)
+    first = len(reductions) - 1
+    while first > max(0, len(reductions) - most) and reductions[first] == 2 * reductions[first - 1]:
+        first -= 1
+    return list(range(first, len(reductions)))
+
+
 def _chosen(stages: list[int] | None, reductions: list[int], architecture: str) -> list[int]:
     count = len(reductions)
     chosen = sorted(set(range(max(0, count - _DEFAULT), count) if stages is None else stages))

@@ -7,10 +7,14 @@ every text has, is the constant term.
 
 import string
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
 from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
 from tokenizers import Regex, Tokenizer, models, normalizers
 from torch import nn
@@ -131,3 +135,42 @@ def static_route(config: StaticTextConfig, dim: int, captions: Collection[str], 
     head = Dense(rank, dim, bias=False, activation_function=None)
     nn.init.xavier_normal_(head.linear.weight, gain=gain)
     return [StaticEmbedding(tokenizer, embedding_dim=rank), head]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the rows of a static table are made of, when they are solved and not trained.
+
+    A word's row is its own. A pair's row is the rows of its two words and a difference, so that one which is rare in
+    the captions stays near what its words say.
+    """
+
+    of_entries: Any  # (V, V) sparse: row k counts the parts of entry k
+    is_pair: npt.NDArray[np.bool_]  # (V,) which parts are the differences of pairs
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Parts":
+        """Those of the entries of a `static_tokenizer`."""
+        entries = tokenizer.get_vocab()
+        ones, is_pair = [(k, k) for k in entries.values()], np.zeros(len(entries), dtype=bool)
+        for entry, k in entries.items():
+            words = entry.split(_START)[1:]
+            if len(words) == 2:
+                is_pair[k] = True
+                ones += [(k, entries[_START + word]) for word in words]
+        rows, columns = np.array(ones).T
+        return cls(scipy.sparse.csr_matrix((np.ones(len(ones), np.float32), (rows, columns))), is_pair)
+
+    def counts(self, tokens: Sequence[Sequence[int]]) -> Any:
+        """(n, V) sparse float32: the parts in each text, over the root of how many words and pieces there are."""
+        lengths = [len(row) for row in tokens]
+        flat = np.fromiter((token for row in tokens for token in row), dtype=np.int64, count=sum(lengths))
+        rows = np.repeat(np.arange(len(tokens)), lengths)
+        shape = (len(tokens), len(self.is_pair))
+        found = scipy.sparse.csr_matrix((np.ones(len(flat), np.float32), (rows, flat)), shape=shape) @ self.of_entries
+        words = np.asarray(found[:, ~self.is_pair].sum(axis=1)).ravel()
+        return scipy.sparse.diags_array(1 / np.sqrt(np.maximum(words, 1)).astype(np.float32)) @ found
+
+    def table(self, parts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What each part adds, (V, r), as the rows of the entries, (V, r)."""
+        return np.asarray(self.of_entries @ parts)

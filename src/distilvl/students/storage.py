@@ -90,6 +90,8 @@ def _remember_arguments(student: SentenceTransformer, folder: Path) -> None:
     """Without them, loading would give towers saved without a pooler a new, unused one, or other pixels to a tower."""
     for name in MODALITIES:
         tower: Any = getattr(route(student, name)[0], "model", None)
+        if tower is None:  # a static one
+            continue
         kwargs = {"model_kwargs": pooling_layer_kwargs(tower), "processor_kwargs": processor_kwargs(tower)}
         needed = {key: value for key, value in kwargs.items() if value}
         for path in folder.glob(f"{name}_0_*/sentence_bert_config.json") if needed else ():

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from distilvl._version import __version__
-from distilvl.config import Config, ImageTowerConfig, StaticTextConfig, TextTowerConfig
+from distilvl.config import Config, FitConfig, ImageTowerConfig, StaticTextConfig, TextTowerConfig
 from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS, UnpairedDataset
@@ -20,6 +20,7 @@ from distilvl.io.files import write_atomically
 from distilvl.io.markdown import code, fenced, markdown_table, plain
 
 UNKNOWN = "unknown"
+AnyRun: TypeAlias = Config | FitConfig
 _FROM_FILE = (
     ("Apache-2.0", r"Apache License\s+Version 2\.0"),
     ("MIT", r"\bMIT License\b|Permission is hereby granted, free of charge"),
@@ -42,9 +43,17 @@ _COUNTED = {
 }
 
 
+_CHOICE = {
+    "train": "The scores above are of the split that the best epoch was chosen on, so they flatter the model a little; "
+    "score it\n  on data it has never seen before relying on it.",
+    "fit": "Its settings were chosen on a held-out part of its training data, so the scores above, if there are any, "
+    "are of\n  items that it has not seen; but they are of the same kind. Score it on yours before relying on it.",
+}
+
+
 def write_model_card(
     folder: Path,
-    config: Config,
+    config: AnyRun,
     result: Mapping[str, Any],
     train: Items | ShardSplit,
     manifest: Manifest | None,
@@ -67,6 +76,8 @@ def write_model_card(
         scores=_scores(result, intervals or {}),
         making=_making(config, result, [train] if extra is None else [train, extra], manifest),
         left_out="".join(f"{part}\n\n" for part in left_out_section(left_out or LeftOut())),
+        command="fit" if isinstance(config, FitConfig) else "train",
+        choice=_CHOICE["fit" if isinstance(config, FitConfig) else "train"],
         recipe=fenced(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "yaml"),
         licences=_licences(config, manifest),
     )
@@ -93,18 +104,18 @@ def usage(folder: Path) -> str:
     )
 
 
-def _base_model(config: Config) -> str:
+def _base_model(config: AnyRun) -> str:
     towers = [tower.pretrained for tower in (config.student.image, config.student.text)]
     bases = [model for model in towers if model and not Path(model).exists() and model.count("/") == 1]
     return str(yaml.safe_dump({"base_model": bases}, allow_unicode=True)) if bases else ""
 
 
-def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) -> str:
+def _task(config: AnyRun, result: Mapping[str, Any], manifest: Manifest | None) -> str:
     dim = config.student.dim or (manifest.dim if manifest else None)
     size = f"{result['parameters'] / 1e6:.1f} million parameters"
     space = f"one space of {dim} dimensions" if dim else "one space"
     taught = "It was trained on pairs alone, without a teacher,"
-    if manifest is not None and config.objective.needs_teacher:
+    if manifest is not None and config.needs_teacher:
         taught = f"It was distilled from the stored features of {plain(manifest.teacher)}"
     return (
         f"A dual encoder of {size} that puts images and texts into {space}: for image-text retrieval in both "
@@ -113,6 +124,8 @@ def _task(config: Config, result: Mapping[str, Any], manifest: Manifest | None) 
 
 
 def _scores(result: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]]) -> str:
+    if "val" not in result:
+        return "It was not scored: its data have no captions that belong to images, and no others were named."
     header = ["model", *(f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)), "RSUM"]
     rows = [["**this student**", *_cells(result["val"])]]
     if intervals:
@@ -140,29 +153,37 @@ def _cells(score: Mapping[str, Any]) -> list[str]:
 
 
 def _making(
-    config: Config, result: Mapping[str, Any], data: Sequence[Items | ShardSplit], manifest: Manifest | None
+    config: AnyRun, result: Mapping[str, Any], data: Sequence[Items | ShardSplit], manifest: Manifest | None
 ) -> str:
-    training, student = config.training, config.student
-    teacher = "none"
-    if manifest is not None and config.objective.needs_teacher:
+    student, teacher = config.student, "none"
+    if manifest is not None and config.needs_teacher:
         teacher = f"{plain(manifest.teacher)}, revision {plain(manifest.revision)}, {manifest.dim} dimensions"
         if manifest.num_parameters:
             teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
-    lines = [
-        f"- teacher: {teacher}",
-        f"- data: {'; beside it '.join(map(_counted, data))}",
-        f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
+    towers = f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}"
+    if student.folder:
+        towers = f"- started from the student {code(student.folder)}"
+    where = f"precision {result.get('precision', '?')} on {plain(str(result.get('device', '?')))}, "
+    where += f"{result.get('seconds', 0) / 60:.1f} minutes"
+    data_line = f"- data: {'; beside it '.join(map(_counted, data))}"
+    return "\n".join([f"- teacher: {teacher}", data_line, towers, *_method(config, result, where)])
+
+
+def _method(config: AnyRun, result: Mapping[str, Any], where: str) -> list[str]:
+    if isinstance(config, FitConfig):
+        chosen = result.get("chosen", {})
+        sides = "; ".join(f"{side} {_settings(settings)}" for side, settings in chosen.items())
+        return [f"- solved in closed form, towers as they were: {sides}", f"- seed {config.seed}, {where}"]
+    training = config.training
+    return [
         f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
         f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "
-        f"seed {training.seed}, learning rate {config.optimizer.lr:g}, precision {result.get('precision', '?')} on "
-        f"{plain(str(result.get('device', '?')))}, {result.get('seconds', 0) / 60:.1f} minutes",
+        f"seed {training.seed}, learning rate {config.optimizer.lr:g}, {where}",
     ]
-    if student.folder:
-        lines[2] = f"- started from the student {code(student.folder)}"
-    if (words := result.get("vocabulary")) is not None:
-        share = f"{100 * words['unknown_rate']:.2g} % of the tokens of the scored captions are unknown to it"
-        lines.insert(3, f"- vocabulary of its texts: {words['entries']:,} entries; {share}")
-    return "\n".join(lines)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
 
 
 def _counted(data: Items | ShardSplit) -> str:
@@ -181,7 +202,7 @@ def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
     return code(tower.pretrained) + cut
 
 
-def _licences(config: Config, manifest: Manifest | None) -> str:
+def _licences(config: AnyRun, manifest: Manifest | None) -> str:
     student, lines = config.student, []
     if student.folder:
         lines.append(f"- the student it started from: {plain(licence_of(student.folder))}")
@@ -189,7 +210,7 @@ def _licences(config: Config, manifest: Manifest | None) -> str:
         source = tower.pretrained
         known = "new weights, no licence inherited" if source is None else licence_of(source)
         lines.append(f"- {name} tower: {plain(known)}")
-    if manifest is not None and config.objective.needs_teacher:
+    if manifest is not None and config.needs_teacher:
         known = licence_of("demo" if manifest.teacher == "demo-teacher" else config.inputs.teacher or manifest.teacher)
         lines.append(f"- teacher {plain(manifest.teacher)}: {plain(known)}")
     lines.append("- data: " + ("made by distilvl, Apache-2.0" if config.inputs.data == "scenes" else UNKNOWN))

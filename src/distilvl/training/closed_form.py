@@ -8,7 +8,7 @@ Candidates are solved on the sums of all but some held-out items, scored on thes
 the sums of all (`training.ridge`): the data are read once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -23,6 +23,8 @@ from distilvl.evaluation.score import score
 from distilvl.training.ridge import Affine, Columns, Doubles, RidgeSums, solve_affine, solve_linear
 
 Floats = npt.NDArray[np.float32]
+Rate = Callable[[Floats], float]
+"""Embeddings of the held-out items, (h, D), to their score."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,20 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best candidate: its settings, and its RSUM on the held-out items."""
+    """The best candidate."""
 
     settings: Mapping[str, Any]
-    rsum: float
+    rsum: float  # on the held-out items
+    embeddings: Floats  # what it made of these, (h, D)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Settings and score, as a run's result has them."""
+        return {**self.settings, "held_out_rsum": round(self.rsum, 2)}
 
 
 def fit_head(
     gathered: Gathered, candidates: Sequence[tuple[Mapping[str, Any], Columns]], config: ClosedFormConfig,
-    weights: Sequence[float], rate: Any,
+    weights: Sequence[float], rate: Rate, dim: int,
 ) -> tuple[Affine, Columns, Choice]:  # fmt: skip
     """An affine head, of the columns it takes, and what was chosen.
 
@@ -100,12 +107,13 @@ def fit_head(
         rate: embeddings of the held-out items (h, D) to a score.
     """
     best: tuple[Choice, Columns] | None = None
-    for (settings, columns), weight in product(candidates, _weights(weights, gathered)):
+    for (settings, columns), weight in product(candidates, _weights(weights, gathered, dim)):
         mixed = _mixed(gathered.fitted.columns(columns), weight)
         for ridge, found in zip(config.ridges, solve_affine(mixed, config.ridges, config.scale), strict=True):
-            rsum = rate(found(gathered.rows[:, columns]))
+            embeddings = found(gathered.rows[:, columns])
+            rsum = rate(embeddings)
             if best is None or rsum > best[0].rsum:
-                best = Choice({**settings, "ridge": ridge, "partner": weight}, rsum), columns
+                best = Choice({**settings, "ridge": ridge, "partner": weight}, rsum, embeddings), columns
     assert best is not None  # no list of candidates is empty
     (choice, columns), sums = best, gathered.all()
     whole = _mixed(sums.columns(columns), choice.settings["partner"])
@@ -113,12 +121,12 @@ def fit_head(
 
 
 def fit_table(
-    gathered: Gathered, is_pair: npt.NDArray[np.bool_], rank: int, config: ClosedFormConfig, rate: Any
+    gathered: Gathered, is_pair: npt.NDArray[np.bool_], rank: int, config: ClosedFormConfig, rate: Rate, dim: int
 ) -> tuple[Doubles, Doubles, Choice]:
     """A static text tower: what each part of a text adds, (P, r), the head (D, r) of the sum, and what was chosen.
 
     Args:
-        gathered: of texts as counts of parts, (n, P) sparse: words, and for each word pair the difference that it makes.
+        gathered: of texts as counts of parts, (n, P) sparse: words, and for each word pair the difference it makes.
         is_pair: (P,) which parts are such differences. They have a ridge of their own, since most pairs are rare.
         rank: r.
         rate: as of `fit_head`.
@@ -128,10 +136,12 @@ def fit_table(
     for ridge, pair_ridge in product(config.text_ridges, pair_ridges):
         penalty = np.where(is_pair, ridge if pair_ridge is None else pair_ridge, ridge)
         solved = solve_linear(gathered.fitted, penalty)
-        for weight in _weights(config.alphas, gathered):
-            rsum = rate(np.asarray(gathered.rows @ _mix(solved, weight, axis=1), dtype=np.float32))
+        for weight in _weights(config.alphas, gathered, dim):
+            embeddings = np.asarray(gathered.rows @ _mix(solved, weight, axis=1), dtype=np.float32)
+            rsum = rate(embeddings)
             if best is None or rsum > best[0].rsum:
-                best = Choice({"ridge": ridge, "pair_ridge": pair_ridge, "partner": weight}, rsum), penalty
+                settings = {"ridge": ridge, "pair_ridge": pair_ridge, "partner": weight}
+                best = Choice(settings, rsum, embeddings), penalty
     assert best is not None
     (choice, penalty), sums = best, gathered.all()
     table = _mix(solve_linear(sums, penalty), choice.settings["partner"], axis=1)
@@ -148,8 +158,8 @@ def cut_to_rank(table: Doubles, gram: Doubles, rank: int) -> tuple[Doubles, Doub
     return table @ head, head
 
 
-def _weights(weights: Sequence[float], gathered: Gathered) -> Sequence[float | None]:
-    return weights
+def _weights(weights: Sequence[float], gathered: Gathered, dim: int) -> Sequence[float | None]:
+    return weights if gathered.targets.shape[1] > dim else [None]
 
 
 def _mixed(sums: RidgeSums, weight: float | None) -> RidgeSums:

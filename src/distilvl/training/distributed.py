@@ -7,12 +7,13 @@ all compute the same.
 import inspect
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -129,6 +130,18 @@ def _gather(own: Tensor, processes: int) -> list[Tensor]:
     found = [torch.empty_like(own) for _ in range(processes)]
     distributed.all_gather(found, own.contiguous())
     return found
+
+
+def sum_arrays(arrays: Sequence[npt.NDArray[np.float64]], fabric: Fabric) -> None:
+    """Make each array, of the same shape in all processes, the sum over these, in place and on the CPU."""
+    if fabric.world_size == 1:
+        return
+    group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    try:
+        for array in arrays:
+            distributed.all_reduce(torch.from_numpy(array), group=group)
+    finally:
+        distributed.destroy_process_group(group)
 
 
 def gather_objects(own: Any) -> list[Any]:

@@ -5,7 +5,7 @@ content, so that it is the same in every process, and copies of one image are on
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixels import Decoding, only_images, pixel_blocks
-from distilvl.data.records import PairDataset
+from distilvl.data.records import PairDataset, Record, UnpairedImage
 from distilvl.features import FeatureStore
 from distilvl.features.shards import Modality
 from distilvl.io.hashes import text_key
@@ -26,7 +26,9 @@ from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import progress
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.static import Parts
+from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
+from distilvl.training.distributed import gather_objects, sum_arrays
 from distilvl.training.materials import read_features
 from distilvl.training.ridge import RidgeSums
 
@@ -86,11 +88,12 @@ class Images:
 
 
 def gather_images(items: Items, run: Pass) -> Images:
-    """Pooled outputs of the image tower against u^v, with the mean of its captions' u^t beside it where there are pairs.
+    """Pooled outputs of the image tower against u^v, and the mean of its captions' u^t beside it where there are pairs.
 
     Each image is read and decoded once, at most 64 of them at a time. `BadImageError` for a bad one, unless `skip_bad`.
     """
-    sums, entries = None, list(items)
+    sums: _Sums | None = None
+    entries: list[Record | UnpairedImage] = list(items)
     decoding = Decoding(items, run.skip_bad, "encoding images")
     for pixels, rows, keys in one_ahead(_blocks(decoding, run.encoder)):
         chosen = [entries[row] for row in rows]
@@ -113,10 +116,22 @@ def _blocks(decoding: Decoding, encoder: DualEncoder) -> Iterator[tuple[npt.NDAr
         yield pixels, decoding.rows[-len(pixels) :], decoding.keys[-len(pixels) :]
 
 
+def joined(gathered: Gathered, fabric: Fabric) -> Gathered:
+    """What all processes gathered together, in each of them."""
+    if fabric.world_size == 1:
+        return gathered
+    sum_arrays(gathered.fitted.parts, fabric)
+    parts = gather_objects((gathered.rows, gathered.mirrored, gathered.targets, gathered.keys))
+    rows, mirrored, targets, keys = zip(*parts, strict=True)
+    stack: Any = scipy.sparse.vstack if scipy.sparse.issparse(gathered.rows) else np.concatenate
+    found = {"rows": stack(rows), "targets": np.concatenate(targets), "keys": [key for some in keys for key in some]}
+    return replace(gathered, mirrored=None if mirrored[0] is None else np.concatenate(mirrored), **found)
+
+
 @torch.no_grad()
 def _pooled(run: Pass, pool: Callable[..., Tensor], *inputs: Tensor) -> Floats:
     with run.fabric.autocast():
-        return pool(*inputs).float().cpu().numpy()  # type: ignore[no-any-return]
+        return pool(*inputs).float().cpu().numpy()
 
 
 def _features(store: FeatureStore, modality: Modality, keys: Sequence[bytes], names: Sequence[str]) -> Floats:
@@ -129,7 +144,7 @@ def _mean_of_captions(store: FeatureStore, captions: Sequence[Sequence[str]]) ->
     features = _features(store, "text", [text_key(caption) for caption in flat], flat)
     starts = np.cumsum([0, *(len(some) for some in captions[:-1])])
     counts = np.array([len(some) for some in captions], dtype=np.float32)
-    return np.add.reduceat(features, starts, axis=0) / counts[:, None]
+    return (np.add.reduceat(features, starts, axis=0) / counts[:, None]).astype(np.float32)
 
 
 def gather_texts(images: Images, run: Pass) -> Gathered:
@@ -138,7 +153,10 @@ def gather_texts(images: Images, run: Pass) -> Gathered:
     A transformer tower gives pooled outputs, a static one counts of what its rows are made of: `students.static.Parts`.
     """
     items, sums = images.items, None
-    texts, parts = items.captions, Parts.of(run.encoder.student) if run.encoder.text_is_static else None
+    texts, parts = (
+        items.captions,
+        Parts.of(route(run.encoder.student, "text")[0].tokenizer) if run.encoder.text_is_static else None,
+    )
     owners = items.caption_image if isinstance(items, PairDataset) else []
     with progress("encoding texts", len(texts)) as ticker:
         for start in range(0, len(texts), _TEXTS):

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilvl.config import Config
+from distilvl.config import Config, InputsConfig
 from distilvl.data import load_any
 from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import source_name
@@ -34,6 +34,18 @@ class Inputs:
         self._datasets: dict[str, Items] = {}
         self._splits: dict[tuple[str, str], Items] = {}
         self._teachers: dict[str, Teacher] = {}
+
+    def named(self, teacher: object, features: object, **data: object) -> dict[str, str | None]:
+        """The section `inputs` for a run's config, of what `train` or `fit` was given; objects are kept under it."""
+        if not isinstance(features, str | Path | FeatureStore | None):
+            remedy = "Give the path of a FeatureStore, or one."
+            raise DistilvlError(f"features is of the type {type(features).__name__}.", remedy)
+        teacher_name, store = self.name_teacher(teacher)
+        if features is not None and store is not None:
+            raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
+        stored = features.path if isinstance(features, FeatureStore) else features
+        names = {argument: self.name_data(one, argument) for argument, one in data.items()}
+        return {**names, "teacher": teacher_name, "features": store if stored is None else str(stored)}
 
     def name_data(self, data: object, argument: str) -> str | None:
         """The name for a run's config of what `train` was given as `argument`; a dataset is kept under it."""
@@ -85,19 +97,23 @@ class Inputs:
     def check(self, config: Config) -> None:
         """That `config` names data, a teacher where its losses need one, and pairs to be scored on."""
         inputs, losses = config.inputs, config.objective.losses
-        if inputs.data is None:
-            raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
-        if self.is_unpaired(inputs.data) or self.is_unpaired(inputs.extra_data or ""):
+        if self.is_unpaired(self.check_named(inputs)) or self.is_unpaired(inputs.extra_data or ""):
             require_pairless(losses)
         if self.is_unpaired(str(inputs.scored_data)):
             raise DistilvlError(f"{inputs.scored_data} has no pairs, so it cannot be scored on.", NAME_VAL_DATA)
+        if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
+            remedy = "Pass --teacher or --features, or --recipe contrastive to train without one."
+            raise DistilvlError(f"the losses {', '.join(losses)} need a teacher, and none is named.", remedy)
+
+    def check_named(self, inputs: InputsConfig) -> str:
+        """That a run names data, which are returned, and no more than one teacher."""
+        if inputs.data is None:
+            raise DistilvlError("no data is named.", "Pass --data with a folder, a file or the name scenes.")
         if inputs.teacher is not None and inputs.features is not None:
             raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
         if inputs.teacher is not None and inputs.teacher not in self._teachers:
             _require_named(inputs.teacher, "teacher")
-        if config.objective.needs_teacher and inputs.teacher is None and inputs.features is None:
-            remedy = "Pass --teacher or --features, or --recipe contrastive to train without one."
-            raise DistilvlError(f"the losses {', '.join(losses)} need a teacher, and none is named.", remedy)
+        return inputs.data
 
     def extract(self, teacher: str, items: Items, out: Path, crops: Crops | None, source: str) -> FeatureStore:
         """A store with the teacher's features of `items`, in `out` unless `teacher` names a finished store."""
@@ -116,7 +132,7 @@ class Splits:
     """What a run learns from and what it is scored on; perhaps other data that it learns beside."""
 
     train: Items | ShardSplit
-    val: Items
+    val: Items | None  # none where a run is not scored
     extra: Items | ShardSplit | None = None
 
     @property
@@ -158,16 +174,17 @@ def small_val(config: Config, inputs: Inputs) -> str | None:
     return few_images(data, "val", remedy=remedy) if isinstance(data, PairDataset) else None
 
 
-def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, first: bool) -> FeatureStore | None:
-    """The store named by the config, or the one in `out`, filled by the teacher in the first of several processes."""
-    named = config.inputs
+def prepare_store(
+    named: InputsConfig, splits: Splits, out: Path, inputs: Inputs, *, first: bool, crops: int = 1
+) -> FeatureStore | None:
+    """The store that a run names, or the one in `out`, filled by the teacher in the first of several processes."""
     if named.features is not None:
         return FeatureStore.open(Path(named.features))
     if named.teacher is None:
         return None
     if not first:
         return FeatureStore.open(out if (out / MANIFEST_NAME).is_file() else named.teacher)
-    crops = Crops(count=config.training.crops) if config.training.crops > 1 else None
+    drawn = Crops(count=crops) if crops > 1 else None
     learnt, scored = str(named.data), str(named.scored_data)
 
     def items(split: Items | ShardSplit, data: str) -> Items:
@@ -178,13 +195,13 @@ def prepare_store(config: Config, splits: Splits, out: Path, inputs: Inputs, *, 
 
     if splits.extra is not None:
         extra = str(named.extra_data)
-        inputs.extract(named.teacher, items(splits.extra, extra), out, crops, extra)
+        inputs.extract(named.teacher, items(splits.extra, extra), out, drawn, extra)
     train, val = items(splits.train, learnt), splits.val
-    together = train is splits.train and named.val_data is None and crops is None
+    together = train is splits.train and named.val_data is None and drawn is None
     if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
         left_out = train.left_out | val.left_out
         both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records, left_out)
         return inputs.extract(named.teacher, both, out, None, learnt)
     # Ids of two datasets may be the same, and scoring needs no crops, so features of each are extracted by itself.
-    inputs.extract(named.teacher, train, out, crops, source_name(learnt, ["train"]))
-    return inputs.extract(named.teacher, val, out, None, source_name(scored, ["val"]))
+    store = inputs.extract(named.teacher, train, out, drawn, source_name(learnt, ["train"]))
+    return store if val is None else inputs.extract(named.teacher, val, out, None, source_name(scored, ["val"]))

@@ -1,4 +1,4 @@
-"""Ridge regression from sums: they add up over blocks, processes and machines, and are as large as the features are wide.
+"""Ridge regression from sums, which add up over blocks, processes and machines, and grow with width, not with data.
 
     S = (n, sum x, sum u, X^T X, X^T U)         of rows x (p,) with targets u (q,), in float64
 
@@ -26,7 +26,7 @@ _BLOCK = 4096  # rows that are widened to float64 at a time
 class RidgeSums:
     """The sums of n rows x (p,) and their targets u (q,)."""
 
-    count: float
+    count: Doubles  # n, ()
     x: Doubles  # (p,)
     u: Doubles  # (q,)
     xx: Doubles  # (p, p)
@@ -35,14 +35,14 @@ class RidgeSums:
     @classmethod
     def zeros(cls, p: int, q: int) -> RidgeSums:
         """Of no rows."""
-        return cls(0.0, np.zeros(p), np.zeros(q), np.zeros((p, p)), np.zeros((p, q)))
+        return cls(np.zeros(()), np.zeros(p), np.zeros(q), np.zeros((p, p)), np.zeros((p, q)))
 
     def add(self, rows: npt.NDArray[Any] | scipy.sparse.csr_matrix, targets: npt.NDArray[Any]) -> None:
         """Take in rows (n, p), dense or sparse, and their targets (n, q)."""
         for start in range(0, rows.shape[0], _BLOCK):
             x = rows[start : start + _BLOCK].astype(np.float64)
             u = targets[start : start + _BLOCK].astype(np.float64)
-            product = x.T @ x
+            product: Any = x.T @ x
             self.xx += product.toarray() if scipy.sparse.issparse(product) else product
             self.xu += x.T @ u
             self.x += np.asarray(x.sum(axis=0)).ravel()
@@ -50,10 +50,10 @@ class RidgeSums:
             self.count += x.shape[0]
 
     def __add__(self, other: RidgeSums) -> RidgeSums:
-        return RidgeSums(*(one + two for one, two in zip(self.parts, other.parts, strict=True)))  # type: ignore[arg-type]
+        return RidgeSums(*(one + two for one, two in zip(self.parts, other.parts, strict=True)))
 
     @property
-    def parts(self) -> tuple[float | Doubles, ...]:
+    def parts(self) -> tuple[Doubles, ...]:
         """All of it, in the order of the fields, as it travels between processes."""
         return self.count, self.x, self.u, self.xx, self.xu
 

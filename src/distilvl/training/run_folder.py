@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distilvl.config import Config
+from distilvl.config import RunConfig
 from distilvl.errors import DistilvlError
-from distilvl.io.files import give_usual_modes, write_atomically, writer_id
-from distilvl.recipes import load_config, save_config
+from distilvl.io.files import give_usual_modes, make_folder, remove_partials, write_atomically, writer_id
+from distilvl.io.leases import only_writer
+from distilvl.recipes import load_saved, save_config
 
 PROCESS_NAME = "process.json"
 """Beside the log while a process writes it: `writer`, that process; once it has failed, `error`, the reason."""
@@ -45,7 +47,7 @@ class RunFolder:
         self.best = path / "checkpoints" / "best.safetensors"
 
     @classmethod
-    def open(cls, path: Path, config: Config) -> RunFolder:
+    def open(cls, path: Path, config: RunConfig) -> RunFolder:
         """Make the folder, or continue the run in it; without a checkpoint its config may still change.
 
         `DistilvlError` where the folder holds a run of another configuration, or cannot be written.
@@ -53,7 +55,7 @@ class RunFolder:
         run = cls(path)
         if run.config.is_file() and (run.last.is_file() or run.result.is_file()):
             # Through the model, so that keys which a newer version added have their defaults on both sides.
-            have, wanted = (each.model_dump(mode="json") for each in (load_config(str(run.config)), config))
+            have, wanted = (each.model_dump(mode="json") for each in (load_saved(run.config), config))
             for key, old, new in _differences(have, wanted)[:1]:
                 remedy = "Choose another --out, or repeat the command that began this run."
                 raise DistilvlError(f"{path} holds a run with {key} = {old!r}, not {new!r}.", remedy)
@@ -74,6 +76,14 @@ class RunFolder:
             remedy = "Choose another --out."
             raise DistilvlError(f"cannot write run folder {path}: {error.strerror}.", remedy) from error
         return run
+
+
+def hold_run_folder(out: Path, config: RunConfig, held: ExitStack) -> RunFolder:
+    """A run's folder, until `held` ends this process's alone: another waits, and then finds this one's work done."""
+    make_folder(out)
+    held.enter_context(only_writer(out))
+    remove_partials(out)
+    return RunFolder.open(out, config)
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

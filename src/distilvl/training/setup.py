@@ -118,7 +118,8 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
         # The student proper needs the teacher's dimension.
         try_towers(config, fabric)
     out = folder.path / "features"
-    store = rank_zero_first(fabric, lambda: prepare_store(config, splits, out, shared, first=fabric.is_global_zero))
+    how: dict[str, Any] = {"first": fabric.is_global_zero, "crops": config.training.crops}
+    store = rank_zero_first(fabric, lambda: prepare_store(config.inputs, splits, out, shared, **how))
     dim, crops = _shared_dim(config, store), _crops(config, store)
     encoder = ready_student(config, dim, splits.captions, fabric)
 

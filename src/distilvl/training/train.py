@@ -20,8 +20,7 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
 from distilvl.features import FeatureStore
-from distilvl.io.files import make_folder, remove_partials, write_atomically
-from distilvl.io.leases import only_writer
+from distilvl.io.files import write_atomically
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.folder import save_dims
@@ -32,7 +31,7 @@ from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
 from distilvl.training.inputs import Splits, open_splits, small_val
 from distilvl.training.materials import Materials, SharedInputs
-from distilvl.training.run_folder import RunFolder
+from distilvl.training.run_folder import RunFolder, hold_run_folder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
 from distilvl.training.trainer import score_teacher
@@ -90,28 +89,20 @@ def train(
         warnings.warn("accelerator= is now device=", DeprecationWarning, stacklevel=2)
         device = accelerator
     shared = shared or SharedInputs(skip_bad, pixel_cache)
-    if not isinstance(features, str | Path | FeatureStore | None):
-        remedy = "Give the path of a FeatureStore, or one."
-        raise DistilvlError(f"features is of the type {type(features).__name__}.", remedy)
-    teacher_name, store = shared.name_teacher(teacher)
-    if features is not None and store is not None:
-        raise DistilvlError("both a teacher and a feature store are named.", "Pass --teacher or --features.")
-    stored = features.path if isinstance(features, FeatureStore) else features
-    given = {"data": data, "val_data": val_data, "extra_data": extra_data}
-    inputs = {name: shared.name_data(one, name) for name, one in given.items()}
-    inputs |= {"teacher": teacher_name, "features": store if stored is None else str(stored)}
+    inputs = shared.named(teacher, features, data=data, val_data=val_data, extra_data=extra_data)
     preset = None if student is None else str(student)
-    config = load_config(recipe, student=preset, overrides=_settings(overrides), inputs=inputs)
+    config = load_config(recipe, student=preset, overrides=settings_of(overrides), inputs=inputs)
     return train_config(config, Path(out), shared, device, devices=devices, log=log)
 
 
-def _settings(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
+def settings_of(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
+    """`section.key=value` items; of a dict, nested or with such keys, what it says."""
     if not isinstance(overrides, Mapping):
         return overrides
     items: list[str] = []
     for key, value in overrides.items():
         if isinstance(value, Mapping) and value:
-            items += _settings(value, f"{prefix}{key}.")
+            items += settings_of(value, f"{prefix}{key}.")
             continue
         try:
             text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
@@ -133,28 +124,26 @@ def train_config(
     first = fabric.is_global_zero
     splits = rank_zero_first(fabric, lambda: open_splits(config, shared))
     with ExitStack() as held:
-        folder = rank_zero_first(fabric, lambda: _hold(out, config, held) if first else RunFolder(out))
-        if folder.result.is_file():
-            logger.info("%s is finished; its result is %s", out, folder.result)
-            listing = json.loads(folder.result.read_text(encoding="utf-8")).get("listing", splits.listing)
-            if listing != splits.listing:
-                logger.warning(
-                    "images or captions of the data changed since %s was made; its student is of the old ones. Choose "
-                    "another --out to train on the new ones.",
-                    out,
-                )
-            return load_student(folder.student)
+        folder = rank_zero_first(fabric, lambda: hold_run_folder(out, config, held) if first else RunFolder(out))
+        if (finished := finished_student(folder, splits)) is not None:
+            return finished
         require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
         return _run(config, splits, folder, shared, fabric, listeners)
 
 
-def _hold(out: Path, config: Config, held: ExitStack) -> RunFolder:
-    """The run's folder, until `held` ends this process's alone: another waits, and then finds this one's work done."""
-    make_folder(out)
-    held.enter_context(only_writer(out))
-    remove_partials(out)
-    return RunFolder.open(out, config)
+def finished_student(folder: RunFolder, splits: Splits) -> SentenceTransformer | None:
+    """The student of a finished run, with a warning where its data have changed; none where it is not finished."""
+    if not folder.result.is_file():
+        return None
+    logger.info("%s is finished; its result is %s", folder.path, folder.result)
+    if json.loads(folder.result.read_text(encoding="utf-8")).get("listing", splits.listing) != splits.listing:
+        logger.warning(
+            "images or captions of the data changed since %s was made; its student is of the old ones. Choose another "
+            "--out to train on the new ones.",
+            folder.path,
+        )
+    return load_student(folder.student)
 
 
 def _run(

@@ -1,0 +1,54 @@
+"""`distilvl fit`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option, echo
+
+from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, app, clean_stdout, print_json, print_left_out
+
+
+@app.command(epilog="Example: distilvl fit --features runs/features --data photos --out runs/mine")
+def fit(
+    out: Annotated[Path, Option(help="Run folder; a finished one is kept.")],
+    data: Annotated[
+        str | None, Option(help="Dataset with a split train, or unpaired:IMAGES,TEXTS: captions of other images.")
+    ] = None,
+    val_data: Annotated[
+        str | None, Option(help="Dataset whose split val scores the student, if it is not --data.")
+    ] = None,
+    teacher: Annotated[str | None, Option(help="Teacher to extract from, as for `features`.")] = None,
+    features: Annotated[str | None, Option(help="A finished feature store.")] = None,
+    student: Annotated[str | None, Option(help="Preset (lite, tiny, small, paper), or YAML file; lite.")] = None,
+    recipe: Annotated[str | None, Option(help="config.yaml of another such run, which this one repeats.")] = None,
+    set_: Annotated[
+        list[str] | None, Option("--set", help="Override a value, for example student.text.rank=64.")
+    ] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[
+        int | None, Option(min=1, help="Devices of this machine, a process for each; under torchrun it says how many.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    _max_pixels: MaxPixels = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a student in minutes, without a gradient step: heads and text table are solved in closed form."""
+    from distilvl.data.left_out import LeftOut
+    from distilvl.training.distributed import is_first_process, leave
+    from distilvl.training.fit import fit as run_fit
+    from distilvl.training.fit import summary_line
+
+    with clean_stdout():
+        run_fit(data=data, val_data=val_data, out=out, teacher=teacher, features=features, student=student,
+                recipe=recipe, overrides=set_ or (), skip_bad=skip_bad, device=device, devices=devices)  # fmt: skip
+    first = is_first_process()
+    leave()
+    if not first:
+        return
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(result)
+    else:
+        echo(f"{out}/student: {summary_line(result)}")
+        print_left_out(LeftOut.from_dict(result["left_out"]))
