@@ -48,7 +48,7 @@ from distilvl.training.student import DEFAULT_DIM
 from distilvl.training.train import finished_student, settings_of
 
 _MOST_STAGES = 3  # the last ones, of which the held-out items choose
-_FEWEST = 20  # held-out items
+_FEWEST = 10  # held-out items
 
 
 def fit(
