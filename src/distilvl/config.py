@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationInfo, model_validator
 
 from distilvl.objectives.config import BalancerConfig, ObjectiveConfig, Variants
 from distilvl.objectives.registry import Settings
@@ -15,6 +15,15 @@ def _cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None
     if layers is not None and info.data.get("config") and not info.data.get("model"):
         raise ValueError("only a pretrained tower is cut; a new one has the layers that its config says")
     return layers
+
+
+def _entries_or_trim(vocabulary: object, info: ValidationInfo) -> object:
+    # Before the union, whose own errors would name its parts as if they were keys.
+    if vocabulary == "trim" and not info.data.get("model"):
+        raise ValueError("only a pretrained tower's vocabulary is trimmed; a new one learns so many entries: a number")
+    if vocabulary != "trim" and not (str(vocabulary).isdigit() and int(str(vocabulary)) >= 32):
+        raise ValueError("32 entries or more, or trim")
+    return vocabulary
 
 
 def _captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
@@ -53,7 +62,11 @@ class ImageTowerConfig(_TowerConfig):
 class TextTowerConfig(_TowerConfig):
     """The text tower: a pretrained transformers model, or one built from `config` with random weights."""
 
-    vocabulary: int = Field(2000, ge=32, description="WordPiece entries learnt from the captions of a new tower")
+    vocabulary: Annotated[int | Literal["trim"], BeforeValidator(_entries_or_trim)] = Field(
+        2000,
+        description="WordPiece entries that a new tower learns from the captions; trim: keep those entries of a "
+        "pretrained one that the captions use",
+    )
     max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
     pooling: Literal["cls", "mean", "pooler"] = "pooler"
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
