@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from distilvl.objectives.config import BalancerConfig, ObjectiveConfig, Variants
 from distilvl.objectives.registry import Settings
@@ -17,13 +27,13 @@ def _cut_from_pretrained(layers: int | None, info: ValidationInfo) -> int | None
     return layers
 
 
-def _entries_or_trim(vocabulary: object, info: ValidationInfo) -> object:
-    # Before the union, whose own errors would name its parts as if they were keys.
+def _entries_or_trim(vocabulary: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
     if vocabulary == "trim" and not info.data.get("model"):
         raise ValueError("only a pretrained tower's vocabulary is trimmed; a new one learns so many entries: a number")
-    if vocabulary != "trim" and not (str(vocabulary).isdigit() and int(str(vocabulary)) >= 32):
-        raise ValueError("32 entries or more, or trim")
-    return vocabulary
+    try:
+        return validate(vocabulary)
+    except ValidationError as error:  # names the parts of the union as if they were keys
+        raise ValueError("32 entries or more, or trim") from error
 
 
 def _captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
@@ -41,6 +51,9 @@ def _tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> Training
             "set it to 0, or student.text.frozen to false"
         )
     return training
+
+
+_Entries = Annotated[int, Field(ge=32)]
 
 
 class _TowerConfig(Settings):
@@ -62,7 +75,7 @@ class ImageTowerConfig(_TowerConfig):
 class TextTowerConfig(_TowerConfig):
     """The text tower: a pretrained transformers model, or one built from `config` with random weights."""
 
-    vocabulary: Annotated[int | Literal["trim"], BeforeValidator(_entries_or_trim)] = Field(
+    vocabulary: Annotated[_Entries | Literal["trim"], WrapValidator(_entries_or_trim)] = Field(
         2000,
         description="WordPiece entries that a new tower learns from the captions; trim: keep those entries of a "
         "pretrained one that the captions use",

@@ -52,7 +52,7 @@ def build_student(
         student: a preset (`paper`, `small`, `tiny`, `demo`), a YAML file, the folder of a finished student to go on
             with, or a config.
         dim: D, the embedding dimension.
-        captions: from which a new text tower (`demo`'s) learns its vocabulary, or to which `trim` cuts a pretrained one's.
+        captions: what a new text tower (`demo`'s) learns its vocabulary from, and `trim` cuts a pretrained one's to.
         overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
 
     Raises:
