@@ -151,7 +151,7 @@ def _making(
     lines = [
         f"- teacher: {teacher}",
         f"- data: {'; beside it '.join(map(_counted, data))}",
-        f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}",
+        f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}{_trimmed(result)}",
         f"- losses: {', '.join(config.objective.losses)}; balancer: {config.balancer.name}",
         f"- {training.epochs} epochs of batches of {training.batch_size}, best epoch {result.get('best_epoch', '?')}, "
         f"seed {training.seed}, learning rate {config.optimizer.lr:g}, precision {result.get('precision', '?')} on "
@@ -173,6 +173,17 @@ def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
         return f"{plain(str(kind))} with new weights"
     cut = f", first {tower.layers} layers" if tower.layers else ""
     return code(tower.model) + cut
+
+
+def _trimmed(result: Mapping[str, Any]) -> str:
+    known = result.get("vocabulary")
+    if known is None:
+        return ""
+    return (
+        f"; its vocabulary trimmed from {known['entries_before']:,} to {known['entries']:,} entries, those that the "
+        f"training captions use ({known['parameters_saved'] / 1e6:.1f} million parameters fewer; "
+        f"{100 * known['share_cut_otherwise']:.1f} % of the val captions are cut into other tokens than before)"
+    )
 
 
 def _licences(config: Config, manifest: Manifest | None) -> str:

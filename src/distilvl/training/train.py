@@ -25,7 +25,8 @@ from distilvl.io.leases import only_writer
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.folder import save_dims
-from distilvl.students.storage import save_basis
+from distilvl.students.storage import route, save_basis
+from distilvl.students.vocabulary import describe_trimming
 from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
@@ -189,6 +190,7 @@ def _run(
             "skipped_images": setup.skipped_images,
             "listing": splits.listing,
             "left_out": left_out.as_dict(),
+            **_trimming(config, model, setup.val),
             **({} if note is None else {"note": note}),
         }
         manifest, extra = setup.store.manifest if setup.store else None, splits.extra
@@ -206,6 +208,14 @@ def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
     if teacher is None:
         return found
     return {**found, "teacher": teacher.as_dict(), "retention": retention(student["rsum"], teacher.rsum)}
+
+
+def _trimming(config: Config, student: SentenceTransformer, val: Materials) -> dict[str, Any]:
+    """What `student.text.vocabulary=trim` did, where it is set."""
+    text = config.student.text
+    if text.vocabulary != "trim" or text.model is None:
+        return {}
+    return {"vocabulary": describe_trimming(route(student, "text")[0], text.model, val.dataset.captions)}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
