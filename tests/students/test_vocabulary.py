@@ -17,6 +17,7 @@ from tests.students.small_vocabularies import CAPTIONS, KINDS, WORDS, Tower, tow
 
 from distilvl.config import StudentConfig
 from distilvl.errors import DistilvlError
+from distilvl.recipes import load_config, save_config
 from distilvl.students import build_student, count_parameters, save_student
 from distilvl.students.pieces import trim_tokenizer
 from distilvl.students.storage import route
@@ -140,6 +141,20 @@ def test_no_captions_and_new_towers_are_refused(folder: Path) -> None:
         build_student("tiny", 8, overrides=[f"text.model={folder}", "text.vocabulary=trim", "text.layers=null"])
     with pytest.raises(DistilvlError, match=r"text\.vocabulary .* only a pretrained tower's vocabulary is trimmed"):
         build_student("demo", 8, CAPTIONS, overrides=["text.vocabulary=trim"])
+
+
+@pytest.mark.parametrize("value", ["31", "cut", "null", "[trim]"])
+def test_what_is_neither_a_number_nor_trim_is_refused(value: str) -> None:
+    with pytest.raises(DistilvlError, match=r"^student\.text\.vocabulary in \w+: .*32 entries or more, or trim, got"):
+        load_config("paper", overrides=[f"student.text.vocabulary={value}"])
+
+
+def test_configs_are_saved_and_read_again(tmp_path: Path) -> None:
+    for value, read in (("trim", "trim"), ("60", 60), ("60.0", 60)):
+        config = load_config("paper", overrides=[f"student.text.vocabulary={value}"])
+        assert config.student.text.vocabulary == read
+        save_config(config, tmp_path / "config.yaml")
+        assert load_config(str(tmp_path / "config.yaml")) == config
 
 
 def test_a_token_without_a_row_is_refused() -> None:

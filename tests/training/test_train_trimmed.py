@@ -126,9 +126,9 @@ def test_the_command(pictures: Path, teacher: str, student: Path, tmp_path: Path
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["vocabulary"]["entries"] < 500
+    inputs = ["--data", pictures, "--teacher", teacher, "--student", "demo", "--out", tmp_path / "wrong"]
     wrong = subprocess.run(
-        [*command[:4], "--data", str(pictures), "--teacher", teacher, "--student", "demo", "--out", str(tmp_path / "wrong"),
-         "--set", "student.text.vocabulary=trim"],
+        [*command[:4], *map(str, inputs), "--set", "student.text.vocabulary=trim"],
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert wrong.returncode != 0
