@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from distilvl.objectives.config import BalancerConfig, ObjectiveConfig, Variants
 from distilvl.objectives.registry import Settings
@@ -23,6 +33,15 @@ def _of_pooling_stages(stages: list[int] | None, info: ValidationInfo) -> list[i
     return stages
 
 
+def _entries_or_trim(vocabulary: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+    if vocabulary == "trim" and not info.data.get("model"):
+        raise ValueError("only a pretrained tower's vocabulary is trimmed; a new one learns so many entries: a number")
+    try:
+        return validate(vocabulary)
+    except ValidationError as error:  # names the parts of the union as if they were keys
+        raise ValueError("32 entries or more, or trim") from error
+
+
 def _captions_of_distinct_images(captions: int, info: ValidationInfo) -> int:
     sampling = info.data.get("sampling", "distinct_images")
     if captions > 1 and sampling != "distinct_images":
@@ -38,6 +57,9 @@ def _tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> Training
             "set it to 0, or student.text.frozen to false"
         )
     return training
+
+
+_Entries = Annotated[int, Field(ge=32)]
 
 
 class _TowerConfig(Settings):
@@ -94,7 +116,11 @@ class TextTowerConfig(Variants):
 class TransformerTextConfig(_TowerConfig, TextTowerConfig):
     """A pretrained transformers model, or one built from `config` with random weights."""
 
-    vocabulary: int = Field(2000, ge=32, description="WordPiece entries learnt from the captions of a new tower")
+    vocabulary: Annotated[_Entries | Literal["trim"], WrapValidator(_entries_or_trim)] = Field(
+        2000,
+        description="WordPiece entries that a new tower learns from the captions; trim: keep those entries of a "
+        "pretrained one that the captions use",
+    )
     max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
     pooling: Literal["cls", "mean", "pooler"] = "pooler"
 

@@ -9,13 +9,15 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from tests.export.conftest import Build
+from tests.students.small_vocabularies import CAPTIONS, tower
 
 from distilvl.data import PairDataset
 from distilvl.data.left_out import NOT_DECODED
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime, read_manifest
-from distilvl.students import DualEncoder, load_student
+from distilvl.students import DualEncoder, load_student, save_student
 from distilvl.students.folder import save_dims
 from distilvl.teachers.base import Teacher
 
@@ -164,3 +166,18 @@ def test_exporting_leaves_the_student_as_it_was(build: object, scenes: PairDatas
     export_graphs(DualEncoder(student))
     after = [student[0].sub_modules[name][0].model.config._attn_implementation for name in ("text", "image")]
     assert before == after
+
+
+@pytest.mark.slow
+def test_a_trimmed_vocabulary(build: Build, scenes: PairDataset, tmp_path: Path) -> None:
+    for part in tower("RoBERTa"):
+        part.save_pretrained(tmp_path / "roberta")
+    text = {"model": str(tmp_path / "roberta"), "vocabulary": "trim", "max_length": 24, "pooling": "mean"}
+    student = build(text=text)
+    entries = len(student[0].sub_modules["text"][0].tokenizer)
+    save_student(student, tmp_path / "student")
+    found = export_student(tmp_path / "student", tmp_path / "exported", scenes, Settings(precisions=("fp32",)))
+    assert len(json.loads((found.folder / "tokenizer.json").read_text())["model"]["vocab"]) == entries < 700
+    texts = [*scenes.captions[:5], *CAPTIONS[:5], *TEXTS]
+    given = Runtime.load(found.folder, precision="fp32").encode_texts(texts)
+    np.testing.assert_allclose(given, student.encode(texts), atol=1e-5)

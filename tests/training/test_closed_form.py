@@ -114,7 +114,9 @@ def test_a_pair_is_its_words_and_a_difference_that_a_large_ridge_takes_away() ->
     config = ClosedFormConfig(text_ridges=[0.1], pair_ridges=[1e9], alphas=[0.0])
     table = parts.table(fit_table(texts, parts.is_pair, D, config, rate, D)[0])
     np.testing.assert_allclose(table[entries[pair]], sum(table[entries[word]] for word in words), atol=1e-5)
-    loose = parts.table(fit_table(texts, parts.is_pair, D, config.model_copy(update={"pair_ridges": [0.1]}), rate, D)[0])
+    loose = parts.table(
+        fit_table(texts, parts.is_pair, D, config.model_copy(update={"pair_ridges": [0.1]}), rate, D)[0]
+    )
     assert np.abs(loose[entries[pair]] - sum(loose[entries[word]] for word in words)).max() > 1e-3
 
 

@@ -18,7 +18,7 @@ from distilvl.cli import (
     search,
     serve,
     train,
-)  # noqa: F401
+)
 from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 

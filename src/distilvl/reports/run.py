@@ -152,7 +152,12 @@ def _object(text: str) -> Line:
 
 
 def _state(
-    folder: RunFolder, config: Config | FitConfig, steps: Sequence[Line], result: Line | None, per_epoch: int | None, damaged: int
+    folder: RunFolder,
+    config: Config | FitConfig,
+    steps: Sequence[Line],
+    result: Line | None,
+    per_epoch: int | None,
+    damaged: int,
 ) -> State:
     if isinstance(config, FitConfig):
         if result is not None:

@@ -41,6 +41,7 @@ from distilvl.students.towers import (
     tower_method,
 )
 from distilvl.students.trial import try_gradients, try_student
+from distilvl.students.vocabulary import trim_vocabulary
 
 TOWER_INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}  # what training gives a tower
 HEAD_GAIN = 1.414  # of the Xavier-normal start of FC_m, as in the authors' code
@@ -60,7 +61,8 @@ def build_student(
         student: a preset (`paper`, `small`, `tiny`, `demo`), a YAML file, the folder of a finished student to go on
             with, or a config.
         dim: D, the embedding dimension.
-        captions: from which a new text tower (`demo`'s, or a static one) learns its vocabulary.
+        captions: what a new text tower (`demo`'s, or a static one) learns its vocabulary from, and `trim` cuts a
+            pretrained one's to.
         overrides: `image.layers=6` and the like, keys of the student section; for a student that is named.
 
     Raises:
@@ -138,7 +140,10 @@ def _text_route(config: TransformerTextConfig, dim: int, captions: Collection[st
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)
         model = pretrained_model(config.model, config.layers, pooler=pooler, modality="text")
+        if config.vocabulary == "trim":
+            model, tokenizer = trim_vocabulary(model, tokenizer, captions)
     else:
+        assert isinstance(config.vocabulary, int)  # the config sees to it
         tokenizer = learn_tokenizer(captions, config.vocabulary, config.max_length)
         fields = {**(config.config or {}), "vocab_size": len(tokenizer)}
         model = new_model(fields if config.config else None, pooler=pooler, modality="text")

@@ -160,7 +160,7 @@ def _making(
         teacher = f"{plain(manifest.teacher)}, revision {plain(manifest.revision)}, {manifest.dim} dimensions"
         if manifest.num_parameters:
             teacher += f", {manifest.num_parameters / 1e6:.1f} million parameters"
-    towers = f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}"
+    towers = f"- image tower: {_tower(student.image)}; text tower: {_tower(student.text)}{_trimmed(result)}"
     if student.folder:
         towers = f"- started from the student {code(student.folder)}"
     where = f"precision {result.get('precision', '?')} on {plain(str(result.get('device', '?')))}, "
@@ -200,6 +200,17 @@ def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
         return f"{plain(str(kind))} with new weights"
     cut = f", first {layers} layers" if layers else ""
     return code(tower.pretrained) + cut
+
+
+def _trimmed(result: Mapping[str, Any]) -> str:
+    known = result.get("vocabulary", {})
+    if "entries_before" not in known:
+        return ""
+    return (
+        f"; its vocabulary trimmed from {known['entries_before']:,} to {known['entries']:,} entries, those that the "
+        f"training captions use ({known['parameters_saved'] / 1e6:.1f} million parameters fewer; "
+        f"{100 * known['share_cut_otherwise']:.1f} % of the val captions are cut into other tokens than before)"
+    )
 
 
 def _licences(config: AnyRun, manifest: Manifest | None) -> str:

@@ -36,6 +36,7 @@ from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.students.trial import try_student
+from distilvl.students.vocabulary import describe_vocabulary
 from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
 from distilvl.training.closed_form import Choice, Gallery, Gathered, fit_head, fit_table
@@ -259,6 +260,7 @@ def _finish(
     result |= {
         **facts, "parameters": count_parameters(model), "skipped_images": len(solved.left_out),
         "chosen": {side: choice.as_dict() for side, choice in solved.choices.items()},
+        **describe_vocabulary(config.student.text, model, (splits.val or train).captions),
         "listing": splits.listing, "left_out": left_out.as_dict(),
     }  # fmt: skip
     write_model_card(folder.student, config, result, train, store.manifest, left_out=left_out)

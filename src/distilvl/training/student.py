@@ -31,8 +31,7 @@ def ready_student(config: Config, dim: int, captions: Collection[str], fabric: F
     `captions` are all that is learnt from. `DistilvlError` for a tower that cannot be loaded, or do what the run needs.
     """
     seed_everything(config.training.seed, verbose=False)
-    given, new = config.student.folder or config.student.text.pretrained, config.student.folder is None
-    encoder = DualEncoder(build_student(config.student, dim, () if given else captions))
+    encoder, new = DualEncoder(build_student(config.student, dim, captions)), config.student.folder is None
     rank_zero_first(fabric, lambda: try_student(encoder, reload=new) if fabric.is_global_zero else None)
     encoder.to(fabric.device).freeze(*config.student.frozen)
     make_ready(encoder, config.training, fabric.world_size)

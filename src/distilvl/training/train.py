@@ -24,8 +24,8 @@ from distilvl.io.files import write_atomically
 from distilvl.recipes import load_config
 from distilvl.students import count_parameters, load_student, save_student
 from distilvl.students.folder import save_dims
-from distilvl.students.static import unknown_rate
-from distilvl.students.storage import has_static_text, route, save_basis
+from distilvl.students.storage import save_basis
+from distilvl.students.vocabulary import describe_vocabulary
 from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
@@ -174,7 +174,7 @@ def _run(
             "seconds": round(progress.seconds, 1),
             "parameters": count_parameters(model),
             "device": str(fabric.device),
-            **_vocabulary(model, setup.val),
+            **describe_vocabulary(config.student.text, model, setup.val.dataset.captions),
             "processes": fabric.world_size,
             "precision": fabric.strategy.precision.precision,
             "skipped_images": setup.skipped_images,
@@ -197,15 +197,6 @@ def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
     if teacher is None:
         return found
     return {**found, "teacher": teacher.as_dict(), "retention": retention(student["rsum"], teacher.rsum)}
-
-
-def _vocabulary(model: SentenceTransformer, val: Materials) -> dict[str, Any]:
-    """Of a static text tower: how many entries it has, and the share of the scored captions' tokens that are none."""
-    if not has_static_text(model):
-        return {}
-    tokenizer = route(model, "text")[0].tokenizer
-    rate = unknown_rate(tokenizer, val.dataset.captions)
-    return {"vocabulary": {"entries": tokenizer.get_vocab_size(), "unknown_rate": rate}}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
