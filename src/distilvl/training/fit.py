@@ -260,7 +260,7 @@ def _finish(
     result |= {
         **facts, "parameters": count_parameters(model), "skipped_images": len(solved.left_out),
         "chosen": {side: choice.as_dict() for side, choice in solved.choices.items()},
-        **describe_vocabulary(config.student.text, model, (splits.val or train).captions),
+        **describe_vocabulary(config.student.text, model, list((splits.val or train).captions)),
         "listing": splits.listing, "left_out": left_out.as_dict(),
     }  # fmt: skip
     write_model_card(folder.student, config, result, train, store.manifest, left_out=left_out)
