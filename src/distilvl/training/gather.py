@@ -25,6 +25,7 @@ from distilvl.io.hashes import text_key
 from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import progress
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.frozen import traced_pool
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
@@ -45,6 +46,11 @@ class Pass:
     held_out: float  # share of the items, 0 to 1
     mirror: bool  # take each image's mirror image in as well, with the same features
     skip_bad: bool = False
+
+    @property
+    def is_bf16(self) -> bool:
+        """Whether towers compute in bfloat16."""
+        return self.fabric.strategy.precision.precision == "bf16-mixed"
 
     def is_held_out(self, key: bytes) -> bool:
         """Whether the item with this content hash is."""
@@ -95,6 +101,7 @@ def gather_images(items: Items, run: Pass) -> Images:
     sums: _Sums | None = None
     entries: list[Record | UnpairedImage] = list(items)
     decoding = Decoding(items, run.skip_bad, "encoding images")
+    pool = (traced_pool(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
     for pixels, rows, keys in one_ahead(_blocks(decoding, run.encoder)):
         chosen = [entries[row] for row in rows]
         targets = _features(run.store, "image", keys, [one.image.name for one in chosen])
@@ -103,7 +110,7 @@ def gather_images(items: Items, run: Pass) -> Images:
         held = np.array([run.is_held_out(key) for key in keys])
         given = torch.from_numpy(pixels).to(run.fabric.device)
         views = [given, given.flip(3)] if run.mirror else [given]
-        pooled = [_pooled(run, run.encoder.pool_images, view) for view in views]
+        pooled = [_pooled(run, pool, view) for view in views]
         sums = sums or _Sums(RidgeSums.zeros(pooled[0].shape[1], targets.shape[1]))
         sums.add(pooled, targets, keys, held)
     assert sums is not None  # `Decoding` raises where no image is left
