@@ -21,7 +21,7 @@ def fit_positions(model: Any, size: int) -> Any:
     Whatever depends on the size is made anew by the model's own class. Learnt positions are resampled: a grid (of ViT
     and its kind, CLIP, SigLIP) and a table of relative positions (BEiT). `DistilvlError` where that is impossible.
     """
-    network = getattr(model, "timm_model", None)
+    network: Any = getattr(model, "timm_model", None)
     if hasattr(network, "set_input_size"):  # timm's own resampling
         what = f"timm's {model.config.architecture} takes no pictures of {size} x {size} pixels"
         with loading(what, "Set student.image.size to another number."):
