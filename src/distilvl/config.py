@@ -80,10 +80,13 @@ class ImageTowerConfig(_TowerConfig):
 
     size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
     pooling: Literal["cls", "mean", "pooler", "stages"] = Field(
-        "cls", description="pooler: the model's own, as CNNs have; stages: the means of several stages' maps together"
+        "cls",
+        description="pooler: the model's own, as CNNs have; stages: the means of several stages or blocks together",
     )
     stages: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(_of_pooling_stages)] = Field(
-        None, min_length=1, description="which stages `pooling: stages` joins, the finest is 0; none: the last two"
+        None,
+        min_length=1,
+        description="which stages of a CNN, or blocks of a ViT, are joined; the first is 0. none: the last two",
     )
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 

@@ -18,6 +18,7 @@ from distilvl.config import ImageTowerConfig, StaticTextConfig, StudentConfig, T
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_texts
 from distilvl.recipes import load_config
+from distilvl.students.depths import joined_depths
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.heads import head_of
 from distilvl.students.positions import fit_positions
@@ -31,6 +32,7 @@ from distilvl.students.processors import (
 from distilvl.students.stages import PYRAMID, all_stages, staged
 from distilvl.students.static import PROMPTS, static_route
 from distilvl.students.storage import load_student
+from distilvl.students.timm_towers import TIMM_TYPE
 from distilvl.students.towers import (
     loading,
     new_model,
@@ -122,13 +124,15 @@ def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
 
 
 def _stages_route(model: Any, processor: Any, config: ImageTowerConfig, dim: int) -> list[Any]:
-    """Tower, head and pooling: `distilvl.students.stages`."""
+    """Tower, head and pooling: `distilvl.students.stages` and `distilvl.students.depths`."""
     side = output_size(processor)
     if side is None:
         what = f"the image processor {type(processor).__name__} gives pictures of different sizes."
         raise DistilvlError(what, "Set student.image.size.")
-    model = staged(model, config.stages, dim, side)
-    modules = [_as_module(model, processor, "image", PYRAMID, "token_embeddings"), Pooling(dim, "mean")]
+    is_timm = model.config.model_type == TIMM_TYPE
+    made = staged(model, config.stages, dim, side) if is_timm else joined_depths(model, config.stages, dim, side)
+    output = PYRAMID if is_timm else "pooler_output"
+    modules = [_as_module(made, processor, "image", output, "token_embeddings"), Pooling(dim, "mean")]
     head = head_of(modules)
     weight = nn.init.xavier_normal_(torch.empty(dim, head.in_features), gain=HEAD_GAIN)
     head.set(weight, torch.zeros(dim))

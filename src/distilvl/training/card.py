@@ -33,6 +33,7 @@ _PUBLISHED = {
     **dict.fromkeys(("google/bert_uncased", "google-bert/bert-base-uncased", "google/vit-"), "Apache-2.0"),
     **dict.fromkeys(("google/siglip", "facebook/dinov2", "facebook/deit"), "Apache-2.0"),
     **dict.fromkeys(("openai/clip-", "beit3"), "MIT"),
+    "timm/tf_efficientnet_lite": "Apache-2.0",
     "sentence-transformers/all-minilm": "Apache-2.0",
     "demo": "Apache-2.0, part of distilvl",
 }
