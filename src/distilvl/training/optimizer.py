@@ -131,8 +131,8 @@ def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[T
 def ridge_regression(rows: Tensor, targets: Tensor, *, intercept: bool = True) -> tuple[Tensor, Tensor]:
     """W (D, p) and b (D,) that minimise mean |x W^T + b - u|^2 + l |W|^2, in float64, for x (n, p) and u (n, D).
 
-    Without `intercept` b is 0. l is the one of a few multiples of the rows' mean variance whose predictions have the largest mean cosine with the
-    targets on every fourth row, when fitted on the others; the map is then fitted on all.
+    Without `intercept` b is 0. l is the one of a few multiples of the rows' mean variance whose predictions have the
+    largest mean cosine with the targets on every fourth row, when fitted on the others; the map is then fitted on all.
     """
     x, u = rows.double(), targets.double()
     held_out = torch.arange(len(x)) % _HELD_OUT == _HELD_OUT - 1
