@@ -68,6 +68,7 @@ def static_tokenizer(captions: Collection[str], vocabulary: int, pairs: int = 0)
         if pairs:
             adjacent.update(f"{_START}{first}{_START}{second}" for first, second in pairwise(found))
     letters = sorted({letter for word in words for letter in word} | _BASIC)
+    words = Counter({word: count for word, count in words.items() if len(word) <= _LONGEST})
     base = [UNKNOWN, _TEXT, *letters, *(_START + letter for letter in letters)]
     most = max(0, vocabulary - len(base)) // _PIECES
     entries = [*base, *_pieces(words, most)]
