@@ -150,7 +150,8 @@ def _name_layers(graph: onnx.ModelProto, modality: str, head: str) -> None:
 def _module(node: onnx.NodeProto, head: str) -> str:
     """The module that a node comes from, as the exporter noted it: tower, pooling or head, and the path inside."""
     noted = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
-    scopes = [found for scope in ast.literal_eval(noted)[:-1] if (found := _MODULE.search(scope))]
+    weight = node.input[WEIGHTED[node.op_type]].rpartition(".")[0]  # of what is used without its module's call
+    scopes = [found for scope in [weight, *ast.literal_eval(noted)[:-1]] if (found := _MODULE.search(scope))]
     if not scopes:
         return node.name
     index, path = scopes[-1][1], scopes[-1][2] or ""

@@ -6,7 +6,7 @@ z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,7 +14,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 from torch import nn
 
-from distilvl.config import ImageTowerConfig, StaticTextConfig, StudentConfig, TransformerTextConfig
+from distilvl.config import (
+    ImageTowerConfig,
+    StaticTextConfig,
+    StudentConfig,
+    TextTowerConfig,
+    TransformerTextConfig,
+)
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_texts
 from distilvl.recipes import load_config
@@ -91,14 +97,11 @@ def _built(config: StudentConfig, dim: int, captions: Collection[str], device: s
         return student
     last = [Normalize()] if config.normalize else []
     prompts: dict[str, Any] = {}
+    if isinstance(config.text, StaticTextConfig):
+        prompts = {"prompts": PROMPTS, "default_prompt_name": "text"}
     with quiet_transformers():
-        if isinstance(config.text, StaticTextConfig):
-            prompts = {"prompts": PROMPTS, "default_prompt_name": "text"}
-            text = static_route(config.text, dim, captions, HEAD_GAIN)
-        else:
-            text = _text_route(cast(TransformerTextConfig, config.text), dim, captions)
-        router = Router({"text": text, "image": _image_route(config.image, dim)}, default_route="text")
-        return SentenceTransformer(modules=[router, *last], device=device, **prompts)
+        routes = {"text": _text_route(config.text, dim, captions), "image": _image_route(config.image, dim)}
+        return SentenceTransformer(modules=[Router(routes, default_route="text"), *last], device=device, **prompts)
 
 
 def most_stages(config: ImageTowerConfig, most: int) -> list[int]:
@@ -139,7 +142,10 @@ def _stages_route(model: Any, processor: Any, config: ImageTowerConfig, dim: int
     return modules
 
 
-def _text_route(config: TransformerTextConfig, dim: int, captions: Collection[str]) -> list[Any]:
+def _text_route(config: TextTowerConfig, dim: int, captions: Collection[str]) -> list[Any]:
+    if isinstance(config, StaticTextConfig):
+        return static_route(config, dim, captions, HEAD_GAIN)
+    assert isinstance(config, TransformerTextConfig)  # the other kind
     pooler = config.pooling == "pooler"
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)
