@@ -104,9 +104,10 @@ def _built(config: StudentConfig, dim: int, captions: Collection[str], device: s
         return SentenceTransformer(modules=[Router(routes, default_route="text"), *last], device=device, **prompts)
 
 
-def most_stages(config: ImageTowerConfig, most: int) -> list[int]:
-    """The last `most` stages that `pooling: stages` can join in this tower, or as many as it can."""
-    return all_stages(_image_model(config), most)
+def most_stages(config: ImageTowerConfig, most: int) -> list[int] | None:
+    """The last `most` stages that `pooling: stages` can join in this CNN, or as many as it can; none for a ViT."""
+    model = _image_model(config)
+    return all_stages(model, most) if model.config.model_type == TIMM_TYPE else None
 
 
 def _image_model(config: ImageTowerConfig) -> Any:

@@ -57,9 +57,10 @@ def solve(
         items: what is fitted to; `store` has the features of all of them.
         cluster: whose workers read the items, in the place of this process; `scratch` is a folder on its disk.
     """
-    dim, searched = store.manifest.dim, config.student.image.pooling == "stages" and not config.student.image.stages
-    if searched:
-        config = _with_stages(config, most_stages(config.student.image, _MOST_STAGES))
+    dim, image, most = store.manifest.dim, config.student.image, None
+    if image.pooling == "stages" and image.stages is None:
+        most = most_stages(image, _MOST_STAGES)
+        config = config if most is None else _with_stages(config, most)
     encoder = new_student(config, dim, items.captions)
     encoder.to(fabric.device).freeze("image", "text")
     paired = isinstance(items, PairDataset)
@@ -73,17 +74,16 @@ def solve(
         found = gather_with_ray(cluster, items, run, scratch)
     gallery = Gallery.of(found.images, found.texts, dim)
     text = _solve_texts(config, encoder, found.texts, gallery, dim)
-    candidates = list(_tails(config, encoder.stage_widths)) if searched else [({}, slice(None))]
+    candidates = [({}, slice(None))] if most is None else list(_tails(most, encoder.stage_widths))
     rate = partial(gallery.of_images, texts=text.embeddings)
-    head, _, image = fit_head(found.images, candidates, config.fit, config.fit.betas, rate, dim)
-    chosen = image.settings.get("stages", config.student.image.stages)
-    if chosen != config.student.image.stages:
-        config, table = _with_stages(config, chosen), encoder.student
+    head, _, chosen = fit_head(found.images, candidates, config.fit, config.fit.betas, rate, dim)
+    if "stages" in chosen.settings and chosen.settings["stages"] != most:
+        config, table = _with_stages(config, chosen.settings["stages"]), encoder.student
         encoder = new_student(config, dim, items.captions)
         route(encoder.student, "text").load_state_dict(route(table, "text").state_dict())
         encoder.to(fabric.device).freeze("image", "text")
     encoder.head("image").set(_tensor(head.weight), _tensor(head.bias))
-    return Solved(config, encoder, {"image": image, "text": text}, gallery, found.left_out)
+    return Solved(config, encoder, {"image": chosen, "text": text}, gallery, found.left_out)
 
 
 def new_student(config: FitConfig, dim: int, captions: Sequence[str]) -> DualEncoder:
@@ -99,9 +99,9 @@ def _with_stages(config: FitConfig, stages: list[int]) -> FitConfig:
     return config.model_copy(update={"student": config.student.model_copy(update={"image": image})})
 
 
-def _tails(config: FitConfig, widths: list[int]) -> Iterator[tuple[dict[str, Any], Columns]]:
+def _tails(stages: list[int], widths: list[int]) -> Iterator[tuple[dict[str, Any], Columns]]:
     """The last stage, the last two, and so on: their names, and their columns among those of all."""
-    stages, ends = config.student.image.stages or [], np.cumsum([0, *widths])
+    ends = np.cumsum([0, *widths])
     for k in range(len(widths)):
         yield {"stages": stages[k:]}, np.arange(ends[k], ends[-1])
 
