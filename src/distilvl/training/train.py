@@ -19,6 +19,7 @@ from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
+from distilvl.evaluation.teacher import TeacherName
 from distilvl.features import FeatureStore
 from distilvl.io.files import make_folder, remove_partials, write_atomically
 from distilvl.io.leases import only_writer
@@ -34,7 +35,7 @@ from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
-from distilvl.training.trainer import score_teacher
+from distilvl.training.trainer import Progress, score_teacher
 
 logger = logging.getLogger("distilvl")
 Texts = Sequence[str]
@@ -177,7 +178,8 @@ def _run(
         if config.objective.dims:
             save_dims(config.objective.dims, folder.student)
         result = {
-            **_scores(progress.best_score, setup.val),
+            **_scores(progress, setup.val),
+            **_taught_by(setup.store),
             "best_epoch": progress.best_epoch + 1,
             "epochs": config.training.epochs,
             "steps": progress.step,
@@ -198,14 +200,21 @@ def _run(
     return model
 
 
-def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
-    """Validation score of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
+def _scores(progress: Progress, val: Materials) -> dict[str, Any]:
+    """Validation scores of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
     assert isinstance(val.dataset, PairDataset)  # `SharedInputs.check` has seen to it
+    student = progress.best_score
     found = {"split": "val", "val": student, **describe_truth(val.dataset, val.copies).as_dict()}
     teacher = score_teacher(val)
     if teacher is None:
         return found
-    return {**found, "teacher": teacher.as_dict(), "retention": retention(student["rsum"], teacher.rsum)}
+    share = retention(student["rsum"], teacher.rsum)
+    return {**found, "teacher": teacher.as_dict(), "retention": share, **progress.best_cross}
+
+
+def _taught_by(store: FeatureStore | None) -> dict[str, Any]:
+    """Whose features the run had, for whoever looks for more of them when the store is not here any more."""
+    return {} if store is None else {"taught_by": TeacherName.of(store)._asdict()}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
