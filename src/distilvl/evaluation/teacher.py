@@ -59,7 +59,9 @@ def in_teacher_space(config: Config) -> bool:
 
 def shares_space(run: Path | None) -> bool:
     """`in_teacher_space` of the run in a folder; True where no run says how a student was made."""
-    return run is None or in_teacher_space(load_config(str(run / "config.yaml")))
+    if run is None:
+        return True
+    return in_teacher_space(load_config(str(run / "config.yaml")))
 
 
 def turned(features: npt.NDArray[Any], student: Path | None) -> npt.NDArray[Any]:
