@@ -25,7 +25,7 @@ from distilvl.search.about import ABOUT_NAME, About, prefix
 from distilvl.search.photographs import Picture, list_files, read_picture
 from distilvl.search.table import PhotoTable
 
-__all__ = ["Bundle", "check_photos", "web_files", "write_bundle", "write_pictures"]
+__all__ = ["Bundle", "check_photos", "web_files", "write_bundle", "write_indexed", "write_pictures"]
 
 _Entry = dict[str, Any]
 _BATCH, _ROWS = 32, 512

@@ -19,7 +19,7 @@ from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
-from distilvl.evaluation.teacher import TeacherName
+from distilvl.evaluation.teacher import TeacherName, in_teacher_space
 from distilvl.features import FeatureStore
 from distilvl.io.files import make_folder, remove_partials, write_atomically
 from distilvl.io.leases import only_writer
@@ -179,7 +179,7 @@ def _run(
             save_dims(config.objective.dims, folder.student)
         result = {
             **_scores(progress, setup.val),
-            **_taught_by(setup.store),
+            **_taught_by(config, setup.store),
             "best_epoch": progress.best_epoch + 1,
             "epochs": config.training.epochs,
             "steps": progress.step,
@@ -212,9 +212,9 @@ def _scores(progress: Progress, val: Materials) -> dict[str, Any]:
     return {**found, "teacher": teacher.as_dict(), "retention": share, **progress.best_cross}
 
 
-def _taught_by(store: FeatureStore | None) -> dict[str, Any]:
-    """Whose features the run had, for whoever looks for more of them when the store is not here any more."""
-    return {} if store is None else {"taught_by": TeacherName.of(store)._asdict()}
+def _taught_by(config: Config, store: FeatureStore | None) -> dict[str, Any]:
+    """Whose features the student learnt from, for whoever has more of them when this store is not here any more."""
+    return {} if store is None or not in_teacher_space(config) else {"taught_by": TeacherName.of(store)._asdict()}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
