@@ -32,8 +32,12 @@ def test_a_run_names_its_teacher_also_when_its_store_is_gone(trained: tuple[Path
     assert run_teacher(run) is None
 
 
-def test_only_a_student_that_learnt_from_its_teacher_is_in_its_space(trained: tuple[Path, Path]) -> None:
+def test_only_a_student_that_learnt_from_its_teacher_is_in_its_space(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
     assert [shares_space(run) for run in (*trained, None)] == [True, False, True]
+    (tmp_path / "config.yaml").write_text("objective: {losses: [of_a_package_that_is_not_here]}")
+    assert shares_space(tmp_path)
 
 
 def test_features_are_turned_to_the_axes_of_the_student(tmp_path: Path) -> None:
