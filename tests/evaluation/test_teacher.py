@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import distilvl
+from distilvl.cli import app
 from distilvl.evaluation.teacher import run_store, run_teacher, shares_space, turned
 from distilvl.features import FeatureStore
 from distilvl.students.storage import save_basis
@@ -69,3 +71,11 @@ def test_a_baseline_has_no_cross_scores_beside_a_teacher(trained: tuple[Path, Pa
     assert found.teacher is not None
     assert found.cross is None
     assert "student_images_teacher_texts" not in found.as_dict()
+
+
+def test_eval_prints_them_in_a_line_and_as_json(trained: tuple[Path, Path]) -> None:
+    command = ["eval", str(trained[0]), "--data", str(trained[0].parent / "pictures"), "--split", "val"]
+    told = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    ways = (told[f"{name}_texts"]["rsum"] for name in ("student_images_teacher", "teacher_images_student"))
+    line = "student's images with teacher's texts {:.1f}, teacher's images with student's texts {:.1f}\n"
+    assert f"cross scores, RSUM: {line.format(*ways)}" in CliRunner().invoke(app, command).stdout

@@ -38,7 +38,8 @@ class StoredEmbeddings:
             store = FeatureStore.open(told.features)
         except DistilvlError as error:
             message = f"the feature store of {index} cannot be opened: {error}"
-            raise DistilvlError(message, "If it has moved, say where with --features.") from error
+            remedy = "If it has moved, say where with --features; --rebuild --model makes the index anew without it."
+            raise DistilvlError(message, remedy) from error
         _require_teacher(store, told, f"{index} has embeddings of")
         _require_dim(store, dim, f"{index}")
         return cls(store, read_basis(index))
