@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from typer.testing import CliRunner
 
 import distilvl
+from distilvl.cli import app
 from distilvl.data import load_dataset
 from distilvl.errors import DistilvlError
 from distilvl.extraction import extract_features
@@ -241,14 +243,18 @@ def test_a_run_and_its_store_as_typed(trained: tuple[Path, Path], shots: Path, t
     assert done.returncode == 0, done.stderr
     assert "2 encoded" in done.stdout
     assert "8 in the index have the teacher's stored embedding, 2 the model's own\n" in done.stdout
-    again = json.loads(typed("index", shots, "--out", out, "--json").stdout)
-    assert (again["unchanged"], again["stored"], again["total"], again["total_stored"]) == (10, 0, 10, 8)
-    refused = typed("index", shots, "--out", out, "--features", tmp_path / "nowhere")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "nowhere is not a feature store" in refused.stderr
     hits = json.loads(typed("search", out, TEXT, "--top", "10", "--json").stdout)["hits"]
     by_hand = expected(shots, FeatureStore.open(run / "features"), load_encoder(run), names(shots))
     assert {hit["path"]: hit["score"] for hit in hits} == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_a_later_run_goes_on_with_the_store(
+    photos: Path, tmp_path: Path, encoder: Encoder, store: FeatureStore
+) -> None:
+    index_folder(photos, tmp_path / "i", encoder, features=store.path)
+    told = CliRunner().invoke(app, ["index", str(photos), "--out", str(tmp_path / "i"), "--json"])
+    again = json.loads(told.stdout)
+    assert (again["unchanged"], again["stored"], again["total"], again["total_stored"]) == (30, 0, 30, 20)
 
 
 def test_a_run_tells_its_teacher(trained: tuple[Path, Path], shots: Path, tmp_path: Path) -> None:

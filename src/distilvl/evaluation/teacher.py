@@ -11,6 +11,7 @@ import numpy.typing as npt
 import yaml
 
 from distilvl.config import Config
+from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.ensemble import is_there
 from distilvl.recipes import load_config
@@ -58,10 +59,13 @@ def in_teacher_space(config: Config) -> bool:
 
 
 def shares_space(run: Path | None) -> bool:
-    """`in_teacher_space` of the run in a folder; True where no run says how a student was made."""
+    """`in_teacher_space` of the run in a folder; True where no run that can be read says it."""
     if run is None:
         return True
-    return in_teacher_space(load_config(str(run / "config.yaml")))
+    try:
+        return in_teacher_space(load_config(str(run / "config.yaml")))
+    except DistilvlError:  # with a loss of a package that is not here, say, which training needed and scoring does not
+        return True
 
 
 def turned(features: npt.NDArray[Any], student: Path | None) -> npt.NDArray[Any]:
