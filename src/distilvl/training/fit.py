@@ -182,7 +182,7 @@ def _scores(scored: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = {"split": "val", "val": scored.student.as_dict(), **truth}
     if scored.teacher is not None:
         taught: dict[str, Any] = {"teacher": scored.teacher.as_dict(), "retention": scored.retention}
-        found |= taught
+        found |= taught | ({} if scored.cross is None else scored.cross.as_dict())
     return found if scored.note is None else {**found, "note": scored.note}
 
 
