@@ -21,6 +21,7 @@ from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit, one_split
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.evaluate import Evaluation, evaluate
+from distilvl.evaluation.teacher import TeacherName
 from distilvl.extraction import Cluster
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
@@ -128,7 +129,7 @@ def _run(
     train, named, first = splits.train, config.inputs, fabric.is_global_zero
     assert not isinstance(train, ShardSplit)  # `_splits` reads lists
     if named.features is None:
-        new_student(config, config.student.dim or DEFAULT_DIM, ("a dog",))  # fails before the teacher works
+        new_student(config, config.student.dim or DEFAULT_DIM, ("a dog",), fabric)  # fails before the teacher works
     own = folder.path / "features"
     store = rank_zero_first(fabric, lambda: prepare_store(named, splits, own, inputs, first=first))
     assert store is not None  # a teacher or a store is named
@@ -155,7 +156,7 @@ def _finish(
 ) -> None:
     """Score the student, if there is something to score it on, and write the run folder."""
     config, model, train = solved.config, solved.encoder.student, splits.train
-    name, data = str(config.inputs.data), config.inputs.scored_data
+    name, data, taught_by = str(config.inputs.data), config.inputs.scored_data, TeacherName.of(store)._asdict()
     sources = {source_name(name, ["train"]): train.left_out | solved.left_out}
     result: dict[str, Any] = {}
     save_student(model, folder.student)
@@ -168,6 +169,7 @@ def _finish(
     left_out = all_left_out(sources)
     result |= {
         **facts, "parameters": count_parameters(model), "skipped_images": len(solved.left_out),
+        "taught_by": taught_by,
         "chosen": {side: choice.as_dict() for side, choice in solved.choices.items()},
         **describe_vocabulary(config.student.text, model, list((splits.val or train).captions)),
         "listing": splits.listing, "left_out": left_out.as_dict(),

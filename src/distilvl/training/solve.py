@@ -26,7 +26,7 @@ from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.students.trial import try_student
 from distilvl.training.closed_form import Choice, Gallery, Gathered, fit_head, fit_table
-from distilvl.training.distributed import share_of
+from distilvl.training.distributed import rank_zero_first, share_of
 from distilvl.training.fit_with_ray import gather_with_ray
 from distilvl.training.gather import Pass, gather, joined, share_of_items
 from distilvl.training.ridge import Columns
@@ -61,7 +61,7 @@ def solve(
     if image.pooling == "stages" and image.stages is None:
         most = most_stages(image, _MOST_STAGES)
         config = config if most is None else _with_stages(config, most)
-    encoder = new_student(config, dim, items.captions)
+    encoder = new_student(config, dim, items.captions, fabric)
     encoder.to(fabric.device).freeze("image", "text")
     paired = isinstance(items, PairDataset)
     held = {"held_out": _held_out(len(items), config)}
@@ -79,18 +79,19 @@ def solve(
     head, _, chosen = fit_head(found.images, candidates, config.fit, config.fit.betas, rate, dim)
     if "stages" in chosen.settings and chosen.settings["stages"] != most:
         config, table = _with_stages(config, chosen.settings["stages"]), encoder.student
-        encoder = new_student(config, dim, items.captions)
+        encoder = new_student(config, dim, items.captions, fabric)
         route(encoder.student, "text").load_state_dict(route(table, "text").state_dict())
         encoder.to(fabric.device).freeze("image", "text")
     encoder.head("image").set(_tensor(head.weight), _tensor(head.bias))
     return Solved(config, encoder, {"image": chosen, "text": text}, gallery, found.left_out)
 
 
-def new_student(config: FitConfig, dim: int, captions: Sequence[str]) -> DualEncoder:
+def new_student(config: FitConfig, dim: int, captions: Sequence[str], fabric: Fabric) -> DualEncoder:
     """The student before it is fitted; `DistilvlError` for towers that cannot be used."""
     seed_everything(config.fit.seed, verbose=False)
     encoder = DualEncoder(build_student(config.student, dim, captions))
-    try_student(encoder)
+    # Of several processes the first one tries it: transformers lets the others write nothing.
+    rank_zero_first(fabric, lambda: try_student(encoder) if fabric.is_global_zero else None)
     return encoder
 
 
