@@ -4,17 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Tests of one file share fixtures, so a file stays in one process.
 SPREAD ?= -n 2 --dist loadfile
+# timm needs torchvision, whose versions go with those of torch: apart from the rest, which runs without either.
+TIMM := $(abspath $(VENV))/timm-packages
 
 .PHONY: demo test test-fast lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/distilvl demo --out runs/demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed $(TIMM)/.installed
 	$(BIN)/python -m pytest $(SPREAD)
+	PYTHONPATH=$(TIMM) $(BIN)/python -m pytest tests/timm $(SPREAD)
 
-test-fast: $(VENV)/.installed
+test-fast: $(VENV)/.installed $(TIMM)/.installed
 	$(BIN)/python -m pytest -m "not slow" $(SPREAD)
+	PYTHONPATH=$(TIMM) $(BIN)/python -m pytest tests/timm -m "not slow" $(SPREAD)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
@@ -30,6 +34,10 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+$(TIMM)/.installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(TIMM) timm torchvision
 	touch $@
 
 clean:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,15 @@ def test_bad_overrides_name_the_key_and_the_remedy(override: str, expected: str)
         ("paper", ["objective.losses=[fd]", "objective.learn_temperatures=true"], "a temperature that learns"),
         ("clip-kd", ["objective.losses=[infonce]"], "none of the losses infonce. Correct one of the two."),
         ("paper", ["objective.losses=[cd]", "objective.cd.queue=0"], "set queue to 1 or more"),
+        (
+            "paper",
+            ["student.text.rank=3"],
+            "student.text.kind is transformer. To use it, set kind to static; otherwise",
+        ),
+        ("paper", ["student.text={kind: static, layers: 3}"], "student.text.layers in paper does nothing where"),
+        ("paper", ["student.text.kind=static", "student.text.pooling=cls"], "set kind to transformer"),
+        ("paper", ["student.text.kind=static", "student.text.ranks=3"], "Did you mean student.text.rank?"),
+        ("paper", ["student.text.kind=bag"], "student.text.kind in paper: Input should be 'transformer' or 'static'"),
         ("paper", ["training.seed=-1"], "training.seed"),
         ("paper", ["training.seed=4294967296"], "training.seed"),
         ("paper", ["optimizer.betas=[0.9, 1]"], "optimizer.betas.1"),
@@ -324,3 +334,26 @@ def test_a_config_is_sent_to_another_process(recipe: str) -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == config.model_dump_json()
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301  # bytes of our own
+
+
+def test_a_text_tower_of_another_kind_takes_nothing_over_from_the_preset(tmp_path: Path) -> None:
+    """A preset's count of word pieces is no count of words; what both kinds are told above the choice stays."""
+    chosen = load_config("demo", student="demo", overrides=["student.text.kind=static", "student.text.rank=5"])
+    said = {"kind": "static", "frozen": False, "vocabulary": 4000, "pairs": 0, "rank": 5, "max_length": 256}
+    assert chosen.student.text.model_dump() == said
+    save_config(chosen, tmp_path / "config.yaml")
+    assert load_config(str(tmp_path / "config.yaml")) == chosen
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("image: {config: {model_type: vit}}\ntext: {kind: static, vocabulary: 900}\n", encoding="utf-8")
+    again = load_config("demo", student=str(mine), overrides=["student.text.kind=static"]).student.text
+    assert (again.vocabulary, again.rank) == (900, 128)  # type: ignore[attr-defined]
+    back = load_config("demo", student=str(mine), overrides=["student.text.kind=transformer"]).student.text
+    assert back == type(back)()
+
+
+def test_a_config_without_a_kind_of_text_tower_loads(tmp_path: Path) -> None:
+    config = load_config("demo", student="demo")
+    old = config.model_dump(mode="json")
+    assert old["student"]["text"].pop("kind") == "transformer"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old), encoding="utf-8")
+    assert load_config(str(tmp_path / "config.yaml")) == config

@@ -80,10 +80,13 @@ class ImageTowerConfig(_TowerConfig):
 
     size: int | None = Field(None, ge=8, description="side of the square input, pixels; none keeps the model's")
     pooling: Literal["cls", "mean", "pooler", "stages"] = Field(
-        "cls", description="pooler: the model's own, as CNNs have; stages: the means of several stages' maps together"
+        "cls",
+        description="pooler: the model's own, as CNNs have; stages: the means of several stages or blocks together",
     )
     stages: Annotated[list[Annotated[int, Field(ge=0)]] | None, AfterValidator(_of_pooling_stages)] = Field(
-        None, min_length=1, description="which stages `pooling: stages` joins, the finest is 0; none: the last two"
+        None,
+        min_length=1,
+        description="which stages of a CNN, or blocks of a ViT, are joined; the first is 0. none: the last two",
     )
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
 
@@ -295,7 +298,7 @@ class ClosedFormConfig(Settings):
         0.5, ge=0, le=1, description="columns are divided by this power of their standard deviation: 1 makes all equal"
     )
     betas: list[float] = Field(
-        [0.0, 0.3], min_length=1, description="weights of mean(u^t), an image's captions, in the image targets"
+        [0.3], min_length=1, description="weights of mean(u^t), an image's captions, in the image targets"
     )
     text_ridges: list[Annotated[float, Field(gt=0)]] = Field(
         [0.03, 0.1, 0.3], min_length=1, description="penalties of the rows of a static table"
@@ -306,7 +309,7 @@ class ClosedFormConfig(Settings):
         description="penalties of what a word pair adds to its words, where the table has pairs",
     )
     alphas: list[float] = Field(
-        [0.4, 0.8, 1.2], min_length=1, description="weights of u^v, a caption's image, in the text targets"
+        [0.8], min_length=1, description="weights of u^v, a caption's image, in the text targets"
     )
     mirror: bool = Field(True, description="fit to each image's mirror image, too, with the same features")
     held_out: int = Field(1000, ge=20, description="images, and texts, that choose; a tenth of all at most")

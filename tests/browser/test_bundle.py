@@ -21,11 +21,19 @@ from distilvl.browser import write_bundle
 from distilvl.browser.npm import PACKAGES
 from distilvl.data import PairDataset
 from distilvl.errors import DistilvlError
+from distilvl.export import Settings, export_student
 from distilvl.pictures import decode_image
 from distilvl.runtime import Runtime
+from distilvl.students import build_student, save_student
 
 pytestmark = pytest.mark.slow
 SLOWLY = 60
+TOKENS_AND_ROWS = """const [texts, done] = arguments;
+        (async () => {
+          const model = await (await import("./text_tower.js")).TextTower.open();
+          const rows = await Promise.all(texts.map((text) => model.encode(text)));
+          done([texts.map((text) => model.ids(text)), rows.map((row) => Array.from(row))]);
+        })().catch((error) => done([String(error), []]));"""
 AWKWARD = ("A Dog, running!  ", "naïve café — 東京 🐕", "x" * 300, " ".join(["circle"] * 200), "İstanbul ß ﬁ")
 
 
@@ -187,12 +195,7 @@ def test_the_page_has_the_students_tokens_and_rows(
     Tab(chromium, site[1], 1280)
     texts = [*(record.captions[0] for record in scenes[:20]), *AWKWARD]
     ids, rows = chromium.execute_async_script(
-        """const [texts, done] = arguments;
-        (async () => {
-          const model = await (await import("./text_tower.js")).TextTower.open();
-          const rows = await Promise.all(texts.map((text) => model.encode(text)));
-          done([texts.map((text) => model.ids(text)), rows.map((row) => Array.from(row))]);
-        })().catch((error) => done([String(error), []]));""",
+        TOKENS_AND_ROWS,
         texts,
     )
     student = Runtime.load(exported)
@@ -200,6 +203,28 @@ def test_the_page_has_the_students_tokens_and_rows(
     expected = np.concatenate([student.encode_texts([text]) for text in texts])
     cosines = (np.array(rows) * expected).sum(1)
     assert cosines.min() > 0.98, cosines
+
+
+def test_the_page_has_the_tokens_of_a_static_text_tower(
+    chromium: Any, site: tuple[Path, str], photos: Path, scenes: PairDataset, tmp_path: Path
+) -> None:
+    """Whose Unigram tokenizer the library of the page reads, too."""
+    overrides = ["text.kind=static", "text.rank=8", "text.pairs=20"]
+    save_student(build_student("demo", 16, scenes.captions, overrides=overrides), tmp_path / "student")
+    settings = Settings(split="test", precisions=("int8",), max_drop=600)
+    student = Runtime.load(export_student(tmp_path / "student", tmp_path / "exported", scenes, settings).folder)
+    (tmp_path / "few").mkdir()
+    shutil.copy(photos / "scene-000.png", tmp_path / "few")
+    write_bundle(tmp_path / "exported", tmp_path / "few", site[0].with_name("static"))
+    chromium.get(site[1].replace("/site/", "/static/"))
+    texts = [*scenes.captions[:40], *AWKWARD, "", " ", "!?", "\u200b", "\U0001f415 dog", "a \u2581circle_[TEXT]\nit's"]
+    ids, rows = chromium.execute_async_script(
+        TOKENS_AND_ROWS,
+        texts,
+    )
+    assert ids == student._tokenizer.rows(texts)
+    cosines = (np.array(rows) * student.encode_texts(texts)).sum(1)
+    assert cosines.min() > 0.999, cosines
 
 
 def test_a_page_without_its_model_says_so(chromium: Any, site: tuple[Path, str]) -> None:

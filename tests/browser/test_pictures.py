@@ -6,12 +6,15 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from distilvl.browser import write_pictures
+from distilvl.browser import write_indexed, write_pictures
+from distilvl.errors import DistilvlError
 
 
 class _Student:
@@ -60,3 +63,43 @@ def test_pictures_that_differ_in_a_spot_are_two(tmp_path: Path) -> None:
     assert write_pictures(photos, student, out)[0] == 2
     entries = json.loads((out / "index.json").read_text(encoding="utf-8"))["pictures"]
     assert [entry["paths"] for entry in entries] == [["a.png", "packed.bmp"], ["b.png"]]
+
+
+def test_an_index_is_written_as_it_is(tmp_path: Path) -> None:
+    """Nothing is encoded; copies are those of the index; nobody learns where the folders lie."""
+    pytest.importorskip("lancedb")
+    from distilvl.models.encoder import Encoder
+    from distilvl.search import Index
+
+    student: Any = _Student()
+    student.manifest = SimpleNamespace(revision="1")
+    random, index = np.random.default_rng(0), Index.create(tmp_path / "index", Encoder(student))
+    for folder, names in (("one", "ab"), ("two", "c")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.fromarray(random.integers(0, 255, (9, 9, 3), np.uint8)).save(tmp_path / folder / f"{name}.png")
+        (tmp_path / folder / "bad.jpg").write_bytes(b"no picture")
+        if folder == "two":
+            shutil.copy(tmp_path / "one" / "a.png", tmp_path / "two" / "copy.png")
+        index.update(tmp_path / folder)
+        shown = tmp_path / f"site {folder}"
+        shown.mkdir()
+        student.encode_images = None
+        pictures, left_out = write_indexed(index.path, student, shown)
+        del student.encode_images
+        written = json.loads((shown / "index.json").read_text(encoding="utf-8"))
+        paths = [entry["paths"] for entry in written["pictures"]]
+        if folder == "one":
+            assert paths == [["a.png"], ["b.png"]]
+    assert paths == [["one/a.png", "two/copy.png"], ["one/b.png"], ["two/c.png"]]
+    assert (pictures, written["left_out"]) == (3, {"cannot be decoded": 2})
+    assert left_out.counts == written["left_out"]
+    rows = np.fromfile(shown / "vectors.bin", "<f2").reshape(3, 4).astype(np.float32)
+    for row, entry in zip(rows, written["pictures"], strict=True):
+        (hit,) = index.search(vector=row, top=1)
+        assert (hit.id, hit.date.isoformat(), hit.width) == (entry["id"], entry["date"], entry["width"])
+        assert hit.score == pytest.approx(1, abs=1e-3)
+        assert (shown / "thumbnails" / f"{hit.id}.jpg").read_bytes() == index.thumbnail(hit.id)
+    student.manifest.revision = "2"
+    with pytest.raises(DistilvlError, match="was made with 'tiny', not with the exported student"):
+        write_indexed(index.path, student, tmp_path)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import distilvl
@@ -15,7 +17,9 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import encode_dataset, encode_texts
 from distilvl.evaluation.score import format_score, hard_negative_accuracy, score
 from distilvl.extraction import extract_features
-from distilvl.students import save_student
+from distilvl.features import FeatureStore
+from distilvl.students import load_student, save_student
+from distilvl.students.storage import save_basis
 from distilvl.teachers.demo_network import DemoTeacher
 
 
@@ -139,8 +143,6 @@ def test_a_model_may_be_a_spec_a_folder_or_an_object(student_folder: Path, scene
 
 
 def test_a_store_may_be_a_folder_or_open(scenes: PairDataset, tmp_path: Path) -> None:
-    from distilvl.features import FeatureStore
-
     extract_features(DemoTeacher(), scenes, tmp_path / "store")
     stored = distilvl.evaluate(tmp_path / "store", scenes)
     assert distilvl.evaluate(FeatureStore.open(tmp_path / "store"), scenes).student == stored.student
@@ -162,3 +164,63 @@ def test_results_say_what_they_found(scenes: PairDataset) -> None:
     assert repr(found.student) == f"Score({format_score(found.student)}; 10 images, {found.student.texts} texts)"
     assert repr(found).startswith(f"Evaluation({format_score(found.student)}; 10 images, ")
     assert "ground truth content" in repr(found)
+
+
+def test_cross_scores_are_those_of_one_models_images_and_the_others_texts(
+    student_yaml: Path, tmp_path: Path, scenes: PairDataset
+) -> None:
+    """Of a student of the teacher's dimension; also of its first dimensions, of which the teacher's are taken too."""
+    teacher = DemoTeacher()
+    save_student(distilvl.build_student(student_yaml, teacher.dim, captions=scenes.captions), tmp_path / "same")
+    extract_features(teacher, scenes, tmp_path / "store")
+    ours, theirs = (encode_dataset(model, scenes.split("test")) for model in (load_student(tmp_path / "same"), teacher))
+    owner = ours.dataset.caption_image
+    for dim in (None, 16):
+        found = distilvl.evaluate(tmp_path / "same", scenes, features=tmp_path / "store", dim=dim)
+        assert found.cross is not None
+        expected = score(ours.images[:, :dim], theirs.texts[:, :dim], owner, ours.groups)
+        assert found.cross.student_images_teacher_texts.rsum == pytest.approx(expected.rsum, abs=1)
+        expected = score(theirs.images[:, :dim], ours.texts[:, :dim], owner, ours.groups)
+        assert found.cross.teacher_images_student_texts.rsum == pytest.approx(expected.rsum, abs=1)
+        assert {name: found.as_dict()[name] for name in found.cross.as_dict()} == found.cross.as_dict()
+
+
+def test_a_student_of_another_dimension_has_no_cross_scores(
+    student_folder: Path, scenes: PairDataset, tmp_path: Path
+) -> None:
+    extract_features(DemoTeacher(), scenes, tmp_path / "store")
+    found = distilvl.evaluate(student_folder, scenes, features=tmp_path / "store")
+    assert found.teacher is not None
+    assert found.cross is None
+
+
+def test_cross_scores_cost_no_encoding(scenes: PairDataset, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Counting(DemoTeacher):
+        def encode_images(self, images):
+            seen.append(len(images))
+            return super().encode_images(images)
+
+    extract_features(DemoTeacher(), scenes, tmp_path / "store")
+    found = distilvl.evaluate(Counting(), scenes, features=tmp_path / "store")
+    assert found.cross is not None
+    assert sum(seen) == 10
+    for crossed in (found.cross.student_images_teacher_texts, found.cross.teacher_images_student_texts):
+        assert crossed.rsum == pytest.approx(found.student.rsum, abs=5), "it is its own teacher"
+
+
+def test_a_copied_matryoshka_student_brings_its_axes(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Outside of its run it is held against the teacher in the same axes."""
+    basis = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0))).Q
+    run, pictures = tmp_path / "run", trained[0].parent / "pictures"
+    shutil.copytree(trained[0], run)
+    save_basis(basis, run / "student")
+    shutil.copytree(run / "student", tmp_path / "copy")
+    of_run = distilvl.evaluate(run, pictures, split="val")
+    of_copy = distilvl.evaluate(tmp_path / "copy", pictures, split="val", features=run / "features")
+    assert of_copy.cross == of_run.cross is not None
+    assert of_copy.agreement == of_run.agreement
+    plain = distilvl.evaluate(trained[0], pictures, split="val")
+    assert plain.teacher == of_run.teacher
+    assert plain.cross != of_run.cross

@@ -8,7 +8,7 @@ import pytest
 
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore, Manifest
-from distilvl.features.ensemble import is_ensemble, is_there
+from distilvl.features.ensemble import absolute, is_ensemble, is_there
 from distilvl.io.hashes import text_key
 
 KEYS = [text_key(str(k)) for k in range(4)]
@@ -88,3 +88,14 @@ def test_whether_all_folders_are_there(tmp_path: Path):
     assert is_there(Path(f"mean:{a}, {b}"))
     assert not is_there(f"mean:{a},{tmp_path / 'gone'}")
     assert not is_there(tmp_path / "gone")
+
+
+def test_an_absolute_name_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, A, "a"), make(tmp_path, B, "b")
+    monkeypatch.chdir(tmp_path)
+    names = [absolute(name) for name in ("a", "mean: a,b", Path("concat:a,b"))]
+    (tmp_path / "within").mkdir()
+    monkeypatch.chdir(tmp_path / "within")
+    counts = [FeatureStore.open(name).counts for name in names]
+    assert counts == 3 * [{"image": 4, "text": 4}]
+    assert [absolute(name) for name in names] == names

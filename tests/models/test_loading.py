@@ -21,7 +21,7 @@ from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.extraction.extract import extract_features
 from distilvl.features import FeatureStore
-from distilvl.models import load_encoder, load_model, load_teacher
+from distilvl.models import load_encoder, load_model, load_teacher, model_folder
 from distilvl.models.loading import StoredModel
 from distilvl.runtime import Runtime
 from distilvl.students import build_student, load_student, save_student
@@ -240,3 +240,16 @@ def test_a_run_in_a_folder_called_demo_is_not_taken_for_the_built_in_teacher(
         assert load_model(source).dim == load_encoder(source).dim == 12
     assert load_encoder("demo").info.spec == str(tmp_path / "demo")
     assert isinstance(load_teacher("demo"), DemoTeacher)  # as `--teacher demo` says
+
+
+def test_the_folder_of_a_model_is_told_without_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, plain = tmp_path / "run", tmp_path / "plain"
+    (run / "student").mkdir(parents=True)
+    (run / "config.yaml").touch()
+    plain.mkdir()
+    assert model_folder(run) == run / "student"
+    assert model_folder(f"{plain}?precision=int8") == plain
+    assert model_folder("demo") is model_folder("openai+https://host/v1") is model_folder("mean:a,b") is None
+    monkeypatch.chdir(tmp_path)
+    run.rename("demo")
+    assert model_folder("demo") == Path("demo", "student")

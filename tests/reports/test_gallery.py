@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import distilvl.reports.gallery as module
 from distilvl.evaluation.encode import teacher_features
 from distilvl.evaluation.evaluate import evaluate
 from distilvl.reports.html import render_html
-from distilvl.reports.report import build_report
+from distilvl.reports.report import as_dict, build_report
+from distilvl.reports.tables import CROSS_NOTE, render_markdown
 
 
 def _copy(trained: tuple[Path, Path], tmp_path: Path) -> Path:
@@ -91,3 +94,36 @@ def test_the_note_speaks_of_the_images_of_the_report(trained: tuple[Path, Path])
     assert report.gallery.note == (
         "only 9 of the 16 images of val are scored; a score on so few is coarse. Without --items, all 16 are."
     )
+
+
+def test_the_cross_scores_are_those_of_eval_and_of_students_in_a_teachers_space(trained: tuple[Path, Path]) -> None:
+    report = build_report(list(trained), timed=False, examples=0)
+    found = evaluate(trained[0], trained[0].parent / "pictures", split="val")
+    assert found.cross is not None
+    assert found.teacher is not None
+    (row,) = report.crosses
+    assert row.name == "distilled"
+    assert (row.student, row.teacher) == pytest.approx((found.student.rsum, found.teacher.rsum))
+    expected = found.cross.student_images_teacher_texts.rsum, found.cross.teacher_images_student_texts.rsum
+    assert (row.student_images_teacher_texts, row.teacher_images_student_texts) == pytest.approx(expected)
+    assert as_dict(report)["cross_scores"] == [asdict(row)]
+    page, markdown = render_html(report), render_markdown(report)
+    for text in (page, markdown):
+        assert text.count("Cross scores, RSUM") >= 1
+        assert f"{expected[0]:.1f}" in text
+    assert CROSS_NOTE.replace("'", "&#39;") in page
+    assert CROSS_NOTE in markdown
+
+
+def test_without_its_data_a_report_has_the_cross_scores_of_the_run(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    other = _copy(trained, tmp_path)
+    shutil.rmtree(other / "student")
+    report = build_report([other], timed=False, examples=0)
+    result = json.loads((other / "result.json").read_text())
+    assert report.gallery is None
+    assert [row.teacher_images_student_texts for row in report.crosses] == [
+        result["teacher_images_student_texts"]["rsum"]
+    ]
+    del result["teacher_images_student_texts"]  # a run of an earlier version
+    (other / "result.json").write_text(json.dumps(result))
+    assert "Cross scores" not in render_html(build_report([other], timed=False, examples=0))

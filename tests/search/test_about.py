@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distilvl.errors import DistilvlError
 from distilvl.models.encoder import ModelInfo
-from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, Unreadable
+from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, StoredTeacher, Unreadable
 
 _ABOUT = About(ModelInfo("/runs/tiny", "student", "0123456789abcdef", 8), ["/photos"], 7)
 
@@ -21,6 +21,14 @@ _ABOUT = About(ModelInfo("/runs/tiny", "student", "0123456789abcdef", 8), ["/pho
 def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     _ABOUT.save(tmp_path)
     assert About.load(tmp_path) == _ABOUT
+
+
+def test_it_names_a_store_of_features_only_if_it_has_one(tmp_path: Path) -> None:
+    _ABOUT.save(tmp_path)
+    assert "stored" not in json.loads((tmp_path / ABOUT_NAME).read_text()), "earlier versions go on reading it"
+    about = replace(_ABOUT, stored=StoredTeacher("/features", "big", "7"))
+    about.save(tmp_path)
+    assert About.load(tmp_path) == about
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,9 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
         {"folders": [3]},
         {"trained_rows": "many"},
         {"rebuilding": 1},
+        {"stored": 3},
+        {"stored": {}},
+        {"stored": {"features": "/f", "teacher": "t", "revision": 3}},
         {"more": 1},
         {"format_version": 2},
     ],

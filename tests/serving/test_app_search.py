@@ -16,6 +16,7 @@ from PIL import Image
 pytest.importorskip("lancedb")
 
 from distilvl.errors import DistilvlError
+from distilvl.features import FeatureStore, Manifest, image_key
 from distilvl.models.encoder import Encoder
 from distilvl.search import Index
 
@@ -188,3 +189,25 @@ def test_an_index_of_another_model_is_not_served(serve: Any, served: Any, tmp_pa
 
     with pytest.raises(DistilvlError, match="made with"):
         serve(other)
+
+
+def test_an_index_with_a_teachers_embeddings_is_asked_in_the_models_words(
+    serve: Any, folder: Path, tmp_path: Path
+) -> None:
+    random, pictures = np.random.default_rng(0), sorted(folder.rglob("*.png"))
+    rows: dict[str, Any] = {}
+
+    def make(encoder: Encoder) -> Index:
+        store = FeatureStore.create(tmp_path / "store", Manifest(teacher="big", revision="1", dim=encoder.dim))
+        keys = [image_key(path.read_bytes()) for path in pictures]
+        store.add("image", keys, random.normal(size=(12, encoder.dim)))
+        rows.update(zip([path.as_posix() for path in pictures], store.images(keys).astype(np.float32), strict=True))
+        index = Index.create(tmp_path / "index", encoder, features=store.path)
+        assert index.update(folder).encoded == 0
+        return Index.open(tmp_path / "index", model=encoder)
+
+    server = serve(make, max_wait_ms=1)
+    query = server.encoder.encode_texts(["a dog"])[0]
+    expected = {path: float(row @ query) / float(np.linalg.norm(row)) for path, row in rows.items()}
+    found = {hit["path"]: hit["score"] for hit in find(server, text="a dog", top=12)["hits"]}
+    assert found == pytest.approx(expected, abs=1e-5)

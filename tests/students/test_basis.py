@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
+from distilvl.errors import DistilvlError
+from distilvl.students.folder import BASIS_NAME, read_basis
 from distilvl.students.storage import load_basis, principal_basis, save_basis
 
 
@@ -41,3 +44,13 @@ def test_is_kept_beside_the_student(tmp_path: Path) -> None:
     found = load_basis(tmp_path)
     assert found is not None
     assert torch.equal(found, basis)
+
+
+def test_a_damaged_basis_is_told(tmp_path: Path) -> None:
+    assert read_basis(tmp_path) is None
+    save_basis(torch.ones(3, 4), tmp_path)
+    with pytest.raises(DistilvlError, match=r"is damaged: the shape \(3, 4\)\. Copy"):
+        read_basis(tmp_path)
+    (tmp_path / BASIS_NAME).write_bytes(b"nothing")
+    with pytest.raises(DistilvlError, match="is damaged"):
+        read_basis(tmp_path)

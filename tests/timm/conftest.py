@@ -17,7 +17,7 @@ from distilvl.students import DualEncoder, build_student
 collect_ignore_glob = [] if find_spec("timm") else ["test_*.py"]
 
 SHARED = Path(__file__).parents[3] / "shared" / "students"
-SMALL = "mobilenetv3_small_050"  # 0.6 M parameters
+SMALL = "test_efficientnet"  # timm's own for tests, 0.1 M parameters
 TEXT: dict[str, Any] = {
     "config": {
         "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,

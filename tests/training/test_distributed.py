@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,39 +21,11 @@ from distilvl.training.distributed import Share, require_same_number, start_fabr
 from distilvl.training.run_folder import load_tensors, read_metrics
 
 HERE = Path(__file__).parent
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def in_two_processes(*command: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run a Python script twice, with what `torchrun --nproc-per-node 2` tells its processes."""
-    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-            "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}  # fmt: skip
-    started = [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [one.communicate(timeout=500) for one in started]
-    finally:
-        for one in started:
-            one.kill()
-    pairs = zip(started, outputs, strict=True)
-    return [subprocess.CompletedProcess(command, one.returncode, *output) for one, output in pairs]
+InTwoProcesses = Callable[..., list[subprocess.CompletedProcess[str]]]
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_losses_gradients_weights_and_queues_of_one() -> None:
+def test_two_processes_have_the_losses_gradients_weights_and_queues_of_one(in_two_processes: InTwoProcesses) -> None:
     for done in in_two_processes(str(HERE / "joined_batch_worker.py")):
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout == "the same\n"

@@ -128,3 +128,10 @@ def test_rows_that_are_all_the_same_give_the_mean() -> None:
     weight, bias = ridge_regression(torch.ones(4, 3), u)
     assert weight.isfinite().all()
     torch.testing.assert_close(weight @ torch.ones(3, dtype=torch.float64) + bias, u.double().mean(dim=0))
+
+
+def test_without_an_intercept_the_map_goes_through_the_origin() -> None:
+    x = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    weight, bias = ridge_regression(x, torch.tensor([[2.0], [4.0]], dtype=torch.float64), intercept=False)
+    assert bias.item() == 0
+    assert weight.item() == pytest.approx((2 + 12) / (1 + 9) / (1 + 1e-5), rel=1e-9)

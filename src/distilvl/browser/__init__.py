@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.browser.npm import web_files
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.errors import DistilvlError
 from distilvl.io.files import new_folder
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder
 from distilvl.pictures import full_size
 from distilvl.runtime import Runtime
+from distilvl.search.about import ABOUT_NAME, About, prefix
 from distilvl.search.photographs import Picture, list_files, read_picture
+from distilvl.search.table import PhotoTable
 
-__all__ = ["Bundle", "web_files", "write_bundle", "write_pictures"]
+__all__ = ["Bundle", "check_photos", "web_files", "write_bundle", "write_indexed", "write_pictures"]
 
-_BATCH = 32
+_Entry = dict[str, Any]
+_BATCH, _ROWS = 32, 512
 _MOST_PIXELS = 100_000_000  # of a batch, give or take one picture
 _SHARED = ("search.css", "tiles.js", "icon.svg")  # of the page of `distilvl serve`
 
@@ -49,14 +53,16 @@ def write_bundle(
 ) -> Bundle:
     """Write page, libraries, the student's text tower and an index of `photos`; the folder appears whole or not at all.
 
-    `exported` is a folder that `distilvl export` wrote, whose smallest dtype is used, for the index too; `out` a new
-    one; `npm_files` has the npm archives, for machines without network (`web_files`). `DistilvlError` where `out` is
-    there, for no exported student, no pictures, no npm packages, and a full disk.
+    `exported` is a folder that `distilvl export` wrote, whose smallest dtype is used; `photos` a folder, whose pictures
+    are encoded in that dtype, or what `distilvl index` made of some with this student; `out` a new folder; `npm_files`
+    has the npm archives, for machines without network (`web_files`). `DistilvlError` where `out` is there, for no
+    exported student, no pictures, an index of another model, no npm packages, and a full disk.
     """
     exported, out = Path(exported), Path(out)
     with new_folder(out) as staging:
         student, libraries = Runtime.load(exported), web_files(npm_files)
-        pictures, left_out = write_pictures(Path(photos), student, staging)
+        written = write_indexed if _is_index(Path(photos)) else write_pictures
+        pictures, left_out = written(Path(photos), student, staging)
         for source in files("distilvl.browser").joinpath("page").iterdir():
             (staging / source.name).write_bytes(source.read_bytes())
         served = files("distilvl").joinpath("serving", "page")
@@ -81,6 +87,55 @@ def _write_model(exported: Path, student: Runtime, folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
 
 
+def check_photos(photos: Path, revision: str) -> None:
+    """`DistilvlError` unless `photos` is a folder, or an index by the student with this hash of its folder."""
+    if not _is_index(photos):
+        list_files(photos)
+    elif About.load(photos).model.revision.partition("-")[0] != revision:  # a dtype may follow the hash
+        what = f"the index {photos} was made with {About.load(photos).model.name!r}, not with the exported student."
+        raise DistilvlError(what, "Make it with that student, or give the folder of the photographs.")
+
+
+def _is_index(photos: Path) -> bool:
+    return (photos / ABOUT_NAME).is_file()
+
+
+def write_indexed(index: Path, student: Runtime, folder: Path) -> tuple[int, LeftOut]:
+    """The same files as `write_pictures`, and what it returns, of the photographs in an index; nothing is encoded.
+
+    Copies are files of the same bytes. Paths are relative to the folder that was indexed; of several, the name of each
+    goes before them. `DistilvlError` for an index of another model, or without photographs.
+    """
+    check_photos(index, student.manifest.revision)
+    about = About.load(index)
+    table, left_out = PhotoTable(index, student.dim), all_left_out(read_left_out(index))
+    files: dict[str, list[str]] = {}
+    for path, (_, _, key) in sorted(table.stamps().items()):
+        files.setdefault(key, []).append(path)
+    if not files:
+        raise DistilvlError(f"the index {index} holds no photographs.", "Run `distilvl index` again.")
+    keys = list(files)
+    (folder / "thumbnails").mkdir()
+    entries: list[_Entry] = []
+    with (folder / "vectors.bin").open("wb") as vectors:
+        for start in range(0, len(keys), _ROWS):
+            found = table.with_ids(keys[start : start + _ROWS])
+            for photo in (found[key] for key in keys[start : start + _ROWS] if key in found):
+                paths = [_inside(path, about.folders) for path in files[photo.id]]
+                (folder / "thumbnails" / f"{photo.id}.jpg").write_bytes(photo.thumbnail)
+                vectors.write(photo.vector.astype("<f2").tobytes())
+                entries.append(_entry(photo.id, paths, photo.date, (photo.width, photo.height)))
+    _write_entries(folder, entries, left_out)
+    return len(entries), left_out
+
+
+def _inside(path: str, folders: list[str]) -> str:
+    """The path of a file as seen from the folder that holds it, which is named before it where there are several."""
+    folder = next(folder for folder in folders if path.startswith(prefix(folder)))
+    inside = path.removeprefix(prefix(folder))
+    return inside if len(folders) == 1 else f"{Path(folder).name}/{inside}"
+
+
 def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, LeftOut]:
     """Encode the pictures of a folder: `thumbnails/ID.jpg`, `vectors.bin` and `index.json` in `folder`, which is there.
 
@@ -92,26 +147,34 @@ def write_pictures(photos: Path, student: Runtime, folder: Path) -> tuple[int, L
     encoder, root, left_out = Encoder(student), photos.resolve(), LeftOut()
     (folder / "thumbnails").mkdir()
     embeddings: list[npt.NDArray[np.float16]] = []
-    entries: list[dict[str, Any]] = []
+    entries: list[_Entry] = []
     copies: dict[str, list[str]] = {}
     for batch in _batches(root, left_out, copies):
         embeddings.append(encoder.encode_images([picture.image for picture in batch if picture.image]).astype("<f2"))
         for picture in batch:
             (folder / "thumbnails" / f"{picture.id}.jpg").write_bytes(picture.thumbnail)
             assert picture.image is not None
-            path, date = Path(picture.file.path).relative_to(root), picture.taken or picture.file.modified
-            width, height = full_size(picture.image)
-            entries.append({"id": picture.id, "path": path.as_posix(), "date": date.isoformat(), "width": width,
-                            "height": height, "paths": copies[picture.id]})  # fmt: skip
+            date = picture.taken or picture.file.modified
+            entries.append(_entry(picture.id, copies[picture.id], date, full_size(picture.image)))
     if not entries:
         told = f"; left out {'; '.join(left_out.lines())}" if left_out else ""
         raise DistilvlError(f"{photos} has no picture that can be decoded{told}.", "Give a folder with photographs.")
     left_out.log(str(photos))
     (folder / "vectors.bin").write_bytes(np.concatenate(embeddings).tobytes())
+    _write_entries(folder, entries, left_out)
+    return len(entries), left_out
+
+
+def _entry(key: str, paths: list[str], date: datetime, size: tuple[int, int]) -> _Entry:
+    """A picture in `index.json`; its first file by path stands for all."""
+    width, height = size
+    return {"id": key, "path": paths[0], "date": date.isoformat(), "width": width, "height": height, "paths": paths}
+
+
+def _write_entries(folder: Path, entries: list[_Entry], left_out: LeftOut) -> None:
     # Whoever opens the page can read this: names of what is not in it are nobody's business.
     index = {"pictures": entries, "left_out": left_out.counts}
     (folder / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
-    return len(entries), left_out
 
 
 def _batches(photos: Path, left_out: LeftOut, copies: dict[str, list[str]]) -> Iterator[list[Picture]]:

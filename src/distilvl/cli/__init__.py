@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from distilvl.cli import (
+from distilvl.cli import (  # noqa: F401
     data,
     demo,
     embed,

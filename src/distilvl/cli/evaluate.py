@@ -125,6 +125,10 @@ def _lines(result: Evaluation, compare: str | None) -> Iterator[str]:
         yield f"{shares}mAP@R: i->t {i2t.map_at_r:.1f} %, t->i {t2i.map_at_r:.1f} %"
     if result.retention is not None:
         yield f"retention: {100 * result.retention:.1f} % of the teacher's RSUM"
+    if (cross := result.cross) is not None:
+        ways = cross.student_images_teacher_texts.rsum, cross.teacher_images_student_texts.rsum
+        line = "student's images with teacher's texts {:.1f}, teacher's images with student's texts {:.1f}"
+        yield f"cross scores, RSUM: {line.format(*ways)}"
     if (found := result.agreement) is not None:
         line = "agreement with the teacher: overlap@10 i->t {:.2f} t->i {:.2f}".format(*found.overlap)
         line += ", rank correlation i->t {:.2f} t->i {:.2f}".format(*found.rank_correlation)

@@ -44,7 +44,10 @@ def export(
     ] = None,
     browser: Annotated[
         Path | None,
-        Option(metavar="PHOTOS", help="Also write OUT/browser: a static folder that searches these photographs."),
+        Option(
+            metavar="PHOTOS",
+            help="Also write OUT/browser: a static folder that searches these photographs: a folder, or an index.",
+        ),
     ] = None,
     npm_files: Annotated[
         Path | None, Option(help="Folder with the npm archives for --browser; fetched by default.")
@@ -54,15 +57,16 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a student as ONNX that runs without PyTorch; score it before and after, and refuse what loses too much."""
-    from distilvl.browser import web_files, write_bundle
+    from distilvl.browser import check_photos, web_files, write_bundle
     from distilvl.export import Settings, export_student
-    from distilvl.search.photographs import list_files
+    from distilvl.students.folder import student_folder
+    from distilvl.teachers.base import folder_hash
 
     settings = Settings(split=split, precisions=precision or Settings.precisions, max_drop=max_drop, keep=keep or (),
                         features=features, teacher=teacher, skip_bad=skip_bad)  # fmt: skip
     with clean_stdout():
         if browser is not None:
-            list_files(browser)  # both before what takes minutes
+            check_photos(browser, folder_hash(student_folder(source)))  # both before what takes minutes
             web_files(npm_files)
         found = export_student(source, out, data, settings)
         bundle = None if browser is None else write_bundle(out, browser, out / "browser", npm_files)

@@ -1,25 +1,26 @@
 """`distilvl features`: extract a teacher's embeddings; `verify`, `merge` and `info` look after the stores."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, BadParameter, Context, Option, Typer, echo
 
-from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, app, clean_stdout, print_json, print_left_out
-
-
-class Engine(str, Enum):
-    """Where the teacher runs."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
+from distilvl.cli.shared import (
+    RAY_ADDRESS,
+    AsJson,
+    Data,
+    Engine,
+    MaxPixels,
+    SkipBad,
+    app,
+    clean_stdout,
+    print_json,
+    print_left_out,
+    ray_cluster,
+)
 
 _TEACHER = "A model's id or folder, file.py:Class, an API's address (openai+https://...), features to import (a folder "
 _TEACHER += "of arrays, parquet:..., clip-retrieval:..., hf-dataset:...), a store, or demo. [required]"
-_RAY = "Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is started for "
-_RAY += "this command."
 stores = Typer(no_args_is_help=False)
 Stores = Annotated[list[str], Argument(help="Feature stores.", metavar="STORE...")]
 
@@ -39,7 +40,7 @@ def features(
     engine: Annotated[
         Engine, Option(help="Extract in this process, or in many of a Ray cluster (extra: ray).")
     ] = Engine.LOCAL,
-    ray_address: Annotated[str | None, Option(help=_RAY)] = None,
+    ray_address: Annotated[str | None, Option(help=RAY_ADDRESS)] = None,
     ray_workers: Annotated[
         int | None, Option(min=1, help="Processes that load the teacher; one a GPU, or, without GPUs, one a machine.")
     ] = None,
@@ -62,18 +63,16 @@ def features(
     for name, value in (("--teacher", teacher), ("--data", data), ("--out", out)):
         if value is None:
             raise BadParameter("Missing option.", ctx=context, param_hint=name)
-    if engine is Engine.LOCAL and (ray_address is not None or ray_workers is not None):
-        raise BadParameter("Only with --engine ray.", ctx=context, param_hint="--ray-address, --ray-workers")
+    cluster = ray_cluster(engine, ray_address, ray_workers)
     assert teacher is not None and data is not None and out is not None  # noqa: PT018
     from distilvl.data.crops import parse_crops
-    from distilvl.extraction import Cluster, estimate_features, extract_features
+    from distilvl.extraction import estimate_features, extract_features
 
     crops = parse_crops(views, view_seed, view_scale, view_flip)
     with clean_stdout():
         if estimate:
             line = estimate_features(teacher, data, out, splits=split, crops=crops, skip_bad=skip_bad)
         else:
-            cluster = Cluster(ray_address, ray_workers) if engine is Engine.RAY else None
             report = extract_features(teacher, data, out, splits=split, crops=crops, skip_bad=skip_bad, cluster=cluster)
     if estimate:
         print_json({"estimate": line}) if as_json else echo(line)

@@ -6,7 +6,18 @@ from typing import Annotated
 
 from typer import Option, echo
 
-from distilvl.cli.shared import AsJson, MaxPixels, SkipBad, app, clean_stdout, print_json, print_left_out
+from distilvl.cli.shared import (
+    RAY_ADDRESS,
+    AsJson,
+    Engine,
+    MaxPixels,
+    SkipBad,
+    app,
+    clean_stdout,
+    print_json,
+    print_left_out,
+    ray_cluster,
+)
 
 
 @app.command(epilog="Example: distilvl fit --features runs/features --data photos --out runs/mine")
@@ -33,11 +44,19 @@ def fit(
     devices: Annotated[
         int | None, Option(min=1, help="Devices of this machine, a process for each; under torchrun it says how many.")
     ] = None,
+    engine: Annotated[
+        Engine, Option(help="Read the data in this process, or in many of a Ray cluster (extra: ray).")
+    ] = Engine.LOCAL,
+    ray_address: Annotated[str | None, Option(help=RAY_ADDRESS)] = None,
+    ray_workers: Annotated[
+        int | None, Option(min=1, help="Processes that read; one a GPU, or, without GPUs, one a machine.")
+    ] = None,
     skip_bad: SkipBad = False,
     _max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a student in minutes, without a gradient step: heads and text table are solved in closed form."""
+    cluster = ray_cluster(engine, ray_address, ray_workers)
     from distilvl.data.left_out import LeftOut
     from distilvl.training.distributed import is_first_process, leave
     from distilvl.training.fit import fit as run_fit
@@ -45,7 +64,8 @@ def fit(
 
     with clean_stdout():
         run_fit(data=data, texts=texts, val_data=val_data, out=out, teacher=teacher, features=features, student=student,
-                recipe=recipe, overrides=set_ or (), skip_bad=skip_bad, device=device, devices=devices)  # fmt: skip
+                recipe=recipe, overrides=set_ or (), skip_bad=skip_bad, device=device, devices=devices,
+                cluster=cluster)  # fmt: skip
     first = is_first_process()
     leave()
     if not first:

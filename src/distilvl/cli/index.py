@@ -18,6 +18,13 @@ def index(
         str | None,
         Option(help="Run, student, exported folder, or whatever --teacher takes; the index's own by default."),
     ] = None,
+    features: Annotated[
+        str | None,
+        Option(
+            help="Store of the model's teacher: photographs that it holds get the teacher's embedding, others the "
+            "model's; the index's own by default."
+        ),
+    ] = None,
     rebuild: Annotated[
         bool, Option("--rebuild", help="Begin anew, as with another model; stopped, it continues.")
     ] = False,
@@ -35,7 +42,7 @@ def index(
 
     del skip_bad  # an index leaves them out by nature
     with clean_stdout():
-        report = index_folder(folder, out, model, rebuild=rebuild, include_hidden=include_hidden)
+        report = index_folder(folder, out, model, rebuild=rebuild, include_hidden=include_hidden, features=features)
     if as_json:
         print_json(report.as_dict())
         return
@@ -44,6 +51,9 @@ def index(
     echo(f"{out}: {report.found} photographs in {folder}: {counts}{left_out}")
     if report.encoded:
         echo(f"{report.encoded} encoded in {report.seconds:.1f} s, {report.images_per_second:.1f} a second")
+    if report.total_stored:
+        own = report.total - report.total_stored
+        echo(f"{report.total_stored} in the index have the teacher's stored embedding, {own} the model's own")
     print_left_out(report.left_out)
     for _, reason in report.unreadable[:_SHOWN]:
         echo(reason, err=True)

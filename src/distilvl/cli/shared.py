@@ -6,16 +6,18 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
-from typer import Exit, Option, Typer, echo
+from typer import BadParameter, Exit, Option, Typer, echo
 
 from distilvl._version import __version__
 
 if TYPE_CHECKING:
     from distilvl.data.left_out import LeftOut
+    from distilvl.extraction import Cluster
 
 app = Typer(name="distilvl", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -55,6 +57,30 @@ MaxPixels = Annotated[
     int | None, Option("--max-pixels", min=1, callback=_allow_pixels, help=_PIXELS, show_default=False)
 ]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
+
+
+class Engine(str, Enum):
+    """Where a teacher, or a fit's frozen towers, run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+RAY_ADDRESS = (
+    "Cluster to join: HOST:PORT, or auto for the one on this machine; $RAY_ADDRESS, or else one that is started for "
+)
+RAY_ADDRESS += "this command."
+
+
+def ray_cluster(engine: Engine, address: str | None, workers: int | None) -> Cluster | None:
+    """The cluster that is meant; none for this process. `BadParameter` for options that do nothing."""
+    if engine is Engine.RAY:
+        from distilvl.extraction import Cluster
+
+        return Cluster(address, workers)
+    if address is not None or workers is not None:
+        raise BadParameter("Only with --engine ray.", param_hint="--ray-address, --ray-workers")
+    return None
 
 
 @contextmanager

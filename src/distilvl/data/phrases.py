@@ -34,7 +34,7 @@ _PLURALS = {
     **{"calf": "calves", "knife": "knives", "leaf": "leaves", "scarf": "scarves", "shelf": "shelves", "wolf": "wolves"},
     **{f"{word}o": f"{word}oes" for word in ("mang", "mosquit", "potat", "tomat", "volcan")},
 }
-_NO_VOWEL = ("one", "uni", "used")  # of beginnings that are written with one
+_VOWELS, _NO_VOWELS = ("a", "e", "i", "o", "u", "hour"), ("one", "uni", "used")  # as they are spoken
 
 
 def phrases(count: int = COUNT, seed: int = 0) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def _with_s(word: str) -> str:
 
 def with_article(text: str) -> str:
     """`a dog`, `an owl`, `a uniform`."""
-    vowel = text[0] in "aeiou" and not text.startswith(_NO_VOWEL)
+    vowel = text.startswith(_VOWELS) and not text.startswith(_NO_VOWELS)
     return f"{'an' if vowel else 'a'} {text}"
 
 

@@ -1,17 +1,45 @@
 """How much a student agrees with its teacher: what they retrieve, how they order it, where their features lie."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.embeddings import Embeddings, checked_embeddings
+from distilvl.evaluation.score import Score
 
 DEPTH = 10
 _BLOCK = 2**22
 RANKED_QUERIES = 500  # whose whole lists are ranked, evenly spaced: sorting all lists of COCO 5K takes minutes
+
+Pair: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # image features (n, D) and text features (m, D)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossScores:
+    """Retrieval between a student's embeddings of one modality and its teacher's of the other, in their one space.
+
+    The side whose exchange for the teacher's raises the student's own score more is the side on which it loses more.
+    """
+
+    student_images_teacher_texts: Score
+    teacher_images_student_texts: Score
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, both scores by name."""
+        return {name: getattr(self, name).as_dict() for name in self.__slots__}
+
+
+def cross_scores(
+    student: Pair, teacher: Pair, scored: Callable[[npt.NDArray[Any], npt.NDArray[Any]], Score]
+) -> CrossScores | None:
+    """Both cross scores of the same items, each by `scored(images, texts)`; none where the dimensions differ."""
+    if student[0].shape[1] != teacher[0].shape[1]:
+        return None
+    return CrossScores(scored(student[0], teacher[1]), scored(teacher[0], student[1]))
 
 
 @dataclass(frozen=True, slots=True)

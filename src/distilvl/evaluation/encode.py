@@ -12,7 +12,6 @@ from typing import Any, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
@@ -20,17 +19,18 @@ from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.pixels import Decoding, only_images
 from distilvl.data.records import PairDataset
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.evaluation.agreement import Agreement, agreement
+from distilvl.evaluation.agreement import Agreement, CrossScores, agreement, cross_scores
 from distilvl.evaluation.ground_truth import Groups, right_copies
 from distilvl.evaluation.protocols import Protocol, Retrieval, retrieve
+from distilvl.evaluation.score import Score
+from distilvl.evaluation.teacher import run_store, turned
 from distilvl.features import FeatureStore
-from distilvl.features.ensemble import is_there
 from distilvl.io.hashes import image_key, text_key
 from distilvl.io.inputs import list_of_texts
 from distilvl.models import load_model
 from distilvl.models.loading import StoredModel
 from distilvl.students.static import unknown_rate
-from distilvl.students.storage import has_static_text, is_student, load_basis, route
+from distilvl.students.storage import has_static_text, is_student, route
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import Modality, bare, encode
 from distilvl.teachers.outputs import embeddings_of
@@ -101,6 +101,14 @@ class EncodedDataset:
         if taught is None or min(len(images), len(texts)) < 2:
             return None
         return agreement((self.images[images], self.texts[texts]), (taught[0][images], taught[1][texts]))
+
+    def cross_with(self, taught: Taught, truth: str, protocol: Protocol | None = None) -> CrossScores | None:
+        """The cross scores with a teacher whose space this is, as `retrieve`; none where the dimensions differ."""
+
+        def scored(images: npt.NDArray[Any], texts: npt.NDArray[Any]) -> Score:
+            return replace(self, images=images, texts=texts).retrieve(truth, protocol).score
+
+        return cross_scores((self.images, self.texts), taught, scored)
 
 
 def encode_any(model: Source, gallery: PairDataset, skip_bad: bool) -> tuple[Model, EncodedDataset]:
@@ -200,17 +208,18 @@ def read_store(store: FeatureStore, dataset: PairDataset, *, skip_bad: bool = Fa
     return EncodedDataset(read, keys, images.astype(np.float32), texts.astype(np.float32), bad)
 
 
-def teacher_features(encoded: EncodedDataset, run: Path | None, features: str | Path | None = None) -> Taught | None:
+def teacher_features(
+    encoded: EncodedDataset, run: Path | None, features: str | Path | None = None, student: Path | None = None
+) -> Taught | None:
     """The teacher's features of the same items, in the student's basis; none where no store is known or lacks one.
 
-    The store is `features`, which must hold all items, or else that of `run`, the student's run folder. `DistilvlError`
-    for a store that cannot be opened, or one that was named and lacks an item.
+    The store is `features`, which must hold all items, or else that of `run`, the student's run folder. The basis is
+    that of the folder `student`, or of the run's. `DistilvlError` for a store that cannot be opened, or one that was
+    named and lacks an item.
     """
     store_path = features
     if features is None and run is not None:
-        inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
-        of_run = Path(inputs["features"]) if inputs.get("features") else run / "features"
-        store_path = of_run if is_there(of_run) else None
+        store_path = run_store(run)
     if store_path is None:
         return None
     store = FeatureStore.open(store_path)
@@ -220,6 +229,6 @@ def teacher_features(encoded: EncodedDataset, run: Path | None, features: str | 
         _logger.info("the run's store %s lacks features of this split: no teacher score", store_path)
         return None
     names = [record.image.name for record in encoded.dataset]
-    found = store.images(encoded.image_keys, names=names), store.texts(text_keys, names=captions)
-    basis = None if run is None else load_basis(run / "student")
-    return found if basis is None else (found[0] @ basis.numpy(), found[1] @ basis.numpy())
+    folder = run / "student" if student is None and run is not None else student
+    images = turned(store.images(encoded.image_keys, names=names), folder)
+    return images, turned(store.texts(text_keys, names=captions), folder)

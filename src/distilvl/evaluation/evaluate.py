@@ -12,7 +12,7 @@ from distilvl.data import load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.agreement import Agreement
+from distilvl.evaluation.agreement import Agreement, CrossScores
 from distilvl.evaluation.encode import (
     EncodedDataset,
     Model,
@@ -28,9 +28,10 @@ from distilvl.evaluation.intervals import Comparison, Interval, few_arrays, few_
 from distilvl.evaluation.intervals import compare as compare_ranks
 from distilvl.evaluation.protocols import CocoTruth, Retrieval, TruthScore, find_protocol, retrieve, score_coco
 from distilvl.evaluation.score import Precision, Score, format_score, hard_negative_accuracy, retention
+from distilvl.evaluation.teacher import shares_space
 from distilvl.evaluation.zero_shot import TEMPLATES, ZeroShot, class_features, read_labels, zero_shot
 from distilvl.io.hashes import words_key
-from distilvl.models import load_model
+from distilvl.models import load_model, model_folder
 from distilvl.models.loading import StoredModel
 from distilvl.students.folder import run_of
 
@@ -56,6 +57,7 @@ class Evaluation:
     left_out: LeftOut = field(default_factory=LeftOut)  # of the data; with what its reader left out, unlike `skipped`
     note: str | None = None  # a warning where the gallery is small, or in a language that the model does not know
     same_negatives: int = 0  # hard negatives that equal a right caption word by word, not in `hard_negatives`
+    cross: CrossScores | None = None  # of model and teacher, when both are known to be, or may be, in one space
 
     @property
     def retention(self) -> float | None:
@@ -85,6 +87,7 @@ class Evaluation:
             "intervals": None if self.intervals is None else _nested(self.intervals),
             "teacher": None if self.teacher is None else self.teacher.as_dict(),
             "retention": self.retention,
+            **({} if self.cross is None else self.cross.as_dict()),
             "agreement": None if self.agreement is None else self.agreement.as_dict(),
             "hard_negative_accuracy": self.hard_negatives,
             "hard_negatives_left_out": self.same_negatives or None,
@@ -148,10 +151,15 @@ def evaluate(
     of_coco = CocoTruth.load(ground_truth) if ground_truth in OF_COCO else None
     source, encoded = encode_any(model, gallery, skip_bad)
     encoded.copies.require_different(encoded.dataset.name)
+    whole = encoded.images.shape[1]  # D
     if dim is not None:
         encoded = encoded.narrowed(dim)
     found = encoded.retrieve(truth, asked)
-    taught = teacher_features(encoded, run_of(model) if isinstance(model, str | Path) else None, features)
+    run, folder = (run_of(model), model_folder(model)) if isinstance(model, str | Path) else (None, None)
+    taught = teacher_features(encoded, run, features, folder)
+    cross = None
+    if taught is not None and taught[0].shape[1] == whole and shares_space(run):
+        cross = encoded.cross_with((taught[0][:, :dim], taught[1][:, :dim]), truth, asked)
     teacher = None if taught is None else replace(encoded, images=taught[0], texts=taught[1]).retrieve(truth, asked)
     other = None if compare is None else encode_any(compare, gallery, skip_bad)[1].retrieve(truth, asked)
     told_apart, same = (None, 0) if dim is not None else _hard_negatives(source, encoded)
@@ -165,6 +173,7 @@ def evaluate(
         skipped=len(encoded.bad),
         left_out=encoded.left_out,
         agreement=encoded.agreement_with(taught),
+        cross=cross,
         truth=describe_truth(encoded.dataset, encoded.copies, truth),
         ground_truth=None if of_coco is None else score_coco(of_coco, encoded.images, encoded.texts, encoded.dataset),
     )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from distilvl.pictures import decode_image
 from distilvl.runtime import Runtime
 from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, is_export
 from distilvl.students import DualEncoder, load_student
-from distilvl.students.folder import load_dims, run_of, student_folder
+from distilvl.students.folder import BASIS_NAME, load_dims, run_of, student_folder
 from distilvl.teachers.base import folder_hash
 
 logger = logging.getLogger("distilvl")
@@ -112,6 +113,8 @@ def export_student(
 def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
     """The manifest as far as it is known before there are graphs; the tokenizer is written."""
     longest, pad_id = save_tokenizer(encoder, folder / _TOKENIZER, gallery.captions[:1000])
+    if (path / BASIS_NAME).is_file():  # for an index with its teacher's embeddings
+        shutil.copyfile(path / BASIS_NAME, folder / BASIS_NAME)
     folder_name = path.resolve().parent.name if path.name == "student" else path.resolve().name
     dim = int(encoder.student.get_embedding_dimension() or 0)
     return Manifest(

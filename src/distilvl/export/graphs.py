@@ -18,6 +18,7 @@ from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.heads import head_path
 from distilvl.students.storage import MODALITIES, route
+from distilvl.students.timm_towers import fused
 from distilvl.students.towers import loading
 
 Graphs = dict[str, onnx.ModelProto]  # by `image` and `text`
@@ -57,7 +58,8 @@ def export_graphs(encoder: DualEncoder) -> Graphs:
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     images: dict[str, Any] = {"pixels": {0: batch}}
     texts = {name: {0: batch, 1: length} for name in ("input_ids", "attention_mask")}
-    with _plain_attention(encoder), torch.no_grad():
+    image_tower = route(encoder.student, "image")[0].model
+    with _plain_attention(encoder), fused(image_tower), torch.no_grad():
         graphs = {
             "image": _export("image", _ImageTower(encoder), _pixels(encoder, 2), images),
             "text": _export("text", _TextTower(encoder), _tokens(encoder, 3, 7), texts),
@@ -148,7 +150,8 @@ def _name_layers(graph: onnx.ModelProto, modality: str, head: str) -> None:
 def _module(node: onnx.NodeProto, head: str) -> str:
     """The module that a node comes from, as the exporter noted it: tower, pooling or head, and the path inside."""
     noted = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
-    scopes = [found for scope in ast.literal_eval(noted)[:-1] if (found := _MODULE.search(scope))]
+    weight = node.input[WEIGHTED[node.op_type]].rpartition(".")[0]  # of what is used without its module's call
+    scopes = [found for scope in [weight, *ast.literal_eval(noted)[:-1]] if (found := _MODULE.search(scope))]
     if not scopes:
         return node.name
     index, path = scopes[-1][1], scopes[-1][2] or ""

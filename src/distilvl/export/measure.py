@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from PIL import Image
 
 from distilvl.data.left_out import LeftOut
@@ -17,6 +16,7 @@ from distilvl.errors import DistilvlError
 from distilvl.evaluation.encode import ImageTextEncoder, encode_dataset
 from distilvl.evaluation.evaluate import evaluate
 from distilvl.evaluation.score import score
+from distilvl.evaluation.teacher import run_store
 from distilvl.io.inputs import list_of_images, list_of_texts
 
 logger = logging.getLogger("distilvl")
@@ -107,11 +107,9 @@ def stored_rsum(
 
     `DistilvlError` if `features` lacks an item.
     """
-    store = None if features is None else Path(features)
+    store = features
     if store is None and run is not None:
-        inputs = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("inputs", {})
-        path = Path(inputs["features"]) if inputs.get("features") else run / "features"
-        store = path if path.is_dir() else None
+        store = run_store(run)
     if store is None:
         return None
     try:

@@ -31,6 +31,14 @@ def is_there(path: str | Path) -> bool:
     return all(Path(folder).is_dir() for folder in (_folders(path) if is_ensemble(path) else [path]))
 
 
+def absolute(path: str | Path) -> str:
+    """`path`, a store's or an ensemble's, so that it is found from any folder."""
+    match = _SPEC.fullmatch(str(path)) if is_ensemble(path) else None
+    if match is None:
+        return Path(path).resolve().as_posix()
+    return f"{match[1]}:{','.join(Path(folder).resolve().as_posix() for folder in _folders(path))}"
+
+
 def open_ensemble(spec: str | Path) -> EnsembleStore:
     """The ensemble that `spec` names: `mean:A,B` or `concat:A,B` with two or more stores, no comma in their paths."""
     match = _SPEC.fullmatch(str(spec))

@@ -101,6 +101,13 @@ def is_stored(spec: str | Path) -> bool:
     return is_ensemble(spec) or (Path(spec, MANIFEST_NAME).is_file() and not is_export(spec))
 
 
+def model_folder(spec: str | Path) -> Path | None:
+    """The student's, exported or other model's folder that `spec` names, a run's being its student's; none if none."""
+    text = _text(spec)
+    place = None if text == DEMO else _place(text)
+    return None if place is None else student_folder(place)
+
+
 def _text(source: str | Path) -> str:
     """`source` as text, so that a model's folder called demo, such as a run, is not taken for the built-in teacher."""
     here = any(Path(DEMO, name).is_file() for name in ("modules.json", "config.yaml", "config.json", MANIFEST_NAME))

@@ -55,7 +55,10 @@ def load_config(
     `DistilvlError` for an unknown recipe, preset or key (with the nearest known one), a value of a wrong kind, or a
     setting of a loss, balancer or schedule that is not chosen.
     """
-    return _resolved(Config, recipe, _recipe_layers(recipe), student, overrides, inputs, sections, shared_overrides)
+    layers = _recipe_layers(recipe)
+    if any("fit" in tree for tree in layers):
+        raise DistilvlError(f"{recipe} is a configuration of distilvl fit.", "Give it to `distilvl fit --recipe`.")
+    return _resolved(Config, recipe, layers, student, overrides, inputs, sections, shared_overrides)
 
 
 def load_fit_config(
@@ -70,6 +73,8 @@ def load_fit_config(
     `saved` is another run's `config.yaml`; without it everything but the student is at its default.
     """
     layers = [] if saved is None else _recipe_layers(saved)
+    if any(set(tree) & set(Config.model_fields) - set(FitConfig.model_fields) for tree in layers):
+        raise DistilvlError(f"{saved} is a configuration of distilvl train.", "Give it to `distilvl train --recipe`.")
     default = student or (None if layers else FIT_STUDENT)
     return _resolved(FitConfig, saved or "distilvl fit", layers, default, overrides, inputs)
 

@@ -12,11 +12,12 @@ from distilvl.data import load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import PAIRS, PairDataset
 from distilvl.errors import DistilvlError
-from distilvl.evaluation.agreement import Agreement
+from distilvl.evaluation.agreement import Agreement, CrossScores
 from distilvl.evaluation.encode import EncodedDataset, Taught, encode_dataset, teacher_features
 from distilvl.evaluation.ground_truth import GroundTruth, Groups, RightAnswers, describe_truth
 from distilvl.evaluation.intervals import few_images
 from distilvl.evaluation.score import Ranks, Score, rank_gallery, score_ranks
+from distilvl.evaluation.teacher import in_teacher_space
 from distilvl.experiments.figure2 import Points, checked_space, common_reach, project_space, space_numbers
 from distilvl.reports.run import Run, teacher_name
 from distilvl.students import load_student
@@ -53,6 +54,7 @@ class Gallery:
             none where a run has no features, or they lack an item.
         students: one view for each run that has a finished student.
         agreements: each student's with its own teacher, as `eval` measures it; only where that is known.
+        crosses: each student's cross scores with its own teacher; none where they share no space.
         groups: the copies that are right answers; none where only pairs are.
         note: a warning where few images are scored.
     """
@@ -63,6 +65,7 @@ class Gallery:
     teachers: tuple[View | None, ...]
     students: tuple[View, ...]
     agreements: tuple[tuple[str, Agreement], ...] = ()
+    crosses: tuple[CrossScores | None, ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
     groups: Groups | None = None
     truth: GroundTruth = field(default=GroundTruth(PAIRS))
@@ -123,6 +126,7 @@ def build_gallery(
     return Gallery(
         first.dataset, len(whole), owner, teachers, tuple(students),
         agreements=tuple((name, one) for name, one in zip(names, agreements, strict=True) if one is not None),
+        crosses=tuple(_crossed(*each) for each in zip(finished, encoded, taught, strict=True)),
         left_out=first.left_out, groups=first.groups, truth=describe_truth(first.dataset, first.copies),
         note=few_images(dataset, split, remedy=cut, scored=len(first.dataset)),
     ), ""  # fmt: skip
@@ -143,6 +147,12 @@ def _taught(run: Run, encoded: EncodedDataset) -> Taught | None:
     except DistilvlError as error:
         logger.info("no teacher beside %s: %s", run.name, error)
         return None
+
+
+def _crossed(run: Run, encoded: EncodedDataset, taught: Taught | None) -> CrossScores | None:
+    if taught is None or not in_teacher_space(run.config):
+        return None
+    return encoded.cross_with(taught, encoded.dataset.ground_truth)
 
 
 def _teachers(

@@ -20,7 +20,7 @@ from distilvl.reports.drawing import HEIGHT, LEFT, RIGHT, WIDTH, flat_view, gap_
 from distilvl.reports.examples import EXPLAINED
 from distilvl.reports.report import Report, as_dict, config_text, environment_rows
 from distilvl.reports.run import Run
-from distilvl.reports.tables import chart_table, published_note, render_markdown, report_tables
+from distilvl.reports.tables import CROSS_NOTE, chart_table, published_note, render_markdown, report_tables
 
 _POLICY = "default-src 'none'; img-src data:; style-src {}; script-src {}; base-uri 'none'; form-action 'none'"
 
@@ -61,7 +61,7 @@ def render_html(report: Report) -> str:
         tables=report_tables(report),
         groups=[(one.title, one.note, [_drawn(next(names), chart) for chart in one.charts]) for one in report.charts],
         explained={kind: EXPLAINED[kind] for kind in EXPLAINED if any(e.kind == kind for e in report.examples)},
-        spaces=spaces, published_note=published_note(report.published[1]),
+        spaces=spaces, cross_note=CROSS_NOTE, published_note=published_note(report.published[1]),
         config_text=config_text, environment_rows=environment_rows,
     )  # fmt: skip
 

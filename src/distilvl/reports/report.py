@@ -18,7 +18,17 @@ from distilvl.experiments.published import PlacedRow, TestSet
 from distilvl.reports.charts import ChartGroup, build_charts
 from distilvl.reports.examples import Example, choose_examples
 from distilvl.reports.gallery import Gallery, Space, build_gallery, build_spaces
-from distilvl.reports.results import Difference, ResultRow, Size, among_published, build_sizes, from_gallery, from_runs
+from distilvl.reports.results import (
+    CrossRow,
+    Difference,
+    ResultRow,
+    Size,
+    among_published,
+    build_sizes,
+    cross_rows,
+    from_gallery,
+    from_runs,
+)
 from distilvl.reports.run import Run, mixed_truths, read_runs
 
 
@@ -31,6 +41,7 @@ class Report:
         results: measured by the runs on their validation splits.
         measured: measured for this report on the gallery, with intervals.
         differences: the first student against the others on the gallery.
+        crosses: how each student does together with its teacher, of those that share its space.
         published: the nearest published test set and our place in it.
         gallery: what examples and spaces are made of; none, for a `gallery_reason`, when there is nothing to encode.
         agreements: each student's with its own teacher.
@@ -42,6 +53,7 @@ class Report:
     results: list[ResultRow]
     measured: list[ResultRow]
     differences: list[Difference]
+    crosses: list[CrossRow]
     published: tuple[TestSet, list[PlacedRow]]
     charts: list[ChartGroup]
     gallery: Gallery | None
@@ -91,7 +103,7 @@ def build_report(
     results, (measured, differences) = from_runs(runs), from_gallery(runs, gallery)
     return Report(
         runs=runs, created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        results=results, measured=measured, differences=differences,
+        results=results, measured=measured, differences=differences, crosses=cross_rows(runs, gallery),
         published=among_published(measured or results, gallery),
         charts=build_charts(runs), gallery=gallery, gallery_reason=reason,
         examples=choose_examples(gallery, examples) if gallery else [],
@@ -117,6 +129,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         ],
         "mixed_ground_truths": report.mixed_truths or None,
         **{name: [asdict(row) for row in getattr(report, name)] for name in ("results", "measured", "differences")},
+        "cross_scores": [asdict(row) for row in report.crosses],
         "published": {"test_set": report.published[0], "rows": [asdict(row) for row in report.published[1]]},
         "curves": [{"group": group.title, "charts": [asdict(chart) for chart in group.charts]}
                    for group in report.charts],

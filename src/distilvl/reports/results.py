@@ -64,6 +64,29 @@ class Difference:
     comparison: Comparison
 
 
+@dataclass(frozen=True)
+class CrossRow:
+    """RSUM of a student, of it and its teacher by turns, and of the teacher, on the same items."""
+
+    name: str
+    student: float
+    student_images_teacher_texts: float
+    teacher_images_student_texts: float
+    teacher: float
+
+
+def cross_rows(runs: Sequence[Run], gallery: Gallery | None) -> list[CrossRow]:
+    """The cross scores that were measured for this report, or else by the runs; of those that have some."""
+    if gallery is not None and any(gallery.crosses):
+        measured = zip(gallery.students, gallery.crosses, gallery.teachers, strict=True)
+        return [CrossRow(view.name, view.score.rsum, cross.student_images_teacher_texts.rsum,
+                         cross.teacher_images_student_texts.rsum, teacher.score.rsum)
+                for view, cross, teacher in measured if cross is not None and teacher is not None]  # fmt: skip
+    names = ("val", "student_images_teacher_texts", "teacher_images_student_texts", "teacher")
+    results = [(run.name, run.result) for run in runs if run.result is not None and set(names) <= run.result.keys()]
+    return [CrossRow(name, *(float(result[key]["rsum"]) for key in names)) for name, result in results]
+
+
 def from_runs(runs: Sequence[Run]) -> list[ResultRow]:
     """What the runs themselves measured on their validation split; unfinished runs with their best epoch so far."""
     rows: list[ResultRow] = []

@@ -11,7 +11,7 @@ from distilvl.reports.charts import Chart, Series
 from distilvl.reports.examples import EXPLAINED, Example
 from distilvl.reports.gallery import Space
 from distilvl.reports.report import Report, config_text, environment_rows
-from distilvl.reports.results import Difference, ResultRow, Size
+from distilvl.reports.results import CrossRow, Difference, ResultRow, Size
 from distilvl.reports.run import Run
 
 Cells = Sequence[str]
@@ -19,6 +19,11 @@ SAMPLES = 9
 _INTERVALS = (
     "Intervals are bootstrapped over images and p is of a paired permutation test; both cover the choice of queries, "
     "not another training run or seed."
+)
+
+CROSS_NOTE = (
+    "A student loses more on the side whose exchange for its teacher's raises RSUM more: on the texts where its images "
+    "with the teacher's texts are ahead, on the images where the teacher's images with its texts are."
 )
 
 
@@ -48,6 +53,7 @@ def report_tables(report: Report) -> dict[str, Table]:
         "results": results_table(report.results, "Measured by the runs on their validation split"),
         "measured": results_table(report.measured, "Measured for this report"),
         "differences": differences_table(first, report.differences),
+        "crosses": cross_table(report.crosses),
         "differing": Table("Settings in which the runs differ", runs, differing, runs),
         "spaces": spaces_table(report.spaces),
         "agreement": agreement_table(report.agreements),
@@ -95,6 +101,14 @@ def differences_table(first: str, rows: Sequence[Difference]) -> Table:
         ends = f"{found.interval[0]:+.1f} to {found.interval[1]:+.1f}"
         cells.append((row.other, f"{found.difference:+.1f}", ends, format_p(found.p_value), str(found.images)))
     return Table(f"{first} against the other runs, on the same items", header, cells)
+
+
+def cross_table(rows: Sequence[CrossRow]) -> Table:
+    """Each student, its two cross scores and its teacher; `CROSS_NOTE` says how to read it."""
+    header = ("student", "its images, its texts", "its images, teacher's texts", "teacher's images, its texts")
+    cells = [(row.name, *map(fixed, (row.student, row.student_images_teacher_texts, row.teacher_images_student_texts,
+                                     row.teacher))) for row in rows]  # fmt: skip
+    return Table("Cross scores, RSUM: on which side a student loses", (*header, "teacher's images and texts"), cells)
 
 
 def published_table(test_set: str, rows: Sequence[PlacedRow]) -> Table:
@@ -224,6 +238,8 @@ def _results(report: Report, tables: dict[str, str]) -> list[str]:
         parts += [plain(report.gallery.note)] if report.gallery.note is not None else []
     if "differences" in tables:
         parts += [tables["differences"], _INTERVALS]
+    if "crosses" in tables:
+        parts += [tables["crosses"], CROSS_NOTE]
     if "results" in tables:
         parts += [tables["results"], *([plain(report.mixed_truths)] if report.mixed_truths else [])]
     parts = parts or ["No run has a validation score yet."]

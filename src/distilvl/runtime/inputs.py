@@ -104,7 +104,7 @@ class TextTokenizer:
                 text.encode("utf-8")
             except UnicodeEncodeError as error:
                 raise DistilvlError(f"text {k} is not valid Unicode.", "Remove the lone surrogates.") from error
-        # Of a text without any token: the marks that a normalizer adds, which the library asks of a space at least.
+        # Of an empty text a static tower has the mark before each text, which the library makes of a space at least.
         encodings = self._tokenizer.encode_batch(list(texts))
         return [encoding.ids or self._tokenizer.encode(" ").ids for encoding in encodings]
 

@@ -5,8 +5,8 @@ Searching is safe from several threads; a search sees what another process has a
 """
 
 from distilvl.models import Encoder, ModelInfo, load_encoder
-from distilvl.search.about import UpdateReport
+from distilvl.search.about import StoredTeacher, UpdateReport
 from distilvl.search.index import Index, index_folder
 from distilvl.search.table import Hit
 
-__all__ = ["Encoder", "Hit", "Index", "ModelInfo", "UpdateReport", "index_folder", "load_encoder"]
+__all__ = ["Encoder", "Hit", "Index", "ModelInfo", "StoredTeacher", "UpdateReport", "index_folder", "load_encoder"]

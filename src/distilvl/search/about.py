@@ -20,6 +20,18 @@ FORMAT_VERSION = 1
 _REMEDY = "Give the folder that `distilvl index --out` wrote, or make it again with `distilvl index --rebuild`."
 
 
+@dataclass(frozen=True)
+class StoredTeacher:
+    """A feature store whose embeddings photographs of an index have, and whose they are."""
+
+    features: str  # what `FeatureStore.open` takes, absolute
+    teacher: str  # its name
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.teacher!r} revision {self.revision!r}"
+
+
 @dataclass
 class About:
     """What an index says about itself.
@@ -28,6 +40,7 @@ class About:
         folders: what was indexed, absolute, with `/`; none lies in another.
         trained_rows: size of the table when its vector index was last made; 0 while there is none.
         rebuilding: it was begun anew, and no update has ended since.
+        stored: where photographs have their embeddings from, if not all from the model.
         format_version: layout of the folder.
     """
 
@@ -35,11 +48,15 @@ class About:
     folders: list[str] = field(default_factory=list)
     trained_rows: int = 0
     rebuilding: bool = False
+    stored: StoredTeacher | None = None
     format_version: int = FORMAT_VERSION
 
     def save(self, index: Path) -> None:
         """Write it, atomically."""
-        _save(index / ABOUT_NAME, asdict(self))
+        values = asdict(self)
+        if self.stored is None:
+            del values["stored"]  # an index without says nothing of it, as before there were any
+        _save(index / ABOUT_NAME, values)
 
     def cover(self, folder: str) -> bool:
         """Count `folder` among the indexed ones; False when it was, or lies in one."""
@@ -63,8 +80,9 @@ class About:
             raise DistilvlError(f"{path} is of another version of distilvl.", "Upgrade distilvl, or --rebuild.")
         try:
             model = ModelInfo(**values.pop("model"))
-            about = cls(model, **values)
-            texts = [model.spec, model.name, model.revision, *about.folders]
+            stored = values.pop("stored", None)
+            about = cls(model, stored=None if stored is None else StoredTeacher(**stored), **values)
+            texts = [model.spec, model.name, model.revision, *about.folders, *(stored or {}).values()]
             numbers = type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)
             if not (numbers and all(isinstance(text, str) for text in texts)):
                 raise TypeError
@@ -116,6 +134,8 @@ class UpdateReport:
         added, changed: new in the table, and there before with another size or time.
         deleted: left the table, as the file is gone or can no longer be decoded.
         encoded: different pictures that the model encoded.
+        stored: different pictures that got the embedding which its teacher's feature store holds.
+        total, total_stored: files in the whole index after it, and those of them with a stored embedding.
         unreadable: path and reason of each file that was tried and cannot be decoded.
         remembered: files that could not be decoded before and have not changed since; not tried.
         seconds: of reading, decoding and encoding.
@@ -128,6 +148,9 @@ class UpdateReport:
     changed: int = 0
     deleted: int = 0
     encoded: int = 0
+    stored: int = 0
+    total: int = 0
+    total_stored: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     remembered: int = 0
     seconds: float = 0.0

@@ -10,16 +10,17 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut, all_left_out, read_left_out
+from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
 from distilvl.io.files import make_folder
 from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
-from distilvl.search.about import ABOUT_NAME, UNREADABLE_NAME, About, UpdateReport
+from distilvl.search.about import ABOUT_NAME, About, StoredTeacher, UpdateReport
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
+from distilvl.search.stored import Features, check_features, keep_basis
 from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id
-from distilvl.search.update import update_table
+from distilvl.search.update import empty_index, is_unfinished, update_table
 from distilvl.teachers.base import Teacher
 
 _PATHS_NAMED, _FOLDERS_SHOWN = 1000, 5
@@ -55,15 +56,27 @@ class Index:
         return cls(folder, about, _encoder(model))
 
     @classmethod
-    def create(cls, path: str | Path, model: str | Path | Teacher, *, rebuild: bool = False) -> Index:
+    def create(
+        cls, path: str | Path, model: str | Path | Teacher, *, rebuild: bool = False, features: Features | None = None
+    ) -> Index:
         """The index in the folder `path`, made if it is not there; `model` is a spec or an open one.
 
         The model is loaded and compared with the index's own. With `rebuild` the index begins anew, whatever the folder
-        holds of one; what was begun so with the same model, and no update has ended since, continues. `DistilvlError`:
-        the folder holds something else, or another model's embeddings and not `rebuild`.
+        holds of one; what was begun so with the same model and features, and no update has ended since, continues. For
+        `features` see `use_features`. `DistilvlError`: the folder holds something else, or another model's embeddings
+        and not `rebuild`; or features of another teacher than the model's.
         """
         folder = on_disk(Path(path)).resolve()
         encoder = _encoder(model)
+        if features is None:
+            return cls._create(folder, encoder, rebuild, None)
+        stored, basis = check_features(features, encoder)
+        index = cls._create(folder, encoder, rebuild, stored)
+        index._keep(stored, basis)
+        return index
+
+    @classmethod
+    def _create(cls, folder: Path, encoder: Encoder, rebuild: bool, stored: StoredTeacher | None) -> Index:
         about = folder / ABOUT_NAME
         if about.is_file() and not rebuild:
             return cls(folder, About.load(folder), encoder)
@@ -75,9 +88,9 @@ class Index:
             # Looked for again: another process may have made it since.
             if not about.is_file() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
                 raise taken
-            if not (_is_unfinished(folder, encoder.info) if rebuild else about.is_file()):
+            if not (is_unfinished(folder, encoder.info, stored) if rebuild else about.is_file()):
                 # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
-                _empty(folder)
+                empty_index(folder)
                 About(encoder.info, rebuilding=rebuild).save(folder)
             return cls(folder, About.load(folder), encoder)
 
@@ -85,6 +98,11 @@ class Index:
     def model(self) -> ModelInfo:
         """The model whose embeddings the index holds; nothing is loaded."""
         return self._about.model
+
+    @property
+    def stored(self) -> StoredTeacher | None:
+        """The feature store that photographs have their embeddings from, where it holds them; none: all are encoded."""
+        return self._now().stored
 
     @property
     def folders(self) -> list[str]:
@@ -115,6 +133,26 @@ class Index:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def use_features(self, features: Features) -> None:
+        """From the next update on, give photographs the embeddings of the model's teacher that a feature store holds.
+
+        Those that it lacks are encoded by the model; both are in one space, if the model learnt from that teacher. The
+        index remembers the store. `DistilvlError`: not a store, another dimension than the model's, another teacher
+        than the one of the model's run, as far as that is known, or than the one of the index.
+        """
+        self._keep(*check_features(features, self.encoder))
+
+    def _keep(self, stored: StoredTeacher, basis: Path | None) -> None:
+        with only_writer(self.path):
+            self._about = about = self._load_about()
+            known = about.stored
+            if known is not None and (known.teacher, known.revision) != (stored.teacher, stored.revision):
+                what = f"{self.path} has embeddings of {known}, not of {stored}."
+                raise DistilvlError(what, "Give a store of that teacher, or make the index anew with --rebuild.")
+            about.stored = stored
+            keep_basis(self.path, basis)
+            about.save(self.path)
 
     def update(self, folder: str | Path, *, include_hidden: bool = False) -> UpdateReport:
         """Take in the new and changed pictures of `folder` and let go of those that are not there any more.
@@ -219,23 +257,6 @@ class Index:
             raise DistilvlError(f"{self.path} was made with {made}, not with {given}.", remedy)
 
 
-def _is_unfinished(folder: Path, model: ModelInfo) -> bool:
-    """Whether an index was begun anew with this model, no update has ended since, and what there is can be read."""
-    with contextlib.suppress(DistilvlError):
-        about = About.load(folder)
-        if about.rebuilding and is_same_model(about.model, model):
-            PhotoTable(folder, model.dim).stamps()
-            return True
-    return False
-
-
-def _empty(folder: Path) -> None:
-    """Remove all that an index holds but what it says of itself."""
-    PhotoTable.remove(folder)
-    for name in (UNREADABLE_NAME, LEFT_OUT_NAME):
-        (folder / name).unlink(missing_ok=True)
-
-
 def _encoder(model: str | Path | Teacher) -> Encoder:
     if isinstance(model, str | Path):
         return load_encoder(model)
@@ -249,12 +270,14 @@ def _made_in_python(path: Path) -> DistilvlError:
 
 def index_folder(
     folder: str | Path, out: str | Path, model: str | Path | Teacher | None = None, *,
-    rebuild: bool = False, include_hidden: bool = False,
+    rebuild: bool = False, include_hidden: bool = False, features: Features | None = None,
 ) -> UpdateReport:  # fmt: skip
     """Make or update the index `out` of the photographs in `folder`; what `distilvl index` does.
 
     `model` is a spec or an open model; of an index that is there, its own if not given. With `rebuild` it begins anew,
-    with another model if one is given. `DistilvlError`: as `Index.create` and `update`; or no model for a new index.
+    with another model if one is given. `features` are a feature store of the model's teacher (`Index.use_features`); of
+    an index that is there, its own if not given, unless it begins anew with a model that is. `DistilvlError`: as
+    `Index.create` and `update`; or no model for a new index.
     """
     folder, out = on_disk(Path(folder)), on_disk(Path(out))
     if not folder.is_dir():
@@ -263,15 +286,22 @@ def index_folder(
     if model is None and is_new:
         raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
     if model is None and rebuild:
-        model = About.load(out).model.spec
+        about = About.load(out)
+        model, known = about.model.spec, about.stored
         if not model:
             raise _made_in_python(out)
-    index = Index.open(out) if model is None else Index.create(out, model, rebuild=rebuild)
+        features = known.features if features is None and known is not None else features
+    if model is not None:
+        index = Index.create(out, model, rebuild=rebuild, features=features)
+    else:
+        index = Index.open(out)
+        if features is not None:
+            index.use_features(features)
     try:
         return index.update(folder, include_hidden=include_hidden)
     except DistilvlError:
         if is_new and not len(index):  # it holds nothing: taken away again
-            _empty(index.path)
+            empty_index(index.path)
             (index.path / ABOUT_NAME).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 index.path.rmdir()

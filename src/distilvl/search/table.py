@@ -30,7 +30,7 @@ _ROWS_A_PARTITION = 8192
 _EVERY_PARTITION = 1 << 20
 _COMPARED_AGAIN = 5  # times `top`
 
-_TABLE, _DELETED_AT_ONCE = "photos", 500
+_TABLE, _STORED, _DELETED_AT_ONCE = "photos", "stored", 500
 # A reader of an older version finishes well within the first time; what is older is removed from the disk.
 _GRACE, _SEEN_AFTER = timedelta(minutes=5), timedelta(seconds=5)
 _HIT_COLUMNS = ("id", "path", "date", "taken", "width", "height")
@@ -77,7 +77,8 @@ class Photo:
     """A row of the table, one file: `date` is the capture time, or the time of the last change.
 
     `path` is absolute, with `/`, and in one row only; `id` the content hash; `thumbnail` a JPEG; `vector` the
-    L2-normalised embedding (D,), float32; `width` and `height` are pixels, upright.
+    L2-normalised embedding (D,), float32, of the model or, `stored`, of its teacher; `width` and `height` are pixels,
+    upright.
     """
 
     path: str
@@ -90,15 +91,16 @@ class Photo:
     height: int
     thumbnail: bytes
     vector: Embeddings
+    stored: bool = False
 
     @classmethod
-    def of(cls, picture: Picture, vector: Embeddings) -> Photo:
-        """The row of a picture that was decoded and encoded."""
+    def of(cls, picture: Picture, vector: Embeddings, stored: bool = False) -> Photo:
+        """The row of a picture that was decoded, with its embedding."""
         file, image = picture.file, picture.image
         assert image is not None  # only decoded pictures are encoded
         date = picture.taken or file.modified
         return cls(file.path, picture.id, file.size, file.mtime_ns, picture.taken, date, *full_size(image),
-                   picture.thumbnail, vector)  # fmt: skip
+                   picture.thumbnail, vector, stored)  # fmt: skip
 
     def at(self, file: PhotoFile) -> Photo:
         """The row of another file with the same content."""
@@ -144,10 +146,16 @@ class PhotoTable:
         kinds = {"path": text, "id": text, "size": whole, "mtime_ns": whole, "taken": time, "date": time,
                  "width": pa.int32(), "height": pa.int32(), "thumbnail": pa.binary(),
                  "vector": pa.list_(pa.float32(), dim)}  # fmt: skip
-        self._schema = pa.schema([pa.field(name, kind, nullable=name == "taken") for name, kind in kinds.items()])
+        self._plain = pa.schema([pa.field(name, kind, nullable=name == "taken") for name, kind in kinds.items()])
+        self._marked = self._plain.append(pa.field(_STORED, pa.bool_(), nullable=False))
         with self._errors("read"):
             database = lancedb.connect(folder, read_consistency_interval=_SEEN_AFTER)
-            self._table: Any = database.create_table(_TABLE, schema=self._schema, exist_ok=True)
+            try:
+                self._table: Any = database.open_table(_TABLE)
+            except ValueError:  # it is not there, or it is damaged
+                self._table = database.create_table(_TABLE, schema=self._plain, exist_ok=True)
+            if not self._table.schema.equals(self._schema):
+                raise ValueError("its columns are not those of an index of this dimension")
 
     @staticmethod
     def remove(folder: Path) -> None:
@@ -156,6 +164,25 @@ class PhotoTable:
 
     def __len__(self) -> int:
         return int(self._table.count_rows())
+
+    @property
+    def _schema(self) -> Any:
+        """That of the table as it is now: another process may have called `mark_stored`."""
+        return self._marked if self._is_marked else self._plain
+
+    @property
+    def _is_marked(self) -> bool:
+        return _STORED in self._table.schema.names
+
+    def mark_stored(self) -> None:
+        """Have the table tell of each row whether its embedding is a stored one; those that are there are not."""
+        if not self._is_marked:
+            with self._errors("write to"):
+                self._table.add_columns({_STORED: "false"})
+
+    def count_stored(self) -> int:
+        """Rows whose embedding is a stored one."""
+        return int(self._table.count_rows(_STORED)) if self._is_marked else 0
 
     def refresh(self) -> None:
         """See what other processes have written up to now."""
@@ -183,10 +210,19 @@ class PhotoTable:
         rows = self._rows(["path", "size", "mtime_ns", "id"])
         return {row["path"]: (row["size"], row["mtime_ns"], row["id"]) for row in rows}
 
+    def not_stored(self) -> list[str]:
+        """The ids of rows whose embedding is the model's, each once."""
+        where = f"NOT {_STORED}" if self._is_marked else ""
+        return sorted({row["id"] for row in self._rows(["id"], where)})
+
+    def photos(self, keys: Sequence[str]) -> list[Photo]:
+        """All rows of these contents."""
+        rows = self._rows(self._schema.names, one_of("id", keys)) if keys else []
+        return [Photo(**{**row, "vector": np.array(row["vector"], np.float32)}) for row in rows]
+
     def with_ids(self, keys: Sequence[str]) -> dict[str, Photo]:
         """One row of each content that is there, by its id."""
-        rows = self._rows(self._schema.names, one_of("id", keys)) if keys else []
-        return {row["id"]: Photo(**{**row, "vector": np.array(row["vector"], np.float32)}) for row in rows}
+        return {photo.id: photo for photo in self.photos(keys)}
 
     def one(self, key: str, column: str) -> list[Any]:
         """The values in a column of all rows with that id; `DistilvlError` if there is none."""

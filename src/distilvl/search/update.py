@@ -3,6 +3,7 @@
 Killed at any moment, the same update continues: rows are committed in blocks, and those of deleted files go last.
 """
 
+import contextlib
 import errno
 import os
 import time
@@ -11,14 +12,25 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from distilvl.data.folders import UNREADABLE_FOLDER
-from distilvl.data.left_out import LeftOut
+from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.io.prefetch import Prefetcher
 from distilvl.io.progress import progress
-from distilvl.models.encoder import Encoder
-from distilvl.search.about import About, Unreadable, UpdateReport, note_folder, nothing_to_index, prefix
+from distilvl.models.encoder import Encoder, ModelInfo, is_same_model
+from distilvl.search.about import (
+    UNREADABLE_NAME,
+    About,
+    StoredTeacher,
+    Unreadable,
+    UpdateReport,
+    note_folder,
+    nothing_to_index,
+    prefix,
+)
 from distilvl.search.photographs import PhotoFile, Picture, list_files, read_picture
+from distilvl.search.stored import PhotoEncoder, StoredEmbeddings
 from distilvl.search.table import Photo, PhotoTable
+from distilvl.students.folder import BASIS_NAME
 
 BATCH = 64  # pictures that the model encodes at once, unless they are large
 _PIXELS_A_BATCH = 1 << 27  # 400 MB of RGB
@@ -33,38 +45,61 @@ def update_table(
     about: About, table: PhotoTable, load: Callable[[], Encoder], folder: Path, *, include_hidden: bool
 ) -> UpdateReport:
     """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
-    index = table.folder
-    update = Update(folder, table, Unreadable(index), load, include_hidden=include_hidden)
+    index, stored = table.folder, None
+    if about.stored is not None:
+        stored = StoredEmbeddings.of_index(index, about.stored, about.model.dim)
+        table.mark_stored()
+    update = Update(folder, table, Unreadable(index), load, stored, include_hidden=include_hidden)
     # Before the first row: what is found in the folder is to be found by its name too.
     if about.cover(folder.as_posix()):
         about.save(index)
     report = update.run()
     # Also after a run with nothing to do: the one before may have been killed just short of this.
     trained = table.train(about.trained_rows)
-    if report.added or report.changed or report.deleted or trained != about.trained_rows:
+    if report.added or report.changed or report.deleted or report.stored or trained != about.trained_rows:
         table.tidy()
     if trained != about.trained_rows or about.rebuilding:
         about.trained_rows, about.rebuilding = trained, False
         about.save(index)
     note_folder(index, folder.as_posix(), report.left_out)
+    report.total, report.total_stored = len(table), table.count_stored()
     if update.is_empty:
         raise nothing_to_index(folder, report.left_out)
     return report
 
 
+def is_unfinished(index: Path, model: ModelInfo, stored: StoredTeacher | None) -> bool:
+    """Whether an index was begun anew with these, no update has ended since, and what there is can be read."""
+    with contextlib.suppress(DistilvlError):
+        about = About.load(index)
+        if about.rebuilding and is_same_model(about.model, model) and about.stored == stored:
+            PhotoTable(index, model.dim).stamps()
+            return True
+    return False
+
+
+def empty_index(index: Path) -> None:
+    """Remove all that an index holds but what it says of itself."""
+    PhotoTable.remove(index)
+    for name in (UNREADABLE_NAME, LEFT_OUT_NAME, BASIS_NAME):
+        (index / name).unlink(missing_ok=True)
+
+
 class Update:
     """One update of a table from a folder (absolute and resolved), which are compared at once; `run` does the rest.
 
-    Files in `unreadable` are not tried again. `load` gives the model; it is called only if a file must be read.
+    Files in `unreadable` are not tried again. `load` gives the model; it is called only if a file must be read. What
+    `stored` has embeddings of gets these, rows that are in the table as well.
+
     `DistilvlError`: the folder cannot be listed; it has no picture, or none left of those in the table.
     """
 
     def __init__(
-        self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder], *,
-        include_hidden: bool = False,
+        self, folder: Path, table: PhotoTable, unreadable: Unreadable, load: Callable[[], Encoder],
+        stored: StoredEmbeddings | None = None, *, include_hidden: bool = False,
     ) -> None:  # fmt: skip
         self._folder, self._inside = folder, prefix(folder.as_posix())
-        self._table, self._unreadable, self._load = table, unreadable, load
+        self._table, self._unreadable, self._load, self._stored = table, unreadable, load, stored
         scan = LeftOut()
         files = self._files = list_files(folder, include_hidden=include_hidden, left_out=scan)
         names = {reason: [(folder / name).as_posix() for name in held] for reason, held in scan.names.items()}
@@ -83,6 +118,8 @@ class Update:
 
     def run(self) -> UpdateReport:
         """Read, encode, write and delete; `DistilvlError` for a model that fails, or a full disk."""
+        if self._stored is not None:
+            self._exchange(self._stored)
         if self._todo:
             self._take_in(self._todo)
         self._let_go({file.path for file in self._files})
@@ -108,7 +145,7 @@ class Update:
             lambda file: read_picture(file, self._ids), workers=_THREADS, window=2 * BATCH,
             cost=lambda picture: picture.pixels, budget=_PIXELS_AHEAD,
         )  # fmt: skip
-        encoder = self._load()
+        encoder = PhotoEncoder(self._load, self._stored)
         started = time.monotonic()
         with progress("indexing", len(files)) as ticker:
             block = _Block(encoder, self._table, self._known, self._report)
@@ -125,6 +162,16 @@ class Update:
                 ticker.advance()
             block.commit(self._ids)
         self._report.seconds = time.monotonic() - started
+
+    def _exchange(self, stored: StoredEmbeddings) -> None:
+        """Give rows with an embedding of the model the one that the store holds by now."""
+        lacking = self._table.not_stored()
+        for start in range(0, len(lacking), COMMIT_ROWS):
+            if held := stored.of(lacking[start : start + COMMIT_ROWS]):
+                photos = self._table.photos(list(held))
+                rows = [replace(photo, vector=held[photo.id], stored=True) for photo in photos]
+                self._table.write(rows, replacing=True)
+                self._report.stored += len(held)
 
     def _refuse(self, picture: Picture) -> None:
         """A file without a picture; one that the disk did not give is tried again, and keeps its row till then."""
@@ -169,7 +216,7 @@ def _unlisted(paths: Iterable[str], root: PurePosixPath, closed: dict[PurePosixP
 class _Block:
     """Rows that will be one commit to `table`; `known` are the paths that it has."""
 
-    def __init__(self, encoder: Encoder, table: PhotoTable, known: set[str], report: UpdateReport) -> None:
+    def __init__(self, encoder: PhotoEncoder, table: PhotoTable, known: set[str], report: UpdateReport) -> None:
         self._encoder, self._table, self._known, self._report = encoder, table, known, report
         self._begun = time.monotonic()
         self._batch: dict[str, Picture] = {}
@@ -212,10 +259,15 @@ class _Block:
         pictures, self._batch = list(self._batch.values()), {}
         if not pictures:
             return 0
-        vectors = self._encoder.encode_images([picture.image for picture in pictures if picture.image is not None])
-        self._photos |= {one.id: Photo.of(one, row) for one, row in zip(pictures, vectors, strict=True)}
-        self._report.encoded += len(pictures)
+        self._photos |= {photo.id: photo for photo in self._embedded(pictures)}
         return sum(picture.pixels for picture in pictures)
+
+    def _embedded(self, pictures: list[Picture]) -> list[Photo]:
+        found = self._encoder.encode(pictures)
+        photos = [Photo.of(picture, *found[picture.id]) for picture in pictures]
+        self._report.stored += sum(photo.stored for photo in photos)
+        self._report.encoded += sum(not photo.stored for photo in photos)
+        return photos
 
     def _anew(self, file: PhotoFile) -> list[Photo]:
         """The row of one file, by itself; none if it is bad by now."""
@@ -223,5 +275,4 @@ class _Block:
         if picture.image is None:
             self._report.refuse(file.path, picture.reason, picture.kind)
             return []
-        self._report.encoded += 1
-        return [Photo.of(picture, self._encoder.encode_images([picture.image])[0])]
+        return self._embedded([picture])

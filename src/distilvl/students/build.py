@@ -6,7 +6,7 @@ z^m = norm(FC_m(Tower_m(x)))                                            (eq. 3-4
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,10 +14,17 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 from torch import nn
 
-from distilvl.config import ImageTowerConfig, StaticTextConfig, StudentConfig, TransformerTextConfig
+from distilvl.config import (
+    ImageTowerConfig,
+    StaticTextConfig,
+    StudentConfig,
+    TextTowerConfig,
+    TransformerTextConfig,
+)
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import list_of_texts
 from distilvl.recipes import load_config
+from distilvl.students.depths import joined_depths
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.heads import head_of
 from distilvl.students.positions import fit_positions
@@ -31,6 +38,7 @@ from distilvl.students.processors import (
 from distilvl.students.stages import PYRAMID, all_stages, staged
 from distilvl.students.static import PROMPTS, static_route
 from distilvl.students.storage import load_student
+from distilvl.students.timm_towers import TIMM_TYPE
 from distilvl.students.towers import (
     loading,
     new_model,
@@ -89,19 +97,17 @@ def _built(config: StudentConfig, dim: int, captions: Collection[str], device: s
         return student
     last = [Normalize()] if config.normalize else []
     prompts: dict[str, Any] = {}
+    if isinstance(config.text, StaticTextConfig):
+        prompts = {"prompts": PROMPTS, "default_prompt_name": "text"}
     with quiet_transformers():
-        if isinstance(config.text, StaticTextConfig):
-            prompts = {"prompts": PROMPTS, "default_prompt_name": "text"}
-            text = static_route(config.text, dim, captions, HEAD_GAIN)
-        else:
-            text = _text_route(cast(TransformerTextConfig, config.text), dim, captions)
-        router = Router({"text": text, "image": _image_route(config.image, dim)}, default_route="text")
-        return SentenceTransformer(modules=[router, *last], device=device, **prompts)
+        routes = {"text": _text_route(config.text, dim, captions), "image": _image_route(config.image, dim)}
+        return SentenceTransformer(modules=[Router(routes, default_route="text"), *last], device=device, **prompts)
 
 
-def most_stages(config: ImageTowerConfig, most: int) -> list[int]:
-    """The last `most` stages that `pooling: stages` can join in this tower, or as many as it can."""
-    return all_stages(_image_model(config), most)
+def most_stages(config: ImageTowerConfig, most: int) -> list[int] | None:
+    """The last `most` stages that `pooling: stages` can join in this CNN, or as many as it can; none for a ViT."""
+    model = _image_model(config)
+    return all_stages(model, most) if model.config.model_type == TIMM_TYPE else None
 
 
 def _image_model(config: ImageTowerConfig) -> Any:
@@ -122,20 +128,25 @@ def _image_route(config: ImageTowerConfig, dim: int) -> list[Any]:
 
 
 def _stages_route(model: Any, processor: Any, config: ImageTowerConfig, dim: int) -> list[Any]:
-    """Tower, head and pooling: `distilvl.students.stages`."""
+    """Tower, head and pooling: `distilvl.students.stages` and `distilvl.students.depths`."""
     side = output_size(processor)
     if side is None:
         what = f"the image processor {type(processor).__name__} gives pictures of different sizes."
         raise DistilvlError(what, "Set student.image.size.")
-    model = staged(model, config.stages, dim, side)
-    modules = [_as_module(model, processor, "image", PYRAMID, "token_embeddings"), Pooling(dim, "mean")]
+    is_timm = model.config.model_type == TIMM_TYPE
+    made = staged(model, config.stages, dim, side) if is_timm else joined_depths(model, config.stages, dim, side)
+    output = PYRAMID if is_timm else "pooler_output"
+    modules = [_as_module(made, processor, "image", output, "token_embeddings"), Pooling(dim, "mean")]
     head = head_of(modules)
     weight = nn.init.xavier_normal_(torch.empty(dim, head.in_features), gain=HEAD_GAIN)
     head.set(weight, torch.zeros(dim))
     return modules
 
 
-def _text_route(config: TransformerTextConfig, dim: int, captions: Collection[str]) -> list[Any]:
+def _text_route(config: TextTowerConfig, dim: int, captions: Collection[str]) -> list[Any]:
+    if isinstance(config, StaticTextConfig):
+        return static_route(config, dim, captions, HEAD_GAIN)
+    assert isinstance(config, TransformerTextConfig)  # the other kind
     pooler = config.pooling == "pooler"
     if config.model is not None:
         tokenizer = pretrained_tokenizer(config.model, config.max_length)

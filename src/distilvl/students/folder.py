@@ -3,10 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
 
 _CONFIG, _MODULES, _ROUTES, _WIDTHS = "config.yaml", "modules.json", "router_config.json", "matryoshka.json"
+BASIS_NAME = "teacher_basis.safetensors"
 
 
 def is_sentence_transformer(folder: Path) -> bool:
@@ -57,3 +61,23 @@ def load_dims(student: Path) -> tuple[int, ...]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
     return tuple(dims)
+
+
+def read_basis(student: Path) -> npt.NDArray[Any] | None:
+    """R of a student's or exported folder, (D, D) float32; none where the student learnt the teacher's own space.
+
+    `DistilvlError` if the file holds something else.
+    """
+    path = student / BASIS_NAME
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        basis: npt.NDArray[Any] = load_file(path)["basis"]
+        if basis.ndim != 2 or basis.shape[0] != basis.shape[1]:
+            raise ValueError(f"the shape {basis.shape}")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise DistilvlError(f"{path} is damaged: {error}.", "Copy the student's folder again.") from error
+    return basis

@@ -1,7 +1,8 @@
 """Heads: the linear map FC_m behind a tower, wherever its numbers stand in a student.
 
 Most students keep it in a last `Dense`. One that pools over stages is shaped so that sentence-transformers runs it
-without this package, and its head is a part of the transformers model: see `distilvl.students.stages`.
+without this package, and its head is a part of the transformers model: see `distilvl.students.stages` and
+`distilvl.students.depths`.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from distilvl.students.timm_towers import TIMM_TYPE
 
-STAGES_TYPE = "edgetam_vision_model"  # model types that hold their head
+STAGES_TYPE, DEPTHS_TYPE = "edgetam_vision_model", "vipllava"  # model types that hold their head
 
 
 class Head(Protocol):
@@ -63,14 +64,18 @@ class Head(Protocol):
 
 def head_of(modules: Any) -> Head:
     """The head of one route of a student, `modules` from tower to last."""
-    if module_type(modules[0]) == STAGES_TYPE:
+    kind = module_type(modules[0])
+    if kind == STAGES_TYPE:
         return _StagesHead(modules[0].model)
+    if kind == DEPTHS_TYPE:
+        return _DepthsHead(modules[0].model)
     return _StaticHead(modules) if isinstance(modules[0], StaticEmbedding) else _DenseHead(modules)
 
 
 def head_path(modules: Any) -> str:
     """Where in a route the head stands: the number of its module, and the path inside."""
-    return "0.model.neck.convs" if module_type(modules[0]) == STAGES_TYPE else str(len(modules) - 1)
+    inside = {STAGES_TYPE: "0.model.neck.convs", DEPTHS_TYPE: "0.model.multi_modal_projector.linear_1"}
+    return inside.get(module_type(modules[0]) or "", str(len(modules) - 1))
 
 
 def module_type(module: Any) -> str | None:
@@ -192,3 +197,49 @@ class _StagesHead:
 
     def __call__(self, pooled: Tensor) -> Tensor:
         return F.linear(pooled, self.weight, self.bias)
+
+
+class _DepthsHead:
+    """W and b in the projector's first linear map; the second is the identity, and does not learn."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._projector = model, model.multi_modal_projector
+        self.tower: Any = nn.ModuleList([model.vision_tower, self._projector.projector_layernorm])
+        self._layers = model.config.vision_feature_layer
+        self.widths = [self.in_features // len(self._layers)] * len(self._layers)
+        self._projector.linear_2.requires_grad_(False)
+
+    @property
+    def weight(self) -> Tensor:
+        return self._projector.linear_1.weight  # type: ignore[no-any-return]
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self._projector.linear_1.bias  # type: ignore[no-any-return]
+
+    @property
+    def in_features(self) -> int:
+        return self._projector.linear_1.in_features  # type: ignore[no-any-return]
+
+    @property
+    def out_features(self) -> int:
+        return self._projector.linear_1.out_features  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def set(self, weight: Tensor, bias: Tensor) -> None:
+        self._projector.linear_1.weight.copy_(weight)
+        self._projector.linear_1.bias.copy_(bias)
+        nn.init.eye_(self._projector.linear_2.weight)
+        nn.init.zeros_(self._projector.linear_2.bias)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self._projector.linear_1.parameters()  # type: ignore[no-any-return]
+
+    def pool(self, features: dict[str, Any]) -> Tensor:
+        tower, norm = self.tower.eval()
+        states = tower(features["pixel_values"], output_hidden_states=True).hidden_states
+        patches = torch.cat([states[layer][:, 1:] for layer in self._layers], dim=-1)
+        return norm(patches).float().mean(dim=1)  # type: ignore[no-any-return]
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        return self._projector.linear_1(pooled)  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distilvl.errors import DistilvlError
-from distilvl.students.towers import own_config, pooling_layer_kwargs
+from distilvl.students.towers import loading, own_config, pooling_layer_kwargs
 
 _MOST_EXTRA = 2  # rows beside the grid: CLS, and DeiT's distillation token
 _BIAS_TABLE = "relative_position_bias_table"
@@ -21,6 +21,13 @@ def fit_positions(model: Any, size: int) -> Any:
     Whatever depends on the size is made anew by the model's own class. Learnt positions are resampled: a grid (of ViT
     and its kind, CLIP, SigLIP) and a table of relative positions (BEiT). `DistilvlError` where that is impossible.
     """
+    network: Any = getattr(model, "timm_model", None)
+    if hasattr(network, "set_input_size"):  # timm's own resampling
+        what = f"timm's {model.config.architecture} takes no pictures of {size} x {size} pixels"
+        with loading(what, "Set student.image.size to another number."):
+            network.set_input_size(img_size=(size, size))
+        model.config.model_args = {**(model.config.model_args or {}), "img_size": size}
+        return model
     old = own_config(model.config, "image")
     patch = getattr(old, "patch_size", None)
     if isinstance(patch, int) and size % patch:

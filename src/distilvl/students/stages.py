@@ -15,7 +15,7 @@ import torch
 from transformers import EdgeTamVisionConfig, EdgeTamVisionModel, TimmWrapperConfig
 
 from distilvl.errors import DistilvlError
-from distilvl.students.timm_towers import TIMM_TYPE, stage_arguments, stage_weights
+from distilvl.students.timm_towers import stage_arguments, stage_weights
 from distilvl.students.towers import loading
 
 PYRAMID = ["fpn_hidden_states", 0]  # where the model puts out the sum at the finest of its maps
@@ -32,13 +32,10 @@ def staged(model: Any, stages: list[int] | None, dim: int, side: tuple[int, int]
         side: height and width of its inputs, pixels.
 
     Raises:
-        DistilvlError: another kind of network, stages that it does not have or that lie apart, or inputs of a size at
+        DistilvlError: a network without maps, stages that it does not have or that lie apart, or inputs of a size at
             which a stage's map is not exactly twice as large as the next one's.
     """
     config = model.config
-    if config.model_type != TIMM_TYPE:
-        what = f"student.image.pooling stages takes networks of timm, and the image tower is a {config.model_type}."
-        raise DistilvlError(what, "Name a timm model, or set student.image.pooling to pooler or mean.")
     arguments, channels, reductions = stage_arguments(config)
     chosen = _chosen(stages, reductions, config.architecture)
     _require_halves([reductions[stage] for stage in chosen], side)

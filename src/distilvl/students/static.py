@@ -1,7 +1,7 @@
 """Static text towers: a table with a row for each token, and the mean of a text's rows; no context and no order.
 
 The tokens are words, and pieces of words for those that the captions did not have. A tower is sentence-transformers'
-`StaticEmbedding`, the table (V, r), and its head a linear map (r, D) without bias: the mark at the end of a text, which
+`StaticEmbedding`, the table (V, r), and its head a linear map (r, D) without bias: the mark before a text, which
 every text has, is the constant term.
 """
 
@@ -24,18 +24,19 @@ from distilvl.errors import DistilvlError
 from distilvl.students.processors import fill_vocabulary, require_captions
 
 UNKNOWN = "[UNK]"
+_TEXT = "[TEXT]"  # begins each text; neither a capital letter nor a bracket is left of what people write
 _START = "\u2581"  # of a word
-_END = f"{_START}[END]"  # of a text; neither a capital letter nor a bracket is left of what people write
 # What people may type although no caption has it; punctuation is no part of a text here.
 _BASIC = set(string.ascii_lowercase + string.digits + "$+<=>^`|~")
+# Without patterns that match nothing, such as `$`: in browsers that finds the middle of an emoji, too.
 _NORMALIZER = normalizers.Sequence(
     [
         normalizers.BertNormalizer(lowercase=True),  # without accents and control characters, too
-        # Patterns of which browsers, too, find one match: `_?$` would match "_" and then, once more, the end.
-        normalizers.Replace(Regex(rf"[\p{{P}} {_START}]+"), _START),
-        normalizers.Replace(Regex(rf"^{_START}?"), _START),
-        normalizers.Replace(Regex("$"), _END),
-        normalizers.Replace(_START * 2, _START),
+        normalizers.Replace(Regex(rf"[\p{{P}} {_START}]+"), " "),
+        normalizers.Prepend(f"{_TEXT} "),
+        normalizers.Strip(left=False, right=True),
+        normalizers.Replace("  ", " "),
+        normalizers.Replace(" ", _START),
     ]
 )
 _SHORTEST_STEM, _FEWEST_WORDS = 3, 3  # letters; words that share a piece
@@ -51,7 +52,7 @@ def static_tokenizer(captions: Collection[str], vocabulary: int, pairs: int = 0)
 
     Its entries are all letters of `captions` and ASCII's, the most frequent words, endings and stems that many words
     share, and, beside these, word pairs. The same captions in any order give the same entries with the same numbers.
-    Letters that it does not have become `[UNK]`, one for each run of them. Every text ends with a mark of its own.
+    Letters that it does not have become `[UNK]`, one for each run of them. Every text begins with a mark of its own.
 
     Args:
         captions: what it is learnt from.
@@ -65,12 +66,13 @@ def static_tokenizer(captions: Collection[str], vocabulary: int, pairs: int = 0)
     words: Counter[str] = Counter()
     adjacent: Counter[str] = Counter()
     for caption in captions:
-        found = _NORMALIZER.normalize_str(caption).split(_START)[1:-1]
+        found = _NORMALIZER.normalize_str(caption).split(_START)[1:]
         words.update(found)
         if pairs:
             adjacent.update(f"{_START}{first}{_START}{second}" for first, second in pairwise(found))
     letters = sorted({letter for word in words for letter in word} | _BASIC)
-    base = [UNKNOWN, _END, *letters, *(_START + letter for letter in letters)]
+    words = Counter({word: count for word, count in words.items() if len(word) <= _LONGEST})
+    base = [UNKNOWN, _TEXT, *letters, *(_START + letter for letter in letters)]
     most = max(0, vocabulary - len(base)) // _PIECES
     entries = [*base, *_pieces(words, most)]
     whole = Counter({_START + word: count for word, count in words.items()})
@@ -105,16 +107,16 @@ def _score(entry: str, rank: int) -> float:
 
 
 def unknown_rate(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
-    """The share of `[UNK]` among the tokens of `texts`, the marks at their ends not counted; 0 to 1."""
-    unknown, end = tokenizer.token_to_id(UNKNOWN), tokenizer.token_to_id(_END)
-    counts = Counter(token for row in token_ids(tokenizer, texts) for token in row if token != end)
+    """The share of `[UNK]` among the tokens of `texts`, the marks before them not counted; 0 to 1."""
+    unknown, mark = tokenizer.token_to_id(UNKNOWN), tokenizer.token_to_id(_TEXT)
+    counts = Counter(token for row in token_ids(tokenizer, texts) for token in row if token != mark)
     return 0.0 if unknown is None else counts[unknown] / max(1, counts.total())
 
 
 def token_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]:
-    """Ids of each text. Of an empty text they are a space's: the library looks at no normalizer where nothing is."""
-    encodings = tokenizer.encode_batch([text or " " for text in texts], add_special_tokens=False)
-    return [encoding.ids for encoding in encodings]
+    """Ids of each text. Of an empty one they are a space's, since the library normalizes no text without a letter."""
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [encoding.ids or tokenizer.encode(" ", add_special_tokens=False).ids for encoding in encodings]
 
 
 # What a plain SentenceTransformer puts before each text, to the same end.

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding, Transformer
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
 from distilvl.io.files import give_usual_modes, new_folder
-from distilvl.students.folder import is_sentence_transformer, student_folder
+from distilvl.students.folder import BASIS_NAME, is_sentence_transformer, read_basis, student_folder
 from distilvl.students.processors import processor_kwargs, take_any_mode
 from distilvl.students.timm_towers import TIMM_TYPE, require_timm
 from distilvl.students.towers import loading, pooling_layer_kwargs, quiet_transformers
@@ -39,9 +39,6 @@ def has_static_text(student: SentenceTransformer) -> bool:
 def route(student: SentenceTransformer, modality: str) -> Any:
     """The modules of one route, tower first, as an `nn.Sequential`."""
     return cast(Router, student[0]).sub_modules[modality]
-
-
-BASIS_NAME = "teacher_basis.safetensors"
 
 
 def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:
@@ -73,8 +70,8 @@ def save_basis(basis: Tensor, student: Path) -> None:
 
 def load_basis(student: Path) -> Tensor | None:
     """R of a student's folder, (D, D); none where the student learnt the teacher's own space."""
-    path = student / BASIS_NAME
-    return load_file(path)["basis"] if path.is_file() else None
+    basis = read_basis(student)
+    return None if basis is None else torch.from_numpy(basis)
 
 
 def save_student(student: SentenceTransformer, path: Path) -> None:

@@ -24,7 +24,8 @@ def preprocessing(config: Any) -> dict[str, Any]:
     """The fields of a plain image processor that does what timm does before the network of `config` in evaluation.
 
     From the `pretrained_cfg` that comes with the weights, or timm's own of this architecture: the shorter side to the
-    input size over `crop_pct`, a centre crop, the mean and standard deviation. `DistilvlError` for other ways.
+    input size over `crop_pct`, a centre crop (half of an odd margin is rounded otherwise, by one pixel), the mean and
+    standard deviation. `DistilvlError` for other ways.
     """
     timm = require_timm()
     known = getattr(config, "pretrained_cfg", None)
@@ -107,3 +108,21 @@ def _whole_names(name: str) -> list[str]:
     first, dot, rest = name.partition(".")
     split = [k for k, letter in enumerate(first) if letter == "_"]
     return [name, *(f"{first[:k]}.{first[k + 1 :]}{dot}{rest}" for k in split), name.removeprefix("model.")]
+
+
+@contextmanager
+def fused(model: Any) -> Iterator[None]:
+    """Within, a timm network in `model` has its parallel branches as one convolution (RepViT, FastViT, MobileOne).
+
+    The outputs are the same but for rounding. Weights are trained, and saved, as branches.
+    """
+    holder = getattr(model, "backbone", model)
+    network = getattr(holder, "timm_model", None)
+    if network is None:
+        yield
+        return
+    holder.timm_model = require_timm().utils.reparameterize_model(network.eval())
+    try:
+        yield
+    finally:
+        holder.timm_model = network

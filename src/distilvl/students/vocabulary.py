@@ -120,9 +120,7 @@ def _outputs(model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
     return found["last_hidden_state"]  # type: ignore[no-any-return]
 
 
-def describe_vocabulary(
-    config: TextTowerConfig, student: SentenceTransformer, texts: Collection[str]
-) -> dict[str, Any]:
+def describe_vocabulary(config: TextTowerConfig, student: SentenceTransformer, texts: Sequence[str]) -> dict[str, Any]:
     """What a run's result says, under the key `vocabulary`, of a tower whose vocabulary was learnt or trimmed.
 
     Of a static tower the number of its entries and the share of the tokens of `texts` that are none of them; of a

@@ -9,7 +9,14 @@ from typing import Any, TypeAlias
 import yaml
 
 from distilvl._version import __version__
-from distilvl.config import Config, FitConfig, ImageTowerConfig, StaticTextConfig, TextTowerConfig
+from distilvl.config import (
+    Config,
+    FitConfig,
+    ImageTowerConfig,
+    StaticTextConfig,
+    TextTowerConfig,
+    TransformerTextConfig,
+)
 from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.records import CONTENT, PAIRS, UnpairedDataset
@@ -33,6 +40,7 @@ _PUBLISHED = {
     **dict.fromkeys(("google/bert_uncased", "google-bert/bert-base-uncased", "google/vit-"), "Apache-2.0"),
     **dict.fromkeys(("google/siglip", "facebook/dinov2", "facebook/deit"), "Apache-2.0"),
     **dict.fromkeys(("openai/clip-", "beit3"), "MIT"),
+    "timm/tf_efficientnet_lite": "Apache-2.0",
     "sentence-transformers/all-minilm": "Apache-2.0",
     "demo": "Apache-2.0, part of distilvl",
 }
@@ -194,12 +202,12 @@ def _counted(data: Items | ShardSplit) -> str:
 def _tower(tower: ImageTowerConfig | TextTowerConfig) -> str:
     if isinstance(tower, StaticTextConfig):
         return f"a new table of rows of {tower.rank or 'D'} numbers, the mean of a text's rows"
-    config, layers = getattr(tower, "config", None), getattr(tower, "layers", None)
-    if tower.pretrained is None:
-        kind = (config or {}).get("model_type", "transformer")
+    assert isinstance(tower, ImageTowerConfig | TransformerTextConfig)  # the other kinds
+    if tower.model is None:
+        kind = (tower.config or {}).get("model_type", "transformer")
         return f"{plain(str(kind))} with new weights"
-    cut = f", first {layers} layers" if layers else ""
-    return code(tower.pretrained) + cut
+    cut = f", first {tower.layers} layers" if tower.layers else ""
+    return code(tower.model) + cut
 
 
 def _trimmed(result: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ content, so that it is the same in every process, and copies of one image are on
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,11 @@ from distilvl.io.hashes import text_key
 from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import progress
 from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.frozen import traced_pool
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
-from distilvl.training.distributed import gather_objects, sum_arrays
+from distilvl.training.distributed import Share, gather_objects, sum_arrays
 from distilvl.training.materials import read_features
 from distilvl.training.ridge import RidgeSums
 
@@ -42,13 +45,20 @@ class Pass:
     encoder: DualEncoder
     store: FeatureStore
     fabric: Fabric
-    held_out: float  # share of the items, 0 to 1
+    held_out: float  # share of the images, 0 to 1
+    held_out_texts: float  # and of texts without pairs
     mirror: bool  # take each image's mirror image in as well, with the same features
     skip_bad: bool = False
 
-    def is_held_out(self, key: bytes) -> bool:
-        """Whether the item with this content hash is."""
-        return int.from_bytes(key[:8], "big") < self.held_out * 2**64
+    @property
+    def is_bf16(self) -> bool:
+        """Whether towers compute in bfloat16."""
+        return self.fabric.strategy.precision.precision == "bf16-mixed"
+
+    def are_held_out(self, keys: Sequence[bytes], *, texts: bool = False) -> npt.NDArray[np.bool_]:
+        """Whether the items with these content hashes are."""
+        least = (self.held_out_texts if texts else self.held_out) * 2**64
+        return np.array([int.from_bytes(key[:8], "big") < least for key in keys])
 
 
 @dataclass
@@ -95,15 +105,16 @@ def gather_images(items: Items, run: Pass) -> Images:
     sums: _Sums | None = None
     entries: list[Record | UnpairedImage] = list(items)
     decoding = Decoding(items, run.skip_bad, "encoding images")
+    pool = (traced_pool(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
     for pixels, rows, keys in one_ahead(_blocks(decoding, run.encoder)):
         chosen = [entries[row] for row in rows]
         targets = _features(run.store, "image", keys, [one.image.name for one in chosen])
         if isinstance(items, PairDataset):
             targets = np.hstack([targets, _mean_of_captions(run.store, [items[row].captions for row in rows])])
-        held = np.array([run.is_held_out(key) for key in keys])
+        held = run.are_held_out(keys)
         given = torch.from_numpy(pixels).to(run.fabric.device)
         views = [given, given.flip(3)] if run.mirror else [given]
-        pooled = [_pooled(run, run.encoder.pool_images, view) for view in views]
+        pooled = [_pooled(run, pool, view) for view in views]
         sums = sums or _Sums(RidgeSums.zeros(pooled[0].shape[1], targets.shape[1]))
         sums.add(pooled, targets, keys, held)
     assert sums is not None  # `Decoding` raises where no image is left
@@ -116,16 +127,59 @@ def _blocks(decoding: Decoding, encoder: DualEncoder) -> Iterator[tuple[npt.NDAr
         yield pixels, decoding.rows[-len(pixels) :], decoding.keys[-len(pixels) :]
 
 
-def joined(gathered: Gathered, fabric: Fabric) -> Gathered:
+@dataclass(frozen=True)
+class Found:
+    """What the passes over images and over texts give."""
+
+    images: Gathered
+    texts: Gathered
+    left_out: LeftOut  # images that could not be decoded
+
+
+def gather(items: Items, run: Pass) -> Found:
+    """Both passes."""
+    seen = gather_images(items, run)
+    return Found(seen.gathered, gather_texts(seen, run), seen.left_out)
+
+
+def share_of_items(items: Items, share: Share) -> Items:
+    """What one of several processes reads."""
+    if isinstance(items, PairDataset):
+        return items.only(items.records[share.rows(len(items))])
+    return replace(items, images=items.images[share.rows(len(items))], texts=items.texts[share.rows(len(items.texts))])
+
+
+def merged(parts: Sequence[Found]) -> Found:
+    """The parts of one set of items as one."""
+    left_out = LeftOut()
+    for part in parts:
+        left_out = left_out | part.left_out
+    images, texts = [part.images for part in parts], [part.texts for part in parts]
+    return Found(_together(images), _together(texts), left_out)
+
+
+def _together(parts: Sequence[Gathered]) -> Gathered:
+    fitted = reduce(add, [part.fitted for part in parts])
+    stack: Any = scipy.sparse.vstack if scipy.sparse.issparse(parts[0].rows) else np.concatenate
+    mirrored = None if parts[0].mirrored is None else np.concatenate([part.mirrored for part in parts])
+    rows, targets = stack([part.rows for part in parts]), np.concatenate([part.targets for part in parts])
+    return Gathered(fitted, rows, mirrored, targets, [key for part in parts for key in part.keys])
+
+
+def joined(found: Found, fabric: Fabric) -> Found:
     """What all processes gathered together, in each of them."""
     if fabric.world_size == 1:
-        return gathered
-    sum_arrays(gathered.fitted.parts, fabric)
-    parts = gather_objects((gathered.rows, gathered.mirrored, gathered.targets, gathered.keys))
-    rows, mirrored, targets, keys = zip(*parts, strict=True)
-    stack: Any = scipy.sparse.vstack if scipy.sparse.issparse(gathered.rows) else np.concatenate
-    found = {"rows": stack(rows), "targets": np.concatenate(targets), "keys": [key for some in keys for key in some]}
-    return replace(gathered, mirrored=None if mirrored[0] is None else np.concatenate(mirrored), **found)
+        return found
+    for side in (found.images, found.texts):
+        sum_arrays(side.fitted.parts, fabric)  # in place; what follows has the held-out items alone
+    bare = RidgeSums.zeros(0, 0)
+    own = replace(found, images=replace(found.images, fitted=bare), texts=replace(found.texts, fitted=bare))
+    together = merged(gather_objects(own))
+    images, texts = (
+        replace(together.images, fitted=found.images.fitted),
+        replace(together.texts, fitted=found.texts.fitted),
+    )
+    return replace(together, images=images, texts=texts)
 
 
 @torch.no_grad()
@@ -167,7 +221,7 @@ def gather_texts(images: Images, run: Pass) -> Gathered:
                 keys = [images.keys[row] for row in owners[start : start + _TEXTS]]
                 names = [items[row].image.name for row in owners[start : start + _TEXTS]]
                 targets = np.hstack([targets, _features(run.store, "image", keys, names)])
-            held = np.array([run.is_held_out(key) for key in keys])
+            held = run.are_held_out(keys, texts=not isinstance(items, PairDataset))
             tokens = run.encoder.tokenize(block)
             rows = _pooled_texts(tokens, run) if parts is None else parts.counts(tokens)
             sums = sums or _Sums(RidgeSums.zeros(rows.shape[1], targets.shape[1]))

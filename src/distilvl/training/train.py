@@ -19,6 +19,7 @@ from distilvl.data.records import PairDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
+from distilvl.evaluation.teacher import TeacherName, in_teacher_space
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.recipes import load_config
@@ -34,7 +35,7 @@ from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.run_folder import RunFolder, hold_run_folder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
-from distilvl.training.trainer import score_teacher
+from distilvl.training.trainer import Progress, score_teacher
 
 logger = logging.getLogger("distilvl")
 Texts = Sequence[str]
@@ -167,7 +168,8 @@ def _run(
         if config.objective.dims:
             save_dims(config.objective.dims, folder.student)
         result = {
-            **_scores(progress.best_score, setup.val),
+            **_scores(progress, setup.val),
+            **_taught_by(config, setup.store),
             "best_epoch": progress.best_epoch + 1,
             "epochs": config.training.epochs,
             "steps": progress.step,
@@ -189,14 +191,21 @@ def _run(
     return model
 
 
-def _scores(student: dict[str, Any], val: Materials) -> dict[str, Any]:
-    """Validation score of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
+def _scores(progress: Progress, val: Materials) -> dict[str, Any]:
+    """Validation scores of the student's best epoch, on which ground truth, and the teacher's beside it when known."""
     assert isinstance(val.dataset, PairDataset)  # `SharedInputs.check` has seen to it
+    student = progress.best_score
     found = {"split": "val", "val": student, **describe_truth(val.dataset, val.copies).as_dict()}
     teacher = score_teacher(val)
     if teacher is None:
         return found
-    return {**found, "teacher": teacher.as_dict(), "retention": retention(student["rsum"], teacher.rsum)}
+    share = retention(student["rsum"], teacher.rsum)
+    return {**found, "teacher": teacher.as_dict(), "retention": share, **progress.best_cross}
+
+
+def _taught_by(config: Config, store: FeatureStore | None) -> dict[str, Any]:
+    """Whose features the student learnt from, for whoever has more of them when this store is not here any more."""
+    return {} if store is None or not in_teacher_space(config) else {"taught_by": TeacherName.of(store)._asdict()}
 
 
 def summary_line(result: Mapping[str, Any]) -> str:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
+from distilvl.evaluation.agreement import CrossScores, Pair, cross_scores
 from distilvl.evaluation.score import Score, score
+from distilvl.evaluation.teacher import in_teacher_space
 from distilvl.objectives import MultiscaleObjective
 from distilvl.objectives.balancers import Balancer
 from distilvl.students.dual_encoder import DualEncoder
@@ -24,7 +26,7 @@ from distilvl.training.materials import Materials
 from distilvl.training.optimizer import average_of, build_optimizer, rate_factor, set_rates
 from distilvl.training.run_folder import Listener, MetricsLog, RunFolder
 from distilvl.training.sources import BatchSource, StepInputs
-from distilvl.training.student import Embeddings, encode_images_of, encode_texts_of
+from distilvl.training.student import encode_images_of, encode_texts_of
 
 _SOURCE = "source."
 
@@ -37,6 +39,7 @@ class Progress:
     best_rsum: float = -1.0
     best_epoch: int = -1
     best_score: dict[str, Any] = field(default_factory=dict)
+    best_cross: dict[str, Any] = field(default_factory=dict)  # its cross scores by name, where there are any
     seconds: float = 0.0
 
 
@@ -160,11 +163,14 @@ class Trainer:
     def _validate(self, epoch: int, log: MetricsLog | None) -> None:
         if log is None:
             return
-        scored = score_student(self.fabric, self.kept, self.val)
+        embeddings = encode_split(self.fabric, self.kept, self.val)
+        scored = score_split(embeddings, self.val)
         log.write({"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()})
         if scored.rsum > self.progress.best_rsum:
             self.progress.best_rsum, self.progress.best_epoch = scored.rsum, epoch
             self.progress.best_score = scored.as_dict()
+            crossed = cross_score(embeddings, self.val) if in_teacher_space(self.config) else None
+            self.progress.best_cross = {} if crossed is None else crossed.as_dict()
             run_folder.save_tensors(
                 dict(self.kept.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best
             )
@@ -212,18 +218,34 @@ def require_same_data(stored: Mapping[str, str], now: Mapping[str, str]) -> None
 
 def score_student(fabric: Fabric, encoder: DualEncoder, split: Materials) -> Score:
     """Retrieval score of the student on `split`, in fp32 whatever training computes in, as `distilvl eval` finds it."""
-    return score(*encode_split(fabric, encoder, split), split.caption_image, split.groups)
+    return score_split(encode_split(fabric, encoder, split), split)
+
+
+def score_split(features: Pair, split: Materials) -> Score:
+    """Retrieval score of image and text features of `split`."""
+    return score(*features, split.caption_image, split.groups)
 
 
 def score_teacher(split: Materials) -> Score | None:
     """Retrieval score of the teacher's stored features of the same items."""
+    return None if (features := _stored(split)) is None else score_split(features, split)
+
+
+def cross_score(embeddings: Pair, split: Materials) -> CrossScores | None:
+    """Cross scores of the student's embeddings with the teacher's stored features of the same items, if there are."""
+    features = _stored(split)
+    if features is None:
+        return None
+    return cross_scores(embeddings, features, lambda images, texts: score_split((images, texts), split))
+
+
+def _stored(split: Materials) -> Pair | None:
     if split.teacher is None:
         return None
-    images, texts = (features.all().numpy() for features in (split.teacher.images, split.teacher.texts))
-    return score(images, texts, split.caption_image, split.groups)
+    return split.teacher.images.all().numpy(), split.teacher.texts.all().numpy()
 
 
-def encode_split(fabric: Fabric, encoder: DualEncoder, split: Materials) -> tuple[Embeddings, Embeddings]:
+def encode_split(fabric: Fabric, encoder: DualEncoder, split: Materials) -> Pair:
     """The student's embeddings of all images (n, D) and captions (m, D), in eval mode, which it leaves as it was."""
     was_training = encoder.training
     encoder.eval()

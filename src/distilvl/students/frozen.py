@@ -1,0 +1,72 @@
+"""A frozen image tower on a CPU, as fast as PyTorch makes it: one graph in bfloat16, batch normalisation folded in.
+
+Operator by operator a small network spends most of its time on what stands between its convolutions. Traced and frozen,
+normalisation goes into the convolutions' weights, and activations into the same kernels (oneDNN). On two cores of a
+Xeon with AMX an EfficientNet-Lite1 reads 2.1 times as many pictures a second so as by autocast, and its outputs are
+0.1 standard deviations off those in float32, where autocast's are 0.05 off (`benchmarks/frozen_tower.py`).
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.heads import Head, is_convolutional
+from distilvl.students.towers import first_line, quiet_transformers
+
+logger = logging.getLogger("distilvl")
+
+_ALIKE = 0.98  # least cosine of pooled outputs with those in float32; bfloat16 keeps 8 bits
+_PROBES = 4  # pictures of noise that are compared
+
+
+class _Pooled(nn.Module):
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.tower, self._pool = head.tower, head.pool
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self._pool({"pixel_values": pixels, "modality": "image"}).float()
+
+
+@torch.no_grad()
+def traced_pool(encoder: DualEncoder) -> Callable[[Tensor], Tensor] | None:
+    """A faster `encoder.pool_images` of a frozen convolutional tower: (B, 3, H, W) uint8 to (B, C) float32.
+
+    None for other towers, elsewhere than on a CPU, and where a traced graph does not give the same but for rounding.
+    The tower stays as it is.
+    """
+    head = encoder.head("image")
+    if encoder.mean.device.type != "cpu" or not is_convolutional(head.tower):
+        return None
+    encoder.eval()
+    shape, kept = (_PROBES, 3, *encoder.image_size), {k: v.clone() for k, v in head.tower.state_dict().items()}
+    probes = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    expected = encoder.pool_images(probes)
+    try:
+        head.tower.bfloat16()
+        with warnings.catch_warnings(), quiet_transformers():
+            warnings.simplefilter("ignore")  # of shapes that become constants, which they are
+            torch.jit.enable_onednn_fusion(True)
+            trace: Any = torch.jit.trace
+            traced = trace(_Pooled(head).eval(), _normalised(encoder, probes), check_trace=False)
+            graph = torch.jit.freeze(traced)
+        found = [graph(_normalised(encoder, probes)) for _ in range(2)][-1]  # from the second time on it is fused
+    except Exception as error:  # tracing raises anything at what it does not know
+        logger.debug("the image tower is not traced: %s", first_line(error))
+        return None
+    finally:
+        head.tower.float().load_state_dict(kept)
+    if F.cosine_similarity(found, expected).min() < _ALIKE:
+        return None
+    return lambda pixels: graph(_normalised(encoder, pixels))
+
+
+def _normalised(encoder: DualEncoder, pixels: Tensor) -> Tensor:
+    values = (pixels.float() - encoder.mean) / encoder.std
+    return values.bfloat16().contiguous(memory_format=torch.channels_last)
