@@ -74,8 +74,8 @@ def test_plurals(noun: str, expected: str) -> None:
     ("verb", "participle", "third"),
     [
         ("walk", "walking", "walks"), ("run", "running", "runs"), ("lie", "lying", "lies"), ("ride", "riding", "rides"),
-        ("be", "being", "is"), ("play", "playing", "plays"), ("fly", "flying", "flies"), ("catch", "catching", "catches"),
-        ("throw", "throwing", "throws"), ("ski", "skiing", "skis"), ("look", "looking", "looks"), ("go", "going", "goes"),
+        ("be", "being", "is"), ("play", "playing", "plays"), ("fly", "flying", "flies"), ("go", "going", "goes"),
+        ("throw", "throwing", "throws"), ("ski", "skiing", "skis"), ("catch", "catching", "catches"),
         ("fix", "fixing", "fixes"), ("have", "having", "has"), ("hang", "hanging", "hangs"),
     ],
 )  # fmt: skip
