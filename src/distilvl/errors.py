@@ -30,6 +30,10 @@ class TooManyPixelsError(BadImageError):
     """An image whose header says that it is larger than the limit."""
 
 
+class NoCaptionsError(DistilvlError):
+    """A folder of images of which none has a caption, and which holds no list."""
+
+
 class OptionError(DistilvlError):
     """A value that an option, an argument or a field of a request, named `option`, cannot have."""
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from distilvl.data import PairDataset, UnpairedDataset, load_any, load_dataset, loading
+from distilvl.data.phrases import phrases
 from distilvl.data.records import FileImage, Record
 from distilvl.data.specs import _OPTIONS, LIST
 from distilvl.errors import DistilvlError
@@ -88,10 +89,24 @@ def test_unpaired_is_loaded_but_is_no_dataset_of_pairs(folder: Path):
         load_dataset(source)
 
 
+def test_unpaired_without_a_file_has_texts_of_our_own_and_commas_are_letters(folder: Path, tmp_path: Path):
+    data = load_any(f"unpaired:{folder}")
+    assert isinstance(data, UnpairedDataset)
+    assert (data.name, len(data.images), data.texts) == (f"{folder.name}+phrases", 4, phrases())
+    moved, texts = tmp_path / "a, b, c", tmp_path / "my, texts.txt"
+    folder.rename(moved)
+    texts.write_text("one\ntwo\n")
+    assert load_any(f"unpaired:{moved}").captions == list(phrases())
+    found = load_any(f"unpaired:{moved},{texts}")
+    assert (len(found), found.captions) == (4, ["one", "two"])
+    with pytest.raises(DistilvlError, match=r"there is no folder .*a, b, c,.*my\."):
+        load_any(f"unpaired:{moved},{tmp_path / 'my, gone.txt'}")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("unpaired:images", "does not name a folder and a file"),
+        ("unpaired:images", "does not name a folder and a file, and there is no folder images"),
         ("hf:", "names no place"),
         ("hf:owner/name?column=x", "no option 'column'.*config, revision, image, caption"),
         ("parquet:a.parquet?image=a&image=b", "'image' twice"),

@@ -20,6 +20,7 @@ from sklearn.linear_model import Ridge
 
 import distilvl
 from distilvl.data import load_dataset
+from distilvl.data.phrases import phrases
 from distilvl.errors import DistilvlError
 from distilvl.extraction import Cluster
 from distilvl.features import FeatureStore
@@ -197,26 +198,58 @@ def test_a_ray_cluster_gives_the_student_of_one(run: Path, pictures: Path, stude
     same(run, tmp_path / "ray")
 
 
-def test_photographs_without_captions_and_a_list_of_texts(
-    pictures: Path, student: str, teacher: str, tmp_path: Path
-) -> None:
-    photographs = tmp_path / "photographs"
-    photographs.mkdir()
+@pytest.fixture(scope="module")
+def photographs(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those of the split train, without their captions, in a folder whose name has commas."""
+    folder = tmp_path_factory.mktemp("fit") / "photographs, my own, all"
+    folder.mkdir()
     for record in load_dataset(pictures).split("train"):
         path = Path(record.image.name)
-        (photographs / path.name).write_bytes(path.read_bytes())
-    texts = [f"a {colour} {thing} on the {place}" for colour in COLOURS for place in PLACES for thing in ("box", "cup")]
-    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Captions of other pictures."""
+    file = tmp_path_factory.mktemp("fit") / "texts, mine.txt"
+    lines = [f"a {colour} {thing} on the {place}" for colour in COLOURS for place in PLACES for thing in ("box", "cup")]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def test_photographs_without_captions_and_a_list_of_texts(
+    pictures: Path, photographs: Path, texts: Path, student: str, teacher: str, tmp_path: Path
+) -> None:
     out, scored = tmp_path / "unpaired", tmp_path / "scored"
-    given: dict[str, Any] = {"teacher": teacher, "data": f"unpaired:{photographs},{tmp_path / 'texts.txt'}"}
+    given: dict[str, Any] = {"teacher": teacher, "data": photographs, "texts": texts}
     distilvl.fit(**given, student=student, out=out, overrides=PLAIN)
     assert "val" not in result(out)
+    assert yaml.safe_load((out / "config.yaml").read_text())["inputs"]["data"] == f"unpaired:{photographs},{texts}"
     assert result(out)["chosen"]["text"]["partner"] is None
     assert "It was not scored" in (out / "student" / "README.md").read_text(encoding="utf-8")
     report = pytest.importorskip("distilvl.reports.report").build_report([out], timed=False)
     assert report.runs[0].state.kind == "finished"
     distilvl.fit(**given, val_data=pictures, student=student, out=scored, overrides=PLAIN)
     assert result(scored)["retention"] > 0.3
+
+
+def test_photographs_alone_are_fitted_with_sentences_of_our_own(
+    pictures: Path, photographs: Path, student: str, teacher: str, tmp_path: Path
+) -> None:
+    out, more = tmp_path / "out", ["student.text.vocabulary=1000", *PLAIN]
+    distilvl.fit(data=photographs, teacher=teacher, val_data=pictures, student=student, out=out, overrides=more)
+    assert result(out)["retention"] > 0.3
+    assert yaml.safe_load((out / "config.yaml").read_text())["inputs"]["data"] == f"unpaired:{photographs}"
+    store = FeatureStore.open(out / "features")
+    assert not store.missing("text", [text_key(text) for text in phrases()])
+
+
+def test_texts_stand_beside_a_folder_and_no_other_data(texts: Path, student: str, teacher: str, tmp_path: Path) -> None:
+    for data, named in ((None, "not named"), ("unpaired:a,b.txt", "unpaired:a,b.txt")):
+        with pytest.raises(DistilvlError, match=rf"texts are for a folder of images, and data is {named}\..*--data"):
+            distilvl.fit(data=data, texts=texts, teacher=teacher, student=student, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_transformer_text_tower_gets_a_head(pictures: Path, teacher: str, tmp_path: Path, run: Path) -> None:

@@ -24,7 +24,11 @@ from distilvl.cli.shared import (
 def fit(
     out: Annotated[Path, Option(help="Run folder; a finished one is kept.")],
     data: Annotated[
-        str | None, Option(help="Dataset with a split train, or unpaired:IMAGES,TEXTS: captions of other images.")
+        str | None, Option(help="Dataset with a split train, or a folder of photographs without captions.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        Option(help="Captions for such a folder, one a line, of any images; without it sentences of our own."),
     ] = None,
     val_data: Annotated[
         str | None, Option(help="Dataset whose split val scores the student, if it is not --data.")
@@ -59,7 +63,7 @@ def fit(
     from distilvl.training.fit import summary_line
 
     with clean_stdout():
-        run_fit(data=data, val_data=val_data, out=out, teacher=teacher, features=features, student=student,
+        run_fit(data=data, texts=texts, val_data=val_data, out=out, teacher=teacher, features=features, student=student,
                 recipe=recipe, overrides=set_ or (), skip_bad=skip_bad, device=device, devices=devices,
                 cluster=cluster)  # fmt: skip
     first = is_first_process()

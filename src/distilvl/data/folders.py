@@ -11,9 +11,10 @@ from pathlib import Path
 from distilvl.data.columns import Row, merge_rows
 from distilvl.data.left_out import NO_CAPTION, BadItemError, Faults, LeftOut
 from distilvl.data.listing import clean_caption, dataset_of, is_unicode, missing, usual_split
+from distilvl.data.phrases import phrases
 from distilvl.data.records import FileImage, PairDataset, UnpairedDataset, UnpairedImage
 from distilvl.data.tables import read_lines, read_text
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, NoCaptionsError
 from distilvl.pictures.formats import image_suffixes, unread_pictures, unread_reason
 
 HIDDEN = "hidden (its name begins with a dot)"
@@ -176,7 +177,8 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
         problem = f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions."
         remedy = "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
         listed = f" There is {lists[0]}: if it is the list, give its path." if lists else ""
-        raise DistilvlError(problem, f"{remedy}unpaired:DIR,FILE.{listed}")
+        kind = DistilvlError if lists else NoCaptionsError
+        raise kind(problem, f"{remedy}unpaired:DIR,FILE.{listed}")
     for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
         faults.left_out.add(TEXT_ALONE, texts[stem])
     for name in found.dead:
@@ -213,30 +215,35 @@ def _captions(folder: Path, name: str, text: str | None) -> list[str]:
         raise BadItemError(str(error).rstrip("."), "", str(folder / text), reason) from error
 
 
-def read_unpaired(images: str | Path, texts: str | Path, *, skip_bad: bool = False) -> UnpairedDataset:
-    """The images of one folder and the lines of one text file, which do not belong together.
+def read_unpaired(images: str | Path, texts: str | Path | None = None, *, skip_bad: bool = False) -> UnpairedDataset:
+    """The images of one folder and the lines of one text file, or `data.phrases`, which do not belong together.
 
     `image_id` is the path. Blank lines of the texts are dropped, and so are repeated ones, with a note of how many.
     `DistilvlError` for a missing folder or file, one that holds nothing, text that is not UTF-8; unless `skip_bad`,
     for a link into nothing, a folder that may not be listed, a caption that is not valid text.
     """
-    folder, file = Path(images), Path(texts)
+    folder, file = Path(images), None if texts is None else Path(texts)
     found = scan_folder(folder, skip_bad=skip_bad)
-    faults = Faults(f"{folder.resolve().name}+{file.stem}", skip_bad=skip_bad)
+    faults = Faults(f"{folder.resolve().name}+{file.stem if file else 'phrases'}", skip_bad=skip_bad)
     faults.left_out.update(found.left_out)
     for name in found.dead:
         faults.add(missing(str(folder / name)))
     if not found.images and found.left_out:
         raise no_images(folder, found.left_out)
+    distinct = phrases() if file is None else _distinct_lines(file, faults)
+    faults.check()
+    faults.left_out.log(faults.source)
+    pictures = tuple(UnpairedImage(name, FileImage(str(folder / name))) for name in found.images)
+    return UnpairedDataset(faults.source, pictures, distinct, faults.left_out)
+
+
+def _distinct_lines(file: Path, faults: Faults) -> tuple[str, ...]:
     lines = []
     for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
             with faults:
                 lines.append(clean_caption(line.removesuffix("\n"), f"{file}, line {number}"))
-    faults.check()
-    faults.left_out.log(faults.source)
     distinct = tuple(dict.fromkeys(lines))
     if len(distinct) < len(lines):
         _logger.info("%s: left out %d of %d lines, which repeat others", file, len(lines) - len(distinct), len(lines))
-    pictures = tuple(UnpairedImage(name, FileImage(str(folder / name))) for name in found.images)
-    return UnpairedDataset(faults.source, pictures, distinct, faults.left_out)
+    return distinct

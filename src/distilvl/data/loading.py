@@ -23,7 +23,7 @@ _ACCEPTED = (
     "Accepted are: 'scenes' (the built-in data set); a folder with a Karpathy JSON (dataset*.json), "
     "a captions.jsonl, a captions.csv or .tsv, COCO's captions_*.json, *.parquet, or a .txt beside each image; "
     "such a file itself; flickr8k, flickr30k or coco, alone or with :FOLDER or :hub; hf:OWNER/NAME; "
-    "unpaired:DIR,FILE; webdataset:SHARDS. Parquet and shards may be addresses, such as s3://bucket/a.parquet."
+    "unpaired:DIR,FILE; unpaired:DIR; webdataset:SHARDS. Parquet and shards may be addresses, such as s3://bucket/a.parquet."
 )
 
 
@@ -46,7 +46,10 @@ def load_dataset(source: str | Path, *, skip_bad: bool = False) -> PairDataset:
 
 
 def load_any(source: str | Path, *, skip_bad: bool = False) -> PairDataset | UnpairedDataset:
-    """What `load_dataset` takes, or `unpaired:DIR,FILE`: images of a folder and lines of a text file, not linked."""
+    """What `load_dataset` takes, or `unpaired:DIR,FILE`: images of a folder and lines of a text file, not linked.
+
+    Without a file the texts are `data.phrases`.
+    """
     if source == "scenes":
         from distilvl.data.scenes import scenes_dataset
 
@@ -96,10 +99,19 @@ def _load_spec(spec: Spec, *, skip_bad: bool) -> PairDataset | UnpairedDataset:
         return read_parquet(spec.place, chosen=spec.columns, roots=spec.roots, skip_bad=skip_bad)
     if spec.kind == "webdataset":
         return read_webdataset(spec, skip_bad=skip_bad)
-    images, comma, texts = spec.place.rpartition(",")
-    if not (images and comma and texts):
-        raise DistilvlError(f"{spec} does not name a folder and a file.", "Write unpaired:IMAGES,CAPTIONS.txt.")
-    return read_unpaired(images, texts, skip_bad=skip_bad)
+    return _load_unpaired(spec, skip_bad=skip_bad)
+
+
+def _load_unpaired(spec: Spec, *, skip_bad: bool) -> UnpairedDataset:
+    if Path(spec.place).is_dir():  # its name may have commas
+        return read_unpaired(spec.place, skip_bad=skip_bad)
+    commas = [k for k, letter in enumerate(spec.place) if letter == ","]
+    parts = [(spec.place[:k], spec.place[k + 1 :]) for k in reversed(commas) if spec.place[:k] and spec.place[k + 1 :]]
+    if not parts:
+        problem = f"{spec} does not name a folder and a file, and there is no folder {spec.place}."
+        raise DistilvlError(problem, "Write unpaired:IMAGES,CAPTIONS.txt, or unpaired:IMAGES for texts of our own.")
+    there = [(images, texts) for images, texts in parts if Path(images).is_dir() and Path(texts).is_file()]
+    return read_unpaired(*(there or parts)[0], skip_bad=skip_bad)
 
 
 def _load_list(path: Path, spec: Spec, *, skip_bad: bool) -> PairDataset:

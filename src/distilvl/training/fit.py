@@ -42,6 +42,7 @@ def fit(
     *,
     data: str | Path | Items | None = None,
     out: str | Path,
+    texts: str | Path | None = None,
     val_data: str | Path | Items | None = None,
     teacher: str | Path | FeatureStore | Teacher | None = None,
     features: str | Path | FeatureStore | None = None,
@@ -59,8 +60,10 @@ def fit(
     static text tower's table, or a transformer's head, is one as well.
 
     Args:
-        data: a dataset's folder, file or name, or the dataset; its split `train` where it has pairs. Without pairs
-            (`unpaired:IMAGES,TEXTS`) photographs and any list of captions will do.
+        data: a dataset's folder, file or name, or the dataset; its split `train` where it has pairs. Photographs
+            without captions will do: a folder of them, with `texts`; the same as `unpaired:FOLDER,FILE`.
+        texts: a file of captions, one a line, which need not be of these photographs. Without it, a folder without
+            captions is fitted with sentences of everyday English (`data.phrases`); the same as `unpaired:FOLDER`.
         out: the run folder; the finished student is its subfolder `student`.
         val_data: the dataset whose split `val` scores the student, if it is not `data`. There may be none.
         teacher, features: as of `train`. One of the two.
@@ -76,7 +79,8 @@ def fit(
         DistilvlError: anything wrong with the input; the message says what to do.
     """
     inputs = Inputs(skip_bad)
-    named = inputs.named(teacher, features, data=data, val_data=val_data)
+    given = inputs.without_captions(data, texts)
+    named = inputs.named(teacher, features, data=given, val_data=val_data)
     preset = None if student is None else str(student)
     config = load_fit_config(
         None if recipe is None else str(recipe), student=preset, overrides=settings_of(overrides), inputs=named

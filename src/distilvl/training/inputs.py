@@ -1,6 +1,7 @@
 """What a run is made from: data, teacher and features, named or given as objects; checked, and opened by split."""
 
 import hashlib
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from distilvl.data.left_out import source_name
 from distilvl.data.loading import is_unpaired, load_dataset
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.data.shards import ShardSplit, is_webdataset, one_split, open_split
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, NoCaptionsError
 from distilvl.evaluation.intervals import few_images
 from distilvl.extraction.extract import extract_features
 from distilvl.features import FeatureStore
@@ -20,6 +21,8 @@ from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.objectives.multiscale import require_pairless
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import checked
+
+_logger = logging.getLogger("distilvl")
 
 NAME_VAL_DATA = "Name a dataset of pairs with a split val: --val-data."
 GIVEN = "object:"
@@ -58,6 +61,25 @@ class Inputs:
         if self._datasets.setdefault(name, data) is not data:
             raise DistilvlError(f"two different datasets are named {data.name!r}.", "Give each a name of its own.")
         return name
+
+    def without_captions(self, data: object, texts: str | Path | None) -> object:
+        """`data`, or the name of the unpaired data that stand for it: a folder of images with the lines of `texts`.
+
+        Without `texts`, a folder in which no image has a caption goes with `data.phrases`.
+        """
+        folder = Path(data) if isinstance(data, str | Path) and Path(data).is_dir() else None
+        if texts is not None:
+            if folder is None:
+                problem = f"texts are for a folder of images, and data is {'not named' if data is None else data}."
+                raise DistilvlError(problem, "Pass --data with the folder, or name both: --data unpaired:DIR,FILE.")
+            return f"unpaired:{folder},{texts}"
+        if folder is not None:
+            try:
+                self.dataset(str(data))
+            except NoCaptionsError:
+                _logger.info("%s has no captions: its texts are sentences of our own (unpaired:%s)", folder, folder)
+                return f"unpaired:{folder}"
+        return data
 
     def name_teacher(self, teacher: object) -> tuple[str | None, str | None]:
         """The names for a run's config, as `teacher` and as `features`, of what `train` was given as a teacher."""
