@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option, echo
+from typer import BadParameter, Option, echo
 
+from distilvl.cli.index import print_index
 from distilvl.cli.shared import (
     RAY_ADDRESS,
     AsJson,
@@ -29,6 +30,10 @@ def fit(
     texts: Annotated[
         Path | None,
         Option(help="Captions for such a folder, one a line, of any images; without it sentences of our own."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        Option(help="Make the folder --data searchable, too: an index there, with the teacher's embeddings of them."),
     ] = None,
     val_data: Annotated[
         str | None, Option(help="Dataset whose split val scores the student, if it is not --data.")
@@ -57,6 +62,8 @@ def fit(
 ) -> None:
     """Make a student in minutes, without a gradient step: heads and text table are solved in closed form."""
     cluster = ray_cluster(engine, ray_address, ray_workers)
+    if index is not None and not (data is not None and Path(data).is_dir()):
+        raise BadParameter("Only where --data is a folder of photographs.", param_hint="--index")
     from distilvl.data.left_out import LeftOut
     from distilvl.training.distributed import is_first_process, leave
     from distilvl.training.fit import fit as run_fit
@@ -71,8 +78,16 @@ def fit(
     if not first:
         return
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    if index is not None:
+        from distilvl.search import index_folder
+
+        with clean_stdout():
+            report = index_folder(str(data), index, str(out), features=features or out / "features")
+        result["index"] = report.as_dict()
     if as_json:
         print_json(result)
-    else:
-        echo(f"{out}/student: {summary_line(result)}")
-        print_left_out(LeftOut.from_dict(result["left_out"]))
+        return
+    echo(f"{out}/student: {summary_line(result)}")
+    print_left_out(LeftOut.from_dict(result["left_out"]))
+    if index is not None:
+        print_index(report, Path(str(data)), index)

@@ -1,11 +1,16 @@
 """`distilvl index`."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option, echo
 
 from distilvl.cli.shared import AsJson, MaxPixels, app, clean_stdout, print_json, print_left_out
+
+if TYPE_CHECKING:
+    from distilvl.search.about import UpdateReport
 
 _SHOWN = 10
 
@@ -46,6 +51,11 @@ def index(
     if as_json:
         print_json(report.as_dict())
         return
+    print_index(report, folder, out)
+
+
+def print_index(report: UpdateReport, folder: Path, out: Path) -> None:
+    """What was made searchable, and what was left out."""
     left_out = f"; left out {len(report.left_out)}" if report.left_out else ""
     counts = f"{report.unchanged} unchanged, {report.added} new, {report.changed} changed, {report.deleted} deleted"
     echo(f"{out}: {report.found} photographs in {folder}: {counts}{left_out}")

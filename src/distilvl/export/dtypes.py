@@ -57,6 +57,16 @@ def split_layers(graphs: Graphs, keep: Sequence[str]) -> tuple[list[str], list[s
     return [name for name in names if name not in kept], [name for name in names if name in kept]
 
 
+def kept_by(dtype: str, graphs: Graphs) -> list[str]:
+    """The layers that stay in fp32 in this dtype without being named: the first tenth of a convolutional tower in int8.
+
+    They see pixels, whose range a scale for the whole map does not fit, and hold few weights: of an EfficientNet-Lite1
+    of 64 layers, the first six in int8 cost 25 of RSUM, all others 0.
+    """
+    names = [node.name for node in layers(graphs["image"])]
+    return names[: len(names) // 10] if dtype == "int8" and is_convolutional(graphs["image"]) else []
+
+
 def to_half(graph: ModelProto, names: Collection[str]) -> ModelProto:
     """A copy of an fp32 `graph` that computes in fp16, but for those of its `layers` that are not in `names`."""
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -118,7 +128,9 @@ def to_int8(graph: ModelProto, names: Collection[str], calibration: Pixels | Non
             settings |= {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QUInt8}
             settings |= {"op_types_to_quantize": ["Conv", "MatMul", "Gemm"]}
             batches = _Batches(calibration)
-            quantize_static(graph, path, batches, nodes_to_quantize=[node.name for node in chosen], **settings)
+            quantize_static(
+                deepcopy(graph), path, batches, nodes_to_quantize=[node.name for node in chosen], **settings
+            )
             return onnx.load(path)
         small = deepcopy(graph)
         _store_in_8_bits(small, {node.name for node in chosen if node.op_type in ("Conv", _EMBEDDINGS)})

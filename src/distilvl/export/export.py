@@ -19,7 +19,16 @@ from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.cost import StudentEncoder, milliseconds
 from distilvl.evaluation.encode import ImageTextEncoder
 from distilvl.evaluation.intervals import few_images
-from distilvl.export.dtypes import Lower, Pixels, check_dtypes, is_convolutional, layer_errors, lowered, split_layers
+from distilvl.export.dtypes import (
+    Lower,
+    Pixels,
+    check_dtypes,
+    is_convolutional,
+    kept_by,
+    layer_errors,
+    lowered,
+    split_layers,
+)
 from distilvl.export.graphs import Graphs, export_graphs
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
@@ -90,11 +99,13 @@ def export_student(
         lower = {dtype: partial(lowered, dtype=dtype, calibration=calibration) for dtype in dtypes}
         towers = {}
         for dtype in dtypes:
+            own = kept_by(dtype, graphs)
+            taken = [name for name in chosen if name not in own]
             names = {modality: f"{modality}.{dtype}.onnx" for modality in graphs}
             for modality, graph in graphs.items():
                 logger.info("writing %s", names[modality])
-                onnx.save(lower[dtype](graph, chosen), folder / names[modality])
-            towers[dtype] = Towers(**names, kept=tuple(kept) if dtype != "fp32" else ())
+                onnx.save(lower[dtype](graph, taken), folder / names[modality])
+            towers[dtype] = Towers(**names, kept=tuple(dict.fromkeys([*own, *kept])) if dtype != "fp32" else ())
         files = {file.name: File(file_hash(file), file.stat().st_size) for file in sorted(folder.iterdir())}
         manifest = replace(manifest, precisions=towers, files=files)
         _write(folder, manifest)
