@@ -29,7 +29,7 @@ def fit(
     ] = None,
     texts: Annotated[
         Path | None,
-        Option(help="Captions for such a folder, one a line, of any images; without it sentences of our own."),
+        Option(help="Captions for such a folder, one a line, of any images; else the package has some."),
     ] = None,
     index: Annotated[
         Path | None,

@@ -175,10 +175,10 @@ def read_sidecars(folder: str | Path, *, skip_bad: bool = False) -> PairDataset:
     if texts.keys().isdisjoint(stems.values()):
         lists = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _LISTS and path.is_file())
         problem = f"the folder {folder} holds {len(stems)} images and no captions; names of folders are not captions."
-        remedy = "Write a captions.jsonl or captions.csv, put a .txt beside each image, or train without pairs: "
+        remedy = "Write a captions.jsonl or captions.csv, put a .txt beside each image, or go without pairs: "
         listed = f" There is {lists[0]}: if it is the list, give its path." if lists else ""
         kind = DistilvlError if lists else NoCaptionsError
-        raise kind(problem, f"{remedy}unpaired:DIR,FILE.{listed}")
+        raise kind(problem, f"{remedy}unpaired:DIR,FILE or unpaired:DIR.{listed}")
     for stem in sorted(texts.keys() - set(stems.values()) - found.stems):
         faults.left_out.add(TEXT_ALONE, texts[stem])
     for name in found.dead:

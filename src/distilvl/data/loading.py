@@ -109,7 +109,7 @@ def _load_unpaired(spec: Spec, *, skip_bad: bool) -> UnpairedDataset:
     parts = [(spec.place[:k], spec.place[k + 1 :]) for k in reversed(commas) if spec.place[:k] and spec.place[k + 1 :]]
     if not parts:
         problem = f"{spec} does not name a folder and a file, and there is no folder {spec.place}."
-        raise DistilvlError(problem, "Write unpaired:IMAGES,CAPTIONS.txt, or unpaired:IMAGES for texts of our own.")
+        raise DistilvlError(problem, "Write unpaired:IMAGES,CAPTIONS.txt, or unpaired:IMAGES for the package's texts.")
     there = [(images, texts) for images, texts in parts if Path(images).is_dir() and Path(texts).is_file()]
     return read_unpaired(*(there or parts)[0], skip_bad=skip_bad)
 

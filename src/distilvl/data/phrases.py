@@ -1,4 +1,4 @@
-"""Texts of our own, for photographs that have none: sentences of everyday English from a word list and a grammar.
+"""Texts for photographs that come without any: sentences of everyday English, from a word list and a grammar.
 
 A teacher's text features say what its words mean, whoever wrote the texts. A text tower needs each word in many of
 them, beside different others; whether they are true of any photograph does not matter. The words and the grammar are

@@ -77,7 +77,9 @@ class Inputs:
             try:
                 self.dataset(str(data))
             except NoCaptionsError:
-                _logger.info("%s has no captions: its texts are sentences of our own (unpaired:%s)", folder, folder)
+                _logger.info(
+                    "%s has no captions: the texts are sentences that the package makes (unpaired:%s)", folder, folder
+                )
                 return f"unpaired:{folder}"
         return data
 
