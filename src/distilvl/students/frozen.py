@@ -64,7 +64,23 @@ def traced_pool(encoder: DualEncoder) -> Callable[[Tensor], Tensor] | None:
         head.tower.float().load_state_dict(kept)
     if F.cosine_similarity(found, expected).min() < _ALIKE:
         return None
-    return lambda pixels: graph(_normalised(encoder, pixels))
+    return _Traced(encoder, graph)
+
+
+class _Traced:
+    """Calls the graph until that fails, as oneDNN may for another number of pictures; from then on the tower itself."""
+
+    def __init__(self, encoder: DualEncoder, graph: Any) -> None:
+        self._encoder, self._graph = encoder, graph
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        if self._graph is not None:
+            try:
+                return self._graph(_normalised(self._encoder, pixels))  # type: ignore[no-any-return]
+            except RuntimeError as error:
+                logger.debug("the traced image tower fails: %s", first_line(error))
+                self._graph = None
+        return self._encoder.pool_images(pixels)
 
 
 def _normalised(encoder: DualEncoder, pixels: Tensor) -> Tensor:
