@@ -16,7 +16,7 @@ import torch
 
 from distilvl.config import FitConfig
 from distilvl.data.records import PairDataset
-from distilvl.errors import DistilvlError, one_line
+from distilvl.errors import DistilvlError
 from distilvl.evaluation.score import Score
 from distilvl.experiments.candidates import Candidate, Given, read_candidates
 from distilvl.experiments.towers_sample import Row, Sample, SampleError
@@ -107,8 +107,8 @@ def compare_towers(
             left_out[candidate.name] = _told(candidate, error)
     if not rows:
         name, reason = next(iter(left_out.items()))
-        others = f" So are {len(left_out) - 1} others." if len(left_out) > 1 else ""
-        raise DistilvlError(f"no candidate can be used: {name}: {reason}.{others}", "Name towers that can.")
+        others = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+        raise DistilvlError(f"no candidate can be used{others}. {name}: {reason}")
     best_first = sorted(rows, key=lambda row: (-row.student.rsum, row.parameters, row.name))
     return Comparison(tuple(best_first), left_out, shared.teacher, len(shared.items), shared.of)
 
@@ -121,6 +121,6 @@ def _order(config: FitConfig) -> tuple[int, str, str]:
 
 def _told(candidate: Candidate, error: Exception) -> str:
     """Why a candidate is left out, once said on stderr."""
-    reason = one_line(error)
+    reason = " ".join(str(error).split()) or type(error).__name__
     logger.warning("left out %s: %s", candidate.name, reason)
     return reason

@@ -40,7 +40,8 @@ def notes(compared: Comparison) -> list[str]:
         "images: RSUM of the student's images with the teacher's texts; texts: of the teacher's images with the "
         "student's texts. The lower of the two is the side on which a better tower gains more.",
         "M params: of the whole student. ms: one at a time, on the CPU. fit, s: about how long `distilvl fit` with all "
-        "training images would take here. *: the Pareto front, as no other candidate has as few parameters and as high an RSUM, and one of both better.",
+        "training images would take here. *: on the Pareto front, where no other "
+        "candidate has as few parameters and as high an RSUM.",
     ]
 
 
@@ -57,7 +58,7 @@ def write_towers(compared: Comparison, out: Path) -> list[Path]:
 def _markdown(compared: Comparison) -> str:
     table = [[plain(name), *("" if value is None else f"{value:.1f}" for value in values)]
              for name, values in cells(compared)]  # fmt: skip
-    left_out = [f"- left out {code(name)}: {plain(reason)}." for name, reason in compared.left_out.items()]
+    left_out = [f"- left out {code(name)}: {plain(reason)}" for name, reason in compared.left_out.items()]
     parts = ["# Towers", markdown_table(["candidate", *HEADER], table), *map(plain, notes(compared))]
     return "\n\n".join([*parts, "\n".join(left_out), f"![RSUM over parameters]({_NAME}.png)"]) + "\n"
 
