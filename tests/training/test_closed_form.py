@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 from distilvl.config import ClosedFormConfig
 from distilvl.students.static import Parts, static_tokenizer
-from distilvl.training.closed_form import Gallery, Gathered, cut_to_rank, fit_head, fit_table
+from distilvl.training.closed_form import Gallery, Gathered, at_rank, choose_table, cut_to_rank, fit_head, fit_table
 from distilvl.training.ridge import RidgeSums
 
 D = 6
@@ -139,3 +139,24 @@ def test_a_cut_table_is_the_nearest_of_its_rank_over_the_texts() -> None:
         error = np.linalg.norm(counts @ (table - rows @ head.T))
         kept = np.linalg.svd(counts @ table, compute_uv=False)
         assert error == pytest.approx(np.sqrt((kept[rank:] ** 2).sum()), abs=1e-6)
+
+
+def test_at_its_rank_a_table_of_the_fitted_texts_alone_scores() -> None:
+    """At full rank it is the choice itself; at a lower one the table, solved by hand without the held-out texts."""
+    parts = Parts.of(static_tokenizer(CAPTIONS, 200))
+    random = np.random.default_rng(0)
+    rows = scipy.sparse.csr_matrix(random.poisson(0.3, size=(80, len(parts.is_pair))).astype(np.float32))
+    u = unit(random.normal(size=(80, D)))
+    texts = gathered(rows, np.hstack([u, u]), 30)
+    gallery = Gallery.of(gathered(u, np.hstack([u, u]), 30), texts, D)
+    config = ClosedFormConfig(alphas=[0.8])
+    chosen = choose_table(texts, parts.is_pair, config, gallery.of_texts, D)
+    whole = at_rank(texts, parts.is_pair, chosen, D, gallery.of_texts)
+    np.testing.assert_allclose(whole.embeddings, chosen.embeddings, atol=1e-5)
+    low = at_rank(texts, parts.is_pair, chosen, 2, gallery.of_texts)
+    x = rows.toarray()[30:].astype(np.float64)
+    table = np.linalg.solve(x.T @ x + chosen.settings["ridge"] * np.eye(x.shape[1]), x.T @ (1.8 * u[30:]))
+    _, _, axes = np.linalg.svd(x @ table)
+    np.testing.assert_allclose(low.embeddings, rows[:30] @ table @ axes[:2].T @ axes[:2], atol=1e-4)
+    assert low.rsum == gallery.of_texts(low.embeddings)
+    assert low.settings == chosen.settings

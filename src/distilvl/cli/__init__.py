@@ -17,6 +17,7 @@ from distilvl.cli import (  # noqa: F401
     reproduce,
     search,
     serve,
+    towers,
     train,
 )
 from distilvl.cli.shared import app

@@ -99,7 +99,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[tuple[str, Ite
     """Names and numbers with one decimal, on the console that is returned; what is not known is empty."""
     table = Table(title=title)
     for column in header:
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", overflow="fold")
     for name, values in rows:
         table.add_row(name, *("" if value is None else f"{value:.1f}" for value in values))
     console = Console()

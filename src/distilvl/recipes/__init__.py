@@ -67,16 +67,21 @@ def load_fit_config(
     student: str | None = None,
     overrides: Sequence[str] = (),
     inputs: Mapping[str, str | None] | None = None,
+    section: Mapping[str, Any] | None = None,
+    source: str = "distilvl fit",
 ) -> FitConfig:
     """The resolved configuration of a closed-form run; the arguments are those of `load_config`.
 
-    `saved` is another run's `config.yaml`; without it everything but the student is at its default.
+    `saved` is another run's `config.yaml`; without it everything but the student is at its default. `section` is a
+    section `student` in the place of a preset, and `source` what messages call the origin of all this.
     """
     layers = [] if saved is None else _recipe_layers(saved)
     if any(set(tree) & set(Config.model_fields) - set(FitConfig.model_fields) for tree in layers):
         raise DistilvlError(f"{saved} is a configuration of distilvl train.", "Give it to `distilvl train --recipe`.")
+    if section is not None:
+        layers = [{"student": dict(section)}]
     default = student or (None if layers else FIT_STUDENT)
-    return _resolved(FitConfig, saved or "distilvl fit", layers, default, overrides, inputs)
+    return _resolved(FitConfig, saved or source, layers, default, overrides, inputs)
 
 
 def load_saved(path: Path) -> Config | FitConfig:

@@ -131,21 +131,44 @@ def fit_table(
         rank: r.
         rate: as of `fit_head`.
     """
-    best: tuple[Choice, Doubles] | None = None
+    choice, sums = choose_table(gathered, is_pair, config, rate, dim), gathered.all()
+    return *_table(sums, is_pair, choice, rank), choice
+
+
+def choose_table(
+    gathered: Gathered, is_pair: npt.NDArray[np.bool_], config: ClosedFormConfig, rate: Rate, dim: int
+) -> Choice:
+    """The ridges of `fit_table`, chosen at full rank; its arguments are those."""
+    best: Choice | None = None
     pair_ridges: Sequence[float | None] = config.pair_ridges if is_pair.any() else [None]
     for ridge, pair_ridge in product(config.text_ridges, pair_ridges):
-        penalty = np.where(is_pair, ridge if pair_ridge is None else pair_ridge, ridge)
-        solved = solve_linear(gathered.fitted, penalty)
+        settings = {"ridge": ridge, "pair_ridge": pair_ridge}
+        solved = solve_linear(gathered.fitted, _penalty(is_pair, settings))
         for weight in _weights(config.alphas, gathered, dim):
             embeddings = np.asarray(gathered.rows @ _mix(solved, weight, axis=1), dtype=np.float32)
             rsum = rate(embeddings)
-            if best is None or rsum > best[0].rsum:
-                settings = {"ridge": ridge, "pair_ridge": pair_ridge, "partner": weight}
-                best = Choice(settings, rsum, embeddings), penalty
+            if best is None or rsum > best.rsum:
+                best = Choice({**settings, "partner": weight}, rsum, embeddings)
     assert best is not None
-    (choice, penalty), sums = best, gathered.all()
-    table = _mix(solve_linear(sums, penalty), choice.settings["partner"], axis=1)
-    return *cut_to_rank(table, sums.xx, rank), choice
+    return best
+
+
+def at_rank(gathered: Gathered, is_pair: npt.NDArray[np.bool_], choice: Choice, rank: int, rate: Rate) -> Choice:
+    """`choice` of `choose_table` with the embeddings and the score that it has once the table is cut to `rank`."""
+    rows, axes = _table(gathered.fitted, is_pair, choice, rank)
+    embeddings = np.asarray(gathered.rows @ rows @ axes.T, dtype=np.float32)
+    return replace(choice, rsum=rate(embeddings), embeddings=embeddings)
+
+
+def _table(sums: RidgeSums, is_pair: npt.NDArray[np.bool_], choice: Choice, rank: int) -> tuple[Doubles, Doubles]:
+    """Rows (P, r) and axes (D, r) of the table with the chosen settings."""
+    solved = solve_linear(sums, _penalty(is_pair, choice.settings))
+    return cut_to_rank(_mix(solved, choice.settings["partner"], axis=1), sums.xx, rank)
+
+
+def _penalty(is_pair: npt.NDArray[np.bool_], settings: Mapping[str, Any]) -> Doubles:
+    ridge, pair_ridge = settings["ridge"], settings["pair_ridge"]
+    return np.asarray(np.where(is_pair, ridge if pair_ridge is None else pair_ridge, ridge))
 
 
 def cut_to_rank(table: Doubles, gram: Doubles, rank: int) -> tuple[Doubles, Doubles]:

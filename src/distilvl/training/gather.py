@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.pixels import Decoding, only_images, pixel_blocks
+from distilvl.data.pixels import Decoding, PixelCache, only_images, pixel_blocks
 from distilvl.data.records import PairDataset, Record, UnpairedImage
 from distilvl.features import FeatureStore
 from distilvl.features.shards import Modality
@@ -35,7 +35,7 @@ from distilvl.training.distributed import Share, gather_objects, sum_arrays
 from distilvl.training.materials import read_features
 from distilvl.training.ridge import RidgeSums
 
-_TEXTS, _BATCH = 2048, 250  # at a time
+_IMAGES, _TEXTS, _BATCH = 64, 2048, 250  # at a time
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,19 @@ class Images:
     left_out: LeftOut  # the others
 
 
-def gather_images(items: Items, run: Pass) -> Images:
+def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> Images:
     """Pooled outputs of the image tower against u^v, and the mean of its captions' u^t beside it where there are pairs.
 
     Each image is read and decoded once, at most 64 of them at a time. `BadImageError` for a bad one, unless `skip_bad`.
+    With `cache`, which `decode_pixels` made of `items` for this student's preprocessing, nothing is read.
     """
     sums: _Sums | None = None
+    items = items if cache is None else cache.dataset
     entries: list[Record | UnpairedImage] = list(items)
     decoding = Decoding(items, run.skip_bad, "encoding images")
+    blocks = one_ahead(_blocks(decoding, run.encoder)) if cache is None else _cached_blocks(cache)
     pool = (traced_pool(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
-    for pixels, rows, keys in one_ahead(_blocks(decoding, run.encoder)):
+    for pixels, rows, keys in blocks:
         chosen = [entries[row] for row in rows]
         targets = _features(run.store, "image", keys, [one.image.name for one in chosen])
         if isinstance(items, PairDataset):
@@ -118,13 +121,27 @@ def gather_images(items: Items, run: Pass) -> Images:
         sums = sums or _Sums(RidgeSums.zeros(pooled[0].shape[1], targets.shape[1]))
         sums.add(pooled, targets, keys, held)
     assert sums is not None  # `Decoding` raises where no image is left
+    if cache is not None:
+        return Images(sums.done(), items, cache.keys, cache.left_out)
     return Images(sums.done(), only_images(items, decoding.rows), decoding.keys, decoding.left_out)
 
 
-def _blocks(decoding: Decoding, encoder: DualEncoder) -> Iterator[tuple[npt.NDArray[np.uint8], list[int], list[bytes]]]:
+Block: TypeAlias = tuple[npt.NDArray[np.uint8], Sequence[int], list[bytes]]
+
+
+def _blocks(decoding: Decoding, encoder: DualEncoder) -> Iterator[Block]:
     """Pixels of some images, their rows in the data, and their content hashes."""
     for pixels in pixel_blocks(decoding, encoder.resize, None):
         yield pixels, decoding.rows[-len(pixels) :], decoding.keys[-len(pixels) :]
+
+
+def _cached_blocks(cache: PixelCache) -> Iterator[Block]:
+    """The same from memory."""
+    with progress("encoding images", len(cache.keys)) as ticker:
+        for start in range(0, len(cache.keys), _IMAGES):
+            keys = cache.keys[start : start + _IMAGES]
+            yield cache.pixels[start : start + _IMAGES], range(start, start + len(keys)), keys
+            ticker.advance(len(keys))
 
 
 @dataclass(frozen=True)

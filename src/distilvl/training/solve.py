@@ -25,11 +25,20 @@ from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.students.trial import try_student
-from distilvl.training.closed_form import Choice, Gallery, Gathered, fit_head, fit_table
+from distilvl.training.closed_form import (
+    Choice,
+    Floats,
+    Gallery,
+    Gathered,
+    at_rank,
+    choose_table,
+    fit_head,
+    fit_table,
+)
 from distilvl.training.distributed import rank_zero_first, share_of
 from distilvl.training.fit_with_ray import gather_with_ray
 from distilvl.training.gather import Pass, gather, joined, share_of_items
-from distilvl.training.ridge import Columns
+from distilvl.training.ridge import Affine, Columns
 
 _MOST_STAGES = 3  # the last ones, of which the held-out items choose
 _FEWEST = 10  # held-out items
@@ -57,33 +66,79 @@ def solve(
         items: what is fitted to; `store` has the features of all of them.
         cluster: whose workers read the items, in the place of this process; `scratch` is a folder on its disk.
     """
-    dim, image, most = store.manifest.dim, config.student.image, None
-    if image.pooling == "stages" and image.stages is None:
-        most = most_stages(image, _MOST_STAGES)
-        config = config if most is None else _with_stages(config, most)
-    encoder = new_student(config, dim, items.captions, fabric)
-    encoder.to(fabric.device).freeze("image", "text")
-    paired = isinstance(items, PairDataset)
-    held = {"held_out": _held_out(len(items), config)}
-    held["held_out_texts"] = held["held_out"] if paired else _held_out(len(items.captions), config)
-    run = Pass(encoder, store, fabric, mirror=config.fit.mirror, skip_bad=skip_bad, **held)
+    dim, paired = store.manifest.dim, isinstance(items, PairDataset)
+    towers = frozen_towers(config, dim, items.captions, fabric)
+    held = {"held_out": held_out_share(len(items), config)}
+    held["held_out_texts"] = held["held_out"] if paired else held_out_share(len(items.captions), config)
+    run = Pass(towers.encoder, store, fabric, mirror=config.fit.mirror, skip_bad=skip_bad, **held)
     if cluster is None:
         found = joined(gather(share_of_items(items, share_of(fabric)), run), fabric)
     else:
         assert scratch is not None  # a run has a folder
         found = gather_with_ray(cluster, items, run, scratch)
     gallery = Gallery.of(found.images, found.texts, dim)
-    text = _solve_texts(config, encoder, found.texts, gallery, dim)
-    candidates = [({}, slice(None))] if most is None else list(_tails(most, encoder.stage_widths))
-    rate = partial(gallery.of_images, texts=text.embeddings)
-    head, _, chosen = fit_head(found.images, candidates, config.fit, config.fit.betas, rate, dim)
-    if "stages" in chosen.settings and chosen.settings["stages"] != most:
-        config, table = _with_stages(config, chosen.settings["stages"]), encoder.student
+    text = _solve_texts(config, towers.encoder, found.texts, gallery, dim)
+    head, chosen = solve_images(towers, found.images, gallery, text.embeddings)
+    config, encoder = towers.config, towers.encoder
+    if towers.chose_fewer(chosen):
+        config, table = towers.with_stages_of(chosen), encoder.student
         encoder = new_student(config, dim, items.captions, fabric)
         route(encoder.student, "text").load_state_dict(route(table, "text").state_dict())
         encoder.to(fabric.device).freeze("image", "text")
     encoder.head("image").set(_tensor(head.weight), _tensor(head.bias))
     return Solved(config, encoder, {"image": chosen, "text": text}, gallery, found.left_out)
+
+
+@dataclass(frozen=True)
+class Towers:
+    """What reads the data: a student before it is fitted, on its device, both towers frozen."""
+
+    config: FitConfig  # with all the stages of which some are chosen
+    encoder: DualEncoder
+    most: list[int] | None  # these; none where there is nothing to choose
+
+    def chose_fewer(self, chosen: Choice) -> bool:
+        """Whether some of these stages were left out."""
+        return bool(chosen.settings.get("stages", self.most) != self.most)
+
+    def with_stages_of(self, chosen: Choice) -> FitConfig:
+        """The config with the stages that were chosen."""
+        return _with_stages(self.config, chosen.settings["stages"]) if self.chose_fewer(chosen) else self.config
+
+
+def frozen_towers(config: FitConfig, dim: int, captions: Sequence[str], fabric: Fabric) -> Towers:
+    """The towers that `config` names, tried and frozen; `DistilvlError` for towers that cannot be used.
+
+    Args:
+        config: `student.image.stages` that are not given are the last few.
+        captions: of which a new text tower's vocabulary is made.
+    """
+    image, most = config.student.image, None
+    if image.pooling == "stages" and image.stages is None:
+        most = most_stages(image, _MOST_STAGES)
+        config = config if most is None else _with_stages(config, most)
+    encoder = new_student(config, dim, captions, fabric)
+    encoder.to(fabric.device).freeze("image", "text")
+    return Towers(config, encoder, most)
+
+
+def solve_images(towers: Towers, images: Gathered, gallery: Gallery, texts: Floats) -> tuple[Affine, Choice]:
+    """The image head, and what was chosen for it beside the student's embeddings of the held-out `texts`, (m, D)."""
+    fit, most = towers.config.fit, towers.most
+    candidates = [({}, slice(None))] if most is None else list(_tails(most, towers.encoder.stage_widths))
+    rate = partial(gallery.of_images, texts=texts)
+    head, _, chosen = fit_head(images, candidates, fit, fit.betas, rate, gallery.images.shape[1])
+    return head, chosen
+
+
+def choose_texts(towers: Towers, texts: Gathered, gallery: Gallery) -> Choice:
+    """What would be chosen for the text tower, a static one's table cut to its rank; nothing is set."""
+    fit, text, dim = towers.config.fit, towers.config.student.text, gallery.texts.shape[1]
+    if not isinstance(text, StaticTextConfig):
+        return fit_head(texts, [({}, slice(None))], fit, fit.alphas, gallery.of_texts, dim)[2]
+    is_pair = Parts.of(route(towers.encoder.student, "text")[0].tokenizer).is_pair
+    chosen = choose_table(texts, is_pair, fit, gallery.of_texts, dim)
+    return at_rank(texts, is_pair, chosen, text.rank or dim, gallery.of_texts)
 
 
 def new_student(config: FitConfig, dim: int, captions: Sequence[str], fabric: Fabric) -> DualEncoder:
@@ -107,12 +162,12 @@ def _tails(stages: list[int], widths: list[int]) -> Iterator[tuple[dict[str, Any
         yield {"stages": stages[k:]}, np.arange(ends[k], ends[-1])
 
 
-def _held_out(count: int, config: FitConfig) -> float:
-    """Which share of so many items chooses: a tenth, or what comes to the number that the config allows."""
+def held_out_share(count: int, config: FitConfig, most: float = 0.1) -> float:
+    """Which share of so many items chooses: `most`, or what comes to the number that the config allows."""
     if count < 2 * _FEWEST:
         remedy = f"Give {2 * _FEWEST} or more images and texts."
         raise DistilvlError(f"{count} items are too few to fit a student to and to choose its settings on.", remedy)
-    return max(min(0.1, config.fit.held_out / count), _FEWEST / count)
+    return max(min(most, config.fit.held_out / count), _FEWEST / count)
 
 
 def _solve_texts(config: FitConfig, encoder: DualEncoder, texts: Gathered, gallery: Gallery, dim: int) -> Choice:
