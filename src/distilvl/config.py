@@ -137,8 +137,12 @@ class StaticTextConfig(TextTowerConfig):
     pairs: int = Field(
         0, ge=0, description="least count of two adjacent words to have a row of their own beside these; 0: none has"
     )
-    rank: int | None = Field(128, ge=1, description="length of a row, at most D; none: D")
+    rank: int | None = Field(128, ge=1, description="length of a row, or D where that is less; none: D")
     max_length: int = Field(256, ge=4, description="tokens; longer captions are cut")
+
+    def row_length(self, dim: int) -> int:
+        """r, for embeddings of D = `dim` dimensions: longer rows could say no more."""
+        return dim if self.rank is None else min(self.rank, dim)
 
 
 class StudentConfig(Settings):

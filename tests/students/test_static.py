@@ -105,12 +105,10 @@ def test_a_vocabulary_has_room_for_letters_and_no_more_than_it_may() -> None:
         static_tokenizer([], 500)
 
 
-@pytest.mark.parametrize("rank", [17, 128])
-def test_a_rank_above_the_dimension_is_refused(rank: int) -> None:
-    with pytest.raises(
-        DistilvlError, match=rf"rank is {rank}, and .* 16 dimensions\. Set student\.text\.rank to 16 or"
-    ):
-        build_student("demo", 16, ["a dog"], overrides=["text.kind=static", f"text.rank={rank}"])
+@pytest.mark.parametrize(("rank", "length"), [(15, 15), (16, 16), (17, 16), (128, 16)])
+def test_a_row_is_no_longer_than_the_embedding(rank: int, length: int) -> None:
+    student = build_student("demo", 16, ["a dog"], overrides=["text.kind=static", f"text.rank={rank}"])
+    assert route(student, "text")[0].embedding.weight.shape[1] == length
 
 
 def test_no_rank_is_the_dimension() -> None:

@@ -15,7 +15,6 @@ import torch
 import distilvl
 from distilvl.data import PairDataset
 from distilvl.data.scenes import scenes_dataset
-from distilvl.errors import DistilvlError
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.storage import route
 from distilvl.training.run_folder import load_tensors, read_metrics
@@ -110,11 +109,3 @@ def test_heads_may_begin_as_a_regression(train: Train, frozen: bool) -> None:
 def test_activations_are_computed_again_in_the_image_tower_alone(train: Train) -> None:
     still = ["training.epochs=1", "student.image.config.hidden_dropout_prob=0"]
     assert _equal(train("kept", *still), train("again", *still, "training.checkpoint_activations=true"))
-
-
-def test_a_rank_above_the_teachers_dimension_is_told_before_features_are_extracted(
-    train: Train, tmp_path: Path
-) -> None:
-    with pytest.raises(DistilvlError, match=r"student\.text\.rank is 300, and embeddings have 256 dimensions"):
-        train("run", "student.text.rank=300")
-    assert not (tmp_path / "run" / "features").exists()

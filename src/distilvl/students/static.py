@@ -20,7 +20,6 @@ from tokenizers import Regex, Tokenizer, models, normalizers
 from torch import nn
 
 from distilvl.config import StaticTextConfig
-from distilvl.errors import DistilvlError
 from distilvl.students.processors import fill_vocabulary, require_captions
 
 UNKNOWN = "[UNK]"
@@ -126,12 +125,9 @@ PROMPTS = {"text": " ", "query": " ", "document": " "}
 def static_route(config: StaticTextConfig, dim: int, captions: Collection[str], gain: float) -> list[Any]:
     """A new table, random, of what is learnt from `captions`, and its head, begun with Xavier's spread times `gain`.
 
-    `DistilvlError` as `static_tokenizer`, and for a rank above D.
+    `DistilvlError` as `static_tokenizer`.
     """
-    rank = dim if config.rank is None else config.rank
-    if rank > dim:
-        what = f"student.text.rank is {rank}, and embeddings have {dim} dimensions."
-        raise DistilvlError(what, f"Set student.text.rank to {dim} or less, or to null.")
+    rank = config.row_length(dim)
     tokenizer = static_tokenizer(captions, config.vocabulary, config.pairs)
     tokenizer.enable_truncation(config.max_length)
     head = Dense(rank, dim, bias=False, activation_function=None)

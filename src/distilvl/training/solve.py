@@ -138,7 +138,7 @@ def choose_texts(towers: Towers, texts: Gathered, gallery: Gallery) -> Choice:
         return fit_head(texts, [({}, slice(None))], fit, fit.alphas, gallery.of_texts, dim)[2]
     is_pair = Parts.of(route(towers.encoder.student, "text")[0].tokenizer).is_pair
     chosen = choose_table(texts, is_pair, fit, gallery.of_texts, dim)
-    return at_rank(texts, is_pair, chosen, text.rank or dim, gallery.of_texts)
+    return at_rank(texts, is_pair, chosen, text.row_length(dim), gallery.of_texts)
 
 
 def new_student(config: FitConfig, dim: int, captions: Sequence[str], fabric: Fabric) -> DualEncoder:
@@ -179,7 +179,7 @@ def _solve_texts(config: FitConfig, encoder: DualEncoder, texts: Gathered, galle
         return choice
     tower = route(encoder.student, "text")[0]
     parts = Parts.of(tower.tokenizer)
-    rows, axes, choice = fit_table(texts, parts.is_pair, text.rank or dim, fit, gallery.of_texts, dim)
+    rows, axes, choice = fit_table(texts, parts.is_pair, text.row_length(dim), fit, gallery.of_texts, dim)
     with torch.no_grad():
         tower.embedding.weight.copy_(_tensor(parts.table(rows)))
     encoder.head("text").set(_tensor(axes), torch.zeros(dim))
