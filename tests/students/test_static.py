@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.students import DualEncoder, build_student, load_student, save_student
-from distilvl.students.static import mean_of_rows, static_tokenizer, token_ids, unknown_rate
+from distilvl.students.heads import mean_of_rows
+from distilvl.students.static import static_tokenizer, token_ids, unknown_rate
 from distilvl.students.storage import route
 
 RIDES = ["a man rides", "a rider", "the dog is riding", "she jumped", "jumping dogs jump", "he walks; she walked"]
