@@ -19,6 +19,7 @@ import scipy.linalg
 import scipy.sparse
 
 from distilvl.config import ClosedFormConfig
+from distilvl.evaluation.agreement import agreement
 from distilvl.evaluation.score import score
 from distilvl.training.ridge import Affine, Columns, Doubles, RidgeSums, solve_affine, solve_linear
 
@@ -53,7 +54,8 @@ class Gathered:
 class Gallery:
     """The held-out items that candidates are scored on.
 
-    With pairs the score is RSUM; without, RSUM of retrieving each item's own teacher features among all others'.
+    With pairs the score is RSUM, 0 to 600. Without, it is the overlap of what the student finds with what the teacher
+    finds, in percent of the first ten of each list, both directions together: 0 to 200.
     """
 
     images: Floats  # (n, D), the teacher's
@@ -69,17 +71,19 @@ class Gallery:
         return cls(images.targets[:, :dim], texts.targets[:, :dim], owner)
 
     def of_images(self, embeddings: Floats, texts: Floats) -> float:
-        """RSUM, 0 to 600, of the student's images with the student's `texts`."""
-        return self._rsum(self.images, embeddings, texts)
+        """Of the student's images: with the student's `texts` where there are pairs, else with the teacher's."""
+        if self.owner is None:
+            return self._overlap((embeddings, self.texts))
+        return score(embeddings, texts, self.owner).rsum
 
     def of_texts(self, embeddings: Floats) -> float:
-        """RSUM of the student's texts with the teacher's images."""
-        return self._rsum(self.texts, embeddings, embeddings, self.images)
-
-    def _rsum(self, own: Floats, embeddings: Floats, texts: Floats, images: Floats | None = None) -> float:
+        """Of the student's texts with the teacher's images."""
         if self.owner is None:
-            return score(own, embeddings, np.arange(len(own))).rsum
-        return score(embeddings if images is None else images, texts, self.owner).rsum
+            return self._overlap((self.images, embeddings))
+        return score(self.images, embeddings, self.owner).rsum
+
+    def _overlap(self, student: tuple[Floats, Floats]) -> float:
+        return 100 * sum(agreement(student, (self.images, self.texts)).overlap)
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,13 @@ class Choice:
     """The best candidate."""
 
     settings: Mapping[str, Any]
-    rsum: float  # on the held-out items
+    rsum: float  # on the held-out items; without pairs the overlap, see `Gallery`
     embeddings: Floats  # what it made of these, (h, D)
 
     def as_dict(self) -> dict[str, Any]:
         """Settings and score, as a run's result has them."""
-        return {**self.settings, "held_out_rsum": round(self.rsum, 2)}
+        measure = "held_out_overlap" if self.settings["partner"] is None else "held_out_rsum"
+        return {**self.settings, measure: round(self.rsum, 2)}
 
 
 def fit_head(
