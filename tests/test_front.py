@@ -11,7 +11,7 @@ import pytest
 import distilvl
 
 NAMES = {"DistilvlError", "FeatureStore", "Index", "__version__", "build_student", "evaluate", "export_student",
-         "extract_features", "load_dataset", "load_teacher", "score", "train"}  # fmt: skip
+         "extract_features", "fit", "load_dataset", "load_teacher", "score", "train"}  # fmt: skip
 
 
 def test_exported_names() -> None:

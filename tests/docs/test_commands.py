@@ -24,6 +24,7 @@ import distilvl
 from distilvl.cli import app
 from distilvl.config import Config
 from distilvl.errors import DistilvlError
+from distilvl.experiments.candidates import read_candidates
 from distilvl.recipes import load_config
 
 DISTILVL: Any = typer.main.get_command(app)
@@ -221,9 +222,13 @@ def test_what_python_imports_from_distilvl_exists(block: Block) -> None:
 
 
 def check_data(block: Block, folder: Path) -> None:
-    """That JSON can be read, and that YAML with a section of a recipe is one."""
+    """That JSON can be read, and that YAML with a section of a recipe is one, or a list of candidate towers."""
     if block.language == "json":
         json.loads(block.text)
+    elif isinstance(yaml.safe_load(block.text), list):
+        candidates = folder / "candidates.yaml"
+        candidates.write_text(block.text, encoding="utf-8")
+        assert read_candidates([], candidates)
     elif set(yaml.safe_load(block.text)) & {*Config.model_fields, "extends"}:
         recipe = folder / "recipe.yaml"
         recipe.write_text(block.text, encoding="utf-8")
