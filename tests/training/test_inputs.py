@@ -20,7 +20,7 @@ from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.training.inputs import Inputs
 from distilvl.training.run_folder import load_tensors, read_metrics
-from distilvl.training.train import _settings
+from distilvl.training.train import settings_of
 from distilvl.training.trainer import Trainer
 
 SETTINGS = {
@@ -179,10 +179,10 @@ def test_what_is_of_another_type_is_told_the_types_that_are_taken(
 
 def test_settings_in_a_dict_have_the_values_that_they_have() -> None:
     nested = {"a": {"b": 1e-5, "c.d": [0.9, 1e-8]}, "e": None, "f": True, "g": {"h": "no: such", "i": "1e-3x", "j": {}}}
-    assert _settings(nested) == [
+    assert settings_of(nested) == [
         "a.b=1.0e-05", "a.c.d=[0.9, 1.0e-08]", "e=null", "f=true", "g.h='no: such'", "g.i=1e-3x", "g.j={}",
     ]  # fmt: skip
-    assert _settings(["a=1"]) == ["a=1"]
+    assert settings_of(["a=1"]) == ["a=1"]
 
 
 def test_two_datasets_of_one_name_are_told_apart(folder: Path) -> None:

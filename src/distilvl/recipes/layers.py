@@ -134,8 +134,9 @@ def together(layers: Sequence[Tree], shared: Sequence[Override] = (), own: Seque
         for k in reversed(range(len(layers))):
             held = _at(layers[k], section)
             if chosen_above and isinstance(held, dict):
-                before = kind.variant(_at(_over(layers[: k + 1], ()), section))
-                kept = variant if kind.carries_over or before is variant else kind
+                # What the layers below chose is looked at only where it counts: it may be a loss that is broken.
+                below = variant if kind.carries_over else kind.variant(_at(_over(layers[: k + 1], ()), section))
+                kept = variant if below is variant else kind
                 layers[k] = _with(layers[k], section, _used(held, kind, kept))
             chosen_above = chosen_above or (isinstance(held, dict) and kind.chosen_by in held)
         shared = [each for each in shared if _is_used(each, section, kind, variant)]

@@ -174,7 +174,16 @@ def _making(
     where = f"precision {result.get('precision', '?')} on {plain(str(result.get('device', '?')))}, "
     where += f"{result.get('seconds', 0) / 60:.1f} minutes"
     data_line = f"- data: {'; beside it '.join(map(_counted, data))}"
-    return "\n".join([f"- teacher: {teacher}", data_line, towers, *_method(config, result, where)])
+    lines = [f"- teacher: {teacher}", data_line, towers, *_learnt_vocabulary(result)]
+    return "\n".join([*lines, *_method(config, result, where)])
+
+
+def _learnt_vocabulary(result: Mapping[str, Any]) -> list[str]:
+    known = result.get("vocabulary", {})
+    if "unknown_rate" not in known:
+        return []
+    share = f"{100 * known['unknown_rate']:.2g} % of the tokens of the scored captions are unknown to it"
+    return [f"- vocabulary of its texts: {known['entries']:,} entries; {share}"]
 
 
 def _method(config: AnyRun, result: Mapping[str, Any], where: str) -> list[str]:
