@@ -37,6 +37,15 @@ text:
   pooling: mean
 """
 
+STATIC_STUDENT = """
+image:
+  config: {model_type: vit, hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 48,
+           image_size: 32, patch_size: 8}
+  size: 32
+  pooling: mean
+text: {kind: static, vocabulary: 150, rank: 12}
+"""
+
 
 @pytest.fixture
 def student_yaml(tmp_path: Path) -> Path:
@@ -44,6 +53,14 @@ def student_yaml(tmp_path: Path) -> Path:
     path = tmp_path / "small-student.yaml"
     path.write_text(SMALL_STUDENT, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def static_student(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A student preset with a small ViT and a table for the texts, as `fit` solves one."""
+    path = tmp_path_factory.mktemp("static") / "static-student.yaml"
+    path.write_text(STATIC_STUDENT, encoding="utf-8")
+    return str(path)
 
 
 @pytest.fixture(scope="session")

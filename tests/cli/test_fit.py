@@ -13,15 +13,6 @@ from typer.testing import CliRunner
 
 from distilvl.cli import app
 
-STUDENT = """
-image:
-  config: {model_type: vit, hidden_size: 24, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 48,
-           image_size: 32, patch_size: 8}
-  size: 32
-  pooling: mean
-text: {kind: static, vocabulary: 150, rank: 12}
-"""
-
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "distilvl", *arguments]
@@ -39,14 +30,13 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def test_one_command_from_photographs_without_captions_to_an_index(
-    photographs: Path, teacher: str, tmp_path: Path
+    photographs: Path, teacher: str, static_student: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("lancedb")
-    (tmp_path / "student.yaml").write_text(STUDENT, encoding="utf-8")
     (tmp_path / "texts.txt").write_text("\n".join(f"{a} {b}" for a in "abcdefgh" for b in "ijklmnop"))
     out, index = tmp_path / "mine", tmp_path / "mine.index"
     command = ["fit", "--teacher", teacher, "--data", str(photographs), "--texts", str(tmp_path / "texts.txt"),
-               "--student", str(tmp_path / "student.yaml"), "--out", str(out), "--index", str(index)]  # fmt: skip
+               "--student", static_student, "--out", str(out), "--index", str(index)]  # fmt: skip
     done = run(*command)
     assert done.returncode == 0, done.stderr
     assert "60 photographs" in done.stdout

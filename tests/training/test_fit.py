@@ -33,14 +33,6 @@ from distilvl.training.gather import Pass
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
 PLACES = ("left", "middle", "right")
-STUDENT = """
-image:
-  config: {model_type: vit, hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 48,
-           image_size: 32, patch_size: 8}
-  size: 32
-  pooling: mean
-text: {kind: static, vocabulary: 150, rank: 12}
-"""
 InTwoProcesses = Callable[..., list[subprocess.CompletedProcess[str]]]
 PLAIN = ["fit.precision=fp32"]
 
@@ -66,10 +58,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("student") / "static.yaml"
-    path.write_text(STUDENT, encoding="utf-8")
-    return str(path)
+def student(static_student: str) -> str:
+    return static_student
 
 
 @pytest.fixture(scope="module")
@@ -252,8 +242,8 @@ def test_texts_stand_beside_a_folder_and_no_other_data(texts: Path, student: str
     assert not (tmp_path / "out").exists()
 
 
-def test_a_transformer_text_tower_gets_a_head(pictures: Path, teacher: str, tmp_path: Path, run: Path) -> None:
-    section = yaml.safe_load(STUDENT)
+def test_a_transformer_text_tower_gets_a_head(pictures: Path, student: str, tmp_path: Path, run: Path) -> None:
+    section = yaml.safe_load(Path(student).read_text())
     section["text"] = {"config": {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "vocab_size": 9,
                                   "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 48},
                        "vocabulary": 120, "max_length": 40, "pooling": "mean"}  # fmt: skip

@@ -43,7 +43,7 @@ class Gathered:
 
     def all(self) -> RidgeSums:
         """The sums of all items."""
-        sums = replace(self.fitted + RidgeSums.zeros(*self.fitted.xu.shape))
+        sums = self.fitted + RidgeSums.zeros(*self.fitted.xu.shape)  # a copy
         for rows in (self.rows, self.mirrored):
             if rows is not None:
                 sums.add(rows, self.targets)
