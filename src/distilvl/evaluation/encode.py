@@ -29,6 +29,7 @@ from distilvl.io.hashes import image_key, text_key
 from distilvl.io.inputs import list_of_texts
 from distilvl.models import load_model
 from distilvl.models.loading import StoredModel
+from distilvl.students.frozen import ON_CPU
 from distilvl.students.static import unknown_rate
 from distilvl.students.storage import has_static_text, is_student, route
 from distilvl.teachers.base import Teacher
@@ -167,7 +168,8 @@ def _encode(model: Model, modality: Modality, items: list[Any], names: list[str]
         return np.asarray(encode(bare(cast(Teacher, model)), modality, items, names), dtype=np.float32)
     if modality == "text":
         items = [as_text(text) for text in items]
-    features = student.encode(items, batch_size=_BATCH, convert_to_numpy=True, show_progress_bar=False)
+    size = ON_CPU if modality == "image" and student.device.type == "cpu" else _BATCH
+    features = student.encode(items, batch_size=size, convert_to_numpy=True, show_progress_bar=False)
     return np.asarray(features, dtype=np.float32)
 
 

@@ -21,6 +21,7 @@ from distilvl.students.towers import first_line, quiet_transformers
 
 logger = logging.getLogger("distilvl")
 
+ON_CPU = 16  # pictures that a tower reads at a time on a CPU: the maps of more do not stay in its caches
 _ALIKE = 0.98  # least cosine of pooled outputs with those in float32; bfloat16 keeps 8 bits
 _PROBES = 4  # pictures of noise that are compared
 

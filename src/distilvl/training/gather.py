@@ -27,7 +27,7 @@ from distilvl.io.hashes import text_key
 from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import progress
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.frozen import traced_pool
+from distilvl.students.frozen import ON_CPU, traced_pool
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
@@ -36,9 +36,6 @@ from distilvl.training.materials import read_features
 from distilvl.training.ridge import RidgeSums
 
 _IMAGES, _TEXTS, _BATCH = 64, 2048, 250  # at a time
-# Images that a tower reads at a time on a CPU: the maps of more leave its caches, and each layer asks the system for
-# their memory anew. Of EfficientNet-Lite1 at 256 px two cores read 113 a second by 16, and 70 by 64.
-_ON_CPU = 16
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> I
     entries: list[Record | UnpairedImage] = list(items)
     decoding = Decoding(items, run.skip_bad, "encoding images")
     blocks = one_ahead(_blocks(decoding, run.encoder)) if cache is None else _cached_blocks(cache)
-    most = _ON_CPU if run.fabric.device.type == "cpu" else _IMAGES
+    most = ON_CPU if run.fabric.device.type == "cpu" else _IMAGES
     pool = (traced_pool(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
     for pixels, rows, keys in blocks:
         chosen = [entries[row] for row in rows]

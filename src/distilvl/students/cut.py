@@ -1,0 +1,126 @@
+"""A tower in two: the lower layers stay as they are and run once, the top ones learn.
+
+    below   pixels -> rows    what the first learning layer reads, beside the part of x that is known by then
+    above   rows   -> x       what the head reads
+
+Nothing is known of a tower but the order of its weights: `above` is the tower with a pass-through in the place of each
+module that comes before the first learning weight, and shares all others with it. Where both halves do not compute
+what the whole does, the tower cannot be cut there, and that is said.
+"""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distilvl.errors import DistilvlError
+from distilvl.students.heads import Head, head_of, is_convolutional
+
+_CLOSE = 1e-3  # of the largest output: how far both halves together may be off the whole
+
+
+class _PassThrough(nn.Module):
+    """Gives the first of its arguments back."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if args else next(iter(kwargs.values()))
+
+
+class Cut:
+    """The image route of a student in two, before the module that begins with the weight `learning`.
+
+    A row, (R,), is the input of that module, flat, and then those columns of x that come from stages before it.
+
+    Args:
+        modules: the route, from tower to last.
+        learning: the first weight of the tower that learns.
+        features: a few images as the route takes them, to try both halves on.
+
+    Raises:
+        DistilvlError: the tower is no chain of layers, or cannot be cut at that one.
+    """
+
+    def __init__(self, modules: Any, learning: nn.Parameter, features: dict[str, Any]) -> None:
+        self._whole = head_of(modules)
+        self._first = _first_module(self._whole.tower, learning)
+        self._above: Head = head_of(_top(modules, self._first)[0])
+        self._channels_last = is_convolutional(self._whole.tower)
+        self.shape: tuple[int, ...] = ()  # of that module's input, without the images
+        self.known = 0  # columns of x that do not come from above
+        self._try(features)
+
+    @property
+    def width(self) -> int:
+        """R."""
+        return math.prod(self.shape) + self.known
+
+    @torch.no_grad()
+    def below(self, features: dict[str, Any]) -> Tensor:
+        """Images as the tower takes them to rows (n, R)."""
+        inputs, x = self._run(features)
+        return torch.cat([inputs.flatten(1).float(), x[:, : self.known]], dim=1)
+
+    def above(self, rows: Tensor) -> Tensor:
+        """Rows (n, R) to x (n, C), without dropout and with the statistics that the tower was pretrained with."""
+        size = math.prod(self.shape)
+        inputs = rows[:, :size].reshape(len(rows), *self.shape)
+        if self._channels_last and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        x = self._above.pool({"pixel_values": inputs, "modality": "image"})
+        return torch.cat([rows[:, size:], x[:, x.shape[1] - (self._whole.in_features - self.known) :]], dim=1)
+
+    def _run(self, features: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What the first learning module reads, and x."""
+        found: list[Tensor] = []
+
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append(args[0] if args else next(iter(kwargs.values())))
+
+        handle = self._first.register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            x = self._whole.pool(features)
+        finally:
+            handle.remove()
+        return found[0], x
+
+    @torch.no_grad()
+    def _try(self, features: dict[str, Any]) -> None:
+        """Find shapes, and see that both halves together are the whole."""
+        try:
+            inputs, expected = self._run(features)
+            self.shape = tuple(inputs.shape[1:])
+            given = self._above.pool({**features, "pixel_values": inputs})
+            self.known = expected.shape[1] - given.shape[1]
+            is_whole = torch.allclose(
+                self.above(self.below(features)), expected, rtol=0, atol=_CLOSE * float(expected.abs().max())
+            )
+        except Exception:  # a tower that is no chain of layers raises anything
+            is_whole = False
+        if not is_whole:
+            what = "the image tower cannot be cut there: its layers are no chain, or a stage below is read above."
+            remedy = "Raise student.image.trainable_layers, or leave it out to train the whole tower."
+            raise DistilvlError(what, remedy)
+
+
+def _first_module(tower: nn.Module, learning: nn.Parameter) -> nn.Module:
+    """The largest module whose first weight is `learning`: it and what follows it, in order of use, learn."""
+    for module in tower.modules():
+        if module is not tower and next(module.parameters(), None) is learning:
+            return module
+    raise AssertionError("the weight is one of the tower")
+
+
+def _top(module: Any, first: nn.Module) -> tuple[Any, bool]:
+    """`module` with pass-throughs before `first`, which with all that follows is shared; whether `first` is in it."""
+    view = copy.copy(module)
+    view._modules = dict(module._modules)
+    for name, child in module._modules.items():
+        if child is first:
+            return view, True
+        inside, found = (child, False) if child is None else _top(child, first)
+        view._modules[name] = inside if found else _PassThrough()
+        if found:
+            return view, True
+    return view, False
