@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from distilvl.config import StudentConfig
 from distilvl.students import DualEncoder, build_student
-from distilvl.students.frozen import _Traced, traced_pool
+from distilvl.students.frozen import _Traced, traced_store
 
 TEXT = {"kind": "static", "vocabulary": 150, "rank": 8}
 CNN = {
@@ -36,7 +36,7 @@ def pixels(count: int) -> torch.Tensor:
 
 def test_it_gives_what_the_tower_gives_for_any_number_of_pictures() -> None:
     encoder = encoder_of(CNN)
-    pool = traced_pool(encoder)
+    pool = traced_store(encoder)
     assert pool is not None
     with torch.no_grad():
         for count in (4, 64, 1, 37, 64):
@@ -49,7 +49,7 @@ def test_it_gives_what_the_tower_gives_for_any_number_of_pictures() -> None:
 def test_the_tower_stays_as_it_was() -> None:
     encoder = encoder_of(CNN)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    traced_pool(encoder)
+    traced_store(encoder)
     after = encoder.state_dict()
     assert all(
         torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items()
@@ -58,7 +58,7 @@ def test_the_tower_stays_as_it_was() -> None:
 
 
 def test_other_towers_are_left_alone() -> None:
-    assert traced_pool(encoder_of(VIT)) is None
+    assert traced_store(encoder_of(VIT)) is None
 
 
 def test_a_graph_that_fails_gives_way_to_the_tower() -> None:

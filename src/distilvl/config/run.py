@@ -12,13 +12,20 @@ from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
 from distilvl.objectives.registry import Settings
 
 
-def _tokens_are_read(training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
+def _dropout_acts(training: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
     student = info.data.get("student")
     if training.token_dropout and student is not None and student.text.frozen:
         raise ValueError(
             "token_dropout does nothing to a frozen text tower, which reads each caption once, whole; "
             "set it to 0, or student.text.frozen to false"
         )
+    if training.image_dropout and student is not None:
+        image = student.image
+        if not image.frozen and image.trainable_layers is None:
+            raise ValueError(
+                "image_dropout is between a tower whose outputs are stored and its head; set it to 0, or "
+                "student.image.frozen or student.image.trainable_layers"
+            )
     return training
 
 
@@ -108,7 +115,7 @@ class Config(RunConfig):
     balancer: SerializeAsAny[BalancerConfig] = BalancerConfig.model_validate({})
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: SerializeAsAny[ScheduleConfig] = StepSchedule()
-    training: Annotated[TrainingConfig, AfterValidator(_tokens_are_read)] = TrainingConfig()
+    training: Annotated[TrainingConfig, AfterValidator(_dropout_acts)] = TrainingConfig()
 
     @property
     def seed(self) -> int:
@@ -119,6 +126,12 @@ class Config(RunConfig):
     def needs_teacher(self) -> bool:
         """Whether any loss compares with teacher features."""
         return self.objective.needs_teacher
+
+    @model_validator(mode="after")
+    def _fitted_once(self) -> Config:
+        if self.training.head_init == "closed_form" and self.student.folder is not None:
+            raise ValueError("training.head_init=closed_form makes a student, and student.folder names a finished one")
+        return self
 
     @model_validator(mode="after")
     def _weights_are_of_the_losses(self) -> Config:

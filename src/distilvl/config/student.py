@@ -33,6 +33,12 @@ def _of_pooling_stages(stages: list[int] | None, info: ValidationInfo) -> list[i
     return stages
 
 
+def _of_a_tower_that_learns(layers: int | None, info: ValidationInfo) -> int | None:
+    if layers is not None and info.data.get("frozen"):
+        raise ValueError("no layer of a frozen tower learns; set frozen to false, or leave this out")
+    return layers
+
+
 def _entries_or_trim(vocabulary: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
     if vocabulary == "trim" and not info.data.get("model"):
         raise ValueError("only a pretrained tower's vocabulary is trimmed; a new one learns so many entries: a number")
@@ -43,6 +49,7 @@ def _entries_or_trim(vocabulary: object, validate: ValidatorFunctionWrapHandler,
 
 
 _Entries = Annotated[int, Field(ge=32)]
+OF_TRAINING = {"frozen", "trainable_layers"}  # settings of a tower that do not change what it is
 
 
 class _TowerConfig(Settings):
@@ -72,6 +79,12 @@ class ImageTowerConfig(_TowerConfig):
         description="which stages of a CNN, or blocks of a ViT, are joined; the first is 0. none: the last two",
     )
     frozen: bool = Field(False, description="train the head only; the tower's outputs are computed once")
+    trainable_layers: Annotated[int | None, AfterValidator(_of_a_tower_that_learns)] = Field(
+        None,
+        ge=1,
+        description="train the last so many layers only, with the statistics that they were pretrained with; the "
+        "outputs of those below are computed once. none: all of them learn",
+    )
 
 
 class TextTowerConfig(Variants):
@@ -142,7 +155,7 @@ class StudentConfig(Settings):
         given = self.model_dump(exclude_defaults=True)  # a saved config names all values
         unused = ["normalize"] if "normalize" in given else []
         for tower in ("image", "text"):
-            unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key != "frozen"]
+            unused += [f"{tower}.{key}" for key in given.get(tower, {}) if key not in OF_TRAINING]
         if self.folder is not None and unused:
             raise ValueError(
                 f"the finished student in folder keeps its towers, and {', '.join(unused)} would change nothing; "

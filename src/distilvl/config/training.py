@@ -82,17 +82,29 @@ class TrainingConfig(Settings):
     crops: int = Field(
         1, ge=1, description="crops of each image, one drawn each epoch; the store holds the teacher's features of them"
     )
+    mirror: bool = Field(
+        False,
+        description="each image or its mirror image, drawn each epoch; the teacher's features of both are taken to be "
+        "the same",
+    )
     reduced_jpeg: bool = Field(
         False,
         description="decode large JPEGs of the training images at a reduced scale, at least twice the student's size: "
         "faster, and not quite the same pixels",
     )
-    head_init: Literal["random", "ridge"] = Field(
+    head_init: Literal["random", "ridge", "closed_form"] = Field(
         "random",
-        description="first weights of the heads: random, or the ridge regression of teacher features on the outputs of "
-        "the towers as they are",
+        description="first weights of the heads: random; the ridge regression of teacher features on some outputs of "
+        "the towers as they are; or, with a text table's rows, what distilvl fit makes of all of them",
     )
     token_dropout: float = Field(0.0, ge=0, lt=1, description="share of a caption's tokens hidden from the student")
+    image_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the image tower's outputs that its head does not see; for a tower that is frozen, or "
+        "some layers of which are",
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of the weights, which is kept; 0: none")
     gradcache_chunks: int = Field(
         1, ge=1, description="chunks in which a batch is encoded, twice; same losses and gradients in less memory"

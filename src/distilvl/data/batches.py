@@ -18,6 +18,7 @@ class Batch:
     captions: npt.NDArray[np.int64]  # rows among all captions, (N,); N pairs
     image_of: npt.NDArray[np.int64]  # position in `images` of each caption's image, (N,)
     crops: npt.NDArray[np.int64] | None = None  # which of its crops stands for each image, (B,); None: the whole one
+    mirrored: npt.NDArray[np.bool_] | None = None  # whether its mirror image stands for it, (B,); None: never
 
 
 Sampling = Literal["distinct_images", "captions", "captions_in_order"]

@@ -121,14 +121,14 @@ def decode_pixels(
     """Read every image of `dataset` once, into memory. `skip_bad`, `at_least` and errors are those of `Decoding`.
 
     Args:
-        resize: the student's own preprocessing, images to (n, 3, H, W) uint8.
+        resize: the student's own preprocessing, images to (n, 3, H, W) uint8; or what else is kept of each image.
         crops: cut these out of each image before its preprocessing, as before the teacher's.
     """
     decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
     pixels, done = None, 0
     for block in pixel_blocks(decoding, resize, crops):
         if pixels is None:
-            pixels = np.empty((len(dataset) * (crops.count if crops else 1), *block.shape[1:]), dtype=np.uint8)
+            pixels = np.empty((len(dataset) * (crops.count if crops else 1), *block.shape[1:]), dtype=block.dtype)
         pixels[done : done + len(block)] = block
         done += len(block)
     assert pixels is not None  # `Decoding` raises where no image is left
@@ -269,10 +269,11 @@ def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, crops: 
 
 def _write(file: BinaryIO, blocks: Iterator[Pixels]) -> None:
     """One array of all `blocks`; how long it is is known at the end, and NumPy's header leaves room for that."""
-    about: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": ()}
+    about: dict[str, Any] = {"fortran_order": False, "shape": ()}
     rows = header = 0
     for block in blocks:
         if not rows:
+            about["descr"] = np.lib.format.dtype_to_descr(block.dtype)
             np.lib.format.write_array_header_1_0(file, {**about, "shape": (0, *block.shape[1:])})
             header = file.tell()
         file.write(np.ascontiguousarray(block).data)

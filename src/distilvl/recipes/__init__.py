@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distilvl.config import Config, FitConfig, RunConfig
+from distilvl.config.student import OF_TRAINING
 from distilvl.errors import DistilvlError
 from distilvl.objectives.config import Variants, model_of
 from distilvl.recipes import layers as layers_of
@@ -46,7 +47,8 @@ def load_config(
     Args:
         recipe: a name of `list_recipes()` or a YAML file (a run's own `config.yaml` runs it again); with a line
             `extends: NAME` it says only what differs from another recipe.
-        student: a name of `list_students()`, a YAML file, or a finished student's folder; else the recipe's, or `tiny`.
+        student: a name of `list_students()`, a YAML file, or a finished student's folder; else the recipe's, or `tiny`,
+            or `lite` where the recipe starts in closed form.
         overrides: `section.key=value` items, values read as YAML; applied last.
         inputs: values of the `inputs` section; those that are None leave the recipe's.
         sections: whole sections that take the place of the recipe's; overrides come after them.
@@ -100,20 +102,35 @@ def _resolved(
     shared_overrides: Sequence[str] = (),
 ) -> AnyConfig:
     whole = dict(sections or {})
+    # What a recipe says of how a student learns, and not of what it is, holds for any preset.
+    learning = [{"student": tree["student"]} for tree in layers if _names_no_tower(tree.get("student"))]
+    layers = [{k: v for k, v in tree.items() if k != "student" or not _names_no_tower(v)} for tree in layers]
     if student is not None or not any("student" in tree for tree in layers):
-        name = student or DEFAULT_STUDENT
+        name = student or (FIT_STUDENT if _begins_fitted(layers) else DEFAULT_STUDENT)
         section: Tree = {"folder": name}
         if name in list_students() or not Path(name).is_dir():  # a folder called like a preset is ./NAME
             section = _read_yaml(_find(name, STUDENTS, "student", list_students(), extra=", or a student's folder"))
         whole |= renamed({"student": section}, f"student {name}")
     layers = [{key: value for key, value in tree.items() if key not in whole} for tree in layers]
     given = {key: value for key, value in (inputs or {}).items() if value is not None}
-    layers += [whole, {"inputs": given}]
+    layers += [whole, *learning, {"inputs": given}]
     tree = layers_of.together(layers, read_overrides(shared_overrides), read_overrides(overrides))
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise DistilvlError(*_explain(error.errors()[0], tree, recipe, kind)) from error
+
+
+def _names_no_tower(section: Any) -> bool:
+    if not isinstance(section, dict) or not set(section) <= {"image", "text"}:
+        return False
+    return all(isinstance(tower, dict) and set(tower) <= OF_TRAINING for tower in section.values())
+
+
+def _begins_fitted(layers: list[Tree]) -> bool:
+    """Whether the recipe starts from a student in closed form."""
+    found = [tree["training"].get("head_init") for tree in layers if isinstance(tree.get("training"), dict)]
+    return next((value for value in reversed(found) if value is not None), None) == "closed_form"
 
 
 def method_sections(recipe: str) -> dict[str, Any]:

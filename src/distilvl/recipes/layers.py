@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, reduce
 from operator import getitem
@@ -208,3 +208,21 @@ def _is_used(override: Override, section: Path, kind: type[Variants], variant: A
     alone: Tree = {}
     put(alone, path[len(section) :], value)
     return _used(alone, kind, variant) == alone
+
+
+def settings_of(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
+    """`section.key=value` items; of a dict, nested or with such keys, what it says."""
+    if not isinstance(overrides, Mapping):
+        return overrides
+    items: list[str] = []
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and value:
+            items += settings_of(value, f"{prefix}{key}.")
+            continue
+        try:
+            text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+        except yaml.YAMLError as error:
+            remedy = "Give numbers, texts, lists, dicts or None."
+            raise DistilvlError(f"the override {prefix}{key} is of the type {type(value).__name__}.", remedy) from error
+        items.append(f"{prefix}{key}={text}")
+    return items

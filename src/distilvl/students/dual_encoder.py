@@ -12,11 +12,14 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pad_sequence
 
+from distilvl.errors import DistilvlError
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
+from distilvl.students.cut import Cut
 from distilvl.students.heads import Head, head_of, is_convolutional, keeps_statistics
 from distilvl.students.processors import CONVERTS
 from distilvl.students.static import token_ids
@@ -64,6 +67,8 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.student = student
         self.frozen: frozenset[str] = frozenset()
+        self.cut: Cut | None = None
+        self.image_dropout = 0.0
         processor = route(student, "image")[0].processor
         # Pixels stay uint8 until they are on the device; scale and shift are folded into one affine step.
         scale = 1 / processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
@@ -110,6 +115,35 @@ class DualEncoder(nn.Module):
             if is_convolutional(tower):
                 tower.to(memory_format=torch.channels_last)
 
+    def cut_image_tower(self, layers: int) -> None:
+        """From now on train the last so many layers of the image tower, and its head: `store_images` says the rest.
+
+        Raises:
+            DistilvlError: it has no more layers than that, or cannot be cut there.
+        """
+        tower: Any = self.head("image").tower
+        found = _layers(tower)
+        if layers >= len(found):
+            problem = f"student.image.trainable_layers is {layers}, and the image tower has {len(found)} layers."
+            raise DistilvlError(problem, "Name fewer, or leave it out to train all of them.")
+        pixels = torch.zeros(2, 3, *self.image_size, dtype=torch.uint8, device=self.mean.device)
+        pixels[1, :, ::2] = 255
+        self.cut = Cut(route(self.student, "image"), found[-layers][0], self._inputs("image", pixels, None))
+        for layer in found[:-layers]:
+            for parameter in layer:
+                parameter.requires_grad_(False)
+
+    @property
+    def stores_images(self) -> bool:
+        """Whether some or all of the image tower does not learn, and has its outputs computed once."""
+        return self.cut is not None or "image" in self.frozen
+
+    def store_images(self, pixels: Tensor) -> Tensor:
+        """Pixels to what is computed once: rows (B, R) of `Cut.below`, or, of a frozen tower, x (B, C)."""
+        if self.cut is None:
+            return self.pool_images(pixels)
+        return self.cut.below(self._image_inputs(pixels))
+
     def train(self, mode: bool = True) -> "DualEncoder":
         """As of any module, but that timm's networks keep the statistics of their batch normalisation."""
         super().train(mode)
@@ -137,14 +171,14 @@ class DualEncoder(nn.Module):
         """z^v (B, D) and z^t (N, D), L2-normalised unless the student is one without that.
 
         Args:
-            images: (B, 3, H, W) uint8 pixels from `resize`, or (B, C) outputs of `pool_images`.
+            images: (B, 3, H, W) uint8 pixels from `resize`, or (B, R) outputs of `store_images`.
             texts: (N, L) token ids from `pad`, or (N, C) outputs of `pool_texts`.
             attention_mask: (N, L), with token ids.
         """
         return self.encode_images(images), self.encode_texts(texts, attention_mask)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Pixels, or what `pool_images` gives, to (B, D); see `forward`. Pictures are made pixels by `resize`."""
+        """Pixels, or what `store_images` gives, to (B, D); see `forward`. Pictures are made pixels by `resize`."""
         return self._encoded("image", images)
 
     def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -157,7 +191,10 @@ class DualEncoder(nn.Module):
             given = f"a {type(items).__name__} was given where {what} belong."
             raise NotAListError(given, f"Make them with {by}, or use encode.")
         if items.is_floating_point():
-            features = {"sentence_embedding": self.head(modality)(items)}
+            x = self.pool_stored(modality, items)
+            if modality == "image":
+                x = F.dropout(x, self.image_dropout, self.training)
+            features = {"sentence_embedding": self.head(modality)(x)}
         elif modality == "text" and self.text_is_static:  # whose module takes no padding
             features = {"sentence_embedding": self.head(modality)(self._pool(modality, items, mask))}
         else:
@@ -165,6 +202,10 @@ class DualEncoder(nn.Module):
         for module in list(self.student)[1:]:
             features = module(features)
         return features["sentence_embedding"]
+
+    def pool_stored(self, modality: str, rows: Tensor) -> Tensor:
+        """x (B, C) of what was computed once: rows of `store_images`, or outputs of `pool_texts` as they are."""
+        return rows if modality == "text" or self.cut is None else self.cut.above(rows)
 
     def pool_images(self, pixels: Tensor) -> Tensor:
         """What the image tower, without dropout, gives its head: (B, C)."""
@@ -175,11 +216,15 @@ class DualEncoder(nn.Module):
         return self._pool("text", input_ids, attention_mask)
 
     def _pool(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
-        head, features = self.head(modality), self._inputs(modality, items, mask)
-        if modality == "image" and is_convolutional(head.tower):
+        features = self._image_inputs(items) if modality == "image" else self._inputs(modality, items, mask)
+        return self.head(modality).pool(features)
+
+    def _image_inputs(self, pixels: Tensor) -> dict[str, Any]:
+        features = self._inputs("image", pixels, None)
+        if is_convolutional(self.head("image").tower):
             # Pixel after pixel, as convolutions compute, takes half the time.
             features["pixel_values"] = features["pixel_values"].contiguous(memory_format=torch.channels_last)
-        return head.pool(features)
+        return features
 
     def _inputs(self, modality: str, items: Tensor, mask: Tensor | None) -> dict[str, Any]:
         if modality == "image":

@@ -1,4 +1,4 @@
-"""A frozen image tower on a CPU, as fast as PyTorch makes it: one graph in bfloat16, batch normalisation folded in.
+"""What is frozen of an image tower, on a CPU, as fast as PyTorch makes it: one bfloat16 graph, normalisation folded in.
 
 Operator by operator a small network spends most of its time on what stands between its convolutions. Traced and frozen,
 normalisation goes into the convolutions' weights, and activations into the same kernels (oneDNN). On two cores of a
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.heads import Head, is_convolutional
+from distilvl.students.heads import is_convolutional
 from distilvl.students.towers import first_line, quiet_transformers
 
 logger = logging.getLogger("distilvl")
@@ -26,18 +26,20 @@ _ALIKE = 0.98  # least cosine of pooled outputs with those in float32; bfloat16 
 _PROBES = 4  # pictures of noise that are compared
 
 
-class _Pooled(nn.Module):
-    def __init__(self, head: Head) -> None:
+class _Stored(nn.Module):
+    """From pixel values to what is stored; `tower` is a module of it, so that the trace knows its weights."""
+
+    def __init__(self, tower: nn.Module, store: Callable[[dict[str, Any]], Tensor]) -> None:
         super().__init__()
-        self.tower, self._pool = head.tower, head.pool
+        self.tower, self._store = tower, store
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self._pool({"pixel_values": pixels, "modality": "image"}).float()
+        return self._store({"pixel_values": pixels, "modality": "image"}).float()
 
 
 @torch.no_grad()
-def traced_pool(encoder: DualEncoder) -> Callable[[Tensor], Tensor] | None:
-    """A faster `encoder.pool_images` of a frozen convolutional tower: (B, 3, H, W) uint8 to (B, C) float32.
+def traced_store(encoder: DualEncoder) -> Callable[[Tensor], Tensor] | None:
+    """A faster `encoder.store_images` of a convolutional tower: (B, 3, H, W) uint8 to (B, R) float32.
 
     None for other towers, elsewhere than on a CPU, and where a traced graph does not give the same but for rounding.
     The tower stays as it is.
@@ -48,14 +50,14 @@ def traced_pool(encoder: DualEncoder) -> Callable[[Tensor], Tensor] | None:
     encoder.eval()
     shape, kept = (_PROBES, 3, *encoder.image_size), {k: v.clone() for k, v in head.tower.state_dict().items()}
     probes = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    expected = encoder.pool_images(probes)
+    expected, store = encoder.store_images(probes), head.pool if encoder.cut is None else encoder.cut.below
     try:
         head.tower.bfloat16()
         with warnings.catch_warnings(), quiet_transformers():
             warnings.simplefilter("ignore")  # of shapes that become constants, which they are
             torch.jit.enable_onednn_fusion(True)
             trace: Any = torch.jit.trace
-            traced = trace(_Pooled(head).eval(), _normalised(encoder, probes), check_trace=False)
+            traced = trace(_Stored(head.tower, store).eval(), _normalised(encoder, probes), check_trace=False)
             graph = torch.jit.freeze(traced)
         found = [graph(_normalised(encoder, probes)) for _ in range(2)][-1]  # from the second time on it is fused
     except Exception as error:  # tracing raises anything at what it does not know
@@ -81,7 +83,7 @@ class _Traced:
             except RuntimeError as error:
                 logger.debug("the traced image tower fails: %s", first_line(error))
                 self._graph = None
-        return self._encoder.pool_images(pixels)
+        return self._encoder.store_images(pixels)
 
 
 def _normalised(encoder: DualEncoder, pixels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
-from distilvl.config import FitConfig
+from distilvl.config import ClosedFormConfig, Config, FitConfig, StudentConfig
 from distilvl.data.crops import Items
 from distilvl.data.left_out import all_left_out, source_name, write_left_out
 from distilvl.data.records import PairDataset
@@ -26,16 +26,16 @@ from distilvl.extraction import Cluster
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.recipes import load_fit_config
+from distilvl.recipes.layers import settings_of
 from distilvl.students import count_parameters, save_student
 from distilvl.students.vocabulary import describe_vocabulary
 from distilvl.teachers import Teacher
 from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, resolve_precision, start_fabric
 from distilvl.training.inputs import Inputs, Splits, prepare_store
-from distilvl.training.run_folder import RunFolder, hold_run_folder
+from distilvl.training.run_folder import RunFolder, finished_student, hold_run_folder
 from distilvl.training.solve import Solved, new_student, solve
 from distilvl.training.student import DEFAULT_DIM
-from distilvl.training.train import finished_student, settings_of
 
 
 def fit(
@@ -107,8 +107,39 @@ def fit_config(
     with ExitStack() as held:
         first = fabric.is_global_zero
         folder = rank_zero_first(fabric, lambda: hold_run_folder(out, config, held) if first else RunFolder(out))
-        finished = finished_student(folder, splits)
+        finished = finished_student(folder, splits.listing)
         return finished if finished is not None else _run(config, splits, folder, inputs, fabric, started, cluster)
+
+
+def fitted_start(
+    config: Config, splits: Splits, folder: RunFolder, store: FeatureStore | None, inputs: Inputs, fabric: Fabric
+) -> Config:
+    """`config` as it goes on from the student in closed form, in the folder `fitted` of the run; made where it is not.
+
+    Its settings are the defaults of `ClosedFormConfig`. Raises `DistilvlError` as `fit`, and for data that are read as
+    a stream, or no teacher.
+    """
+    if store is None or isinstance(splits.train, ShardSplit):
+        what = "needs a teacher's features" if store is None else "reads lists of images, and the data are shards"
+        raise DistilvlError(f"training.head_init=closed_form {what}.", "Set it to random, or to ridge with a teacher.")
+    image = config.student.image.model_copy(update={"trainable_layers": None, "frozen": False})
+    text = config.student.text.model_copy(update={"frozen": False})
+    named = config.inputs.model_copy(update={"features": str(store.path), "teacher": None, "extra_data": None})
+    fit = FitConfig(
+        inputs=named,
+        student=config.student.model_copy(update={"image": image, "text": text}),
+        fit=ClosedFormConfig(seed=config.training.seed, precision=config.training.precision),
+    )
+    own = RunFolder(folder.path / "fitted")
+    with ExitStack() as held:
+        first = fabric.is_global_zero
+        own = rank_zero_first(fabric, lambda: hold_run_folder(own.path, fit, held) if first else own)
+        if finished_student(own, splits.listing) is None:
+            _run(fit, splits, own, inputs, fabric, time.monotonic(), None)
+    fabric.barrier()
+    layers = {"frozen": config.student.image.frozen, "trainable_layers": config.student.image.trainable_layers}
+    student = {"folder": str(own.student), "image": layers, "text": {"frozen": config.student.text.frozen}}
+    return config.model_copy(update={"student": StudentConfig.model_validate(student)})
 
 
 def _splits(config: FitConfig, inputs: Inputs) -> Splits:

@@ -27,7 +27,7 @@ from distilvl.io.hashes import text_key
 from distilvl.io.prefetch import one_ahead
 from distilvl.io.progress import progress
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.frozen import ON_CPU, traced_pool
+from distilvl.students.frozen import ON_CPU, traced_store
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
@@ -109,7 +109,7 @@ def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> I
     decoding = Decoding(items, run.skip_bad, "encoding images")
     blocks = one_ahead(_blocks(decoding, run.encoder)) if cache is None else _cached_blocks(cache)
     most = ON_CPU if run.fabric.device.type == "cpu" else _IMAGES
-    pool = (traced_pool(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
+    pool = (traced_store(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
     for pixels, rows, keys in blocks:
         chosen = [entries[row] for row in rows]
         targets = _features(run.store, "image", keys, [one.image.name for one in chosen])

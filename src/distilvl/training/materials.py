@@ -29,12 +29,20 @@ from distilvl.features.shards import Modality
 from distilvl.io.hashes import Keys, numbered, pack_keys, text_key
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
 from distilvl.training.inputs import Inputs
-from distilvl.training.student import Embeddings, encode_images_of, encode_texts_of, tokens_hash, tower_identity
+from distilvl.training.student import (
+    Embeddings,
+    encode_images_of,
+    encode_texts_of,
+    store_of,
+    tokens_hash,
+    tower_identity,
+)
 
 logger = logging.getLogger("distilvl")
 
 _BLOCK = 8192
 Halves = npt.NDArray[np.float16]
+Rows = npt.NDArray[np.int64]
 Names = Sequence[str] | None
 
 
@@ -147,9 +155,11 @@ class Materials:
     """What one split needs; n images that could be decoded, paired or not, and m captions."""
 
     dataset: Items
-    pixels: npt.NDArray[np.uint8]  # (n * K, 3, H, W); row i * K + v is crop v of image i, crop 0 the whole one
+    # (n * K, 3, H, W) uint8, or what `store_of` keeps; row i * K + v is crop v of image i, crop 0 the whole one
+    pixels: npt.NDArray[Any]
     tokens: TokenRows  # of each of the m captions
-    pooled_images: Embeddings | None  # (n * K, width), what a frozen image tower gives its head
+    # (n * K, width), what a frozen image tower gives its head; with mirror images beside them (n * K, 2, width)
+    pooled_images: Embeddings | None
     pooled_texts: Embeddings | None  # (m, width), the same of a frozen text tower
     caption_image: npt.NDArray[np.int64]  # (m,) row of each caption's image; of unpaired texts, numbers of their own
     teacher: TeacherFeatures | None  # of the same items, when known
@@ -189,6 +199,16 @@ class Materials:
         """What the student is given of each image: pixels, or a frozen tower's outputs."""
         return self.pixels if self.pooled_images is None else self.pooled_images
 
+    def image_rows(self, rows: Rows, mirrored: npt.NDArray[np.bool_] | None) -> Tensor:
+        """`images` in these rows, those that are `mirrored` as their mirror images."""
+        if mirrored is None:
+            return torch.from_numpy(self.images[rows])
+        if self.images.dtype != np.uint8:
+            return torch.from_numpy(self.images[rows, mirrored.astype(np.int64)])
+        found = torch.from_numpy(self.images[rows])
+        found[mirrored] = found[mirrored].flip(3)
+        return found
+
     def turned(self, basis: Tensor) -> Materials:
         """As `TeacherFeatures.turned`."""
         return self if self.teacher is None else replace(self, teacher=self.teacher.turned(basis))
@@ -223,22 +243,29 @@ class SharedInputs(Inputs):
         crops: Crops | None = None,
         reduced_jpeg: bool = False,
         scored: bool = False,
+        mirror: bool = False,
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers encode it here, on `fabric`'s device, and never again.
 
         With `crops`, these of each image beside the whole one; with `reduced_jpeg`, large JPEGs are decoded at a
-        reduced scale, at least twice the student's size. Frozen towers compute in full precision on a `scored` split.
+        reduced scale, at least twice the student's size. Frozen towers, and frozen layers of the image tower, compute
+        in full precision on a `scored` split; with `mirror` they also encode each image's mirror image.
         `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError` for an item without features.
         """
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
-        key = (source, split, encoder.preprocessing, crops, at_least)
+        precision = "full" if scored else type(fabric.strategy.precision).__name__
+        kept, cut = encoder.preprocessing, encoder.cut
+        if cut is not None:
+            kept += f"{tower_identity(encoder, 'image')} {cut.shape} {cut.known} {mirror} {precision}"
+        resize = encoder.resize if cut is None else store_of(encoder, fabric, mirror=mirror, full=scored)
+        key = (source, split, kept, crops, at_least)
         if key not in self._pixels:
-            items, resize = self.split(source, split), encoder.resize
+            items = self.split(source, split)
             how: dict[str, Any] = {"skip_bad": self.skip_bad, "crops": crops, "at_least": at_least}
             if self.pixel_cache is None:
                 self._pixels[key] = decode_pixels(items, resize, **how)
             else:
-                self._pixels[key] = cached_pixels(items, resize, encoder.preprocessing, self.pixel_cache, **how)
+                self._pixels[key] = cached_pixels(items, resize, kept, self.pixel_cache, **how)
         cache = self._pixels[key]
         data, teacher = cache.dataset, None
         if store is not None:
@@ -249,10 +276,16 @@ class SharedInputs(Inputs):
             teacher = self._features[of]
         tokens = encoder.tokenize_all(data.captions)
         owners = data.caption_image if isinstance(data, PairDataset) else range(len(data.texts))
-        precision = "full" if scored else type(fabric.strategy.precision).__name__
-        of_images = (source, split, crops, at_least, precision, encoder.preprocessing)
+        of_images = (source, split, crops, at_least, precision, encoder.preprocessing, mirror)
         of_texts = (source, split, precision, tokens_hash(tokens))
-        encode_images = partial(encode_images_of, fabric, encoder.pool_images, cache.pixels, full=scored)
+
+        def encode_images() -> Embeddings:
+            found = encode_images_of(fabric, encoder.pool_images, cache.pixels, full=scored)
+            if not mirror:
+                return found
+            turned = encode_images_of(fabric, lambda one: encoder.pool_images(one.flip(3)), cache.pixels, full=scored)
+            return np.stack([found, turned], axis=1)
+
         encode_texts = partial(encode_texts_of, fabric, encoder, encoder.pool_texts, tokens, full=scored)
         return Materials(
             dataset=data,

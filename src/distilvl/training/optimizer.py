@@ -117,8 +117,8 @@ def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[T
     """What the towers give their heads for the whole batch, float32: (B, p) and (N, q)."""
     images, texts = inputs.images, inputs.texts
     with fabric.autocast():
-        if not images.is_floating_point():
-            images = encoder.pool_images(images)
+        is_stored = images.is_floating_point()
+        images = encoder.pool_stored("image", images) if is_stored else encoder.pool_images(images)
         if not texts.is_floating_point():
             assert inputs.attention_mask is not None  # it comes with token ids
             texts = encoder.pool_texts(texts, inputs.attention_mask)

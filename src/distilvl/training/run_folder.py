@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -23,6 +25,9 @@ from distilvl.errors import DistilvlError
 from distilvl.io.files import give_usual_modes, make_folder, remove_partials, write_atomically, writer_id
 from distilvl.io.leases import only_writer
 from distilvl.recipes import load_saved, save_config
+from distilvl.students import load_student
+
+logger = logging.getLogger("distilvl")
 
 PROCESS_NAME = "process.json"
 """Beside the log while a process writes it: `writer`, that process; once it has failed, `error`, the reason."""
@@ -76,6 +81,20 @@ class RunFolder:
             remedy = "Choose another --out."
             raise DistilvlError(f"cannot write run folder {path}: {error.strerror}.", remedy) from error
         return run
+
+
+def finished_student(folder: RunFolder, listing: str) -> SentenceTransformer | None:
+    """The student of a finished run, with a warning where `listing`, of its data, is another; none of another run."""
+    if not folder.result.is_file():
+        return None
+    logger.info("%s is finished; its result is %s", folder.path, folder.result)
+    if json.loads(folder.result.read_text(encoding="utf-8")).get("listing", listing) != listing:
+        logger.warning(
+            "images or captions of the data changed since %s was made; its student is of the old ones. Choose another "
+            "--out to train on the new ones.",
+            folder.path,
+        )
+    return load_student(folder.student)
 
 
 def hold_run_folder(out: Path, config: RunConfig, held: ExitStack) -> RunFolder:

@@ -25,6 +25,7 @@ from distilvl.objectives.queue import QueueStart
 from distilvl.students import DualEncoder
 from distilvl.students.storage import load_basis, principal_basis
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
+from distilvl.training.fit import fitted_start
 from distilvl.training.inputs import Splits, prepare_store, val_data
 from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.optimizer import initialise_heads
@@ -121,12 +122,18 @@ def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInpu
     how: dict[str, Any] = {"first": fabric.is_global_zero, "crops": config.training.crops}
     store = rank_zero_first(fabric, lambda: prepare_store(config.inputs, splits, out, shared, **how))
     dim, crops = _shared_dim(config, store), _crops(config, store)
+    if config.training.head_init == "closed_form":
+        config = fitted_start(config, splits, folder, store, shared, fabric)
     encoder = ready_student(config, dim, splits.captions, fabric)
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
         if isinstance(split, ShardSplit):
+            if config.training.mirror:
+                problem = f"training.mirror is for images that are read once, and {split.name} is read as a stream."
+                raise DistilvlError(problem, "Leave it out.")
             return StreamSource(split, encoder, config.training, store, fabric, crops)
-        return shared.materials(str(data), "train", encoder, store, fabric, crops, config.training.reduced_jpeg)
+        how = {"reduced_jpeg": config.training.reduced_jpeg, "mirror": config.training.mirror}
+        return shared.materials(str(data), "train", encoder, store, fabric, crops, **how)
 
     train = ready(config.inputs.data, splits.train)
     extra = None if splits.extra is None else ready(config.inputs.extra_data, splits.extra)

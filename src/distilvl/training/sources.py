@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +61,9 @@ class BatchSource(Protocol):
 
 # Second parts of seeds, after the run's. The order of an epoch's images comes from the seed and the epoch alone. With
 # one seed for both sides, equally many images and texts would get the same permutation, and so be made pairs.
-_TEXTS, _CROPS = 1, 2
+_TEXTS, _CROPS, _MIRRORS = 1, 2, 3
 ALL = Share()  # of one process
+_NO_PAIRS = np.zeros(0, dtype=np.int64)
 
 
 class _MemorySource(BatchSource):
@@ -72,7 +73,7 @@ class _MemorySource(BatchSource):
         self, train: Materials, encoder: DualEncoder, config: TrainingConfig, device: torch.device, share: Share = ALL
     ) -> None:
         self.train, self.encoder, self.device, self.share = train, encoder, device, share
-        self.seed, self.pictures = config.seed, train.pictures
+        self.seed, self.pictures, self.mirror = config.seed, train.pictures, config.mirror
         self._begin(config)
 
     def _begin(self, config: TrainingConfig) -> None:
@@ -85,10 +86,17 @@ class _MemorySource(BatchSource):
             return None
         return np.random.default_rng((self.seed, _CROPS, epoch)).integers(0, self.train.crops, self.train.count)
 
-    def _inputs(self, images: Rows, crops: Rows | None, texts: Rows, image_of: Tensor | None) -> StepInputs:
-        """The share of these B images, in these `crops` (B,) or whole, and N texts; teacher features of all."""
-        train, device = self.train, self.device
-        rows = images * train.crops if crops is None else images * train.crops + crops
+    def _drawn_mirrors(self, epoch: int) -> npt.NDArray[np.bool_] | None:
+        """Whether its mirror image stands for each image in this epoch, (n,)."""
+        if not self.mirror:
+            return None
+        return np.random.default_rng((self.seed, _MIRRORS, epoch)).random(self.train.count) < 0.5
+
+    def _inputs(self, batch: Batch, texts: Rows, image_of: Tensor | None) -> StepInputs:
+        """The share of the B images of `batch` and of N texts; teacher features of all."""
+        train, device, images = self.train, self.device, batch.images
+        rows = images * train.crops + (0 if batch.crops is None else batch.crops)
+        share = self.share.rows(len(rows))
         ids = torch.from_numpy(self.pictures[images]).to(device)
         own, mask = texts[self.share.rows(len(texts))], None
         if train.pooled_texts is None:
@@ -96,7 +104,7 @@ class _MemorySource(BatchSource):
         else:
             text_rows = torch.from_numpy(train.pooled_texts[own])
         return StepInputs(
-            images=torch.from_numpy(train.images[rows[self.share.rows(len(rows))]]).to(device),
+            images=train.image_rows(rows[share], None if batch.mirrored is None else batch.mirrored[share]).to(device),
             texts=text_rows.to(device),
             attention_mask=None if mask is None else mask.to(device),
             ids=ids,
@@ -117,14 +125,21 @@ class PairSource(_MemorySource):
 
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """As `BatchSource.epoch`."""
-        crops = self._drawn_crops(number)
+        crops, mirrored = self._drawn_crops(number), self._drawn_mirrors(number)
         for batch in self.sampler.epoch(number, skip=skip):
-            yield self.gather(batch if crops is None else replace(batch, crops=crops[batch.images]))
+            yield self.gather(replace(batch, crops=_of(crops, batch.images), mirrored=_of(mirrored, batch.images)))
 
     def gather(self, batch: Batch) -> StepInputs:
         """The batch on the device."""
         image_of = torch.from_numpy(batch.image_of).to(self.device)
-        return self._inputs(batch.images, batch.crops, batch.captions, image_of)
+        return self._inputs(batch, batch.captions, image_of)
+
+
+Drawn = TypeVar("Drawn", bound=np.generic)
+
+
+def _of(drawn: npt.NDArray[Drawn] | None, rows: Rows) -> npt.NDArray[Drawn] | None:
+    return None if drawn is None else drawn[rows]
 
 
 class UnpairedSource(_MemorySource):
@@ -150,11 +165,12 @@ class UnpairedSource(_MemorySource):
     def epoch(self, number: int, *, skip: int = 0) -> Iterator[StepInputs]:
         """Batches of epoch `number` (from 0), without the first `skip`."""
         images = np.random.default_rng((self.seed, number)).permutation(self.train.count)
-        crops, texts = self._drawn_crops(number), self._texts(number)
+        crops, mirrored, texts = self._drawn_crops(number), self._drawn_mirrors(number), self._texts(number)
         for step in range(skip, self.batches_per_epoch):
             rows = images[step * self.images_a_step :][: self.images_a_step]
             text_rows = texts[step * self.texts_a_step :][: self.texts_a_step]
-            yield self._inputs(rows, None if crops is None else crops[rows], text_rows, None)
+            batch = Batch(rows, text_rows, _NO_PAIRS, crops=_of(crops, rows), mirrored=_of(mirrored, rows))
+            yield self._inputs(batch, text_rows, None)
 
     def _texts(self, number: int) -> Rows:
         total, drawn = len(self.train.tokens), self.batches_per_epoch * self.texts_a_step

@@ -173,8 +173,8 @@ class StreamSource(BatchSource):
         ids = image_ids(batch.image_keys).to(device)
         image_of = torch.tensor(batch.image_of, device=device)
         images, mask = batch.pixels, None
-        if "image" in encoder.frozen:
-            images = torch.from_numpy(encode_images_of(self._fabric, encoder.pool_images, batch.pixels.numpy()))
+        if encoder.stores_images:
+            images = torch.from_numpy(encode_images_of(self._fabric, encoder.store_images, batch.pixels.numpy()))
         if "text" in encoder.frozen:
             texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:

@@ -1,7 +1,7 @@
 """The student of a run: built, tried and set up as configured; and many items encoded with it."""
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric, seed_everything
+from PIL import Image
 from torch import Tensor
 
 from distilvl.config import Config, TrainingConfig
+from distilvl.data.pixels import Resize
 from distilvl.errors import DistilvlError
 from distilvl.students import build_student, load_student
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
+from distilvl.students.frozen import ON_CPU, traced_store
 from distilvl.students.storage import MODALITIES, route
 from distilvl.students.trial import try_gradients, try_student
 from distilvl.training.distributed import rank_zero_first
@@ -34,6 +37,9 @@ def ready_student(config: Config, dim: int, captions: Collection[str], fabric: F
     encoder, new = DualEncoder(build_student(config.student, dim, captions)), config.student.folder is None
     rank_zero_first(fabric, lambda: try_student(encoder, reload=new) if fabric.is_global_zero else None)
     encoder.to(fabric.device).freeze(*config.student.frozen)
+    if (layers := config.student.image.trainable_layers) is not None:
+        encoder.cut_image_tower(layers)
+    encoder.image_dropout = config.training.image_dropout
     make_ready(encoder, config.training, fabric.world_size)
     try_gradients(encoder, fabric.autocast)
     return encoder
@@ -108,6 +114,32 @@ def tower_identity(encoder: DualEncoder, modality: str) -> str:
     model = getattr(before_head[0], "model", None)
     config = "static" if model is None else model.config.to_json_string()
     return f"{encoder.tower_fingerprint(modality)} {config} {before_head}"
+
+
+def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) -> Resize:
+    """What a run keeps of pictures where the lower layers of the image tower do not learn, in the place of pixels.
+
+    Gives (n, R) float32 if `full`, else float16, computed in the run's precision; with `mirror`, (n, 2, R), the second
+    of the mirror image. `DistilvlError` for outputs that float16 cannot hold.
+    """
+    is_bf16 = fabric.strategy.precision.precision == "bf16-mixed"
+    store = (None if full or not is_bf16 else traced_store(encoder)) or encoder.store_images
+    at_a_time = ON_CPU if fabric.device.type == "cpu" else _BATCH
+
+    @torch.no_grad()
+    def read(images: Sequence[Image.Image]) -> npt.NDArray[Any]:
+        pixels = torch.from_numpy(encoder.resize(images)).to(fabric.device)
+        views = []
+        for view in (pixels, pixels.flip(3)) if mirror else (pixels,):
+            with nullcontext() if full else fabric.autocast():
+                rows = torch.cat([store(part).float() for part in torch.split(view, at_a_time)])
+            views.append(rows if full else rows.half())
+        if not all(bool(rows.isfinite().all()) for rows in views):
+            what = "the image tower's lower layers give numbers that half precision cannot hold."
+            raise DistilvlError(what, "Leave student.image.trainable_layers out to train the whole tower.")
+        return (torch.stack(views, dim=1) if mirror else views[0]).cpu().numpy()
+
+    return read
 
 
 def tokens_hash(tokens: TokenRows) -> str:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
@@ -16,14 +15,14 @@ from distilvl.config import Config
 from distilvl.data.crops import Items
 from distilvl.data.left_out import all_left_out, write_left_out
 from distilvl.data.records import PairDataset
-from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import describe_truth
 from distilvl.evaluation.score import retention
 from distilvl.evaluation.teacher import TeacherName, in_teacher_space
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
 from distilvl.recipes import load_config
-from distilvl.students import count_parameters, load_student, save_student
+from distilvl.recipes.layers import settings_of
+from distilvl.students import count_parameters, save_student
 from distilvl.students.folder import save_dims
 from distilvl.students.storage import save_basis
 from distilvl.students.vocabulary import describe_vocabulary
@@ -32,7 +31,7 @@ from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
 from distilvl.training.inputs import Splits, open_splits, small_val
 from distilvl.training.materials import Materials, SharedInputs
-from distilvl.training.run_folder import RunFolder, hold_run_folder
+from distilvl.training.run_folder import RunFolder, finished_student, hold_run_folder
 from distilvl.training.setup import set_up
 from distilvl.training.tracking import Tracking, load_trackers
 from distilvl.training.trainer import Progress, score_teacher
@@ -96,24 +95,6 @@ def train(
     return train_config(config, Path(out), shared, device, devices=devices, log=log)
 
 
-def settings_of(overrides: Sequence[str] | Mapping[str, Any], prefix: str = "") -> Sequence[str]:
-    """`section.key=value` items; of a dict, nested or with such keys, what it says."""
-    if not isinstance(overrides, Mapping):
-        return overrides
-    items: list[str] = []
-    for key, value in overrides.items():
-        if isinstance(value, Mapping) and value:
-            items += settings_of(value, f"{prefix}{key}.")
-            continue
-        try:
-            text = yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
-        except yaml.YAMLError as error:
-            remedy = "Give numbers, texts, lists, dicts or None."
-            raise DistilvlError(f"the override {prefix}{key} is of the type {type(value).__name__}.", remedy) from error
-        items.append(f"{prefix}{key}={text}")
-    return items
-
-
 def train_config(
     config: Config, out: Path, shared: SharedInputs, accelerator: str, *, devices: int | None = None, log: Texts = ()
 ) -> SentenceTransformer:
@@ -126,25 +107,11 @@ def train_config(
     splits = rank_zero_first(fabric, lambda: open_splits(config, shared))
     with ExitStack() as held:
         folder = rank_zero_first(fabric, lambda: hold_run_folder(out, config, held) if first else RunFolder(out))
-        if (finished := finished_student(folder, splits)) is not None:
+        if (finished := finished_student(folder, splits.listing)) is not None:
             return finished
         require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
         return _run(config, splits, folder, shared, fabric, listeners)
-
-
-def finished_student(folder: RunFolder, splits: Splits) -> SentenceTransformer | None:
-    """The student of a finished run, with a warning where its data have changed; none where it is not finished."""
-    if not folder.result.is_file():
-        return None
-    logger.info("%s is finished; its result is %s", folder.path, folder.result)
-    if json.loads(folder.result.read_text(encoding="utf-8")).get("listing", splits.listing) != splits.listing:
-        logger.warning(
-            "images or captions of the data changed since %s was made; its student is of the old ones. Choose another "
-            "--out to train on the new ones.",
-            folder.path,
-        )
-    return load_student(folder.student)
 
 
 def _run(

@@ -29,6 +29,7 @@ from distilvl.training.sources import BatchSource, StepInputs
 from distilvl.training.student import encode_images_of, encode_texts_of
 
 _SOURCE = "source."
+_AT_FIRST = -1  # the epoch of the weights that a finished student brings
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Progress:
 
     step: int = 0
     best_rsum: float = -1.0
-    best_epoch: int = -1
+    best_epoch: int = -2  # from 0; -1: as a finished student began
     best_score: dict[str, Any] = field(default_factory=dict)
     best_cross: dict[str, Any] = field(default_factory=dict)  # its cross scores by name, where there are any
     seconds: float = 0.0
@@ -113,6 +114,8 @@ class Trainer:
         self.encoder.train()
         view_of = training_view(self.total_steps, self.progress.step, self.config.training.epochs)
         with view_of as view, self._log([view, *listeners]) as log:
+            if self.config.student.folder is not None and self.progress.best_epoch < _AT_FIRST:
+                self._validate(_AT_FIRST, log)  # a finished student never ends below where it began
             while self.progress.step < self.total_steps:
                 epoch, done = divmod(self.progress.step, self.source.batches_per_epoch)
                 self._epoch(epoch, done, log, view)

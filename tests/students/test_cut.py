@@ -1,0 +1,103 @@
+"""A tower in two halves: both together are the whole, and only the top learns."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distilvl.config import StudentConfig
+from distilvl.errors import DistilvlError
+from distilvl.students import DualEncoder, build_student
+from distilvl.students.cut import _quick
+
+TEXT = {"kind": "static", "vocabulary": 150, "rank": 8}
+VIT: dict[str, Any] = {
+    "config": {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
+               "intermediate_size": 64, "image_size": 32, "patch_size": 8},
+    "size": 32, "pooling": "mean",
+}  # fmt: skip
+CNN: dict[str, Any] = {
+    "config": {"model_type": "mobilenet_v2", "depth_multiplier": 0.35, "image_size": 32},
+    "size": 32,
+    "pooling": "pooler",
+}
+
+
+def encoder_of(image: dict[str, Any]) -> DualEncoder:
+    torch.manual_seed(0)
+    config = StudentConfig.model_validate({"image": image, "text": TEXT})
+    return DualEncoder(build_student(config, 8, ["a dog"])).eval()
+
+
+def pixels(count: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize("image", [VIT, CNN], ids=["vit", "cnn"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_both_halves_are_the_whole_with_the_same_gradients(image: dict[str, Any], layers: int) -> None:
+    encoder = encoder_of(image)
+    whole = deepcopy(encoder)
+    encoder.cut_image_tower(layers)
+    rows = encoder.store_images(pixels(3))
+    assert encoder.cut is not None
+    assert rows.shape == (3, encoder.cut.width)
+    z, expected = encoder.encode_images(rows), whole.encode_images(pixels(3))
+    torch.testing.assert_close(z, expected, rtol=0, atol=1e-5)
+    z.square().mul(torch.arange(8.0)).sum().backward()
+    expected.square().mul(torch.arange(8.0)).sum().backward()
+    learning = {name for name, weight in encoder.named_parameters() if weight.requires_grad and "image" in name}
+    for name, weight in whole.named_parameters():
+        if name in learning:
+            found = encoder.get_parameter(name).grad
+            assert found is not None
+            torch.testing.assert_close(found, weight.grad, rtol=1e-3, atol=1e-6)
+    assert 0 < len(learning) < sum("image" in name for name, _ in whole.named_parameters())
+
+
+def test_no_weight_is_there_twice_and_a_copy_is_cut_on_its_own() -> None:
+    encoder = encoder_of(VIT)
+    names = [name for name, _ in encoder.named_parameters(remove_duplicate=False)]
+    encoder.cut_image_tower(1)
+    assert [name for name, _ in encoder.named_parameters(remove_duplicate=False)] == names
+    other, rows = deepcopy(encoder), encoder.store_images(pixels(2))
+    before = encoder.encode_images(rows)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(0.5)
+    torch.testing.assert_close(encoder.encode_images(rows), before, rtol=0, atol=0)
+    assert not torch.allclose(other.encode_images(rows), before)
+
+
+def test_dropout_hides_outputs_from_the_head_in_training_only() -> None:
+    encoder = encoder_of(VIT)
+    encoder.cut_image_tower(1)
+    encoder.image_dropout = 0.5
+    rows = encoder.store_images(pixels(2))
+    assert torch.equal(encoder.encode_images(rows), encoder.encode_images(rows))
+    encoder.train()
+    assert not torch.equal(encoder.encode_images(rows), encoder.encode_images(rows))
+
+
+def test_too_many_layers_are_refused() -> None:
+    with pytest.raises(DistilvlError, match="trainable_layers is 9, and the image tower has 4 layers"):
+        encoder_of(VIT).cut_image_tower(9)
+
+
+def test_depthwise_convolutions_have_the_gradients_of_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(6, 6, 3, groups=6)
+    x, found = torch.randn(4, 6, 8, 8), []
+    for module, enabled in ((convolution, False), (_quick(nn.Sequential(convolution)), True)):
+        convolution.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            module(x).square().sum().backward()
+        assert convolution.weight.grad is not None
+        found.append(convolution.weight.grad.clone())
+    torch.testing.assert_close(found[0], found[1])
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert _quick(nn.Sequential(convolution))(x).dtype == torch.bfloat16

@@ -1,0 +1,138 @@
+"""Runs that train the top of the image tower, on stored outputs of the layers below, from the closed form on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import distilvl
+from distilvl.data import PairDataset
+from distilvl.data.scenes import scenes_dataset
+from distilvl.errors import DistilvlError
+from distilvl.pictures import decode_image
+from distilvl.students import DualEncoder, load_student
+from distilvl.training.distributed import start_fabric
+from distilvl.training.materials import SharedInputs
+from distilvl.training.run_folder import load_tensors, read_metrics
+from distilvl.training.sources import StepInputs
+from distilvl.training.trainer import Trainer
+
+Train = Callable[..., Path]
+QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2",
+         "student.text.kind=static", "student.text.rank=6"]  # fmt: skip
+TOP = ["student.image.trainable_layers=1", "training.mirror=true", "training.image_dropout=0.2"]
+
+
+@pytest.fixture(scope="module")
+def scenes() -> PairDataset:
+    return scenes_dataset(train=32, val=8, test=8, hard_negatives=False)
+
+
+@pytest.fixture
+def train(scenes: PairDataset, teacher: str, student_yaml: Path, tmp_path: Path) -> Train:
+    def run(name: str, *overrides: str) -> Path:
+        distilvl.train(data=scenes, teacher=teacher, student=student_yaml, out=tmp_path / name, device="cpu",
+                       overrides=[*QUICK, *overrides])  # fmt: skip
+        return tmp_path / name
+
+    return run
+
+
+def _last(run: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(run / "checkpoints" / "last.safetensors")[0]
+
+
+def _learnt(start: Path, run: Path) -> set[str]:
+    """Weights of the last step that are not those of the student in `start`."""
+    last, before = _last(run), DualEncoder(load_student(start)).named_parameters()
+    return {name for name, weight in before if not torch.equal(last[f"student.{name}"], weight)}
+
+
+def test_only_the_top_learns_and_a_stopped_run_ends_with_the_same_bits(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*TOP, "training.head_init=closed_form", "training.epochs=2", "optimizer.lr=1e-3"]
+    update, calls = Trainer.update, itertools.count(1)
+
+    def stop(self: Trainer, inputs: StepInputs) -> object:
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+        return update(self, inputs)
+
+    whole = train("whole", *overrides)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train("stopped", *overrides)
+    stopped = train("stopped", *overrides)
+    one, other = _last(whole), _last(stopped)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    learnt = {name for name in _learnt(whole / "fitted" / "student", whole) if "image" in name}
+    assert learnt
+    assert not any("embeddings" in name or "layers.0" in name for name in learnt)
+
+
+def test_a_run_never_ends_below_the_closed_form(train: Train) -> None:
+    run = train("run", *TOP, "training.head_init=closed_form", "training.epochs=1", "optimizer.lr=10")
+    first, *_ = (line["val"]["rsum"] for line in read_metrics(run / "metrics.jsonl") if "val" in line)
+    result = json.loads((run / "result.json").read_text())
+    fitted = json.loads((run / "fitted" / "result.json").read_text())
+    assert result["val"]["rsum"] >= first
+    assert first == pytest.approx(fitted["val"]["rsum"], abs=1e-6)
+
+
+def test_a_finished_student_goes_on_at_its_top(train: Train, scenes: PairDataset, teacher: str, tmp_path: Path) -> None:
+    begun = train("begun", "training.epochs=1") / "student"
+    distilvl.train(data=scenes, teacher=teacher, student=begun, out=tmp_path / "on", device="cpu",
+                   overrides=[*QUICK[:4], *TOP, "student.text.frozen=true", "training.epochs=1"])  # fmt: skip
+    learnt = _learnt(begun, tmp_path / "on")
+    assert learnt
+    assert not any("embedding" in name for name in learnt)
+
+
+def test_stored_rows_are_mapped_from_a_cache_and_have_both_sides_of_an_image(
+    scenes: PairDataset, train: Train, tmp_path: Path
+) -> None:
+    encoder = DualEncoder(load_student(train("begun", "training.epochs=1") / "student")).eval()
+    encoder.cut_image_tower(1)
+    fabric = start_fabric("cpu", "32-true")
+    found = []
+    for folder in (None, tmp_path / "cache", tmp_path / "cache"):
+        shared = SharedInputs(pixel_cache=folder)
+        name = str(shared.name_data(scenes, "data"))
+        found.append(shared.materials(name, "train", encoder, None, fabric, mirror=True))
+    for one in found:
+        assert one.images.shape[:2] == (32, 2)
+        np.testing.assert_array_equal(one.images, found[0].images)
+    assert isinstance(found[2].images.base, np.memmap)
+    picture = decode_image(next(iter(scenes.split("train"))).image.read(), "it")
+    pixels = torch.from_numpy(encoder.resize([picture]))
+    for side, view in enumerate((pixels, pixels.flip(3))):
+        expected = encoder.store_images(view).half()
+        np.testing.assert_array_equal(found[0].images[0, side], expected[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["student.image.frozen=true", "student.image.trainable_layers=1"], "no layer of a frozen tower learns"),
+        (["training.image_dropout=0.1"], "image_dropout is between a tower"),
+        (["student.image.trainable_layers=99"], "has 3 layers"),
+    ],
+)
+def test_what_does_nothing_is_refused(train: Train, overrides: list[str], said: str) -> None:
+    with pytest.raises(DistilvlError, match=said):
+        train("refused", *overrides)
+
+
+def test_mirror_images_stand_for_half_of_the_pixels(train: Train) -> None:
+    runs = [train(f"mirror-{said}", f"training.mirror={said}", "training.epochs=1") for said in ("false", "true")]
+    losses = [[line["losses"] for line in read_metrics(run / "metrics.jsonl") if "losses" in line] for run in runs]
+    assert losses[0] != losses[1]
