@@ -1,4 +1,4 @@
-"""What tests of several processes share."""
+"""What tests of stopped runs, and of several processes, share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 
 import pytest
+
+from distilvl.training.sources import StepInputs
+from distilvl.training.trainer import Trainer
+
+StopBefore = Callable[[pytest.MonkeyPatch, int], None]
 
 
 def _free_port() -> int:
@@ -38,6 +44,23 @@ def run_in_two_processes(*command: str) -> list[subprocess.CompletedProcess[str]
             one.kill()
     pairs = zip(started, outputs, strict=True)
     return [subprocess.CompletedProcess(command, one.returncode, *output) for one, output in pairs]
+
+
+@pytest.fixture(scope="session")
+def stop_before() -> StopBefore:
+    """Has a run stop, as by Ctrl-C, before that step (from 1)."""
+
+    def patch(patched: pytest.MonkeyPatch, step: int) -> None:
+        update, calls = Trainer.update, count(1)
+
+        def stop(self: Trainer, inputs: StepInputs) -> object:
+            if next(calls) == step:
+                raise KeyboardInterrupt
+            return update(self, inputs)
+
+        patched.setattr(Trainer, "update", stop)
+
+    return patch
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +19,6 @@ from distilvl.students import DualEncoder, load_student
 from distilvl.training.distributed import start_fabric
 from distilvl.training.materials import SharedInputs
 from distilvl.training.run_folder import load_tensors, read_metrics
-from distilvl.training.sources import StepInputs
-from distilvl.training.trainer import Trainer
 
 Train = Callable[..., Path]
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2",
@@ -55,19 +52,12 @@ def _learnt(start: Path, run: Path) -> set[str]:
 
 
 def test_only_the_top_learns_and_a_stopped_run_ends_with_the_same_bits(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, monkeypatch: pytest.MonkeyPatch, stop_before: Callable[..., None]
 ) -> None:
     overrides = [*TOP, "training.head_init=closed_form", "training.epochs=2", "optimizer.lr=1e-3"]
-    update, calls = Trainer.update, itertools.count(1)
-
-    def stop(self: Trainer, inputs: StepInputs) -> object:
-        if next(calls) == 6:
-            raise KeyboardInterrupt
-        return update(self, inputs)
-
     whole = train("whole", *overrides)
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "update", stop)
+        stop_before(patched, 6)
         with pytest.raises(KeyboardInterrupt):
             train("stopped", *overrides)
     stopped = train("stopped", *overrides)
@@ -98,8 +88,9 @@ def test_a_finished_student_goes_on_at_its_top(train: Train, scenes: PairDataset
 
 
 def test_stored_rows_are_mapped_from_a_cache_and_have_both_sides_of_an_image(
-    scenes: PairDataset, train: Train, tmp_path: Path
+    scenes: PairDataset, train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "distilvl")
     encoder = DualEncoder(load_student(train("begun", "training.epochs=1") / "student")).eval()
     encoder.cut_image_tower(1)
     fabric = start_fabric("cpu", "32-true")
@@ -112,6 +103,7 @@ def test_stored_rows_are_mapped_from_a_cache_and_have_both_sides_of_an_image(
         assert one.images.shape[:2] == (32, 2)
         np.testing.assert_array_equal(one.images, found[0].images)
     assert isinstance(found[2].images.base, np.memmap)
+    assert f"32 images x 1 crops of {found[0].images.shape[2]}, " in caplog.text
     picture = decode_image(next(iter(scenes.split("train"))).image.read(), "it")
     pixels = torch.from_numpy(encoder.resize([picture]))
     for side, view in enumerate((pixels, pixels.flip(3))):

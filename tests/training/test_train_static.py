@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +17,6 @@ from distilvl.data.scenes import scenes_dataset
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.storage import route
 from distilvl.training.run_folder import load_tensors, read_metrics
-from distilvl.training.sources import StepInputs
-from distilvl.training.trainer import Trainer
 
 Train = Callable[..., Path]
 STATIC = ["student.text.kind=static", "student.text.rank=6", "student.text.pairs=3"]
@@ -50,18 +47,13 @@ def _losses(run: Path) -> list[dict[str, float]]:
     return [line["losses"] for line in read_metrics(run / "metrics.jsonl") if "losses" in line]
 
 
-def test_a_stopped_run_ends_with_the_same_weights(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_ends_with_the_same_weights(
+    train: Train, monkeypatch: pytest.MonkeyPatch, stop_before: Callable[..., None]
+) -> None:
     overrides = ["training.epochs=3", "training.ema=0.9", "training.token_dropout=0.3", "optimizer.lr=1e-2"]
-    update, calls = Trainer.update, itertools.count(1)
-
-    def stop(self: Trainer, inputs: StepInputs) -> object:
-        if next(calls) == 7:
-            raise KeyboardInterrupt
-        return update(self, inputs)
-
     whole = train("whole", *overrides)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "update", stop)
+        stop_before(patch, 7)
         with pytest.raises(KeyboardInterrupt):
             train("parts", *overrides)
     assert _equal(whole, train("parts", *overrides))

@@ -256,8 +256,8 @@ def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, crops: 
             size = images * each * block[0].nbytes
             seconds = (time.monotonic() - started) * images / max(len(decoding.rows), 1)
             _logger.info(
-                "pixel cache %s: %d images x %d crops of %d x %d, %.2f GB, about %.0f s",
-                path, images, each, *block.shape[2:], size / 1e9, seconds,
+                "pixel cache %s: %d images x %d crops of %s, %.2f GB, about %.0f s",
+                path, images, each, " x ".join(map(str, block.shape[2:] or block.shape[1:])), size / 1e9, seconds,
             )  # fmt: skip
             free = shutil.disk_usage(path.parent).free
             if size > free:

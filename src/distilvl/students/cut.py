@@ -118,9 +118,7 @@ class Cut:
         except Exception:  # a tower that is no chain of layers raises anything
             is_whole = False
         if not is_whole:
-            what = "the image tower cannot be cut there: its layers are no chain, or a stage below is read above."
-            remedy = "Raise student.image.trainable_layers, or leave it out to train the whole tower."
-            raise DistilvlError(what, remedy)
+            raise _refused()
 
 
 def _first_module(tower: nn.Module, learning: nn.Parameter) -> nn.Module:
@@ -128,7 +126,13 @@ def _first_module(tower: nn.Module, learning: nn.Parameter) -> nn.Module:
     for module in tower.modules():
         if module is not tower and next(module.parameters(), None) is learning:
             return module
-    raise AssertionError("the weight is one of the tower")
+    raise _refused()
+
+
+def _refused() -> DistilvlError:
+    what = "the image tower cannot be cut there: its layers are no chain, or a stage below is read above."
+    remedy = "Raise student.image.trainable_layers, or leave it out to train the whole tower."
+    return DistilvlError(what, remedy)
 
 
 def _top(module: Any, first: nn.Module) -> tuple[Any, bool]:
