@@ -168,7 +168,8 @@ def _encode(model: Model, modality: Modality, items: list[Any], names: list[str]
         return np.asarray(encode(bare(cast(Teacher, model)), modality, items, names), dtype=np.float32)
     if modality == "text":
         items = [as_text(text) for text in items]
-    size = ON_CPU if modality == "image" and student.device.type == "cpu" else _BATCH
+    device = getattr(student, "device", None)  # whatever has an `encode` is scored, and need not have one
+    size = ON_CPU if modality == "image" and getattr(device, "type", "") == "cpu" else _BATCH
     features = student.encode(items, batch_size=size, convert_to_numpy=True, show_progress_bar=False)
     return np.asarray(features, dtype=np.float32)
 
