@@ -38,7 +38,7 @@ Build = Callable[..., SentenceTransformer]
 
 @pytest.fixture(scope="session")
 def scenes() -> PairDataset:
-    """40 pictures to calibrate with, 24 to score on."""
+    """40 pictures to learn from, 24 to score on."""
     data = load_dataset("scenes")
     return PairDataset("scenes", (*data.split("train")[:40], *data.split("val")[:24]))
 

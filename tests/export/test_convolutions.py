@@ -1,4 +1,4 @@
-"""Convolutional towers: calibrated int8, and a processor that crops."""
+"""Convolutional towers: int8, and a processor that crops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from distilvl.data import PairDataset
-from distilvl.errors import DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime
 from distilvl.students import load_student, save_student
@@ -42,15 +41,19 @@ def exported(student: Path, scenes: PairDataset, tmp_path_factory: pytest.TempPa
     return export_student(student, out, scenes, Settings(max_drop=600))
 
 
-def test_int8_convolutions_have_fixed_ranges(exported: Export) -> None:
+def test_int8_convolutions_are_stored_in_8_bits_but_for_the_first_eighth(exported: Export) -> None:
     graph = onnx.load(exported.folder / "image.int8.onnx").graph
-    kinds = {node.op_type for node in graph.node}
-    assert "QuantizeLinear" in kinds
-    assert "DynamicQuantizeLinear" not in kinds
-    producers = {name: node.op_type for node in graph.node for name in node.output}
-    for node in graph.node:
-        if node.op_type == "Conv":
-            assert [producers[name] for name in node.input[:2]] == ["DequantizeLinear"] * 2
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    stored = [node for node in convolutions if node.input[1] in producers]
+    assert stored
+    assert len(convolutions) - len(stored) == len(convolutions) // 8
+    for node in stored:
+        integers = producers[producers[node.input[1]].input[0]].input[0]
+        assert kinds[integers] == onnx.TensorProto.INT8
+    sizes = [(exported.folder / f"image.{dtype}.onnx").stat().st_size for dtype in ("fp32", "int8")]
+    assert sizes[1] < sizes[0] / 2
 
 
 def test_features_are_near_the_students(exported: Export, student: Path) -> None:
@@ -58,12 +61,6 @@ def test_features_are_near_the_students(exported: Export, student: Path) -> None
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(5)]
     expected = model.encode(images)
-    for precision, error in (("fp32", 1e-6), ("int8", 0.02)):
+    for precision, error in (("fp32", 1e-6), ("int8", 1e-3)):
         given = Runtime.load(exported.folder, precision=precision).encode_images(images)
         assert (1 - (given * expected).sum(axis=1)).max() < error
-
-
-def test_without_training_images_there_is_no_int8(student: Path, scenes: PairDataset, tmp_path: Path) -> None:
-    with pytest.raises(DistilvlError, match="split 'train'"):
-        export_student(student, tmp_path / "out", scenes.split("val"), Settings(precisions=["int8"]))
-    assert list(tmp_path.iterdir()) == []

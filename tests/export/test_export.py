@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 from tests.export.conftest import Build
 from tests.students.small_vocabularies import CAPTIONS, tower
 
 from distilvl.data import PairDataset
-from distilvl.data.left_out import NOT_DECODED
+from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.export import Export, Settings, export_student
 from distilvl.runtime import Runtime, read_manifest
@@ -91,9 +94,42 @@ def test_an_export_is_a_teacher_and_its_revision_tells_precisions_apart(exported
 
 def test_too_large_a_drop_is_refused_and_leaves_nothing(run_folder: Path, scenes: PairDataset, tmp_path: Path) -> None:
     settings = Settings(precisions=["int8"], max_drop=-601)
-    with pytest.raises(DistilvlError, match=r"int8 loses .* RSUM.*(text|image)\..*--keep (text|image)\."):
+    with pytest.raises(DistilvlError, match=r"int8 with \d+ layers .* loses .* RSUM.*(text|image)\..*--keep image"):
         export_student(run_folder, tmp_path / "out", scenes, settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_that_suffer_stay_in_fp32_until_little_is_lost(
+    run_folder: Path, scenes: PairDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_student(run_folder / "student", device="cpu")
+    head = DualEncoder(model).head("text")
+    norm = model[0].sub_modules["text"][0].model.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():  # one number a thousand times as large as the others: one scale for all of them loses these
+        norm.weight[0] *= 1e3
+        norm.bias[0] *= 1e3
+        head.weight[:, 0] /= 1e3
+    save_student(model, tmp_path / "student")
+    expected = model.encode(TEXTS)
+
+    def nearness(encoders: Mapping[str, Any], *_: object, **__: object) -> tuple[dict[str, float], LeftOut]:
+        """In the place of RSUM, which of a random student is noise: 600 where the texts' embeddings are the same."""
+        return {name: 600 * float((one.encode_texts(TEXTS) * expected).sum(axis=1).mean())
+                for name, one in encoders.items()}, LeftOut()  # fmt: skip
+
+    monkeypatch.setattr("distilvl.export.export.rsums", nearness)
+    lossy = export_student(tmp_path / "student", tmp_path / "lossy", scenes, Settings(max_drop=600)).rows[-1]
+    exported = export_student(tmp_path / "student", tmp_path / "out", scenes, Settings(max_drop=6))
+    kept = exported.rows[-1]
+    assert (lossy.name, kept.name) == ("int8", "int8")
+    assert lossy.drop is not None
+    assert lossy.drop > 6
+    assert kept.drop is not None
+    assert kept.drop < 6
+    manifest = read_manifest(exported.folder)
+    assert manifest.precisions["int8"].kept == ("text.head",)
+    given = Runtime.load(exported.folder, precision="int8").encode_texts(TEXTS)
+    assert 600 * (1 - (given * expected).sum(axis=1).mean()) < 6
 
 
 def test_an_earlier_export_is_replaced_and_other_folders_are_not(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.pictures import decode_image
 from distilvl.students import DualEncoder, load_student
+from distilvl.students.cut import Cut
 from distilvl.training.distributed import start_fabric
 from distilvl.training.materials import SharedInputs
 from distilvl.training.run_folder import load_tensors, read_metrics
@@ -128,3 +130,58 @@ def test_mirror_images_stand_for_half_of_the_pixels(train: Train) -> None:
     runs = [train(f"mirror-{said}", f"training.mirror={said}", "training.epochs=1") for said in ("false", "true")]
     losses = [[line["losses"] for line in read_metrics(run / "metrics.jsonl") if "losses" in line] for run in runs]
     assert losses[0] != losses[1]
+
+
+PHASES = "phases=[{student: {image: {frozen: true}}, optimizer: {head_lr: 1.0e-2}}, {training: {epochs: 1}}]"
+
+
+@pytest.mark.parametrize("steps", [2, 10, 14])  # into the heads alone, a phase that trains the top, and the last one
+def test_phases_go_on_from_each_other_and_end_with_the_same_bits_after_a_stop(
+    train: Train, monkeypatch: pytest.MonkeyPatch, stop_before: Callable[..., None], steps: int
+) -> None:
+    overrides = [*TOP, "training.head_init=closed_form", "training.epochs=2", "optimizer.lr=1e-3", PHASES]
+    whole = train("whole", *overrides)
+    with monkeypatch.context() as patched:
+        stop_before(patched, steps)
+        with pytest.raises(KeyboardInterrupt):
+            train("stopped", *overrides)
+    stopped = train("stopped", *overrides)
+    for name in ("phases/1", "phases/2", "."):
+        one, other = (load_tensors(run / name / "checkpoints" / "best.safetensors")[0] for run in (whole, stopped))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    heads = _learnt(whole / "fitted" / "student", whole / "phases" / "1")
+    assert heads
+    assert not any("vision" in name or "encoder" in name for name in heads if "image" in name)
+    results = [json.loads((whole / name / "result.json").read_text()) for name in ("fitted", "phases/1", "phases/2")]
+    result = json.loads((whole / "result.json").read_text())
+    assert [one["folder"] for one in result["before"]] == ["fitted", "phases/1", "phases/2"]
+    rsums = [one["rsum"] for one in result["before"]]
+    assert rsums == [one["val"]["rsum"] for one in results]
+    # Each is kept where the next one does not better it, up to what half precision makes of stored outputs.
+    assert all(later >= earlier - 1e-6 for earlier, later in pairwise([*rsums, result["val"]["rsum"]]))
+
+
+def test_the_tower_is_read_once_for_all_phases(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    below = Cut.below
+
+    def counted(self: Cut, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        read.append(len(features["pixel_values"]))
+        return below(self, features)
+
+    monkeypatch.setattr(Cut, "below", counted)
+    train("run", *TOP, "training.head_init=closed_form", "training.epochs=1", PHASES)
+    assert sum(images for images in read if images > 2) == 2 * 32 + 8  # a cut is tried on two pictures
+
+
+@pytest.mark.parametrize(
+    ("phases", "said"),
+    [
+        ("[{training: {epochz: 1}}]", "training.epochz.*phase 1 of"),
+        ("[{inputs: {data: x}}]", "has inputs, which is the whole run's"),
+    ],
+)
+def test_a_wrong_phase_is_told_by_its_number(train: Train, phases: str, said: str) -> None:
+    with pytest.raises(DistilvlError, match=said):
+        train("refused", f"phases={phases}")

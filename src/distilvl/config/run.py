@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, model_validator
 
@@ -116,6 +116,11 @@ class Config(RunConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: SerializeAsAny[ScheduleConfig] = StepSchedule()
     training: Annotated[TrainingConfig, AfterValidator(_dropout_acts)] = TrainingConfig()
+    phases: list[dict[str, Any]] = Field(
+        [],
+        description="what comes before, one phase after the other: sections with what differs in it from all this. "
+        "Each goes on from the best of the one before, and this from the last one's",
+    )
 
     @property
     def seed(self) -> int:

@@ -78,7 +78,7 @@ def _draw(compared: Comparison, out: Path) -> None:
 
 
 def draw_front(axes: Axes, compared: Comparison) -> None:
-    """Every candidate as a point, those of the Pareto front joined, and the teacher's RSUM as a line."""
+    """Every candidate as a point with its line in the table, those of the Pareto front joined; names stand beside."""
     front = sorted(compared.front, key=lambda row: row.parameters)
     groups = (("other candidates", [row for row in compared.rows if row not in front], IMAGE_COLOUR, "o"),
               ("Pareto front", front, TEXT_COLOUR, "^"))  # fmt: skip
@@ -86,12 +86,26 @@ def draw_front(axes: Axes, compared: Comparison) -> None:
         x, y = [row.parameters / 1e6 for row in rows], [row.student.rsum for row in rows]
         joined = "-" if rows is front else ""
         axes.plot(x, y, marker=mark, linestyle=joined, color=colour, markeredgecolor="black", label=label)
-    for row in compared.rows:
-        at = row.parameters / 1e6, row.student.rsum
-        # No mathematics, whatever a name holds.
-        axes.annotate(row.name, at, (5, 4), textcoords="offset points", fontsize=7, parse_math=False)
-    axes.axhline(compared.teacher.rsum, color="0.4", linestyle=":", label="the teacher")
+    numbers = {row.name: number for number, row in enumerate(compared.rows, 1)}
+    for at, numbered in _apart(axes, compared).items():
+        text = ", ".join(str(numbers[name]) for name in numbered)
+        axes.annotate(text, at, (6, 5), textcoords="offset points", fontsize=8)
     axes.set(xlabel="parameters of the student, millions", ylabel="RSUM on held-out training items")
-    axes.margins(x=0.25)
     axes.grid(alpha=0.25)
-    axes.legend(loc="best", frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 0.12), frameon=False)
+    names = "\n".join(f"{number}  {name}" for name, number in numbers.items())
+    names += f"\n\nthe teacher: {compared.teacher.rsum:.1f}"
+    # No mathematics, whatever a name holds.
+    axes.text(1.03, 1, names, transform=axes.transAxes, fontsize=8, va="top", parse_math=False)
+
+
+def _apart(axes: Axes, compared: Comparison) -> dict[tuple[float, float], list[str]]:
+    """The candidates' names by where their numbers stand: those too near to another one's share its place."""
+    width, height = axes.get_xlim(), axes.get_ylim()
+    near = 0.03 * (width[1] - width[0]), 0.03 * (height[1] - height[0])
+    places: dict[tuple[float, float], list[str]] = {}
+    for row in compared.rows:
+        x, y = row.parameters / 1e6, row.student.rsum
+        beside = (at for at in places if abs(at[0] - x) < near[0] and abs(at[1] - y) < near[1])
+        places.setdefault(next(beside, (x, y)), []).append(row.name)
+    return places

@@ -3,12 +3,11 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from PIL import Image
@@ -21,15 +20,13 @@ from distilvl.evaluation.encode import ImageTextEncoder
 from distilvl.evaluation.intervals import few_images
 from distilvl.export.dtypes import (
     Lower,
-    Pixels,
     check_dtypes,
-    is_convolutional,
     kept_by,
     layer_errors,
     lowered,
     split_layers,
 )
-from distilvl.export.graphs import Graphs, export_graphs
+from distilvl.export.graphs import Graphs, export_graphs, layers
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
 from distilvl.io.files import new_folder
@@ -44,13 +41,9 @@ from distilvl.teachers.base import folder_hash
 
 logger = logging.getLogger("distilvl")
 _TOKENIZER = "tokenizer.json"
-_CALIBRATION_IMAGES = 64
 _SAMPLE = 32
 _WORST = 5
-
-
-def _write(folder: Path, manifest: Manifest) -> None:
-    (folder / MANIFEST_NAME).write_text(json.dumps(manifest.as_dict(), indent=2) + "\n", encoding="utf-8")
+_MORE_KEPT = (1, 2, 4, 8)  # layers in fp32 beside those that are anyway, one try after the other
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def export_student(
     Args:
         source: a run folder or a student folder.
         out: the new folder; an earlier export there is replaced.
-        data: as `load_dataset` takes it; RSUM is measured on it, and its training split calibrates int8 convolutions.
+        data: as `load_dataset` takes it; RSUM is measured on it.
         settings: the rest.
 
     Raises:
@@ -92,33 +85,44 @@ def export_student(
         gallery, note = dataset.split(settings.split), few_images(dataset, settings.split)
         manifest = _prepared(path, encoder, folder, gallery)
         graphs = export_graphs(encoder)
-        chosen, kept = split_layers(graphs, settings.keep)
-        calibration, uncalibrated = None, LeftOut()
-        if "int8" in dtypes and is_convolutional(graphs["image"]):
-            calibration, uncalibrated = _calibration(dataset, encoder, settings.skip_bad)
-        lower = {dtype: partial(lowered, dtype=dtype, calibration=calibration) for dtype in dtypes}
-        towers = {}
+        _, kept = split_layers(graphs, settings.keep)
+        lower = {dtype: partial(lowered, dtype=dtype) for dtype in dtypes}
         for dtype in dtypes:
             own = kept_by(dtype, graphs)
-            taken = [name for name in chosen if name not in own]
-            names = {modality: f"{modality}.{dtype}.onnx" for modality in graphs}
-            for modality, graph in graphs.items():
-                logger.info("writing %s", names[modality])
-                onnx.save(lower[dtype](graph, taken), folder / names[modality])
-            towers[dtype] = Towers(**names, kept=tuple(dict.fromkeys([*own, *kept])) if dtype != "fp32" else ())
-        files = {file.name: File(file_hash(file), file.stat().st_size) for file in sorted(folder.iterdir())}
-        manifest = replace(manifest, precisions=towers, files=files)
-        _write(folder, manifest)
+            manifest = _with_graphs(manifest, folder, graphs, dtype, lower[dtype], list(dict.fromkeys([*own, *kept])))
         rows, unscored = _measured(path, encoder, manifest, folder, gallery, settings)
-        for row in rows:
+        for place, row in enumerate(rows):
             if row.drop is not None and row.drop > settings.max_drop:
-                raise _too_lossy(row, settings, encoder, graphs, gallery, lower[row.name], note or "")
+                errors = _layer_errors(encoder, graphs, gallery, lower[row.name], settings.skip_bad)
+                try_again = partial(_kept_more, row, errors, lower[row.name], graphs, manifest)
+                manifest, rows[place] = try_again(folder, gallery, settings, note or "")
         run = run_of(path)
         of_run = LeftOut() if run is None else all_left_out(read_left_out(run))
         export = Export(out, manifest.name, gallery.name, len(gallery), len(gallery.captions),
-                        torch.get_num_threads(), rows, unscored | uncalibrated, of_run, note)  # fmt: skip
+                        torch.get_num_threads(), tuple(rows), unscored, of_run, note)  # fmt: skip
         _write(folder, replace(manifest, scores=export.scores()))
     return export
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _with_graphs(
+    manifest: Manifest, folder: Path, graphs: Graphs, dtype: str, lower: Lower, kept: Sequence[str]
+) -> Manifest:
+    """Write both graphs in `dtype`, but for the layers `kept` in fp32, and the manifest with them."""
+    names = {modality: f"{modality}.{dtype}.onnx" for modality in graphs}
+    for modality, graph in graphs.items():
+        logger.info("writing %s", names[modality])
+        onnx.save(lower(graph, [node.name for node in layers(graph) if node.name not in set(kept)]),
+                  folder / names[modality])  # fmt: skip
+    towers = {**manifest.precisions, dtype: Towers(**names, kept=tuple(kept) if dtype != "fp32" else ())}
+    paths = (path for path in sorted(folder.iterdir()) if path.name != MANIFEST_NAME)
+    files = {path.name: File(file_hash(path), path.stat().st_size) for path in paths}
+    written = replace(manifest, precisions=towers, files=files)
+    _write(folder, written)
+    return written
 
 
 def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
@@ -135,18 +139,9 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
     )  # fmt: skip
 
 
-def _calibration(dataset: PairDataset, encoder: DualEncoder, skip_bad: bool) -> tuple[Pixels, LeftOut]:
-    """Pixels of some training images, the same ones each time, and the bad ones that were met among them."""
-    train = dataset.split("train")
-    shuffled = (train[int(row)] for row in np.random.default_rng(0).permutation(len(train)))
-    pictures, _, bad = _decoded(shuffled, _CALIBRATION_IMAGES, skip_bad)
-    bad.log(train.name)
-    return encoder.resize(pictures), bad
-
-
 def _measured(
     path: Path, encoder: DualEncoder, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
-) -> tuple[tuple[Row, ...], LeftOut]:
+) -> tuple[list[Row], LeftOut]:
     """Rows of the teacher, where known, of PyTorch and of each dtype; and what was left out of the gallery."""
     encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(encoder.student)}
     for dtype in manifest.precisions:
@@ -168,7 +163,7 @@ def _measured(
         parameters = getattr(teacher, "num_parameters", None)  # in fp32, if it says how many it has
         weights = None if parameters is None else 4 * int(parameters)
         rows.insert(0, Row(TEACHER, weights, rsum, None, *times.get(TEACHER, (None, None))))
-    return tuple(rows), left_out
+    return rows, left_out
 
 
 def _decoded(records: Iterable[Record], most: int, skip_bad: bool) -> tuple[list[Image.Image], list[str], LeftOut]:
@@ -189,20 +184,42 @@ def _decoded(records: Iterable[Record], most: int, skip_bad: bool) -> tuple[list
     return pictures, captions, bad
 
 
-def _too_lossy(
-    row: Row, settings: Settings, encoder: DualEncoder, graphs: Graphs, data: PairDataset, lower: Lower, note: str
-) -> DistilvlError:
-    """What a person can do about it: which layers suffer most in this dtype."""
-    pictures, captions, _ = _decoded(data, _SAMPLE, settings.skip_bad)
+def _layer_errors(
+    encoder: DualEncoder, graphs: Graphs, gallery: PairDataset, lower: Lower, skip_bad: bool
+) -> dict[str, float]:
+    """What each layer alone costs in a dtype, by `layer_errors`; those that suffer most first."""
+    pictures, captions, _ = _decoded(gallery, _SAMPLE, skip_bad)
     ids, mask = encoder.pad(encoder.tokenize(captions))
     errors = layer_errors(graphs["image"], lower, {"pixels": encoder.resize(pictures)})
-    texts = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-    errors |= layer_errors(graphs["text"], lower, texts)
-    worst = sorted(errors, key=lambda name: -errors[name])[:_WORST]
-    named = ", ".join(f"{name} ({errors[name]:.1e})" for name in worst)
-    return DistilvlError(
-        f"{row.name} loses {row.drop:.1f} of RSUM, more than --max-drop {settings.max_drop:g}; nothing was written. "
-        f"{note and note + ' '}"
-        f"The layers that suffer most, by 1 - cosine of the features with each of them alone in {row.name}: {named}.",
-        f"Keep some in fp32 (--keep {worst[0]}), or allow a larger drop.",
+    errors |= layer_errors(graphs["text"], lower, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    return dict(sorted(errors.items(), key=lambda item: -item[1]))
+
+
+def _kept_more(
+    row: Row, errors: Mapping[str, float], lower: Lower, graphs: Graphs, manifest: Manifest,
+    folder: Path, gallery: PairDataset, settings: Settings, note: str,
+) -> tuple[Manifest, Row]:  # fmt: skip
+    """A dtype that lost too much, with so many of the layers that suffer most in fp32 that it loses little enough.
+
+    `DistilvlError` where the last of `_MORE_KEPT` are not enough, with what a person can do about it.
+    """
+    dtype, kept, full = row.name, manifest.precisions[row.name].kept, (row.rsum or 0) + (row.drop or 0)
+    worst = [name for name in errors if name not in kept]
+    for count in _MORE_KEPT if dtype != "fp32" else ():
+        logger.info("%s loses %.1f of RSUM: %s stay in fp32", dtype, row.drop, ", ".join(worst[:count]))
+        manifest = _with_graphs(manifest, folder, graphs, dtype, lower, [*kept, *worst[:count]])
+        model = Runtime.load(folder, precision=dtype, threads=torch.get_num_threads())
+        rsum = rsums({dtype: model}, gallery, skip_bad=settings.skip_bad)[0][dtype]
+        pictures, captions, _ = _decoded(gallery, _SAMPLE, settings.skip_bad)
+        size = sum(manifest.files[file].size for file in manifest.graphs(dtype))
+        row = Row(dtype, size, rsum, full - rsum, *milliseconds({dtype: model}, pictures, captions)[dtype])
+        if full - rsum <= settings.max_drop:
+            return manifest, row
+    named = ", ".join(f"{name} ({errors[name]:.1e})" for name in worst[:_WORST])
+    kept_too = "" if dtype == "fp32" else f" with {len(manifest.precisions[dtype].kept)} layers in fp32"
+    raise DistilvlError(
+        f"{dtype}{kept_too} loses {row.drop:.1f} of RSUM, more than --max-drop {settings.max_drop:g}; nothing was "
+        f"written. {note and note + ' '}"
+        f"The layers that suffer most, by 1 - cosine of the features with each of them alone in {dtype}: {named}.",
+        "Keep whole modules in fp32 (--keep image.tower), or allow a larger drop.",
     )

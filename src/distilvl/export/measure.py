@@ -48,7 +48,7 @@ class Export:
     texts: int
     threads: int  # that each model was given
     rows: tuple[Row, ...]  # teacher, where known, PyTorch, then the dtypes
-    left_out: LeftOut = field(default_factory=LeftOut)  # of the data, when it was scored and calibrated on
+    left_out: LeftOut = field(default_factory=LeftOut)  # of the data, when it was scored
     run_left_out: LeftOut = field(default_factory=LeftOut)  # by the run, and who extracted its teacher's features
     note: str | None = None  # a warning where the split is so small that its RSUM, and the drop, are coarse
 

@@ -115,10 +115,32 @@ def _resolved(
     given = {key: value for key, value in (inputs or {}).items() if value is not None}
     layers += [whole, *learning, {"inputs": given}]
     tree = layers_of.together(layers, read_overrides(shared_overrides), read_overrides(overrides))
+    config = _validated(kind, tree, recipe)
+    if isinstance(config, Config):
+        phases_of(config, recipe)
+    return config
+
+
+def phases_of(config: Config, source: str = "phases") -> list[Config]:
+    """The configurations of the phases before `config` itself, in their order; errors as of `load_config`."""
+    whole, found = config.model_dump(mode="json", exclude={"phases"}), []
+    for number, changes in enumerate(config.phases, 1):
+        where = f"phase {number} of {source}"
+        if unknown := [name for name in changes if name in ("inputs", "phases")]:
+            raise DistilvlError(f"{where} has {unknown[0]}, which is the whole run's.", "Leave it out there.")
+        own = renamed(changes, where)
+        tower = own.get("student", {}).get("image", {}) if isinstance(own.get("student"), dict) else {}
+        if isinstance(tower, dict) and tower.get("frozen"):
+            own["student"]["image"].setdefault("trainable_layers", None)
+        found.append(_validated(Config, layers_of.together([whole, own]), where))
+    return found
+
+
+def _validated(kind: type[AnyConfig], tree: Tree, source: str) -> AnyConfig:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise DistilvlError(*_explain(error.errors()[0], tree, recipe, kind)) from error
+        raise DistilvlError(*_explain(error.errors()[0], tree, source, kind)) from error
 
 
 def _names_no_tower(section: Any) -> bool:
@@ -230,5 +252,6 @@ __all__ = [
     "load_fit_config",
     "load_saved",
     "method_sections",
+    "phases_of",
     "save_config",
 ]

@@ -68,6 +68,7 @@ class DualEncoder(nn.Module):
         self.student = student
         self.frozen: frozenset[str] = frozenset()
         self.cut: Cut | None = None
+        self._above_cut: frozenset[str] = frozenset()  # weights of the image tower that stored outputs do not hang on
         self.image_dropout = 0.0
         processor = route(student, "image")[0].processor
         # Pixels stay uint8 until they are on the device; scale and shift are folded into one affine step.
@@ -115,8 +116,10 @@ class DualEncoder(nn.Module):
             if is_convolutional(tower):
                 tower.to(memory_format=torch.channels_last)
 
-    def cut_image_tower(self, layers: int) -> None:
+    def cut_image_tower(self, layers: int, learning: int | None = None) -> None:
         """From now on train the last so many layers of the image tower, and its head: `store_images` says the rest.
+
+        With `learning`, only so many of them learn.
 
         Raises:
             DistilvlError: it has no more layers than that, or cannot be cut there.
@@ -129,7 +132,9 @@ class DualEncoder(nn.Module):
         pixels = torch.zeros(2, 3, *self.image_size, dtype=torch.uint8, device=self.mean.device)
         pixels[1, :, ::2] = 255
         self.cut = Cut(route(self.student, "image"), found[-layers][0], self._inputs("image", pixels, None))
-        for layer in found[:-layers]:
+        above = {id(parameter) for layer in found[-layers:] for parameter in layer}
+        self._above_cut = frozenset(name for name, parameter in tower.named_parameters() if id(parameter) in above)
+        for layer in found[: -(learning or layers)]:
             for parameter in layer:
                 parameter.requires_grad_(False)
 
@@ -159,10 +164,12 @@ class DualEncoder(nn.Module):
         norms = any(isinstance(module, _BatchNorm) for module in self.head(modality).tower.modules())
         return norms and not keeps_statistics(route(self.student, modality)[0])
 
-    def tower_fingerprint(self, modality: str) -> str:
-        """A hash of the weights before the head."""
-        digest = hashlib.sha256()
+    def tower_fingerprint(self, modality: str, *, stored: bool = False) -> str:
+        """A hash of the weights before the head; if `stored`, of those alone that make what `store_images` gives."""
+        digest, left_out = hashlib.sha256(), self._above_cut if stored and modality == "image" else frozenset()
         for name, tensor in self.head(modality).tower.state_dict().items():
+            if name in left_out:
+                continue
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
@@ -205,7 +212,7 @@ class DualEncoder(nn.Module):
 
     def pool_stored(self, modality: str, rows: Tensor) -> Tensor:
         """x (B, C) of what was computed once: rows of `store_images`, or outputs of `pool_texts` as they are."""
-        return rows if modality == "text" or self.cut is None else self.cut.above(rows)
+        return rows if modality in (*self.frozen, "text") or self.cut is None else self.cut.above(rows)
 
     def pool_images(self, pixels: Tensor) -> Tensor:
         """What the image tower, without dropout, gives its head: (B, C)."""

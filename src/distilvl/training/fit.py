@@ -14,7 +14,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from sentence_transformers import SentenceTransformer
 
-from distilvl.config import ClosedFormConfig, Config, FitConfig, StudentConfig
+from distilvl.config import ClosedFormConfig, Config, FitConfig
 from distilvl.data.crops import Items
 from distilvl.data.left_out import all_left_out, source_name, write_left_out
 from distilvl.data.records import PairDataset
@@ -113,8 +113,8 @@ def fit_config(
 
 def fitted_start(
     config: Config, splits: Splits, folder: RunFolder, store: FeatureStore | None, inputs: Inputs, fabric: Fabric
-) -> Config:
-    """`config` as it goes on from the student in closed form, in the folder `fitted` of the run; made where it is not.
+) -> RunFolder:
+    """The run of the student in closed form that `config` begins with: the folder `fitted`; made where it is not.
 
     Its settings are the defaults of `ClosedFormConfig`. Raises `DistilvlError` as `fit`, and for data that are read as
     a stream, or no teacher.
@@ -137,9 +137,7 @@ def fitted_start(
         if finished_student(own, splits.listing) is None:
             _run(fit, splits, own, inputs, fabric, time.monotonic(), None)
     fabric.barrier()
-    layers = {"frozen": config.student.image.frozen, "trainable_layers": config.student.image.trainable_layers}
-    student = {"folder": str(own.student), "image": layers, "text": {"frozen": config.student.text.frozen}}
-    return config.model_copy(update={"student": StudentConfig.model_validate(student)})
+    return own
 
 
 def _splits(config: FitConfig, inputs: Inputs) -> Splits:

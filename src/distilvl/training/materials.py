@@ -256,7 +256,7 @@ class SharedInputs(Inputs):
         precision = "full" if scored else type(fabric.strategy.precision).__name__
         kept, cut = encoder.preprocessing, encoder.cut
         if cut is not None:
-            kept += f"{tower_identity(encoder, 'image')} {cut.shape} {cut.known} {mirror} {precision}"
+            kept += f"{tower_identity(encoder, 'image', stored=True)} {cut.shape} {cut.known} {mirror} {precision}"
         resize = encoder.resize if cut is None else store_of(encoder, fabric, mirror=mirror, full=scored)
         key = (source, split, kept, crops, at_least)
         if key not in self._pixels:
@@ -280,11 +280,13 @@ class SharedInputs(Inputs):
         of_texts = (source, split, precision, tokens_hash(tokens))
 
         def encode_images() -> Embeddings:
-            found = encode_images_of(fabric, encoder.pool_images, cache.pixels, full=scored)
-            if not mirror:
-                return found
-            turned = encode_images_of(fabric, lambda one: encoder.pool_images(one.flip(3)), cache.pixels, full=scored)
-            return np.stack([found, turned], axis=1)
+            if cut is not None:
+                views = [cache.pixels[:, view] for view in (0, 1)] if mirror else [cache.pixels]
+                found = [encode_images_of(fabric, cut.above, view, full=scored) for view in views]
+            else:
+                pools = [encoder.pool_images, lambda one: encoder.pool_images(one.flip(3))][: 1 + mirror]
+                found = [encode_images_of(fabric, pool, cache.pixels, full=scored) for pool in pools]
+            return np.stack(found, axis=1) if mirror else found[0]
 
         encode_texts = partial(encode_texts_of, fabric, encoder, encoder.pool_texts, tokens, full=scored)
         return Materials(

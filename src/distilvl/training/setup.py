@@ -25,7 +25,6 @@ from distilvl.objectives.queue import QueueStart
 from distilvl.students import DualEncoder
 from distilvl.students.storage import load_basis, principal_basis
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
-from distilvl.training.fit import fitted_start
 from distilvl.training.inputs import Splits, prepare_store, val_data
 from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.optimizer import initialise_heads
@@ -113,18 +112,25 @@ class Setup:
         return found if self.store is None else {**found, f"features {self.store.path}": self.store.left_out}
 
 
-def set_up(config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric) -> Setup:
-    """Try the student, extract features that are not stored yet, and make splits, batches and losses ready."""
+def open_store(
+    config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric
+) -> FeatureStore | None:
+    """The teacher's features, if there is one, extracted where they are not; the student's towers are tried first."""
     if config.inputs.features is None and config.inputs.teacher is not None:
         # The student proper needs the teacher's dimension.
         try_towers(config, fabric)
     out = folder.path / "features"
     how: dict[str, Any] = {"first": fabric.is_global_zero, "crops": config.training.crops}
-    store = rank_zero_first(fabric, lambda: prepare_store(config.inputs, splits, out, shared, **how))
+    return rank_zero_first(fabric, lambda: prepare_store(config.inputs, splits, out, shared, **how))
+
+
+def set_up(
+    config: Config, splits: Splits, folder: RunFolder, store: FeatureStore | None, shared: SharedInputs, fabric: Fabric,
+    cut_at: int | None = None,
+) -> Setup:  # fmt: skip
+    """Make the student, splits, batches and losses ready; `cut_at` is as of `ready_student`."""
     dim, crops = _shared_dim(config, store), _crops(config, store)
-    if config.training.head_init == "closed_form":
-        config = fitted_start(config, splits, folder, store, shared, fabric)
-    encoder = ready_student(config, dim, splits.captions, fabric)
+    encoder = ready_student(config, dim, splits.captions, fabric, cut_at)
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
         if isinstance(split, ShardSplit):

@@ -28,17 +28,22 @@ EncodeTexts = Callable[[Tensor, Tensor], Tensor]
 _BATCH = 250
 
 
-def ready_student(config: Config, dim: int, captions: Collection[str], fabric: Fabric) -> DualEncoder:
+def ready_student(
+    config: Config, dim: int, captions: Collection[str], fabric: Fabric, cut_at: int | None = None
+) -> DualEncoder:
     """The student of D = `dim` on `fabric`'s device, its towers frozen or not; random numbers go on from there.
 
-    `captions` are all that is learnt from. `DistilvlError` for a tower that cannot be loaded, or do what the run needs.
+    `captions` are all that is learnt from. `cut_at` is how many layers of the image tower lie above the stored outputs,
+    of which fewer may learn, or none. `DistilvlError` for a tower that cannot be loaded, or do what the run needs.
     """
     seed_everything(config.training.seed, verbose=False)
     encoder, new = DualEncoder(build_student(config.student, dim, captions)), config.student.folder is None
     rank_zero_first(fabric, lambda: try_student(encoder, reload=new) if fabric.is_global_zero else None)
-    encoder.to(fabric.device).freeze(*config.student.frozen)
-    if (layers := config.student.image.trainable_layers) is not None:
-        encoder.cut_image_tower(layers)
+    encoder.to(fabric.device)
+    layers = config.student.image.trainable_layers
+    if layers is not None or (config.student.image.frozen and cut_at is not None):
+        encoder.cut_image_tower(max(layers or 0, cut_at or 0), layers)
+    encoder.freeze(*config.student.frozen)
     encoder.image_dropout = config.training.image_dropout
     make_ready(encoder, config.training, fabric.world_size)
     try_gradients(encoder, fabric.autocast)
@@ -108,12 +113,15 @@ def _learning_towers(encoder: DualEncoder) -> list[tuple[str, Any]]:
     return [(name, model) for name, model in named if model is not None and name not in encoder.frozen]
 
 
-def tower_identity(encoder: DualEncoder, modality: str) -> str:
-    """Weights of a tower and what it computes with them, down to the pooling: weights may be used in several ways."""
+def tower_identity(encoder: DualEncoder, modality: str, *, stored: bool = False) -> str:
+    """Weights of a tower and what it computes with them, down to the pooling: weights may be used in several ways.
+
+    `stored` is as of `tower_fingerprint`.
+    """
     before_head = route(encoder.student, modality)[:-1]
     model = getattr(before_head[0], "model", None)
     config = "static" if model is None else model.config.to_json_string()
-    return f"{encoder.tower_fingerprint(modality)} {config} {before_head}"
+    return f"{encoder.tower_fingerprint(modality, stored=stored)} {config} {before_head}"
 
 
 def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) -> Resize:

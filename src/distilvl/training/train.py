@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from distilvl.training.card import write_model_card
 from distilvl.training.distributed import rank_zero_first, require_agreement, resolve_precision, start_fabric
 from distilvl.training.inputs import Splits, open_splits, small_val
 from distilvl.training.materials import Materials, SharedInputs
+from distilvl.training.phases import go_through, stored_layers, told
 from distilvl.training.run_folder import RunFolder, finished_student, hold_run_folder
-from distilvl.training.setup import set_up
+from distilvl.training.setup import open_store, set_up
 from distilvl.training.tracking import Tracking, load_trackers
 from distilvl.training.trainer import Progress, score_teacher
 
@@ -110,17 +112,31 @@ def train_config(
         if (finished := finished_student(folder, splits.listing)) is not None:
             return finished
         require_agreement(fabric, settings=config.model_dump_json(), precision=precision)
+        note = small_val(config, shared)
+        if note is not None and first:
+            logger.warning("%s", note)
+        store = open_store(config, splits, folder, shared, fabric)
+        run = partial(_run, splits=splits, store=store, shared=shared, fabric=fabric, cut_at=stored_layers(config))
+        goes_on, before = go_through(config, folder, store, splits, shared, fabric, run)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
-        return _run(config, splits, folder, shared, fabric, listeners)
+        return run(goes_on, folder, listeners=listeners, note=note, before=before)
 
 
 def _run(
-    config: Config, splits: Splits, folder: RunFolder, shared: SharedInputs, fabric: Fabric, listeners: list[Tracking]
+    config: Config,
+    folder: RunFolder,
+    *,
+    splits: Splits,
+    store: FeatureStore | None,
+    shared: SharedInputs,
+    fabric: Fabric,
+    cut_at: int | None,
+    listeners: Sequence[Tracking] = (),
+    note: str | None = None,
+    before: Sequence[RunFolder] = (),
 ) -> SentenceTransformer:
-    note = small_val(config, shared)
-    if note is not None and fabric.is_global_zero:
-        logger.warning("%s", note)
-    setup = set_up(config, splits, folder, shared, fabric)
+    """Train, or continue, one phase, and write its student and result."""
+    setup = set_up(config, splits, folder, store, shared, fabric, cut_at)
     model = setup.trainer.encoder.student
     if fabric.is_global_zero and not folder.last.is_file():
         # For whoever looks at the run before its end; a stream knows more then.
@@ -150,6 +166,7 @@ def _run(
             "listing": splits.listing,
             "left_out": left_out.as_dict(),
             **({} if note is None else {"note": note}),
+            **({"before": told(before)} if before else {}),
         }
         manifest, extra = setup.store.manifest if setup.store else None, splits.extra
         write_model_card(folder.student, config, result, splits.train, manifest, extra=extra, left_out=left_out)
