@@ -1,6 +1,7 @@
 """What a model costs: parameters, FLOPs and milliseconds an item, measured the same way for teachers and students."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from distilvl.teachers.sentence_transformer import as_text
 
 BATCH = 64
 REPEATS, _WARM_UP = 30, 3
+_REST = 0.05  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,17 @@ def measure_cost(
 def milliseconds(
     encoders: Mapping[str, ImageTextEncoder], pictures: Sequence[Image.Image], captions: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
-    """Median time of one picture and of one caption; the encoders take turns, so that other load hits all alike."""
+    """Median time of one picture and of one caption; the encoders take turns, so that other load hits all alike.
+
+    Each turn begins with a rest and a call that is not timed: threads of the one before wait busily for a while, which
+    makes the next one up to twice as slow.
+    """
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in encoders}
     for k in range(_WARM_UP + REPEATS):
         for name, encoder in encoders.items():
             picture, caption = pictures[k % len(pictures)], captions[k % len(captions)]
+            time.sleep(_REST)
+            encoder.encode_images([picture])
             times[name][0].append(time_ms(partial(encoder.encode_images, [picture])))
             times[name][1].append(time_ms(partial(encoder.encode_texts, [caption])))
     median = statistics.median
