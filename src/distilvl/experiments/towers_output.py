@@ -102,7 +102,7 @@ def draw_front(axes: Axes, compared: Comparison) -> None:
 def _apart(axes: Axes, compared: Comparison) -> dict[tuple[float, float], list[str]]:
     """The candidates' names by where their numbers stand: those too near to another one's share its place."""
     width, height = axes.get_xlim(), axes.get_ylim()
-    near = 0.03 * (width[1] - width[0]), 0.03 * (height[1] - height[0])
+    near = 0.05 * (width[1] - width[0]), 0.03 * (height[1] - height[0])
     places: dict[tuple[float, float], list[str]] = {}
     for row in compared.rows:
         x, y = row.parameters / 1e6, row.student.rsum
