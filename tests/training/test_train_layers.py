@@ -13,14 +13,17 @@ import torch
 
 import distilvl
 from distilvl.data import PairDataset
+from distilvl.data.batches import Batch
 from distilvl.data.scenes import scenes_dataset
 from distilvl.errors import DistilvlError
 from distilvl.pictures import decode_image
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.cut import Cut
 from distilvl.training.distributed import start_fabric
+from distilvl.training.inputs import Inputs
 from distilvl.training.materials import SharedInputs
 from distilvl.training.run_folder import load_tensors, read_metrics
+from distilvl.training.sources import PairSource, StepInputs
 
 Train = Callable[..., Path]
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2",
@@ -185,3 +188,33 @@ def test_the_tower_is_read_once_for_all_phases(train: Train, monkeypatch: pytest
 def test_a_wrong_phase_is_told_by_its_number(train: Train, phases: str, said: str) -> None:
     with pytest.raises(DistilvlError, match=said):
         train("refused", f"phases={phases}")
+
+
+def test_held_out_images_choose_the_epoch_and_are_not_learnt_from(
+    train: Train, monkeypatch: pytest.MonkeyPatch, scenes: PairDataset
+) -> None:
+    learnt: list[int] = []
+    gather = PairSource.gather
+
+    def counted(self: PairSource, batch: Batch) -> StepInputs:
+        learnt.append(len(self.train.dataset))
+        return gather(self, batch)
+
+    monkeypatch.setattr(PairSource, "gather", counted)
+    run = train("run", *TOP, "training.head_init=closed_form", "training.held_out=5", "training.epochs=3",
+                "optimizer.lr=0.02", "training.batch_size=4")  # fmt: skip
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if "val" in line]
+    result = json.loads((run / "result.json").read_text())
+    assert [line["epoch"] for line in lines] == [-1, 0, 1, 2]
+    best = max(lines, key=lambda line: line["held_out_rsum"])
+    assert result["best_epoch"] == best["epoch"] + 1
+    assert result["val"] == best["val"]
+    assert result["held_out"] == {"images": 3, "rsum": best["held_out_rsum"]}
+    assert set(learnt) == {32 - 3}
+    inputs = Inputs()
+    name = str(inputs.name_data(scenes, "data"))
+    parts = inputs.hold_out(name, 5)
+    assert sorted(one.image_id for part in parts for one in part) == sorted(
+        one.image_id for one in scenes.split("train")
+    )
+    assert len(parts[1]) == 3

@@ -40,7 +40,7 @@ def fit(
     ] = None,
     teacher: Annotated[str | None, Option(help="Teacher to extract from, as for `features`.")] = None,
     features: Annotated[str | None, Option(help="A finished feature store.")] = None,
-    student: Annotated[str | None, Option(help="Preset (lite, tiny, small, paper), or YAML file; lite.")] = None,
+    student: Annotated[str | None, Option(help="Preset (lite, nano, tiny, small, paper), or YAML file; lite.")] = None,
     recipe: Annotated[str | None, Option(help="config.yaml of another such run, which this one repeats.")] = None,
     set_: Annotated[
         list[str] | None, Option("--set", help="Override a value, for example student.text.rank=64.")

@@ -27,10 +27,11 @@ def train(
     teacher: Annotated[str | None, Option(help="Teacher to extract from, as for `features`.")] = None,
     features: Annotated[str | None, Option(help="A finished feature store.")] = None,
     student: Annotated[
-        str | None, Option(help="Preset (paper, small, tiny, demo), YAML file, or a finished student's folder.")
+        str | None,
+        Option(help="Preset (nano, lite, tiny, small, paper, demo), YAML file, or a finished student's folder."),
     ] = None,
     recipe: Annotated[
-        str, Option(help="Recipe (default, strong, paper, contrastive, demo ...), or a YAML file.")
+        str, Option(help="Recipe (best, default, strong, paper, contrastive, demo ...), or a YAML file.")
     ] = "default",
     set_: Annotated[
         list[str] | None, Option("--set", help="Override a value of the recipe, for example balancer.tau=0.5.")

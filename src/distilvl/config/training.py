@@ -82,6 +82,12 @@ class TrainingConfig(Settings):
     crops: int = Field(
         1, ge=1, description="crops of each image, one drawn each epoch; the store holds the teacher's features of them"
     )
+    held_out: int = Field(
+        0,
+        ge=0,
+        description="images of the split train that choose the best epoch and are not learnt from, drawn by their ids; "
+        "a tenth of it at most. 0: the split val chooses",
+    )
     mirror: bool = Field(
         False,
         description="each image or its mirror image, drawn each epoch; the teacher's features of both are taken to be "

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilvl.config import Config, InputsConfig
@@ -18,6 +18,7 @@ from distilvl.evaluation.intervals import few_images
 from distilvl.extraction.extract import extract_features
 from distilvl.features import FeatureStore
 from distilvl.features.manifest import MANIFEST_NAME
+from distilvl.io.hashes import text_key
 from distilvl.objectives.multiscale import require_pairless
 from distilvl.teachers.base import Teacher
 from distilvl.teachers.checks import checked
@@ -27,6 +28,9 @@ _logger = logging.getLogger("distilvl")
 NAME_VAL_DATA = "Name a dataset of pairs with a split val: --val-data."
 GIVEN = "object:"
 """How the name of an object begins in a run's `config.yaml`; to continue the run, the program gives it again."""
+
+LEARNT, HELD_OUT = "train without", "held out of train:"
+"""Names of the parts of a split train of which some images choose the best epoch; their number follows."""
 
 
 class Inputs:
@@ -118,6 +122,28 @@ class Inputs:
             self._splits[source, name] = data.split(name) if isinstance(data, PairDataset) else data
         return self._splits[source, name]
 
+    def hold_out(self, source: str, count: int) -> tuple[PairDataset, PairDataset]:
+        """The split train of `source` in two, of which the second, `count` images, chooses the best epoch.
+
+        Which ones is a matter of their ids. `split` knows both by `LEARNT` and `HELD_OUT` with the number.
+        `DistilvlError` for data without pairs, or too few.
+        """
+        train = self.split(source, "train")
+        if not isinstance(train, PairDataset):
+            problem = f"{train.name} has no pairs, so none of it can be scored on."
+            raise DistilvlError(problem, "Leave training.held_out at 0: the split val of --val-data chooses.")
+        ranks = sorted(range(len(train)), key=lambda row: text_key(train[row].image_id))
+        chosen = set(ranks[: min(count, len(train) // 10)])
+        if not chosen:
+            problem = f"{train.name} has {len(train)} images, of which none can be held out."
+            raise DistilvlError(problem, "Leave training.held_out at 0: the split val chooses.")
+        learnt, held = (
+            replace(train, records=tuple(record for row, record in enumerate(train) if (row in chosen) == inside))
+            for inside in (False, True)
+        )
+        self._splits |= {(source, f"{LEARNT} {count}"): learnt, (source, f"{HELD_OUT} {count}"): held}
+        return learnt, held
+
     def check(self, config: Config) -> None:
         """That `config` names data, a teacher where its losses need one, and pairs to be scored on."""
         inputs, losses = config.inputs, config.objective.losses
@@ -158,6 +184,7 @@ class Splits:
     train: Items | ShardSplit
     val: Items | None  # none where a run is not scored
     extra: Items | ShardSplit | None = None
+    held: PairDataset | None = None  # of the split train: chooses the best epoch
 
     @property
     def captions(self) -> Collection[str]:
@@ -168,7 +195,7 @@ class Splits:
     def listing(self) -> str:
         """A hash of names and captions of all images that are held in memory; their pixels are not read."""
         digest = hashlib.sha256()
-        for part in (self.train, self.val, self.extra):
+        for part in (self.train, self.val, self.extra, self.held):
             if part is not None and not isinstance(part, ShardSplit):
                 for text in (*(entry.image_id for entry in part), "", *part.captions, ""):
                     digest.update(f"{len(text)} {text}".encode())
@@ -188,12 +215,21 @@ def open_splits(config: Config, inputs: Inputs) -> Splits:
             return open_split(data, "train", skip_bad=inputs.skip_bad)
         return inputs.split(data, "train")
 
-    val, extra = inputs.split(val_data(config), "val"), config.inputs.extra_data
-    return Splits(train_of(str(config.inputs.data)), val, None if extra is None else train_of(extra))
+    data, val, extra = str(config.inputs.data), inputs.split(val_data(config), "val"), config.inputs.extra_data
+    others = None if extra is None else train_of(extra)
+    if not config.training.held_out:
+        return Splits(train_of(data), val, others)
+    if is_webdataset(data):
+        problem = f"training.held_out is for images that are read once, and {data} is read as a stream."
+        raise DistilvlError(problem, "Leave it at 0: the split val chooses.")
+    learnt, held = inputs.hold_out(data, config.training.held_out)
+    return Splits(learnt, val, others, held)
 
 
 def small_val(config: Config, inputs: Inputs) -> str | None:
-    """A warning where the split that chooses the best epoch is small."""
+    """A warning where the split val is small and chooses the best epoch."""
+    if config.training.held_out:
+        return None
     data, remedy = inputs.dataset(val_data(config)), "It chooses the best epoch; --val-data names another dataset."
     return few_images(data, "val", remedy=remedy) if isinstance(data, PairDataset) else None
 
@@ -221,7 +257,9 @@ def prepare_store(
         extra = str(named.extra_data)
         inputs.extract(named.teacher, items(splits.extra, extra), out, drawn, extra)
     train, val = items(splits.train, learnt), splits.val
-    together = train is splits.train and named.val_data is None and drawn is None
+    if splits.held is not None and isinstance(train, PairDataset):
+        train = replace(train, records=train.records + splits.held.records)
+    together = not isinstance(splits.train, ShardSplit) and named.val_data is None and drawn is None
     if together and isinstance(train, PairDataset) and isinstance(val, PairDataset):
         left_out = train.left_out | val.left_out
         both = PairDataset(train.name.rsplit("/", 1)[0], train.records + val.records, left_out)

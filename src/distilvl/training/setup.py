@@ -25,7 +25,7 @@ from distilvl.objectives.queue import QueueStart
 from distilvl.students import DualEncoder
 from distilvl.students.storage import load_basis, principal_basis
 from distilvl.training.distributed import rank_zero_first, require_agreement, seed_process, share_of
-from distilvl.training.inputs import Splits, prepare_store, val_data
+from distilvl.training.inputs import HELD_OUT, LEARNT, Splits, prepare_store, val_data
 from distilvl.training.materials import Materials, SharedInputs
 from distilvl.training.optimizer import initialise_heads
 from distilvl.training.run_folder import RunFolder
@@ -99,7 +99,8 @@ class Setup:
         """Bad images that were left out."""
         learnt = [part for part in (self.train, self.extra) if part is not None]
         skipped = [part.skipped if isinstance(part, StreamSource) else len(part.left_out) for part in learnt]
-        return sum(skipped) + len(self.val.left_out)
+        held = self.trainer.held
+        return sum(skipped) + len(self.val.left_out) + (0 if held is None else len(held.left_out))
 
     def left_out(self, config: Config) -> Sources:
         """What was left out up to now, by reason: of the data, and in the extraction of features."""
@@ -108,7 +109,8 @@ class Setup:
         for data, split, part in (*parts, (inputs.scored_data, "val", self.val)):
             if part is not None:
                 before = LeftOut() if isinstance(part, StreamSource) else part.dataset.left_out
-                found[source_name(str(data), [split])] = before | part.left_out
+                also = self.trainer.held if part is self.train else None
+                found[source_name(str(data), [split])] = before | part.left_out | (also.left_out if also else LeftOut())
         return found if self.store is None else {**found, f"features {self.store.path}": self.store.left_out}
 
 
@@ -130,7 +132,7 @@ def set_up(
 ) -> Setup:  # fmt: skip
     """Make the student, splits, batches and losses ready; `cut_at` is as of `ready_student`."""
     dim, crops = _shared_dim(config, store), _crops(config, store)
-    encoder = ready_student(config, dim, splits.captions, fabric, cut_at)
+    encoder, held_out = ready_student(config, dim, splits.captions, fabric, cut_at), config.training.held_out
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
         if isinstance(split, ShardSplit):
@@ -139,16 +141,22 @@ def set_up(
                 raise DistilvlError(problem, "Leave it out.")
             return StreamSource(split, encoder, config.training, store, fabric, crops)
         how = {"reduced_jpeg": config.training.reduced_jpeg, "mirror": config.training.mirror}
-        return shared.materials(str(data), "train", encoder, store, fabric, crops, **how)
+        name = "train" if data != config.inputs.data or not held_out else f"{LEARNT} {held_out}"
+        return shared.materials(str(data), name, encoder, store, fabric, crops, **how)
 
     train = ready(config.inputs.data, splits.train)
     extra = None if splits.extra is None else ready(config.inputs.extra_data, splits.extra)
     val = shared.materials(val_data(config), "val", encoder, store, fabric, scored=True)
+    held = None
+    if held_out:
+        name = f"{HELD_OUT} {held_out}"
+        held = shared.materials(str(config.inputs.data), name, encoder, store, fabric, scored=True)
     fingerprints = {"data": train.fingerprint(), "extra_data": "" if extra is None else extra.fingerprint()}
     require_agreement(fabric, **fingerprints)
     basis = _basis(config, train, store)
     if basis is not None:
         train, val = train.turned(basis), val.turned(basis)
+        held = None if held is None else held.turned(basis)
         extra = None if extra is None else extra.turned(basis)
     objective = build_objective(config.objective, dim)
     fill_queues(objective, config.objective.queues.start, train, config.training.seed)
@@ -159,7 +167,7 @@ def set_up(
         initialise_heads(encoder, source, fabric)
     seed_process(fabric, config.training.seed)
     balancer = build_balancer(config.balancer)
-    trainer = Trainer(fabric, config, encoder, objective, balancer, source, val, folder, fingerprints)
+    trainer = Trainer(fabric, config, encoder, objective, balancer, source, val, folder, fingerprints, held)
     return Setup(trainer, store, train, extra, val, basis)
 
 

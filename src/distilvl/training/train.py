@@ -154,6 +154,7 @@ def _run(
             **_scores(progress, setup.val),
             **_taught_by(config, setup.store),
             "best_epoch": progress.best_epoch + 1,
+            **({} if splits.held is None else {"held_out": {"images": len(splits.held), "rsum": progress.best_rsum}}),
             "epochs": config.training.epochs,
             "steps": progress.step,
             "seconds": round(progress.seconds, 1),

@@ -45,7 +45,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains `encoder`, in place, on what `source` brings, scoring `val` after each epoch.
+    """Trains `encoder`, in place, on what `source` brings, scoring `val` after each epoch; `held`, or it, chooses.
 
     Metrics and checkpoints go to `folder`; a checkpoint found there is continued, or refused where its run had other
     `fingerprints` of what the batches are drawn from.
@@ -62,8 +62,10 @@ class Trainer:
         val: Materials,
         folder: RunFolder,
         fingerprints: Mapping[str, str] | None = None,
+        held: Materials | None = None,
     ) -> None:
         self.fabric, self.config, self.folder, self.fingerprints = fabric, config, folder, dict(fingerprints or {})
+        self.held = held
         self.source, self.val, self.encoder, self.balancer = source, val, encoder, balancer
         self.total_steps = config.training.epochs * source.batches_per_epoch
         self.objective = objective.to(fabric.device)
@@ -168,15 +170,17 @@ class Trainer:
             return
         embeddings = encode_split(self.fabric, self.kept, self.val)
         scored = score_split(embeddings, self.val)
-        log.write({"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()})
-        if scored.rsum > self.progress.best_rsum:
-            self.progress.best_rsum, self.progress.best_epoch = scored.rsum, epoch
+        line, choosing = {"step": self.progress.step, "epoch": epoch, "val": scored.as_dict()}, scored.rsum
+        if self.held is not None:
+            choosing = score_split(encode_split(self.fabric, self.kept, self.held), self.held).rsum
+            line["held_out_rsum"] = choosing
+        log.write(line)
+        if choosing > self.progress.best_rsum:
+            self.progress.best_rsum, self.progress.best_epoch = choosing, epoch
             self.progress.best_score = scored.as_dict()
             crossed = cross_score(embeddings, self.val) if in_teacher_space(self.config) else None
             self.progress.best_cross = {} if crossed is None else crossed.as_dict()
-            run_folder.save_tensors(
-                dict(self.kept.state_dict()), {"epoch": epoch, "rsum": scored.rsum}, self.folder.best
-            )
+            run_folder.save_tensors(dict(self.kept.state_dict()), {"epoch": epoch, "rsum": choosing}, self.folder.best)
 
     def _state_modules(self) -> dict[str, torch.nn.Module]:
         modules = {"student": self.encoder, "objective": self.objective}
