@@ -49,9 +49,18 @@ def test_one_command_from_photographs_without_captions_to_an_index(
 
 
 def test_an_index_is_of_a_folder() -> None:
-    result = CliRunner().invoke(app, ["fit", "--data", "scenes", "--out", "x", "--index", "y"])
+    result = CliRunner().invoke(app, ["fit", "--data", "fotos", "--out", "x", "--index", "y"])
     assert result.exit_code == 2
-    assert "Only where --data is a folder of photographs" in " ".join(result.output.split())
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "Only where --data is a folder of photographs. There is no folder fotos." in said
+
+
+def test_a_place_that_is_no_index_is_told_before_the_work(photographs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    done = run("fit", "--data", str(photographs), "--out", str(tmp_path / "out"), "--index", str(photographs))
+    assert done.returncode == 2
+    assert "is there and is no index. Choose another folder for the index." in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ def test_card_and_report_tell_how_it_was_made(run: Path) -> None:
     report = pytest.importorskip("distilvl.reports.report").build_report([run], timed=False)
     assert report.runs[0].state.text == "Finished: solved in closed form, without a training step."
     assert report.runs[0].command.startswith("distilvl fit --recipe")
+    page = pytest.importorskip("distilvl.reports.html").render_html(report)
+    assert "Seed 0." in page
+    assert "solved in closed form" in page
 
 
 def test_the_image_head_is_the_ridge_regression_on_images_and_their_mirror_images(run: Path, pictures: Path) -> None:

@@ -62,8 +62,8 @@ def fit(
 ) -> None:
     """Make a student in minutes, without a gradient step: heads and text table are solved in closed form."""
     cluster = ray_cluster(engine, ray_address, ray_workers)
-    if index is not None and not (data is not None and Path(data).is_dir()):
-        raise BadParameter("Only where --data is a folder of photographs.", param_hint="--index")
+    if index is not None:
+        _check_index(data, index)
     from distilvl.data.left_out import LeftOut
     from distilvl.training.distributed import is_first_process, leave
     from distilvl.training.fit import fit as run_fit
@@ -87,7 +87,18 @@ def fit(
     if as_json:
         print_json(result)
         return
-    echo(f"{out}/student: {summary_line(result)}")
+    echo(f"{out / 'student'}: {summary_line(result)}")
     print_left_out(LeftOut.from_dict(result["left_out"]))
     if index is not None:
         print_index(report, Path(str(data)), index)
+        echo(f'to search: distilvl search {index} "two dogs on a beach"')
+
+
+def _check_index(data: str | None, index: Path) -> None:
+    """That `data` is a folder, and that an index may be in `index`: told before minutes of work."""
+    from distilvl.search.index import require_place
+
+    if data is None or not Path(data).is_dir():
+        missing = "" if data is None or Path(data).exists() else f" There is no folder {data}."
+        raise BadParameter(f"Only where --data is a folder of photographs.{missing}", param_hint="--index")
+    require_place(index)

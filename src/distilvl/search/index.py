@@ -80,14 +80,10 @@ class Index:
         about = folder / ABOUT_NAME
         if about.is_file() and not rebuild:
             return cls(folder, About.load(folder), encoder)
-        taken = DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
-        if folder.exists() and not folder.is_dir():
-            raise taken
+        require_place(folder)
         make_folder(folder)
         with only_writer(folder):
-            # Looked for again: another process may have made it since.
-            if not about.is_file() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
-                raise taken
+            require_place(folder)  # another process may have made it since
             if not (is_unfinished(folder, encoder.info, stored) if rebuild else about.is_file()):
                 # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
                 empty_index(folder)
@@ -266,6 +262,13 @@ def _encoder(model: str | Path | Teacher) -> Encoder:
 def _made_in_python(path: Path) -> DistilvlError:
     """The error of an index whose model was an object, so that it cannot be loaded again by a spec."""
     return DistilvlError(f"{path} was made with a model that was open in Python.", "Give it again.")
+
+
+def require_place(folder: Path) -> None:
+    """`DistilvlError` where `folder` is there, and is neither an index nor empty."""
+    held = folder.iterdir() if folder.is_dir() and not (folder / ABOUT_NAME).is_file() else ()
+    if (folder.exists() and not folder.is_dir()) or any(entry.name != LOCK_NAME for entry in held):
+        raise DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
 
 
 def index_folder(

@@ -81,6 +81,7 @@ def write_model_card(
         name=plain(folder.resolve().parent.name),
         task=_task(config, result, manifest),
         usage=fenced(usage(folder), "python"),
+        requires=_requires(folder),
         scores=_scores(result, intervals or {}),
         making=_making(config, result, [train] if extra is None else [train, extra], manifest),
         left_out="".join(f"{part}\n\n" for part in left_out_section(left_out or LeftOut())),
@@ -101,6 +102,17 @@ def left_out_section(left_out: LeftOut) -> list[str]:
     lines = "\n".join(f"- {plain(line)}" for line in left_out.lines())
     what = "Not used for training or scoring, or left out when the teacher's features were extracted:"
     return ["## Left out", f"{what}\n\n{lines}"]
+
+
+def _requires(folder: Path) -> str:
+    """A sentence on what has to be installed for `usage`."""
+    configs = (path.read_text(encoding="utf-8") for path in folder.rglob("config.json"))
+    if not any("timm_wrapper" in text for text in configs):
+        return "It needs `pip install sentence-transformers pillow`."
+    return (
+        "It needs `pip install sentence-transformers pillow timm`. timm imports torchvision, which has to be of the same"
+        " build as torch: where it is not (`torchvision::nms does not exist`), `import distilvl` first mends it."
+    )
 
 
 def usage(folder: Path) -> str:

@@ -224,6 +224,8 @@ def _scores(scored: Evaluation) -> dict[str, Any]:
 def summary_line(result: Mapping[str, Any]) -> str:
     """One line for people: size, time and, where it was scored, validation RSUM beside the teacher's."""
     line = f"{result['parameters'] / 1e6:.2f} M parameters in {result['seconds']:.0f} s"
+    if result.get("teacher_seconds", 0) >= 1:
+        line += f", after {result['teacher_seconds']:.0f} s for the teacher's features"
     if "val" in result:
         line += f", val RSUM {result['val']['rsum']:.1f}"
     if "teacher" in result:
