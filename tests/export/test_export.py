@@ -217,3 +217,32 @@ def test_a_trimmed_vocabulary(build: Build, scenes: PairDataset, tmp_path: Path)
     texts = [*scenes.captions[:5], *CAPTIONS[:5], *TEXTS]
     given = Runtime.load(found.folder, precision="fp32").encode_texts(texts)
     np.testing.assert_allclose(given, student.encode(texts), atol=1e-5)
+
+
+def test_photographs_without_captions_are_told_the_overlap(
+    run_folder: Path, scenes: PairDataset, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k, record in enumerate(scenes.split("val")):
+        (photos / f"{k:02d}.png").write_bytes(record.image.read())
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "config.yaml").write_text(f"fit: {{}}\ninputs: {{data: 'unpaired:{photos}'}}\n", encoding="utf-8")
+    exported = export_student(run, tmp_path / "out", settings=Settings(max_drop=-1))
+    again = export_student(run, tmp_path / "again", photos, Settings(precisions=["int8"]))
+    rows = {row.name: row for row in exported.rows}
+    assert list(rows) == ["torch", "fp32", "int8"]
+    assert {row.rsum for row in exported.rows} == {None}
+    assert rows["torch"].overlap == rows["fp32"].overlap == 100
+    assert rows["int8"].overlap is not None
+    assert 30 < rows["int8"].overlap < 100
+    assert again.rows[-1].overlap == rows["int8"].overlap
+    assert exported.images == 24
+    assert "no captions" in str(exported.note)
+    assert read_manifest(exported.folder).scores["rows"][2]["overlap"] == rows["int8"].overlap
+
+
+def test_without_a_run_the_data_are_named(run_folder: Path, tmp_path: Path) -> None:
+    student = shutil.copytree(run_folder / "student", tmp_path / "alone")
+    with pytest.raises(DistilvlError, match=r"no data is named, and .*alone lies in no run's folder.*--data"):
+        export_student(student, tmp_path / "out")

@@ -6,8 +6,8 @@ from typing import Annotated
 from typer import Argument, Option, echo
 
 from distilvl.cli.shared import (
+    DATA,
     AsJson,
-    Data,
     MaxPixels,
     SkipBad,
     app,
@@ -18,6 +18,7 @@ from distilvl.cli.shared import (
 )
 
 COLUMNS = ("", "size, MB", "RSUM", "drop", "ms, image", "ms, text")
+WITHOUT_PAIRS = ("", "size, MB", "as PyTorch, %", "ms, image", "ms, text")
 
 
 @app.command(
@@ -26,7 +27,9 @@ COLUMNS = ("", "size, MB", "RSUM", "drop", "ms, image", "ms, text")
 def export(
     source: Annotated[Path, Argument(metavar="RUN_OR_STUDENT", help="Run folder or student folder.")],
     out: Annotated[Path, Option(help="New folder; an earlier export there is replaced.")],
-    data: Data,
+    data: Annotated[
+        str | None, Option(help=f"{DATA} Photographs without captions will do. The run's own by default.")
+    ] = None,
     split: Annotated[str, Option(help="Split on which RSUM is measured before and after.")] = "val",
     precision: Annotated[
         list[str] | None, Option(help="fp32, fp16 or int8; may be given again. fp32 and int8 by default.")
@@ -77,9 +80,10 @@ def export(
         return
     title = f"{found.student} on {found.data}: {found.images} images, {found.texts} captions"
     sizes = [None if row.size is None else row.size / 1e6 for row in found.rows]
-    rows = [(row.name, (size, row.rsum, row.drop, row.image_ms, row.text_ms))
+    paired = all(row.overlap is None for row in found.rows)
+    rows = [(row.name, (size, *((row.rsum, row.drop) if paired else (row.overlap,)), row.image_ms, row.text_ms))
             for row, size in zip(found.rows, sizes, strict=True)]  # fmt: skip
-    console = print_table(title, COLUMNS, rows)
+    console = print_table(title, COLUMNS if paired else WITHOUT_PAIRS, rows)
     console.print(f"{found.threads} thread(s), one item at a time; written: {found.folder}", highlight=False)
     print_left_out(found.left_out)
     print_left_out(found.run_left_out, "its run ")

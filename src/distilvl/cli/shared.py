@@ -45,12 +45,12 @@ def _allow_pixels(limit: int | None) -> None:
         set_max_pixels(limit)
 
 
-_DATA = "Dataset: a folder, a list (JSONL, CSV, TSV, Parquet), COCO's or Karpathy's JSON, hf:NAME, flickr30k, coco, "
-_DATA += "webdataset:SHARDS, or scenes."
+DATA = "Dataset: a folder, a list (JSONL, CSV, TSV, Parquet), COCO's or Karpathy's JSON, hf:NAME, flickr30k, coco, "
+DATA += "webdataset:SHARDS, or scenes."
 _BAD = "Leave out images that are missing, cannot be decoded or have no caption; they are counted and named."
 # In figures: `distilvl.pictures` brings NumPy and Pillow, which `--help` should not wait for.
 _PIXELS = "Pixels that an image may have; $DISTILVL_MAX_PIXELS, or 200,000,000."
-Data = Annotated[str, Option("--data", help=_DATA)]
+Data = Annotated[str, Option("--data", help=DATA)]
 SkipBad = Annotated[bool, Option("--skip-bad", help=_BAD)]
 # Its callback does all; a command has no use for the number.
 MaxPixels = Annotated[

@@ -12,7 +12,8 @@ import onnx
 import torch
 from PIL import Image
 
-from distilvl.data import PairDataset, Record, load_dataset
+from distilvl.data import PairDataset, Record
+from distilvl.data.crops import Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut, all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
 from distilvl.evaluation.cost import StudentEncoder, milliseconds
@@ -28,21 +29,25 @@ from distilvl.export.dtypes import (
 )
 from distilvl.export.graphs import Graphs, export_graphs, layers
 from distilvl.export.inputs import image_steps, save_tokenizer
-from distilvl.export.measure import TEACHER, TORCH, Export, Row, rsums, stored_rsum
+from distilvl.export.measure import TEACHER, TORCH, Export, Row, gallery_of, overlaps, rsums, stored_rsum
 from distilvl.io.files import new_folder
 from distilvl.io.hashes import file_hash
 from distilvl.models import load_teacher
 from distilvl.pictures import decode_image
+from distilvl.recipes import load_saved
 from distilvl.runtime import Runtime
 from distilvl.runtime.manifest import MANIFEST_NAME, File, Manifest, Towers, is_export
 from distilvl.students import DualEncoder, load_student
 from distilvl.students.folder import BASIS_NAME, load_dims, run_of, student_folder
 from distilvl.teachers.base import folder_hash
+from distilvl.training.inputs import Inputs
+from distilvl.training.run_folder import RunFolder
 
 logger = logging.getLogger("distilvl")
 _TOKENIZER = "tokenizer.json"
 _SAMPLE = 32
 _WORST = 5
+_NO_PAIRS = "these images have no captions: no RSUM, and no dtype is refused; the overlap with PyTorch is told instead"
 _MORE_KEPT = (1, 2, 4, 8)  # layers in fp32 beside those that are anyway, one try after the other
 
 
@@ -60,14 +65,15 @@ class Settings:
 
 
 def export_student(
-    source: str | Path, out: str | Path, data: str | Path | PairDataset, settings: Settings | None = None
+    source: str | Path, out: str | Path, data: str | Path | Items | None = None, settings: Settings | None = None
 ) -> Export:
     """Write a student as ONNX and score each dtype; the folder gets its name only if none lost too much.
 
     Args:
         source: a run folder or a student folder.
         out: the new folder; an earlier export there is replaced.
-        data: as `load_dataset` takes it; RSUM is measured on it.
+        data: as `load_any` takes it, RSUM is measured on it; that of the run if not given. Photographs without captions
+            will do: then it is told how much each dtype finds of what PyTorch finds, and none is refused.
         settings: the rest.
 
     Raises:
@@ -81,8 +87,11 @@ def export_student(
         raise DistilvlError(f"{out} exists and is not an exported student.", "Choose another --out.")
     with new_folder(out, replace=True) as folder:
         encoder = DualEncoder(load_student(path, device="cpu"))
-        dataset = data if isinstance(data, PairDataset) else load_dataset(data, skip_bad=settings.skip_bad)
-        gallery, note = dataset.split(settings.split), few_images(dataset, settings.split)
+        dataset = _scored_data(data, path, settings.skip_bad)
+        if isinstance(dataset, PairDataset):
+            gallery, note = dataset.split(settings.split), few_images(dataset, settings.split)
+        else:
+            gallery, note = gallery_of(dataset), _NO_PAIRS
         manifest = _prepared(path, encoder, folder, gallery)
         graphs = export_graphs(encoder)
         _, kept = split_layers(graphs, settings.keep)
@@ -90,7 +99,8 @@ def export_student(
         for dtype in dtypes:
             own = kept_by(dtype, graphs)
             manifest = _with_graphs(manifest, folder, graphs, dtype, lower[dtype], list(dict.fromkeys([*own, *kept])))
-        rows, unscored = _measured(path, encoder, manifest, folder, gallery, settings)
+        paired = isinstance(dataset, PairDataset)
+        rows, unscored = _measured(path, encoder, manifest, folder, gallery, settings, paired)
         for place, row in enumerate(rows):
             if row.drop is not None and row.drop > settings.max_drop:
                 errors = _layer_errors(encoder, graphs, gallery, lower[row.name], settings.skip_bad)
@@ -125,6 +135,18 @@ def _with_graphs(
     return written
 
 
+def _scored_data(data: str | Path | Items | None, student: Path, skip_bad: bool) -> Items:
+    """What `data` says, or what the student's run was scored on; a folder without captions goes with made ones."""
+    if data is not None and not isinstance(data, str | Path):
+        return data
+    inputs, run = Inputs(skip_bad), run_of(student)
+    if data is None:
+        if run is None:
+            raise DistilvlError(f"no data is named, and {student} lies in no run's folder.", "Pass --data.")
+        data = load_saved(RunFolder(run).config).inputs.scored_data
+    return inputs.dataset(str(inputs.without_captions(data, None)))
+
+
 def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDataset) -> Manifest:
     """The manifest as far as it is known before there are graphs; the tokenizer is written."""
     longest, pad_id = save_tokenizer(encoder, folder / _TOKENIZER, gallery.captions[:1000])
@@ -140,17 +162,23 @@ def _prepared(path: Path, encoder: DualEncoder, folder: Path, gallery: PairDatas
 
 
 def _measured(
-    path: Path, encoder: DualEncoder, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings
-) -> tuple[list[Row], LeftOut]:
-    """Rows of the teacher, where known, of PyTorch and of each dtype; and what was left out of the gallery."""
+    path: Path, encoder: DualEncoder, manifest: Manifest, folder: Path, gallery: PairDataset, settings: Settings,
+    paired: bool,
+) -> tuple[list[Row], LeftOut]:  # fmt: skip
+    """Rows of the teacher, where known, of PyTorch and of each dtype; and what was left out of the gallery.
+
+    Unless it is `paired`, the rows have an overlap in the place of RSUM.
+    """
     encoders: dict[str, ImageTextEncoder] = {TORCH: StudentEncoder(encoder.student)}
     for dtype in manifest.precisions:
         encoders[dtype] = Runtime.load(folder, precision=dtype, threads=torch.get_num_threads())
     teacher = None if settings.teacher is None else load_teacher(settings.teacher)
-    stored = stored_rsum(settings.features, run_of(path), gallery, skip_bad=settings.skip_bad)
+    store = partial(stored_rsum, settings.features, run_of(path), gallery, skip_bad=settings.skip_bad)
+    stored = store() if paired else None
     timed = encoders if teacher is None else {TEACHER: teacher, **encoders}
     # Teachers are slow: one whose features are stored only encodes the sample that is timed.
-    scores, left_out = rsums(timed if stored is None else encoders, gallery, skip_bad=settings.skip_bad)
+    measure = rsums if paired else overlaps
+    scores, left_out = measure(timed if stored is None else encoders, gallery, skip_bad=settings.skip_bad)
     pictures, captions, _ = _decoded(gallery, _SAMPLE, settings.skip_bad)
     times = milliseconds(timed, pictures, captions)
     stored_size = sum(file.stat().st_size for file in path.rglob("*.safetensors"))
@@ -158,7 +186,9 @@ def _measured(
     for name in manifest.precisions:
         size = sum(manifest.files[file].size for file in manifest.graphs(name))
         rows.append(Row(name, size, scores[name], scores[TORCH] - scores[name], *times[name]))
-    if teacher is not None or stored is not None:
+    if not paired:
+        rows = [replace(row, rsum=None, drop=None, overlap=scores[row.name]) for row in rows]
+    if paired and (teacher is not None or stored is not None):
         rsum = stored if stored is not None else scores[TEACHER]
         parameters = getattr(teacher, "num_parameters", None)  # in fp32, if it says how many it has
         weights = None if parameters is None else 4 * int(parameters)

@@ -110,8 +110,8 @@ def _requires(folder: Path) -> str:
     if not any("timm_wrapper" in text for text in configs):
         return "It needs `pip install sentence-transformers pillow`."
     return (
-        "It needs `pip install sentence-transformers pillow timm`. timm imports torchvision, which has to be of the same"
-        " build as torch: where it is not (`torchvision::nms does not exist`), `import distilvl` first mends it."
+        "It needs `pip install sentence-transformers pillow timm`. timm imports torchvision, which has to be of torch's"
+        " build: where it is not (`torchvision::nms does not exist`), `import distilvl` first mends it."
     )
 
 

@@ -138,7 +138,7 @@ class Inputs:
             problem = f"{train.name} has {len(train)} images, of which none can be held out."
             raise DistilvlError(problem, "Leave training.held_out at 0: the split val chooses.")
         learnt, held = (
-            replace(train, records=tuple(record for row, record in enumerate(train) if (row in chosen) == inside))
+            train.only([record for row, record in enumerate(train) if (row in chosen) == inside])
             for inside in (False, True)
         )
         self._splits |= {(source, f"{LEARNT} {count}"): learnt, (source, f"{HELD_OUT} {count}"): held}
