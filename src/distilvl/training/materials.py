@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import LeftOut
-from distilvl.data.pixels import PixelCache, cached_pixels, decode_pixels
+from distilvl.data.pixels import PixelCache, Resize, cached_pixels, decode_pixels
 from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import Groups, right_copies
@@ -255,9 +255,11 @@ class SharedInputs(Inputs):
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
         precision = "full" if scored else type(fabric.strategy.precision).__name__
         kept, cut = encoder.preprocessing, encoder.cut
-        if cut is not None:
-            kept += f"{tower_identity(encoder, 'image', stored=True)} {cut.shape} {cut.known} {mirror} {precision}"
-        resize = encoder.resize if cut is None else store_of(encoder, fabric, mirror=mirror, full=scored)
+        resize: Resize = encoder.resize
+        if encoder.stores_images:
+            shape = "x" if cut is None else f"{cut.shape} {cut.known}"
+            kept += f"{tower_identity(encoder, 'image', stored=True)} {shape} {mirror} {precision}"
+            resize = store_of(encoder, fabric, mirror=mirror, full=scored)
         key = (source, split, kept, crops, at_least)
         if key not in self._pixels:
             items = self.split(source, split)
@@ -280,12 +282,10 @@ class SharedInputs(Inputs):
         of_texts = (source, split, precision, tokens_hash(tokens))
 
         def encode_images() -> Embeddings:
-            if cut is not None:
-                views = [cache.pixels[:, view] for view in (0, 1)] if mirror else [cache.pixels]
-                found = [encode_images_of(fabric, cut.above, view, full=scored) for view in views]
-            else:
-                pools = [encoder.pool_images, lambda one: encoder.pool_images(one.flip(3))][: 1 + mirror]
-                found = [encode_images_of(fabric, pool, cache.pixels, full=scored) for pool in pools]
+            if cut is None:
+                return np.asarray(cache.pixels, dtype=np.float32)
+            views = [cache.pixels[:, view] for view in (0, 1)] if mirror else [cache.pixels]
+            found = [encode_images_of(fabric, cut.above, view, full=scored) for view in views]
             return np.stack(found, axis=1) if mirror else found[0]
 
         encode_texts = partial(encode_texts_of, fabric, encoder, encoder.pool_texts, tokens, full=scored)

@@ -125,10 +125,10 @@ def tower_identity(encoder: DualEncoder, modality: str, *, stored: bool = False)
 
 
 def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) -> Resize:
-    """What a run keeps of pictures where the lower layers of the image tower do not learn, in the place of pixels.
+    """What a run keeps of pictures where the image tower, or its lower layers, do not learn, in the place of pixels.
 
-    Gives (n, R) float32 if `full`, else float16, computed in the run's precision; with `mirror`, (n, 2, R), the second
-    of the mirror image. `DistilvlError` for outputs that float16 cannot hold.
+    Gives (n, R) float32, computed in full precision if `full`, else in the run's; of lower layers float16 then. With
+    `mirror`, (n, 2, R), the second of the mirror image. `DistilvlError` for outputs that float16 cannot hold.
     """
     is_bf16 = fabric.strategy.precision.precision == "bf16-mixed"
     store = (None if full or not is_bf16 else traced_store(encoder)) or encoder.store_images
@@ -141,7 +141,7 @@ def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) 
         for view in (pixels, pixels.flip(3)) if mirror else (pixels,):
             with nullcontext() if full else fabric.autocast():
                 rows = torch.cat([store(part).float() for part in torch.split(view, at_a_time)])
-            views.append(rows if full else rows.half())
+            views.append(rows if full or encoder.cut is None else rows.half())
         if not all(bool(rows.isfinite().all()) for rows in views):
             what = "the image tower's lower layers give numbers that half precision cannot hold."
             raise DistilvlError(what, "Leave student.image.trainable_layers out to train the whole tower.")
