@@ -17,7 +17,7 @@ runner = CliRunner()
 @pytest.fixture
 def few(scenes: PairDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--data scenes` means the few scenes of these tests."""
-    monkeypatch.setattr("distilvl.export.export.load_dataset", lambda source, skip_bad: scenes)
+    monkeypatch.setattr("distilvl.training.inputs.load_any", lambda source, skip_bad: scenes)
 
 
 @pytest.mark.usefixtures("few")
