@@ -159,6 +159,10 @@ def test_phases_go_on_from_each_other_and_end_with_the_same_bits_after_a_stop(
     results = [json.loads((whole / name / "result.json").read_text()) for name in ("fitted", "phases/1", "phases/2")]
     result = json.loads((whole / "result.json").read_text())
     assert [one["folder"] for one in result["before"]] == ["fitted", "phases/1", "phases/2"]
+    assert result["vocabulary"] == results[0]["vocabulary"]
+    card = (whole / "student" / "README.md").read_text(encoding="utf-8")
+    assert "head_init: closed_form" in card
+    assert "kind: static" in card
     rsums = [one["rsum"] for one in result["before"]]
     assert rsums == [one["val"]["rsum"] for one in results]
     # Each is kept where the next one does not better it, up to what half precision makes of stored outputs.

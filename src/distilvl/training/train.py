@@ -119,7 +119,7 @@ def train_config(
         run = partial(_run, splits=splits, store=store, shared=shared, fabric=fabric, cut_at=stored_layers(config))
         goes_on, before = go_through(config, folder, store, splits, shared, fabric, run)
         listeners = [Tracking(trackers, folder.path, config)] if trackers else []
-        return run(goes_on, folder, listeners=listeners, note=note, before=before)
+        return run(config, folder, begun=goes_on, listeners=listeners, note=note, before=before)
 
 
 def _run(
@@ -131,12 +131,16 @@ def _run(
     shared: SharedInputs,
     fabric: Fabric,
     cut_at: int | None,
+    begun: Config | None = None,
     listeners: Sequence[Tracking] = (),
     note: str | None = None,
     before: Sequence[RunFolder] = (),
 ) -> SentenceTransformer:
-    """Train, or continue, one phase, and write its student and result."""
-    setup = set_up(config, splits, folder, store, shared, fabric, cut_at)
+    """Train, or continue, one phase, and write its student and result, which speak of `config`.
+
+    `begun` is that as it goes on from what came before, if anything did.
+    """
+    setup = set_up(begun or config, splits, folder, store, shared, fabric, cut_at)
     model = setup.trainer.encoder.student
     if fabric.is_global_zero and not folder.last.is_file():
         # For whoever looks at the run before its end; a stream knows more then.
