@@ -21,7 +21,7 @@ runner = CliRunner()
 def few(scenes: PairDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--data scenes` means the scenes of these tests; the libraries are empty files."""
     names = {name: b"" for package in PACKAGES for name in package.files.values()}
-    monkeypatch.setattr("distilvl.export.export.load_dataset", lambda source, skip_bad: scenes)
+    monkeypatch.setattr("distilvl.training.inputs.load_any", lambda source, skip_bad: scenes)
     monkeypatch.setattr("distilvl.browser.web_files", lambda folder: names)
 
 
