@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distilvl.data.crops import GRID, WHOLE, Crop, Crops, parse_crops
+from distilvl.data.crops import GRID, SAME, WHOLE, Crop, Crops, parse_crops
 from distilvl.errors import DistilvlError
 from distilvl.io.hashes import image_key
 
@@ -46,7 +49,7 @@ def test_boxes_are_those_that_stores_hold_already() -> None:
     """Numbers written down once: a store is looked up by them for good."""
     views = Crops(count=3, seed=7, flip=True)
     key = image_key(b"an image")
-    assert [tuple(getattr(view, name) for name in Crop.__slots__) for view in views.of(key)] == EXPECTED
+    assert [tuple(getattr(view, name) for name in Crop.__slots__[:5]) for view in views.of(key)] == EXPECTED
     assert [key.hex() for key in views.keys([key])] == EXPECTED_KEYS
 
 
@@ -80,6 +83,45 @@ def test_a_view_is_cut_at_the_nearest_pixel_and_mirrored() -> None:
     assert WHOLE.of(image) is image
 
 
+def test_colours_change_by_the_factors_that_are_drawn() -> None:
+    pixels = np.full((4, 4, 3), (40, 80, 120), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    light = replace(WHOLE, colours=(SAME // 2, SAME, SAME)).of(image)
+    np.testing.assert_array_equal(np.asarray(light), pixels // 2)
+    grey = np.asarray(replace(WHOLE, grey=True).of(image))
+    assert np.ptp(grey, axis=2).max() == 0
+    assert grey[0, 0, 0] == round(0.299 * 40 + 0.587 * 80 + 0.114 * 120)
+    flat = np.asarray(replace(WHOLE, colours=(SAME, SAME, 0)).of(image))
+    np.testing.assert_array_equal(flat, grey)
+
+
+@given(KEYS, st.floats(0, 1), st.floats(0, 1))
+def test_factors_lie_in_their_range_and_boxes_stay(key: bytes, colour: float, grey: float) -> None:
+    plain, drawn = Crops(count=9, flip=True).of(key), Crops(count=9, flip=True, colour=colour, grey=grey).of(key)
+    assert drawn[0] == WHOLE
+    for one, other in zip(plain, drawn, strict=True):
+        assert replace(other, colours=WHOLE.colours, grey=False) == one
+        assert all(abs(factor / SAME - 1) <= colour + 1 / SAME for factor in other.colours)
+    assert len({crop.key(key) for crop in drawn}) == len(set(drawn))
+
+
+def test_so_many_crops_are_grey() -> None:
+    drawn = Crops(count=2000, grey=0.3, colour=0.4).of(image_key(b"x"))[1:]
+    assert 0.26 < np.mean([crop.grey for crop in drawn]) < 0.34
+    factors = np.array([crop.colours for crop in drawn]) / SAME
+    np.testing.assert_allclose(factors.mean(0), 1, atol=0.03)
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.1
+
+
+def test_a_manifest_says_what_it_said_before_there_were_colours() -> None:
+    plain, changed = Crops(count=3, flip=True), Crops(count=3, colour=0.25, grey=0.1)
+    assert plain.as_dict().keys() == {"count", "seed", "scale", "ratio", "flip"}
+    for crops in (plain, changed):
+        assert Crops.from_dict(json.loads(json.dumps(crops.as_dict()))) == crops
+    with pytest.raises(DistilvlError, match=r"colour 0\.25, not 0"):
+        changed.joined(replace(changed, colour=0.0), "it")
+
+
 @given(KEYS, st.integers(1, 3), st.integers(1, 3))
 def test_a_view_of_a_tiny_image_is_not_empty(key: bytes, width: int, height: int) -> None:
     view = Crops(count=2, scale=(0.01, 0.02)).crop(key, 1)
@@ -91,7 +133,8 @@ def test_a_view_of_a_tiny_image_is_not_empty(key: bytes, width: int, height: int
 @pytest.mark.parametrize(
     "values",
     [{"count": 1}, {"count": 2, "seed": -1}, {"count": 2, "scale": (0.0, 1.0)}, {"count": 2, "scale": (0.9, 0.5)},
-     {"count": 2, "scale": (0.5, 1.1)}, {"count": 2, "ratio": 0.5}],
+     {"count": 2, "scale": (0.5, 1.1)}, {"count": 2, "ratio": 0.5}, {"count": 2, "colour": 1.5},
+     {"count": 2, "grey": -0.1}],
 )  # fmt: skip
 def test_values_out_of_range(values: dict[str, object]) -> None:
     with pytest.raises(DistilvlError, match="cannot be drawn"):

@@ -16,8 +16,9 @@ from distilvl.objectives.balancers import (
 )
 from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
 from distilvl.students.dual_encoder import TokenRows
-from distilvl.training.materials import Materials, StoredFeatures, TeacherFeatures
+from distilvl.training.materials import Materials
 from distilvl.training.setup import build_balancer, build_objective, fill_queues
+from distilvl.training.teacher_features import StoredFeatures, TeacherFeatures
 
 
 @pytest.fixture

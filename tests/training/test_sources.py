@@ -17,9 +17,10 @@ from distilvl.data import UnpairedDataset, load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import Ids, TokenRows
-from distilvl.training.materials import Materials, StoredFeatures, TeacherFeatures
+from distilvl.training.materials import Materials
 from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import EXTRA_IDS, AlternatingSource, StepInputs, UnpairedSource
+from distilvl.training.teacher_features import StoredFeatures, TeacherFeatures
 from distilvl.training.trainer import Trainer
 
 QUICK = ["training.batch_size=8", "training.precision=fp32", "training.log_every=1", "training.checkpoint_every=2"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,48 @@ def test_frozen_towers_know_each_view(pictures: Path, store: FeatureStore, encod
     assert np.abs(viewed.pooled_images[1::3] - whole.pooled_images).max() > 1e-3
 
 
-def _train(pictures: Path, out: Path, student: Path, crops: int, **inputs: str) -> None:
-    overrides = ["training.batch_size=4", "training.epochs=2", "training.precision=fp32", f"training.crops={crops}"]
+def test_whole_features_stand_for_all_crops(
+    pictures: Path, store: FeatureStore, encoder: DualEncoder, tmp_path: Path
+) -> None:
+    how = {"crops": VIEWS, "whole_features": True}
+    for shared in (SharedInputs(), SharedInputs(pixel_cache=tmp_path / "cache")):
+        train = shared.materials(str(pictures), "train", encoder, store, FABRIC, **how)
+        assert train.teacher is not None
+        wholes = shared.materials(str(pictures), "train", encoder, store, FABRIC).teacher
+        assert wholes is not None
+        assert (len(train.pixels), len(train.teacher.images), len(train.teacher.images.stored)) == (24, 24, 8)
+        torch.testing.assert_close(
+            train.teacher.images.all(), wholes.images.all().repeat_interleave(3, 0), rtol=0, atol=0
+        )
+        rows = np.array([23, 0, 4])
+        torch.testing.assert_close(train.teacher.images[rows], wholes.images[rows // 3], rtol=0, atol=0)
+        torch.testing.assert_close(train.teacher.texts.all(), wholes.texts.all(), rtol=0, atol=0)
+
+
+def test_a_store_without_crops_serves_crops_that_training_draws(
+    pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path
+) -> None:
+    from distilvl.models import load_teacher
+
+    bare = extract_features(load_teacher(teacher), load_dataset(pictures), tmp_path / "bare").store
+    drawn = ["training.crop_features=whole", "training.crop_colour=0.3", "training.crop_grey=0.2",
+             "training.crop_scale=[0.4, 0.9]"]  # fmt: skip
+    _train(pictures, tmp_path / "run", student_yaml, 3, drawn, features=str(bare.path))
+    assert (tmp_path / "run" / "result.json").is_file()
+    _train(pictures, tmp_path / "taught", student_yaml, 3, drawn, teacher=teacher)
+    assert FeatureStore.open(tmp_path / "taught" / "features").verify().views == 0
+    with pytest.raises(DistilvlError, match="crop_scale is of crop_features=whole"):
+        _train(pictures, tmp_path / "none", student_yaml, 3, drawn[3:], features=str(bare.path))
+
+
+def _train(pictures: Path, out: Path, student: Path, crops: int, more: Sequence[str] = (), **inputs: str) -> None:
+    overrides = [
+        *more,
+        "training.batch_size=4",
+        "training.epochs=2",
+        "training.precision=fp32",
+        f"training.crops={crops}",
+    ]
     if inputs.get("recipe") != "contrastive":
         overrides.append("objective.cd.queue=8")
     distilvl.train(data=pictures, out=out, student=student, overrides=overrides, device="cpu", **inputs)

@@ -52,6 +52,10 @@ def features(
     view_flip: Annotated[
         bool, Option("--view-flip", help="Mirror half of the crops; captions may speak of left and right.")
     ] = False,
+    view_colour: Annotated[
+        float, Option(min=0, max=1, help="Change brightness, contrast and saturation of crops by at most this share.")
+    ] = 0.0,
+    view_grey: Annotated[float, Option(min=0, max=1, help="Make this share of the crops grey.")] = 0.0,
     estimate: Annotated[
         bool, Option("--estimate", help="Only say what an API would encode, and what that takes.")
     ] = False,
@@ -68,7 +72,7 @@ def features(
     from distilvl.data.crops import parse_crops
     from distilvl.extraction import estimate_features, extract_features
 
-    crops = parse_crops(views, view_seed, view_scale, view_flip)
+    crops = parse_crops(views, view_seed, view_scale, view_flip, view_colour, view_grey)
     with clean_stdout():
         if estimate:
             line = estimate_features(teacher, data, out, splits=split, crops=crops, skip_bad=skip_bad)

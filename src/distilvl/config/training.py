@@ -80,8 +80,18 @@ class TrainingConfig(Settings):
         0.5, gt=0, lt=1, description="share of the steps that are on `inputs.extra_data`, beside an epoch's own"
     )
     crops: int = Field(
-        1, ge=1, description="crops of each image, one drawn each epoch; the store holds the teacher's features of them"
+        1, ge=1, description="crops of each image, the whole one among them, of which each epoch has one"
     )
+    crop_features: Literal["own", "whole"] = Field(
+        "own",
+        description="own: the store holds the teacher's features of each crop, and says how they are drawn; whole: "
+        "those of the whole image stand for all, half of them mirrored and drawn as follows",
+    )
+    crop_scale: tuple[float, float] = Field((0.5, 1.0), description="smallest and largest share of the image in a crop")
+    crop_colour: float = Field(
+        0.0, ge=0, le=1, description="most by which brightness, contrast and saturation of a crop change, as a share"
+    )
+    crop_grey: float = Field(0.0, ge=0, le=1, description="share of the crops that are made grey")
     held_out: int = Field(
         0,
         ge=0,
@@ -128,4 +138,8 @@ class TrainingConfig(Settings):
     def _crops_as_the_teacher_saw_them(self) -> TrainingConfig:
         if self.crops > 1 and self.reduced_jpeg:
             raise ValueError("reduced_jpeg moves the edges of crops; use one of the two")
+        of_own = {"crop_scale": (0.5, 1.0), "crop_colour": 0.0, "crop_grey": 0.0}
+        changed = [name for name, default in of_own.items() if getattr(self, name) != default]
+        if changed and self.crop_features == "own":
+            raise ValueError(f"{changed[0]} is of crop_features=whole: a store says by itself how its crops are drawn")
         return self

@@ -6,10 +6,10 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from distilvl.data.left_out import NOT_READ
 from distilvl.data.records import ImageSource, PairDataset, UnpairedDataset
@@ -45,23 +45,31 @@ def unique_captions(dataset: Items) -> dict[bytes, str]:
 
 GRID = 1 << 16
 """Boxes lie on a grid of so many steps a side, so that a crop is a few integers and has one way to be written."""
+SAME = 1 << 8  # a factor in 256ths that changes nothing
+_ENHANCED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)  # what `Crop.colours` are factors of
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A box of an image, upright as `decode_image` gives it, and whether it is mirrored after it was cut out."""
+    """A box of an image, upright as `decode_image` gives it, and what is done to it after it was cut out."""
 
     left: int  # edges in 65536ths of the image's width and height
     top: int
     right: int
     bottom: int
-    flip: bool = False
+    flip: bool = False  # mirrored
+    colours: tuple[int, int, int] = (SAME, SAME, SAME)  # brightness, contrast, saturation times this, in 256ths
+    grey: bool = False
 
     def key(self, image_key: bytes) -> bytes:
         """Key of this crop of the image with `image_key`; the whole image's is the image's own."""
         if self == WHOLE:
             return image_key
         written = struct.pack(">4I?", self.left, self.top, self.right, self.bottom, self.flip)
+        if (
+            self.grey or self.colours != WHOLE.colours
+        ):  # crops without have the keys that they had before there were any
+            written += struct.pack(">3H?", *self.colours, self.grey)
         return hashlib.sha256(b"distilvl view\0" + image_key + written).digest()[:KEY_BYTES]
 
     def of(self, image: Image.Image) -> Image.Image:
@@ -71,7 +79,10 @@ class Crop:
         left, right = _pixels(self.left, self.right, image.width)
         top, bottom = _pixels(self.top, self.bottom, image.height)
         cut = image.crop((left, top, right, bottom))
-        return ImageOps.mirror(cut) if self.flip else cut
+        cut = ImageOps.mirror(cut) if self.flip else cut
+        for enhance, factor in zip(_ENHANCED, self.colours, strict=True):
+            cut = cut if factor == SAME else enhance(cut).enhance(factor / SAME)
+        return ImageOps.grayscale(cut).convert(cut.mode) if self.grey else cut
 
 
 WHOLE = Crop(0, 0, GRID, GRID)  # crop 0 of every image
@@ -86,6 +97,8 @@ class Crops:
     scale: tuple[float, float] = (0.5, 1.0)  # 0 < least <= largest <= 1, share of the image's area in a box
     ratio: float = 4 / 3  # >= 1; a box's width over its height differs from the image's by at most this factor
     flip: bool = False  # mirror each crop but the whole image with probability 1/2
+    colour: float = 0.0  # 0 to 1; brightness, contrast and saturation are each multiplied by 1 - colour to 1 + colour
+    grey: float = 0.0  # 0 to 1, share of the crops, the whole image excepted, that are made grey
 
     def __post_init__(self) -> None:
         smallest, largest = self.scale
@@ -94,8 +107,11 @@ class Crops:
             f"the seed {self.seed}": 0 <= self.seed < 1 << 64,
             f"the scale {smallest:g},{largest:g}": 0 < smallest <= largest <= 1,
             f"the ratio {self.ratio:g}": 1 <= self.ratio < math.inf,
+            f"the change of colours {self.colour:g}": 0 <= self.colour <= 1,
+            f"the share {self.grey:g} of grey crops": 0 <= self.grey <= 1,
         }
-        remedy = "Take 2 crops or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0."
+        remedy = "Take 2 crops or more, a seed of 0 or more, and a scale of two shares in (0, 1], as 0.5,1.0; other "
+        remedy += "shares are of 0 to 1."
         for name, good in ranges.items():
             if not good:
                 raise DistilvlError(f"{name} of an image cannot be drawn.", remedy)
@@ -114,7 +130,16 @@ class Crops:
         long, short = math.sqrt(area * stretch), math.sqrt(area / stretch)
         width, height = (round(GRID * min(side, 1.0)) for side in ((short, long) if tall < 0.5 else (long, short)))
         left, top = round(x * (GRID - width)), round(y * (GRID - height))
-        return Crop(left, top, left + width, top + height, self.flip and flip < 0.5)
+        colours, grey = self._colours(image_key, number)
+        return Crop(left, top, left + width, top + height, self.flip and flip < 0.5, colours, grey)
+
+    def _colours(self, image_key: bytes, number: int) -> tuple[tuple[int, int, int], bool]:
+        if not (self.colour or self.grey):
+            return WHOLE.colours, False
+        digest = hashlib.sha256(b"distilvl colours\0" + struct.pack(">QI", self.seed, number) + image_key).digest()
+        *places, grey = (part / 2**32 for part in struct.unpack(">4I", digest[:16]))
+        light, contrast, saturation = (round(SAME * (1 + self.colour * (2 * place - 1))) for place in places)
+        return (light, contrast, saturation), grey < self.grey
 
     def of(self, image_key: bytes) -> list[Crop]:
         """All K crops, the whole image first."""
@@ -132,32 +157,41 @@ class Crops:
     def joined(self, other: Crops, owner: str) -> Crops:
         """The larger of two that draw the same boxes; `DistilvlError` that names `owner` when they do not."""
         mine, others = asdict(self), asdict(other)
-        for name in ("seed", "scale", "ratio", "flip"):
+        for name in mine.keys() - {"count"}:
             if mine[name] != others[name]:
                 problem = f"{owner} holds crops with {name} {mine[name]}, not {others[name]}."
                 raise DistilvlError(problem, "Take the same crops, or choose another --out folder.")
         return self if self.count >= other.count else other
 
+    def as_dict(self) -> dict[str, Any]:
+        """What a manifest's JSON holds; crops that leave colours alone say nothing of them."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _COLOURS}
+
     @classmethod
     def from_dict(cls, values: Any) -> Crops:
-        """What a manifest's JSON holds; `ValueError` for anything else."""
-        kinds = {"count": int, "seed": int, "scale": list, "ratio": (int, float), "flip": bool}
-        if not isinstance(values, Mapping) or set(values) != {field.name for field in fields(cls)}:
+        """Of `as_dict`; `ValueError` for anything else."""
+        number = (int, float)
+        kinds = {"count": int, "seed": int, "scale": list, "ratio": number, "flip": bool}
+        if not isinstance(values, Mapping) or set(values) - _COLOURS != set(kinds):
             raise ValueError(f"'views' has not the entries {', '.join(kinds)}")
-        for name, kind in kinds.items():
-            value = values[name]
+        for name, value in values.items():
+            kind = kinds.get(name, number)
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):  # type: ignore[arg-type]
                 raise ValueError(f"{name!r} of its views is {value!r}")
         scale = values["scale"]
         if len(scale) != 2 or not all(type(share) in (int, float) for share in scale):
             raise ValueError(f"'scale' of its views is {scale!r}")
+        shares = {name: float(values[name]) for name in ("ratio", *_COLOURS & set(values))}
         try:
-            return cls(**{**values, "scale": (float(scale[0]), float(scale[1])), "ratio": float(values["ratio"])})
+            return cls(**{**values, **shares, "scale": (float(scale[0]), float(scale[1]))})
         except DistilvlError as error:
             raise ValueError(str(error)) from error
 
 
-def parse_crops(count: int, seed: int, scale: str, flip: bool) -> Crops | None:
+_COLOURS = {"colour", "grey"}
+
+
+def parse_crops(count: int, seed: int, scale: str, flip: bool, colour: float = 0.0, grey: float = 0.0) -> Crops | None:
     """Crops as a command line asks for them (scale: `smallest,largest`), None for 1; `DistilvlError` for bad values."""
     if count == 1:
         return None
@@ -165,7 +199,7 @@ def parse_crops(count: int, seed: int, scale: str, flip: bool) -> Crops | None:
         smallest, largest = (float(part) for part in scale.split(","))
     except ValueError as error:
         raise DistilvlError(f"the scale {scale!r} of crops is not two numbers.", "Write it as 0.5,1.0.") from error
-    return Crops(count=count, seed=seed, scale=(smallest, largest), flip=flip)
+    return Crops(count=count, seed=seed, scale=(smallest, largest), flip=flip, colour=colour, grey=grey)
 
 
 @dataclass(frozen=True, slots=True)

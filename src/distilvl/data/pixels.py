@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
@@ -158,7 +158,7 @@ def cached_pixels(
         folder: of this and other caches; `DistilvlError` where it lacks room or cannot be written.
     """
     keys = _image_keys(dataset, skip_bad=skip_bad)
-    drawn = None if crops is None else asdict(crops)
+    drawn = None if crops is None else crops.as_dict()
     content = json.dumps([FORMAT_VERSION, DECODING_VERSION, preprocessing, at_least, drawn]).encode() + b"".join(keys)
     path = Path(folder) / f"pixels-{hashlib.sha256(content).hexdigest()[:16]}.npy"
     found = _open(path)
@@ -235,7 +235,7 @@ def _make(
             "format_version": FORMAT_VERSION,
             "dataset": decoding.dataset.name,
             "images": len(decoding.rows),
-            "views": None if crops is None else asdict(crops),
+            "views": None if crops is None else crops.as_dict(),
             "bad": bad,
             "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
             "sha256": file_hash(partial),

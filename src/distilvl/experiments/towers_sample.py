@@ -25,8 +25,8 @@ from distilvl.training.closed_form import Choice, Gallery
 from distilvl.training.distributed import resolve_precision, start_fabric
 from distilvl.training.gather import Images, Pass, gather_images, gather_texts
 from distilvl.training.inputs import Inputs
-from distilvl.training.materials import read_features
 from distilvl.training.solve import Towers, choose_texts, frozen_towers, held_out_share, solve_images
+from distilvl.training.teacher_features import read_features
 
 LEAST = 80  # images of a sample
 _HELD_OUT = 0.25

@@ -70,6 +70,8 @@ class Manifest:
         values = asdict(self)
         if self.views is None:
             del values["views"]  # stores without crops say nothing of them, as they did before there were any
+        else:
+            values["views"] = self.views.as_dict()
         return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod

@@ -32,8 +32,8 @@ from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
 from distilvl.training.distributed import Share, gather_objects, sum_arrays
-from distilvl.training.materials import read_features
 from distilvl.training.ridge import RidgeSums
+from distilvl.training.teacher_features import read_features
 
 _IMAGES, _TEXTS, _BATCH = 64, 2048, 250  # at a time
 

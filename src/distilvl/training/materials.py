@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,17 +15,14 @@ import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn import functional as F
 
 from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixels import PixelCache, Resize, cached_pixels, decode_pixels
 from distilvl.data.records import PairDataset, UnpairedDataset
-from distilvl.errors import DistilvlError
 from distilvl.evaluation.ground_truth import Groups, right_copies
 from distilvl.features import FeatureStore
-from distilvl.features.shards import Modality
-from distilvl.io.hashes import Keys, numbered, pack_keys, text_key
+from distilvl.io.hashes import numbered
 from distilvl.students.dual_encoder import DualEncoder, TokenRows
 from distilvl.training.inputs import Inputs
 from distilvl.training.student import (
@@ -37,117 +33,11 @@ from distilvl.training.student import (
     tokens_hash,
     tower_identity,
 )
+from distilvl.training.teacher_features import TeacherFeatures, lookup_teacher
 
 logger = logging.getLogger("distilvl")
 
-_BLOCK = 8192
-Halves = npt.NDArray[np.float16]
 Rows = npt.NDArray[np.int64]
-Names = Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class StoredFeatures:
-    """The teacher's features u^v or u^t: `stored` (n, D) float16, perhaps mapped from a file, turned to other axes.
-
-    `basis` is (D, D) orthogonal. An index gives rows as float32.
-    """
-
-    stored: Halves
-    basis: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-    def __getitem__(self, rows: npt.NDArray[np.int64] | slice) -> Tensor:
-        return self.on(torch.device("cpu"), rows)
-
-    def on(self, device: torch.device, rows: npt.NDArray[np.int64] | slice) -> Tensor:
-        """These rows on `device`, where they are made float32 and turned: half the bytes travel."""
-        found = torch.from_numpy(self.stored[rows]).to(device).float()
-        return found if self.basis is None else (found @ self.basis.to(device)).half().float()
-
-    def all(self) -> Tensor:
-        """(n, D) float32 in memory."""
-        return self[slice(None)]
-
-    def blocks(self) -> Iterator[Tensor]:
-        """All rows in order, some thousands at a time."""
-        return (self[slice(start, start + _BLOCK)] for start in range(0, len(self), _BLOCK))
-
-
-@dataclass(frozen=True)
-class TeacherFeatures:
-    """The teacher's features of the images and of the texts of a split, captions in the dataset's order."""
-
-    images: StoredFeatures
-    texts: StoredFeatures
-
-    def turned(self, basis: Tensor) -> TeacherFeatures:
-        """The same features in other axes, `basis` (D, D) orthogonal."""
-        return TeacherFeatures(replace(self.images, basis=basis), replace(self.texts, basis=basis))
-
-
-def read_features(
-    store: FeatureStore, modality: Modality, keys: Sequence[bytes] | Keys, normalized: bool, names: Names = None
-) -> Halves:
-    """u of the items with these n keys, (n, D); if `normalized`, L2-normalised even where the store has lengths."""
-    rows = store.images(keys, names) if modality == "image" else store.texts(keys, names)
-    if normalized and not store.manifest.normalized:
-        rows = F.normalize(torch.from_numpy(rows).float(), dim=1).half().numpy()
-    return rows
-
-
-def lookup_teacher(
-    store: FeatureStore,
-    dataset: Items,
-    image_keys: list[bytes],
-    *,
-    normalized: bool = True,
-    crops: Crops | None = None,
-    folder: Path | None = None,
-) -> TeacherFeatures:
-    """The stored features of every image and caption of `dataset`, L2-normalised (eq. 1-2) if `normalized`.
-
-    With `crops`, of these of each image, the whole one first. They lie in a file without a name in `folder`, or in
-    memory. `DistilvlError` for an item that the store lacks, features that cannot be read, or a `folder` without space.
-    """
-    captions, names = dataset.captions, [entry.image.name for entry in dataset]
-    if crops is not None:
-        image_keys = crops.keys(image_keys)
-        names = [name for name in names for _ in range(crops.count)]
-    starts = range(0, len(captions), _BLOCK)
-    text_keys = np.concatenate([pack_keys([text_key(one) for one in captions[at : at + _BLOCK]]) for at in starts])
-
-    def lookup(modality: Modality, keys: Keys, names: Sequence[str]) -> StoredFeatures:
-        store.require(modality, keys, names)
-        parts = [slice(start, start + _BLOCK) for start in range(0, len(keys), _BLOCK)]
-        blocks = (read_features(store, modality, keys[part], normalized, names[part]) for part in parts)
-        shape = (len(keys), store.manifest.dim)
-        if folder is not None:
-            return StoredFeatures(_in_file(blocks, shape, folder))
-        found = np.empty(shape, dtype=np.float16)
-        for part, block in zip(parts, blocks, strict=True):
-            found[part] = block
-        return StoredFeatures(found)
-
-    return TeacherFeatures(lookup("image", pack_keys(image_keys), names), lookup("text", text_keys, captions))
-
-
-def _in_file(blocks: Iterator[Halves], shape: tuple[int, int], folder: Path) -> Halves:
-    """Mapped from a file in `folder` that has no name, so that it goes with the last process that maps it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for block in blocks:
-                file.write(np.ascontiguousarray(block).data)
-            file.flush()
-            # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
-            return np.asarray(np.memmap(file, dtype=np.float16, mode="c", shape=shape))
-    except OSError as error:
-        problem = f"cannot write {np.prod(shape) * 2 / 1e9:.2f} GB of features to {folder}: {error.strerror or error}."
-        remedy = "Free space or fix the folder's permissions, or leave --pixel-cache away."
-        raise DistilvlError(problem, remedy) from error
 
 
 @dataclass(frozen=True)
@@ -244,13 +134,15 @@ class SharedInputs(Inputs):
         reduced_jpeg: bool = False,
         scored: bool = False,
         mirror: bool = False,
+        whole_features: bool = False,
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers encode it here, on `fabric`'s device, and never again.
 
-        With `crops`, these of each image beside the whole one; with `reduced_jpeg`, large JPEGs are decoded at a
-        reduced scale, at least twice the student's size. Frozen towers, and frozen layers of the image tower, compute
-        in full precision on a `scored` split; with `mirror` they also encode each image's mirror image.
-        `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError` for an item without features.
+        With `crops`, these of each image beside the whole one, which if `whole_features` have its features; with
+        `reduced_jpeg`, large JPEGs are decoded at a reduced scale, at least twice the student's size. Frozen towers,
+        and frozen layers of the image tower, compute in full precision on a `scored` split; with `mirror` they also
+        encode each image's mirror image. `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError`
+        for an item without features.
         """
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
         precision = "full" if scored else type(fabric.strategy.precision).__name__
@@ -271,7 +163,12 @@ class SharedInputs(Inputs):
         cache = self._pixels[key]
         data, teacher = cache.dataset, None
         if store is not None:
-            how = {"normalized": encoder.normalized, "crops": crops, "folder": self.pixel_cache}
+            how = {
+                "normalized": encoder.normalized,
+                "crops": crops,
+                "whole": whole_features,
+                "folder": self.pixel_cache,
+            }
             of = (source, split, str(store.path), *how.values())
             if of not in self._features:
                 self._features[of] = lookup_teacher(store, data, cache.keys, **how)

@@ -122,7 +122,8 @@ def open_store(
         # The student proper needs the teacher's dimension.
         try_towers(config, fabric)
     out = folder.path / "features"
-    how: dict[str, Any] = {"first": fabric.is_global_zero, "crops": config.training.crops}
+    crops = config.training.crops if config.training.crop_features == "own" else 1
+    how: dict[str, Any] = {"first": fabric.is_global_zero, "crops": crops}
     return rank_zero_first(fabric, lambda: prepare_store(config.inputs, splits, out, shared, **how))
 
 
@@ -139,8 +140,12 @@ def set_up(
             if config.training.mirror:
                 problem = f"training.mirror is for images that are read once, and {split.name} is read as a stream."
                 raise DistilvlError(problem, "Leave it out.")
+            if crops is not None and config.training.crop_features == "whole":
+                problem = f"training.crop_features=whole is for lists of images, and {split.name} is read as a stream."
+                raise DistilvlError(problem, "Extract features of crops with `distilvl features --views`.")
             return StreamSource(split, encoder, config.training, store, fabric, crops)
-        how = {"reduced_jpeg": config.training.reduced_jpeg, "mirror": config.training.mirror}
+        how: dict[str, Any] = {"reduced_jpeg": config.training.reduced_jpeg, "mirror": config.training.mirror}
+        how["whole_features"] = config.training.crop_features == "whole"
         name = "train" if data != config.inputs.data or not held_out else f"{LEARNT} {held_out}"
         return shared.materials(str(data), name, encoder, store, fabric, crops, **how)
 
@@ -179,12 +184,20 @@ def _source(config: Config, train: Materials | StreamSource, encoder: DualEncode
 
 
 def _crops(config: Config, store: FeatureStore | None) -> Crops | None:
-    if config.training.crops == 1:
+    training = config.training
+    if training.crops == 1:
         return None
+    if training.crop_features == "whole":  # of no seed, so that what is stored of them serves all runs
+        return Crops(
+            count=training.crops, scale=training.crop_scale, flip=True,
+            colour=training.crop_colour, grey=training.crop_grey,
+        )  # fmt: skip
     if store is None:
-        remedy = "Name a teacher, or a store made with `distilvl features --views`."
-        raise DistilvlError(f"training.crops is {config.training.crops}, and there are no features of crops.", remedy)
-    return store.require_crops(config.training.crops)
+        remedy = (
+            "Name a teacher, or a store made with `distilvl features --views`; or set training.crop_features=whole."
+        )
+        raise DistilvlError(f"training.crops is {training.crops}, and there are no features of crops.", remedy)
+    return store.require_crops(training.crops)
 
 
 def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:

@@ -27,10 +27,10 @@ from distilvl.students.dual_encoder import DualEncoder, TokenRows
 from distilvl.students.storage import route
 from distilvl.training import stream_workers as workers_of
 from distilvl.training.distributed import Share, gather_objects, share_of
-from distilvl.training.materials import StoredFeatures, TeacherFeatures, read_features
 from distilvl.training.sources import BatchSource, StepInputs
 from distilvl.training.stream_workers import BadRecord, BatchDecoder, DecodedBatch, LeftOutOnce, decoded_batches
 from distilvl.training.student import encode_images_of, encode_texts_of
+from distilvl.training.teacher_features import StoredFeatures, TeacherFeatures, read_features
 
 _SAMPLE = 8192
 logger = logging.getLogger("distilvl")
