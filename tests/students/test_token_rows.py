@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilvl.students.dual_encoder import TokenRows
+from distilvl.students.token_rows import TokenRows
 
 ROWS = st.lists(st.lists(st.integers(0, 250_000), max_size=9), max_size=12)
 

@@ -15,7 +15,7 @@ from distilvl.objectives.balancers import (
     UncertaintyBalancer,
 )
 from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
-from distilvl.students.dual_encoder import TokenRows
+from distilvl.students.token_rows import TokenRows
 from distilvl.training.materials import Materials
 from distilvl.training.setup import build_balancer, build_objective, fill_queues
 from distilvl.training.teacher_features import StoredFeatures, TeacherFeatures

@@ -16,7 +16,7 @@ from distilvl.config import TrainingConfig
 from distilvl.data import UnpairedDataset, load_dataset
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
-from distilvl.students.dual_encoder import Ids, TokenRows
+from distilvl.students.token_rows import Ids, TokenRows
 from distilvl.training.materials import Materials
 from distilvl.training.run_folder import read_metrics
 from distilvl.training.sources import EXTRA_IDS, AlternatingSource, StepInputs, UnpairedSource

@@ -116,6 +116,33 @@ def test_stored_rows_are_mapped_from_a_cache_and_have_both_sides_of_an_image(
         np.testing.assert_array_equal(found[0].images[0, side], expected[0].numpy())
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_top_of_a_text_tower_learns_on_stored_outputs_and_ends_with_the_same_bits_after_a_stop(
+    scenes: PairDataset, teacher: str, student_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    stop_before: Callable[..., None], cached: bool,
+) -> None:  # fmt: skip
+    phases = "phases=[{student: {text: {frozen: true}}}]"
+    overrides = [*QUICK[:4], "student.text.trainable_layers=1", "student.image.frozen=true", "training.epochs=2",
+                 "training.head_init=ridge", "optimizer.lr=1e-3", phases]  # fmt: skip
+
+    def run(name: str) -> Path:
+        distilvl.train(data=scenes, teacher=teacher, student=student_yaml, out=tmp_path / name, device="cpu",
+                       overrides=overrides, pixel_cache=tmp_path / "cache" if cached else None)  # fmt: skip
+        return tmp_path / name
+
+    whole = run("whole")
+    with monkeypatch.context() as patched:
+        stop_before(patched, 12)
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
+    one, other = _last(whole), _last(run("stopped"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    learnt = {name for name in _learnt(whole / "phases" / "1" / "student", whole) if ".text." in name}
+    assert any("layer.1" in name for name in learnt)
+    assert not any("layer.0" in name or "embeddings" in name for name in learnt)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -122,6 +122,11 @@ class TransformerTextConfig(_TowerConfig, TextTowerConfig):
     )
     max_length: int = Field(64, ge=4, description="tokens; longer captions are cut")
     pooling: Literal["cls", "mean", "pooler"] = "pooler"
+    trainable_layers: Annotated[int | None, AfterValidator(_of_a_tower_that_learns)] = Field(
+        None,
+        ge=1,
+        description="train the last so many layers only; the outputs of those below are computed once. none: all learn",
+    )
 
 
 class StaticTextConfig(TextTowerConfig):
@@ -162,6 +167,11 @@ class StudentConfig(Settings):
                 "name the folder as --student in the place of a preset, and leave these out"
             )
         return self
+
+    @property
+    def text_layers(self) -> int | None:
+        """`text.trainable_layers`, which a static text tower has not."""
+        return self.text.trainable_layers if isinstance(self.text, TransformerTextConfig) else None
 
     @property
     def frozen(self) -> list[str]:

@@ -129,9 +129,10 @@ def phases_of(config: Config, source: str = "phases") -> list[Config]:
         if unknown := [name for name in changes if name in ("inputs", "phases")]:
             raise DistilvlError(f"{where} has {unknown[0]}, which is the whole run's.", "Leave it out there.")
         own = renamed(changes, where)
-        tower = own.get("student", {}).get("image", {}) if isinstance(own.get("student"), dict) else {}
-        if isinstance(tower, dict) and tower.get("frozen"):
-            own["student"]["image"].setdefault("trainable_layers", None)
+        student = own.get("student")
+        for tower in student.values() if isinstance(student, dict) else ():
+            if isinstance(tower, dict) and tower.get("frozen"):
+                tower.setdefault("trainable_layers", None)
         found.append(_validated(Config, layers_of.together([whole, own]), where))
     return found
 

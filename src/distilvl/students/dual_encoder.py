@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,41 +18,17 @@ from torch.nn.utils.rnn import pad_sequence
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.students.cut import Cut
+from distilvl.students.cut import Cut, TextCut, layers_of, stop_learning
 from distilvl.students.heads import Head, head_of, is_convolutional, keeps_statistics
 from distilvl.students.processors import CONVERTS
 from distilvl.students.static import token_ids
 from distilvl.students.storage import MODALITIES, has_static_text, route
+from distilvl.students.token_rows import Ids, TokenRows, mask_of
 from distilvl.students.towers import model_type
 
-Ids = npt.NDArray[np.int32]
 _ORDER = ("image", "text")  # in which parameters are listed
 
 
-class TokenRows:
-    """The token ids of m captions, given some at a time, end to end: lists would take several times the memory."""
-
-    def __init__(self, parts: Iterable[Sequence[Sequence[int]]]) -> None:
-        none = np.zeros(0, dtype=np.int32)
-        flat: list[Ids] = []
-        lengths: list[int] = []
-        for rows in parts:
-            flat.append(np.concatenate([none, *(np.asarray(row, dtype=np.int32) for row in rows)]))
-            lengths += map(len, rows)
-        self.ids = np.concatenate([none, *flat])  # (sum of the lengths,)
-        self.lengths = np.array(lengths, dtype=np.int64)  # (m,)
-        self._ends = self.lengths.cumsum()
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, row: int) -> Ids:
-        end = self._ends[row]
-        return self.ids[end - self.lengths[row] : end]
-
-
-# How transformers, and timm, name the blocks of a tower.
-_BLOCK = re.compile(r"\.(?:(?:layers?|blocks?|h|stages)\.|stages_|blocks_|layer)(\d+)\.")
 _CAPTIONS_AT_A_TIME = 2_000
 
 
@@ -68,6 +43,7 @@ class DualEncoder(nn.Module):
         self.student = student
         self.frozen: frozenset[str] = frozenset()
         self.cut: Cut | None = None
+        self.text_cut: TextCut | None = None
         self._above_cut: frozenset[str] = frozenset()  # weights of the image tower that stored outputs do not hang on
         self.image_dropout = 0.0
         processor = route(student, "image")[0].processor
@@ -125,18 +101,36 @@ class DualEncoder(nn.Module):
             DistilvlError: it has no more layers than that, or cannot be cut there.
         """
         tower: Any = self.head("image").tower
-        found = _layers(tower)
-        if layers >= len(found):
-            problem = f"student.image.trainable_layers is {layers}, and the image tower has {len(found)} layers."
-            raise DistilvlError(problem, "Name fewer, or leave it out to train all of them.")
+        found = self._more_layers_than(layers, "image")
         pixels = torch.zeros(2, 3, *self.image_size, dtype=torch.uint8, device=self.mean.device)
         pixels[1, :, ::2] = 255
         self.cut = Cut(route(self.student, "image"), found[-layers][0], self._inputs("image", pixels, None))
         above = {id(parameter) for layer in found[-layers:] for parameter in layer}
         self._above_cut = frozenset(name for name, parameter in tower.named_parameters() if id(parameter) in above)
-        for layer in found[: -(learning or layers)]:
-            for parameter in layer:
-                parameter.requires_grad_(False)
+        stop_learning(found[: -(learning or layers)])
+
+    def cut_text_tower(self, layers: int) -> None:
+        """As `cut_image_tower`, of the text tower: `store_texts` says the rest."""
+        if self.text_is_static:
+            problem = (
+                "student.text.trainable_layers is for a transformer, and the text tower is a table without layers."
+            )
+            raise DistilvlError(problem, "Leave it out.")
+        found = self._more_layers_than(layers, "text")
+        ids, mask = (
+            part.to(self.mean.device) for part in self.pad(self.tokenize(["a dog", "two dogs run on a beach"]))
+        )
+        self.text_cut = TextCut(route(self.student, "text"), found[-layers][0], self._inputs("text", ids, mask))
+        stop_learning(found[:-layers])
+
+    def _more_layers_than(self, layers: int, modality: str) -> list[list[nn.Parameter]]:
+        found = layers_of(self.head(modality).tower)
+        if layers >= len(found):
+            problem = (
+                f"student.{modality}.trainable_layers is {layers}, and the {modality} tower has {len(found)} layers."
+            )
+            raise DistilvlError(problem, "Name fewer, or leave it out to train all of them.")
+        return found
 
     @property
     def stores_images(self) -> bool:
@@ -148,6 +142,11 @@ class DualEncoder(nn.Module):
         if self.cut is None:
             return self.pool_images(pixels)
         return self.cut.below(self._image_inputs(pixels))
+
+    def store_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What is computed once of texts whose tower is cut: (N, L, H)."""
+        assert self.text_cut is not None  # `cut_text_tower` comes first
+        return self.text_cut.below(self._inputs("text", input_ids, attention_mask))
 
     def train(self, mode: bool = True) -> "DualEncoder":
         """As of any module, but that timm's networks keep the statistics of their batch normalisation."""
@@ -179,8 +178,8 @@ class DualEncoder(nn.Module):
 
         Args:
             images: (B, 3, H, W) uint8 pixels from `resize`, or (B, R) outputs of `store_images`.
-            texts: (N, L) token ids from `pad`, or (N, C) outputs of `pool_texts`.
-            attention_mask: (N, L), with token ids.
+            texts: (N, L) token ids from `pad`, or (N, L, H) outputs of `store_texts`, or (N, C) of `pool_texts`.
+            attention_mask: (N, L), with token ids and outputs for each.
         """
         return self.encode_images(images), self.encode_texts(texts, attention_mask)
 
@@ -189,7 +188,7 @@ class DualEncoder(nn.Module):
         return self._encoded("image", images)
 
     def encode_texts(self, texts: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Token ids, or what `pool_texts` gives, to (N, D); see `forward`. `tokenize` and `pad` make ids of texts."""
+        """Token ids, or what was stored, to (N, D); see `forward`. `tokenize` and `pad` make ids of texts."""
         return self._encoded("text", texts, attention_mask)
 
     def _encoded(self, modality: str, items: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -198,7 +197,7 @@ class DualEncoder(nn.Module):
             given = f"a {type(items).__name__} was given where {what} belong."
             raise NotAListError(given, f"Make them with {by}, or use encode.")
         if items.is_floating_point():
-            x = self.pool_stored(modality, items)
+            x = self.pool_stored(modality, items, mask)
             if modality == "image":
                 x = F.dropout(x, self.image_dropout, self.training)
             features = {"sentence_embedding": self.head(modality)(x)}
@@ -210,8 +209,10 @@ class DualEncoder(nn.Module):
             features = module(features)
         return features["sentence_embedding"]
 
-    def pool_stored(self, modality: str, rows: Tensor) -> Tensor:
-        """x (B, C) of what was computed once: rows of `store_images`, or outputs of `pool_texts` as they are."""
+    def pool_stored(self, modality: str, rows: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """x (B, C) of what was computed once by `store_images` or `store_texts`, or by `pool_texts`, as it is."""
+        if modality == "text" and self.text_cut is not None and attention_mask is not None:
+            return self.text_cut.above(rows, attention_mask)
         return rows if modality in (*self.frozen, "text") or self.cut is None else self.cut.above(rows)
 
     def pool_images(self, pixels: Tensor) -> Tensor:
@@ -253,7 +254,7 @@ class DualEncoder(nn.Module):
 
     def tower_layers(self) -> list[list[list[nn.Parameter]]]:
         """The learning weights of each tower, layer by layer: embeddings, blocks; what follows is the last one's."""
-        return [_layers(self.head(modality).tower) for modality in _ORDER]
+        return [layers_of(self.head(modality).tower) for modality in _ORDER]
 
     def resize(self, images: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
         """The processor's resizing and cropping alone: (n, 3, H, W) uint8."""
@@ -280,19 +281,7 @@ class DualEncoder(nn.Module):
         """Token ids of n captions to (input_ids, attention_mask), both (n, longest) int64."""
         pad_id = getattr(route(self.student, "text")[0].tokenizer, "pad_token_id", None) or 0
         ids = pad_sequence([torch.as_tensor(row, dtype=torch.long) for row in rows], True, pad_id)
-        lengths = torch.tensor([len(row) for row in rows])
-        return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-
-
-def _layers(tower: nn.Module) -> list[list[nn.Parameter]]:
-    found: dict[int, list[nn.Parameter]] = {}
-    depth = 0  # weights are named in the order in which they are used
-    for name, parameter in tower.named_parameters():
-        block = _BLOCK.search(name)
-        depth = int(block[1]) + 1 if block else depth
-        if parameter.requires_grad:
-            found.setdefault(depth, []).append(parameter)
-    return [found[depth] for depth in sorted(found)]
+        return ids, mask_of([len(row) for row in rows])
 
 
 def _of_channels(value: float | Sequence[float]) -> Tensor:

@@ -123,7 +123,8 @@ def fitted_start(
         what = "needs a teacher's features" if store is None else "reads lists of images, and the data are shards"
         raise DistilvlError(f"training.head_init=closed_form {what}.", "Set it to random, or to ridge with a teacher.")
     image = config.student.image.model_copy(update={"trainable_layers": None, "frozen": False})
-    text = config.student.text.model_copy(update={"frozen": False})
+    all_learn = {"frozen": False} | ({} if config.student.text_layers is None else {"trainable_layers": None})
+    text = config.student.text.model_copy(update=all_learn)
     named = config.inputs.model_copy(update={"features": str(store.path), "teacher": None, "extra_data": None})
     fit = FitConfig(
         inputs=named,

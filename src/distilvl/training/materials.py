@@ -23,13 +23,15 @@ from distilvl.data.records import PairDataset, UnpairedDataset
 from distilvl.evaluation.ground_truth import Groups, right_copies
 from distilvl.features import FeatureStore
 from distilvl.io.hashes import numbered
-from distilvl.students.dual_encoder import DualEncoder, TokenRows
+from distilvl.students.dual_encoder import DualEncoder
+from distilvl.students.token_rows import TokenOutputs, TokenRows
 from distilvl.training.inputs import Inputs
 from distilvl.training.student import (
     Embeddings,
     encode_images_of,
     encode_texts_of,
     store_of,
+    store_texts_of,
     tokens_hash,
     tower_identity,
 )
@@ -51,6 +53,7 @@ class Materials:
     # (n * K, width), what a frozen image tower gives its head; with mirror images beside them (n * K, 2, width)
     pooled_images: Embeddings | None
     pooled_texts: Embeddings | None  # (m, width), the same of a frozen text tower
+    stored_texts: TokenOutputs | None  # of a text tower that is cut, where it learns from these m captions
     caption_image: npt.NDArray[np.int64]  # (m,) row of each caption's image; of unpaired texts, numbers of their own
     teacher: TeacherFeatures | None  # of the same items, when known
     left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
@@ -122,6 +125,7 @@ class SharedInputs(Inputs):
         self._pixels: dict[tuple[Any, ...], PixelCache] = {}
         self._features: dict[tuple[Any, ...], TeacherFeatures] = {}
         self._pooled: dict[tuple[Any, ...], Embeddings] = {}
+        self._stored_texts: dict[tuple[Any, ...], TokenOutputs] = {}
 
     def materials(
         self,
@@ -192,12 +196,25 @@ class SharedInputs(Inputs):
             tokens=tokens,
             pooled_images=self._pool(of_images, encoder, "image", encode_images),
             pooled_texts=self._pool(of_texts, encoder, "text", encode_texts),
+            stored_texts=None
+            if scored or encoder.text_cut is None
+            else self._store_texts(of_texts, encoder, tokens, fabric),
             caption_image=np.array(owners, dtype=np.int64),
             teacher=teacher,
             left_out=cache.left_out,
             crops=1 if crops is None else crops.count,
             keys=cache.keys,
         )
+
+    def _store_texts(
+        self, of: tuple[Any, ...], encoder: DualEncoder, tokens: TokenRows, fabric: Fabric
+    ) -> TokenOutputs:
+        """Outputs of the text tower's lower layers; kept for other runs that begin with the same tower."""
+        assert encoder.text_cut is not None
+        key = (*of, encoder.text_cut.name, tower_identity(encoder, "text"))
+        if key not in self._stored_texts:
+            self._stored_texts[key] = store_texts_of(fabric, encoder, tokens, self.pixel_cache)
+        return self._stored_texts[key]
 
     def _pool(
         self, of: tuple[Any, ...], encoder: DualEncoder, modality: str, encode: Callable[[], Embeddings]

@@ -119,7 +119,9 @@ def _pooled(encoder: DualEncoder, inputs: StepInputs, fabric: Fabric) -> tuple[T
     with fabric.autocast():
         is_stored = images.is_floating_point()
         images = encoder.pool_stored("image", images) if is_stored else encoder.pool_images(images)
-        if not texts.is_floating_point():
+        if texts.is_floating_point():
+            texts = encoder.pool_stored("text", texts, inputs.attention_mask)
+        else:
             assert inputs.attention_mask is not None  # it comes with token ids
             texts = encoder.pool_texts(texts, inputs.attention_mask)
     image_rows = gather_rows(fabric, images.float(), len(inputs.ids))

@@ -63,7 +63,8 @@ def going_on(config: Config, runs: list[RunFolder]) -> Config:
         return config
     image, text = config.student.image, config.student.text
     layers = {"frozen": image.frozen, "trainable_layers": image.trainable_layers}
-    student = {"folder": str(runs[-1].student), "image": layers, "text": {"frozen": text.frozen}}
+    of_text = {"frozen": text.frozen, "trainable_layers": config.student.text_layers}
+    student = {"folder": str(runs[-1].student), "image": layers, "text": of_text}
     training = config.training.model_copy(update={"head_init": "random"})  # a finished student has its heads
     return config.model_copy(update={"student": StudentConfig.model_validate(student), "training": training})
 

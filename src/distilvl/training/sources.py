@@ -29,8 +29,8 @@ class StepInputs:
     """
 
     images: Tensor  # (B, 3, H, W) uint8 pixels, or (B, width) outputs of a frozen tower
-    texts: Tensor  # (N, L) token ids, or (N, width) outputs of a frozen tower
-    attention_mask: Tensor | None  # (N, L) int64, with token ids
+    texts: Tensor  # (N, L) token ids, (N, L, H) outputs of a tower's lower layers, or (N, width) of a frozen tower
+    attention_mask: Tensor | None  # (N, L) int64, with token ids and outputs for each
     ids: Tensor  # (B,) row of each image in the training split, or of the first one with the same bytes
     text_ids: Tensor  # (N,) rows of images for captions; numbers of their own without pairs
     image_of: Tensor | None  # (N,) position of each caption's image; none when images and texts are no pairs
@@ -99,7 +99,9 @@ class _MemorySource(BatchSource):
         share = self.share.rows(len(rows))
         ids = torch.from_numpy(self.pictures[images]).to(device)
         own, mask = texts[self.share.rows(len(texts))], None
-        if train.pooled_texts is None:
+        if train.stored_texts is not None:
+            text_rows, mask = train.stored_texts.padded(own)
+        elif train.pooled_texts is None:
             text_rows, mask = self.encoder.pad([train.tokens[row] for row in own])
         else:
             text_rows = torch.from_numpy(train.pooled_texts[own])

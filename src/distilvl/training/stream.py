@@ -23,8 +23,9 @@ from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.shards import Modality
 from distilvl.io.hashes import image_key, text_key
-from distilvl.students.dual_encoder import DualEncoder, TokenRows
+from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.storage import route
+from distilvl.students.token_rows import TokenRows
 from distilvl.training import stream_workers as workers_of
 from distilvl.training.distributed import Share, gather_objects, share_of
 from distilvl.training.sources import BatchSource, StepInputs
@@ -179,6 +180,9 @@ class StreamSource(BatchSource):
             texts = torch.from_numpy(encode_texts_of(self._fabric, encoder, encoder.pool_texts, TokenRows([own])))
         else:
             texts, mask = encoder.pad(own)
+        if mask is not None and encoder.text_cut is not None:
+            with torch.no_grad(), self._fabric.autocast():
+                texts = encoder.store_texts(texts.to(device), mask.to(device))
         u_image, u_text = None, None
         if self._store is not None:
             u_image = self._features("image", batch.seen_keys).on(device, slice(None))

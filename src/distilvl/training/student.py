@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from distilvl.config import Config, TrainingConfig
 from distilvl.data.pixels import Resize
 from distilvl.errors import DistilvlError
 from distilvl.students import build_student, load_student
-from distilvl.students.dual_encoder import DualEncoder, TokenRows
+from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.frozen import ON_CPU, traced_store
 from distilvl.students.storage import MODALITIES, route
+from distilvl.students.token_rows import TokenOutputs, TokenRows
 from distilvl.students.trial import try_gradients, try_student
 from distilvl.training.distributed import rank_zero_first
 
@@ -43,6 +45,8 @@ def ready_student(
     layers = config.student.image.trainable_layers
     if layers is not None or (config.student.image.frozen and cut_at is not None):
         encoder.cut_image_tower(max(layers or 0, cut_at or 0), layers)
+    if config.student.text_layers is not None:
+        encoder.cut_text_tower(config.student.text_layers)
     encoder.freeze(*config.student.frozen)
     encoder.image_dropout = config.training.image_dropout
     make_ready(encoder, config.training, fabric.world_size)
@@ -153,6 +157,20 @@ def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) 
 def tokens_hash(tokens: TokenRows) -> str:
     """Equal for equal rows."""
     return hashlib.sha256(tokens.lengths.tobytes() + bytes(tokens.ids.data)).hexdigest()
+
+
+@torch.no_grad()
+def store_texts_of(fabric: Fabric, encoder: DualEncoder, tokens: TokenRows, folder: Path | None = None) -> TokenOutputs:
+    """`encoder.store_texts` of all texts, in memory or in a file in `folder`; texts of like length together."""
+    assert encoder.text_cut is not None  # what is asked for here
+    order, found = np.argsort(tokens.lengths, kind="stable"), TokenOutputs(tokens, encoder.text_cut.size, folder)
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        ids, mask = encoder.pad([tokens[row] for row in rows])
+        with fabric.autocast():
+            outputs = encoder.store_texts(ids.to(fabric.device), mask.to(fabric.device))
+        found.put(rows, outputs)
+    return found
 
 
 @torch.no_grad()
