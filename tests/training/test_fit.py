@@ -19,7 +19,8 @@ from sentence_transformers import SentenceTransformer
 from sklearn.linear_model import Ridge
 
 import distilvl
-from distilvl.data import load_dataset
+from distilvl.data import PairDataset, load_dataset
+from distilvl.data.crops import Crops
 from distilvl.data.phrases import phrases
 from distilvl.errors import DistilvlError
 from distilvl.extraction import Cluster
@@ -140,20 +141,54 @@ def test_card_and_report_tell_how_it_was_made(run: Path) -> None:
     assert "solved in closed form" in page
 
 
-def test_the_image_head_is_the_ridge_regression_on_images_and_their_mirror_images(run: Path, pictures: Path) -> None:
-    encoder, store = DualEncoder(load_student(run)), FeatureStore.open(run / "features")
-    train = load_dataset(pictures).split("train")
-    u = np.stack([store.images([image_key(record.image.read())])[0] for record in train]).astype(np.float64)
-    t = np.stack([store.texts([text_key(text) for text in record.captions]).mean(0) for record in train])
+def head_by_sklearn(run: Path, views: list[list[Image.Image]], wanted: list[np.ndarray]) -> np.ndarray:
+    """W of the image head as scikit-learn's ridge finds it, with the ridge that the run chose."""
+    encoder = DualEncoder(load_student(run))
     with torch.no_grad():
-        pixels = torch.from_numpy(encoder.resize([Image.open(record.image.name).convert("RGB") for record in train]))
-        x = np.concatenate([encoder.pool_images(view).numpy() for view in (pixels, pixels.flip(3))]).astype(np.float64)
-    chosen = result(run)["chosen"]["image"]
+        pixels = [torch.from_numpy(encoder.resize(images)) for images in views]
+        sides = [side for view in pixels for side in (view, view.flip(3))]
+        x = np.concatenate([encoder.pool_images(side).numpy() for side in sides]).astype(np.float64)
     root = np.sqrt(x.std(0))
-    alpha = chosen["ridge"] * np.mean(root**2)
-    wanted = np.concatenate([u + chosen["partner"] * t] * 2)
-    ridge = Ridge(alpha=alpha).fit(x / root, wanted)
-    np.testing.assert_allclose(encoder.head("image").weight.detach(), ridge.coef_ / root, rtol=2e-3, atol=2e-4)
+    alpha = result(run)["chosen"]["image"]["ridge"] * np.mean(root**2)
+    targets = np.concatenate([target for target in wanted for _ in range(2)]).astype(np.float64)
+    return Ridge(alpha=alpha).fit(x / root, targets).coef_ / root  # type: ignore[no-any-return]
+
+
+def targets_of(store: FeatureStore, run: Path, train: PairDataset, keys: list[bytes]) -> np.ndarray:
+    """u^v of these images, or crops, and their captions' mean beside."""
+    captions = np.stack([store.texts([text_key(text) for text in record.captions]).mean(0) for record in train])
+    return store.images(keys).astype(np.float64) + result(run)["chosen"]["image"]["partner"] * captions
+
+
+def test_the_image_head_is_the_ridge_regression_on_images_and_their_mirror_images(run: Path, pictures: Path) -> None:
+    store, train = FeatureStore.open(run / "features"), load_dataset(pictures).split("train")
+    images = [Image.open(record.image.name).convert("RGB") for record in train]
+    keys = [image_key(record.image.read()) for record in train]
+    wanted = head_by_sklearn(run, [images], [targets_of(store, run, train, keys)])
+    np.testing.assert_allclose(
+        DualEncoder(load_student(run)).head("image").weight.detach(), wanted, rtol=2e-3, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_crops_are_fitted_to_with_their_own_features_or_those_of_the_whole_image(
+    pictures: Path, student: str, teacher: str, tmp_path: Path, own: bool
+) -> None:
+    settings = [] if own else ["fit.crop_features=whole", "fit.crop_colour=0.2", "fit.crop_grey=0.1"]
+    distilvl.fit(teacher=teacher, data=pictures, student=student, out=tmp_path / "run", device="cpu",
+                 overrides=[*PLAIN, "fit.crops=3", *settings])  # fmt: skip
+    store, train = FeatureStore.open(tmp_path / "run" / "features"), load_dataset(pictures).split("train")
+    assert store.verify().views == (192 if own else 0)
+    crops = Crops(count=3) if own else Crops(count=3, flip=True, colour=0.2, grey=0.1)
+    images = [Image.open(record.image.name).convert("RGB") for record in train]
+    keys = [image_key(record.image.read()) for record in train]
+    views = [[crops.crop(key, k).of(image) for key, image in zip(keys, images, strict=True)] for k in range(3)]
+    found = [[crops.crop(key, k if own else 0).key(key) for key in keys] for k in range(3)]
+    wanted = head_by_sklearn(
+        tmp_path / "run", views, [targets_of(store, tmp_path / "run", train, one) for one in found]
+    )
+    head = DualEncoder(load_student(tmp_path / "run")).head("image")
+    np.testing.assert_allclose(head.weight.detach(), wanted, rtol=5e-3, atol=5e-4)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, model_validator
 
 from distilvl.config.student import StudentConfig
-from distilvl.config.training import OptimizerConfig, ScheduleConfig, StepSchedule, TrainingConfig
+from distilvl.config.training import CropsConfig, OptimizerConfig, ScheduleConfig, StepSchedule, TrainingConfig
 from distilvl.objectives.config import BalancerConfig, ObjectiveConfig
 from distilvl.objectives.registry import Settings
 
@@ -51,7 +51,7 @@ class RunConfig(Settings):
     student: StudentConfig = StudentConfig()
 
 
-class ClosedFormConfig(Settings):
+class ClosedFormConfig(CropsConfig):
     """How `distilvl fit` solves heads and tables: the candidates, among which held-out items choose."""
 
     ridges: list[Annotated[float, Field(gt=0)]] = Field(

@@ -63,7 +63,35 @@ class CosineSchedule(ScheduleConfig):
     """The rate follows half a cosine to zero."""
 
 
-class TrainingConfig(Settings):
+class CropsConfig(Settings):
+    """How crops of the images stand beside the whole ones."""
+
+    crops: int = Field(
+        1,
+        ge=1,
+        description="crops of each image, the whole one among them: an epoch of training has one of them, fit has all",
+    )
+    crop_features: Literal["own", "whole"] = Field(
+        "own",
+        description="own: the store holds the teacher's features of each crop, and says how they are drawn; whole: "
+        "those of the whole image stand for all, half of them mirrored and drawn as follows",
+    )
+    crop_scale: tuple[float, float] = Field((0.5, 1.0), description="smallest and largest share of the image in a crop")
+    crop_colour: float = Field(
+        0.0, ge=0, le=1, description="most by which brightness, contrast and saturation of a crop change, as a share"
+    )
+    crop_grey: float = Field(0.0, ge=0, le=1, description="share of the crops that are made grey")
+
+    @model_validator(mode="after")
+    def _drawn_by_one(self) -> CropsConfig:
+        of_own = {"crop_scale": (0.5, 1.0), "crop_colour": 0.0, "crop_grey": 0.0}
+        changed = [name for name, default in of_own.items() if getattr(self, name) != default]
+        if changed and self.crop_features == "own":
+            raise ValueError(f"{changed[0]} is of crop_features=whole: a store says by itself how its crops are drawn")
+        return self
+
+
+class TrainingConfig(CropsConfig):
     """Length, batch and bookkeeping of a run."""
 
     epochs: int = Field(20, ge=1, description="each over as many images, or pairs, as there are training images")
@@ -79,19 +107,6 @@ class TrainingConfig(Settings):
     extra_share: float = Field(
         0.5, gt=0, lt=1, description="share of the steps that are on `inputs.extra_data`, beside an epoch's own"
     )
-    crops: int = Field(
-        1, ge=1, description="crops of each image, the whole one among them, of which each epoch has one"
-    )
-    crop_features: Literal["own", "whole"] = Field(
-        "own",
-        description="own: the store holds the teacher's features of each crop, and says how they are drawn; whole: "
-        "those of the whole image stand for all, half of them mirrored and drawn as follows",
-    )
-    crop_scale: tuple[float, float] = Field((0.5, 1.0), description="smallest and largest share of the image in a crop")
-    crop_colour: float = Field(
-        0.0, ge=0, le=1, description="most by which brightness, contrast and saturation of a crop change, as a share"
-    )
-    crop_grey: float = Field(0.0, ge=0, le=1, description="share of the crops that are made grey")
     held_out: int = Field(
         0,
         ge=0,
@@ -138,8 +153,4 @@ class TrainingConfig(Settings):
     def _crops_as_the_teacher_saw_them(self) -> TrainingConfig:
         if self.crops > 1 and self.reduced_jpeg:
             raise ValueError("reduced_jpeg moves the edges of crops; use one of the two")
-        of_own = {"crop_scale": (0.5, 1.0), "crop_colour": 0.0, "crop_grey": 0.0}
-        changed = [name for name, default in of_own.items() if getattr(self, name) != default]
-        if changed and self.crop_features == "own":
-            raise ValueError(f"{changed[0]} is of crop_features=whole: a store says by itself how its crops are drawn")
         return self

@@ -40,10 +40,11 @@ class Gathered:
     mirrored: Floats | None  # x of their mirror images, where these are fitted, too
     targets: Floats  # (h, q)
     keys: list[bytes]  # (h,) of each image; of each text its image's key, or its own without pairs
+    crops: RidgeSums | None = None  # of crops of the held-out images, where crops are fitted, too
 
     def all(self) -> RidgeSums:
         """The sums of all items."""
-        sums = self.fitted + RidgeSums.zeros(*self.fitted.xu.shape)  # a copy
+        sums = self.fitted + (self.crops or RidgeSums.zeros(*self.fitted.xu.shape))  # a copy
         for rows in (self.rows, self.mirrored):
             if rows is not None:
                 sums.add(rows, self.targets)

@@ -165,7 +165,8 @@ def _run(
     if named.features is None:
         new_student(config, config.student.dim or DEFAULT_DIM, ("a dog",), fabric)  # fails before the teacher works
     own = folder.path / "features"
-    store = rank_zero_first(fabric, lambda: prepare_store(named, splits, own, inputs, first=first))
+    crops = config.fit.crops if config.fit.crop_features == "own" else 1
+    store = rank_zero_first(fabric, lambda: prepare_store(named, splits, own, inputs, first=first, crops=crops))
     assert store is not None  # a teacher or a store is named
     if config.student.dim not in (None, store.manifest.dim):
         have = f"{store.manifest.teacher} have {store.manifest.dim}"

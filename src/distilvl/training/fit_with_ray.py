@@ -31,8 +31,9 @@ def gather_with_ray(cluster: Cluster, items: Items, run: Pass, scratch: Path) ->
     """
     folder = (scratch / _TOWERS).resolve()
     save_student(run.encoder.student, folder)
-    settings = {"held_out": run.held_out, "held_out_texts": run.held_out_texts, "mirror": run.mirror,
-                "skip_bad": run.skip_bad, "precision": run.fabric.strategy.precision.precision}  # fmt: skip
+    own = ("held_out", "held_out_texts", "mirror", "skip_bad", "crops", "whole_features")
+    settings = {name: getattr(run, name) for name in own}
+    settings["precision"] = run.fabric.strategy.precision.precision
     with connected(cluster) as (ray, share):
         task = ray.remote(_part).options(num_cpus=share.cpus, num_gpus=share.gpus)
         count = min(share.workers, len(items))

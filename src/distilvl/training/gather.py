@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from distilvl.data.crops import Items
+from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import LeftOut
 from distilvl.data.pixels import Decoding, PixelCache, only_images, pixel_blocks
 from distilvl.data.records import PairDataset, Record, UnpairedImage
@@ -49,11 +49,25 @@ class Pass:
     held_out_texts: float  # and of texts without pairs
     mirror: bool  # take each image's mirror image in as well, with the same features
     skip_bad: bool = False
+    crops: Crops | None = None  # take these of each image in as well
+    whole_features: bool = False  # with the features of the whole image
 
     @property
     def is_bf16(self) -> bool:
         """Whether towers compute in bfloat16."""
         return self.fabric.strategy.precision.precision == "bf16-mixed"
+
+    @property
+    def count(self) -> int:
+        """How many crops of each image are read, the whole one included."""
+        return 1 if self.crops is None else self.crops.count
+
+    def of_crop(self, number: int, keys: Sequence[bytes], targets: Floats, names: Sequence[str]) -> Floats:
+        """`targets` of whole images, with u^v of this crop of each where the store has it."""
+        if self.crops is None or self.whole_features:
+            return targets
+        own = _features(self.store, "image", [self.crops.crop(key, number).key(key) for key in keys], names)
+        return np.hstack([own, targets[:, own.shape[1] :]])
 
     def are_held_out(self, keys: Sequence[bytes], *, texts: bool = False) -> npt.NDArray[np.bool_]:
         """Whether the items with these content hashes are."""
@@ -70,9 +84,16 @@ class _Sums:
     mirrored: list[Floats] = field(default_factory=list)
     targets: list[Floats] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
+    crops: RidgeSums | None = None
+
+    def add_crops(self, rows: Floats, targets: Floats, held: npt.NDArray[np.bool_]) -> None:
+        """Rows of a crop of some images, which stand on the side of the whole ones."""
+        self.crops = self.crops or RidgeSums.zeros(*self.fitted.xu.shape)
+        self.fitted.add(rows[~held], targets[~held])
+        self.crops.add(rows[held], targets[held])
 
     def add(self, views: Sequence[Any], targets: Floats, keys: Sequence[bytes], held: npt.NDArray[np.bool_]) -> None:
-        """Rows of some items, and perhaps of their mirror images."""
+        """Rows of some whole items, and perhaps of their mirror images."""
         for kept, rows in zip((self.rows, self.mirrored), views, strict=False):
             self.fitted.add(rows[~held], targets[~held])
             kept.append(rows[held])
@@ -83,8 +104,10 @@ class _Sums:
         join: Any = scipy.sparse.vstack if scipy.sparse.issparse(self.rows[0]) else np.concatenate
         rows = join(self.rows)
         mirrored = np.concatenate(self.mirrored) if self.mirrored else None
-        return Gathered(self.fitted, rows.tocsr() if scipy.sparse.issparse(rows) else rows, mirrored,
-                        np.concatenate(self.targets), self.keys)  # fmt: skip
+        return Gathered(
+            self.fitted, rows.tocsr() if scipy.sparse.issparse(rows) else rows, mirrored,
+            np.concatenate(self.targets), self.keys, self.crops,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,7 +130,7 @@ def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> I
     items = items if cache is None else cache.dataset
     entries: list[Record | UnpairedImage] = list(items)
     decoding = Decoding(items, run.skip_bad, "encoding images")
-    blocks = one_ahead(_blocks(decoding, run.encoder)) if cache is None else _cached_blocks(cache)
+    blocks = one_ahead(_blocks(decoding, run)) if cache is None else _cached_blocks(cache)
     most = ON_CPU if run.fabric.device.type == "cpu" else _IMAGES
     pool = (traced_store(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
     for pixels, rows, keys in blocks:
@@ -116,11 +139,17 @@ def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> I
         if isinstance(items, PairDataset):
             targets = np.hstack([targets, _mean_of_captions(run.store, [items[row].captions for row in rows])])
         held = run.are_held_out(keys)
-        given = torch.from_numpy(pixels).to(run.fabric.device)
-        views = [given, given.flip(3)] if run.mirror else [given]
-        pooled = [np.concatenate([_pooled(run, pool, part) for part in torch.split(view, most)]) for view in views]
-        sums = sums or _Sums(RidgeSums.zeros(pooled[0].shape[1], targets.shape[1]))
-        sums.add(pooled, targets, keys, held)
+        for number, given in enumerate(np.split(pixels.reshape(len(keys), -1, *pixels.shape[1:]), run.count, axis=1)):
+            whole = torch.from_numpy(given[:, 0]).to(run.fabric.device)
+            views = [whole, whole.flip(3)] if run.mirror else [whole]
+            pooled = [np.concatenate([_pooled(run, pool, part) for part in torch.split(view, most)]) for view in views]
+            sums = sums or _Sums(RidgeSums.zeros(pooled[0].shape[1], targets.shape[1]))
+            if number == 0:
+                sums.add(pooled, targets, keys, held)
+                continue
+            own = run.of_crop(number, keys, targets, [one.image.name for one in chosen])
+            for x in pooled:
+                sums.add_crops(x, own, held)
     assert sums is not None  # `Decoding` raises where no image is left
     if cache is not None:
         return Images(sums.done(), items, cache.keys, cache.left_out)
@@ -130,10 +159,12 @@ def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> I
 Block: TypeAlias = tuple[npt.NDArray[np.uint8], Sequence[int], list[bytes]]
 
 
-def _blocks(decoding: Decoding, encoder: DualEncoder) -> Iterator[Block]:
-    """Pixels of some images, their rows in the data, and their content hashes."""
-    for pixels in pixel_blocks(decoding, encoder.resize, None):
-        yield pixels, decoding.rows[-len(pixels) :], decoding.keys[-len(pixels) :]
+def _blocks(decoding: Decoding, run: Pass) -> Iterator[Block]:
+    """Pixels of all crops of some images, their rows in the data, and their content hashes."""
+    done = 0
+    for pixels in pixel_blocks(decoding, run.encoder.resize, run.crops):
+        yield pixels, decoding.rows[done:], decoding.keys[done:]
+        done = len(decoding.keys)
 
 
 def _cached_blocks(cache: PixelCache) -> Iterator[Block]:
@@ -181,7 +212,15 @@ def _together(parts: Sequence[Gathered]) -> Gathered:
     stack: Any = scipy.sparse.vstack if scipy.sparse.issparse(parts[0].rows) else np.concatenate
     mirrored = None if parts[0].mirrored is None else np.concatenate([part.mirrored for part in parts])
     rows, targets = stack([part.rows for part in parts]), np.concatenate([part.targets for part in parts])
-    return Gathered(fitted, rows, mirrored, targets, [key for part in parts for key in part.keys])
+    crops = [part.crops for part in parts if part.crops is not None]
+    return Gathered(
+        fitted,
+        rows,
+        mirrored,
+        targets,
+        [key for part in parts for key in part.keys],
+        reduce(add, crops) if crops else None,
+    )
 
 
 def joined(found: Found, fabric: Fabric) -> Found:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distilvl.config import Config
-from distilvl.data.crops import Crops, Items
+from distilvl.data.crops import Items
 from distilvl.data.left_out import LeftOut, Sources, source_name
 from distilvl.data.records import PairDataset
 from distilvl.data.shards import ShardSplit
@@ -32,6 +32,7 @@ from distilvl.training.run_folder import RunFolder
 from distilvl.training.sources import AlternatingSource, BatchSource, PairSource, UnpairedSource
 from distilvl.training.stream import StreamSource
 from distilvl.training.student import DEFAULT_DIM, ready_student, try_towers
+from distilvl.training.teacher_features import crops_of
 from distilvl.training.trainer import Trainer
 
 
@@ -132,7 +133,7 @@ def set_up(
     cut_at: int | None = None,
 ) -> Setup:  # fmt: skip
     """Make the student, splits, batches and losses ready; `cut_at` is as of `ready_student`."""
-    dim, crops = _shared_dim(config, store), _crops(config, store)
+    dim, crops = _shared_dim(config, store), crops_of(config.training, store)
     encoder, held_out = ready_student(config, dim, splits.captions, fabric, cut_at), config.training.held_out
 
     def ready(data: str | None, split: Items | ShardSplit) -> Materials | StreamSource:
@@ -181,23 +182,6 @@ def _source(config: Config, train: Materials | StreamSource, encoder: DualEncode
         return train
     kind = PairSource if isinstance(train.dataset, PairDataset) else UnpairedSource
     return kind(train, encoder, config.training, fabric.device, share_of(fabric))
-
-
-def _crops(config: Config, store: FeatureStore | None) -> Crops | None:
-    training = config.training
-    if training.crops == 1:
-        return None
-    if training.crop_features == "whole":  # of no seed, so that what is stored of them serves all runs
-        return Crops(
-            count=training.crops, scale=training.crop_scale, flip=True,
-            colour=training.crop_colour, grey=training.crop_grey,
-        )  # fmt: skip
-    if store is None:
-        remedy = (
-            "Name a teacher, or a store made with `distilvl features --views`; or set training.crop_features=whole."
-        )
-        raise DistilvlError(f"training.crops is {training.crops}, and there are no features of crops.", remedy)
-    return store.require_crops(training.crops)
 
 
 def _basis(config: Config, train: Materials | StreamSource, store: FeatureStore | None) -> Tensor | None:

@@ -39,6 +39,7 @@ from distilvl.training.distributed import rank_zero_first, share_of
 from distilvl.training.fit_with_ray import gather_with_ray
 from distilvl.training.gather import Pass, gather, joined, share_of_items
 from distilvl.training.ridge import Affine, Columns
+from distilvl.training.teacher_features import crops_of
 
 _MOST_STAGES = 3  # the last ones, of which the held-out items choose
 _FEWEST = 10  # held-out items
@@ -68,9 +69,13 @@ def solve(
     """
     dim, paired = store.manifest.dim, isinstance(items, PairDataset)
     towers = frozen_towers(config, dim, items.captions, fabric)
-    held = {"held_out": held_out_share(len(items), config)}
-    held["held_out_texts"] = held["held_out"] if paired else held_out_share(len(items.captions), config)
-    run = Pass(towers.encoder, store, fabric, mirror=config.fit.mirror, skip_bad=skip_bad, **held)
+    held_out = held_out_share(len(items), config)
+    run = Pass(
+        towers.encoder, store, fabric, held_out,
+        held_out_texts=held_out if paired else held_out_share(len(items.captions), config),
+        mirror=config.fit.mirror, skip_bad=skip_bad,
+        crops=crops_of(config.fit, store), whole_features=config.fit.crop_features == "whole",
+    )  # fmt: skip
     if cluster is None:
         found = joined(gather(share_of_items(items, share_of(fabric)), run), fabric)
     else:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distilvl.config.training import CropsConfig
 from distilvl.data.crops import Crops, Items
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
@@ -67,6 +68,22 @@ class TeacherFeatures:
     def turned(self, basis: Tensor) -> TeacherFeatures:
         """The same features in other axes, `basis` (D, D) orthogonal."""
         return TeacherFeatures(replace(self.images, basis=basis), replace(self.texts, basis=basis))
+
+
+def crops_of(config: CropsConfig, store: FeatureStore | None) -> Crops | None:
+    """How the crops that `config` asks for are drawn; nothing where it asks for none.
+
+    `DistilvlError` where they have features of their own, and the store has none or too few.
+    """
+    if config.crops == 1:
+        return None
+    if config.crop_features == "whole":  # of no seed, so that what is stored of them serves all runs
+        scale, colour, grey = config.crop_scale, config.crop_colour, config.crop_grey
+        return Crops(count=config.crops, scale=scale, flip=True, colour=colour, grey=grey)
+    if store is None:
+        remedy = "Name a teacher, or a store made with `distilvl features --views`; or set crop_features=whole."
+        raise DistilvlError(f"{config.crops} crops are asked for, and there are no features of crops.", remedy)
+    return store.require_crops(config.crops)
 
 
 def read_features(
