@@ -24,6 +24,7 @@ from distilvl.cli.shared import app
 from distilvl.errors import DistilvlError
 
 __all__ = ["app", "main"]
+_LONGEST = 550  # letters of an error: a screen's worth
 
 
 def main() -> None:
@@ -35,11 +36,29 @@ def main() -> None:
     try:
         app()
     except DistilvlError as error:
-        words = " ".join(str(error).split())
-        # Control characters as escapes: what a file or a teacher brings must not reach the terminal raw.
-        shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
-        sys.stderr.write(f"error: {''.join(shown)}\n")
+        _tell(str(error))
+        sys.exit(2)
+    except (OSError, RecursionError) as error:  # where nobody nearer to it has said it better
+        logging.getLogger("distilvl").debug("as it was raised", exc_info=error)
+        _tell(_of_system(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues.\n")
         sys.exit(130)
+
+
+def _tell(message: str) -> None:
+    words = " ".join(message.split())
+    # Control characters as escapes: what a file or a teacher brings must not reach the terminal raw.
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+    sys.stderr.write(
+        f"error: {shown if len(shown) <= _LONGEST else shown[: _LONGEST // 2] + ' ... ' + shown[-_LONGEST // 2 :]}\n"
+    )
+
+
+def _of_system(error: OSError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "a file is nested too deeply to be read. Look at the files that the command names."
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "Mend that and run the same command again: what is finished is kept."
+    return f"{where}{error.strerror or error}. {remedy}"

@@ -20,6 +20,7 @@ ABANDONED_S = 3600.0  # no writer needs this long for one file, and no two machi
 _RUN_AGAIN = "Free space or fix the folder's permissions, then run the same command again: what is finished is kept."
 _ELSEWHERE = "Free space or choose another --out, and run again."
 _BOOT_ID, _NUMBERING = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+_OF_RUST = re.compile(r"(?:.*: )?([^:]+?) \(os error \d+\)", re.DOTALL)
 _ID = re.compile(r"m([0-9a-f]{12})-p(\d+)(?!\d)")
 
 
@@ -77,7 +78,9 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
         if out.exists():
             out.replace(old)
         staging.replace(out)
-    except OSError as error:
+    except Exception as error:
+        if not _is_of_disk(error):
+            raise
         raise storage_error(out, error, _ELSEWHERE) from error
     finally:
         if old.exists() and not out.exists():
@@ -96,7 +99,9 @@ def _partial(path: Path, remedy: str) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-    except OSError as error:
+    except Exception as error:
+        if not _is_of_disk(error):
+            raise
         raise storage_error(path, error, remedy) from error
 
 
@@ -115,9 +120,16 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def storage_error(path: Path, error: OSError, remedy: str = _RUN_AGAIN) -> DistilvlError:
+def storage_error(path: Path, error: Exception, remedy: str = _RUN_AGAIN) -> DistilvlError:
     """The one line a user sees when the disk does not take the file or folder `path`."""
-    return DistilvlError(f"cannot write {path}: {error.strerror or error}.", remedy)
+    of_rust = _OF_RUST.search(str(error))
+    reason = of_rust[1] if of_rust else getattr(error, "strerror", None) or str(error)
+    return DistilvlError(f"cannot write {path}: {reason}.", remedy)
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether it is the system's. Libraries in Rust (safetensors, tokenizers) raise it as errors of their own."""
+    return isinstance(error, OSError) or _OF_RUST.search(str(error)) is not None
 
 
 def make_folder(folder: Path, remedy: str = _RUN_AGAIN) -> None:

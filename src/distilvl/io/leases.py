@@ -1,8 +1,8 @@
 """Who works on what: a folder that one process at a time writes to, and leases to parts of shared work.
 
-A lease is a small file that is made in one step, which fails when its name is taken, and that its owner touches as long
-as it lives. It is free again when its owner has ended on this machine, or when nothing has touched it for a minute by
-this process's own clock. Should two writers do the same block, they write the same file.
+A lease is a small file that is made with its content in one step, which fails when its name is taken, and that its
+owner touches as long as it lives. It is free again when its owner has ended on this machine, or when nothing has
+touched it for a minute by this process's own clock. Should two writers do the same block, they write the same file.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from distilvl.io.files import is_abandoned, is_dead_here, storage_error, writer_id
+from distilvl.io.files import create_atomically, is_abandoned, is_dead_here, writer_id
 
 LOCK_NAME = ".lock"
 LEASE_PREFIX = ".claim-"
@@ -98,13 +98,9 @@ class Leases:
 
     def _make(self, path: Path) -> contextlib.AbstractContextManager[None] | None:
         record = f"{writer_id()}-{uuid.uuid4().hex[:8]}"
-        try:
-            with path.open("x", encoding="ascii") as file:
-                file.write(record)
-        except FileExistsError:
+        # In one step: one without content, of a process that was killed in between, would hold others up for a minute.
+        if not create_atomically(path, record.encode("ascii")):
             return None
-        except OSError as error:
-            raise storage_error(self._folder, error) from error
         self._seen.pop(path, None)
         return _lease(path, record)
 
@@ -114,7 +110,7 @@ class Leases:
             touched = path.stat().st_mtime_ns
         except FileNotFoundError:
             return False
-        # An empty one is being made this very moment.
+        # One that is empty, on a disk without hard links, is being made this very moment.
         if record and is_dead_here(record):
             return True
         state, now = (record, touched), time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +21,15 @@ from torch.optim import Optimizer
 
 from distilvl.config import RunConfig
 from distilvl.errors import DistilvlError
-from distilvl.io.files import give_usual_modes, make_folder, remove_partials, write_atomically, writer_id
+from distilvl.io.files import (
+    give_usual_modes,
+    make_folder,
+    new_file,
+    remove_partials,
+    storage_error,
+    write_atomically,
+    writer_id,
+)
 from distilvl.io.leases import only_writer
 from distilvl.recipes import load_saved, save_config
 from distilvl.students import load_student
@@ -32,6 +39,7 @@ logger = logging.getLogger("distilvl")
 PROCESS_NAME = "process.json"
 """Beside the log while a process writes it: `writer`, that process; once it has failed, `error`, the reason."""
 LONGEST_REASON = 1000
+_LAST_WHOLE = "Free space and run the same command again: it continues from the last whole checkpoint."
 _PACKAGES = ("distilvl", "torch", "transformers", "sentence-transformers", "lightning-fabric", "numpy", "pillow")
 
 Line = dict[str, Any]  # `step` and `epoch`, and either a training step's readings or `val`, a validation's score
@@ -101,8 +109,12 @@ def hold_run_folder(out: Path, config: RunConfig, held: ExitStack) -> RunFolder:
     """A run's folder, until `held` ends this process's alone: another waits, and then finds this one's work done."""
     make_folder(out)
     held.enter_context(only_writer(out))
-    remove_partials(out)
-    return RunFolder.open(out, config)
+    folder = RunFolder.open(out, config)
+    for place in (out, folder.last.parent):
+        remove_partials(place)
+    for leftover in folder.last.parent.glob(".tmp*"):  # of safetensors, in a process that was killed
+        leftover.unlink(missing_ok=True)
+    return folder
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -149,18 +161,25 @@ class MetricsLog:
             self._path.with_name(PROCESS_NAME).unlink(missing_ok=True)
         else:
             reason = "stopped by hand" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            with contextlib.suppress(OSError):  # a full disk may be what the error is about
+            with contextlib.suppress(DistilvlError):  # a full disk may be what the error is about
                 self._tell({"writer": writer_id(), "error": reason[:LONGEST_REASON]})
         for listener in self._listeners:
             listener.end(error is not None)
 
     def _tell(self, process: dict[str, str]) -> None:
-        self._path.with_name(PROCESS_NAME).write_text(json.dumps(process) + "\n", encoding="utf-8")
+        path = self._path.with_name(PROCESS_NAME)
+        try:
+            path.write_text(json.dumps(process) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise storage_error(path, error, _LAST_WHOLE) from error
 
     def write(self, line: Line) -> None:
         """Append one line; it must have a `step`."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise storage_error(self._path, error, _LAST_WHOLE) from error
         for listener in self._listeners:
             listener.line(line)
 
@@ -178,20 +197,11 @@ def save_tensors(tensors: dict[str, Tensor], metadata: dict[str, Any], path: Pat
 
     Tied weights (T5's embeddings go by two names) are written once.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tied = _tied(tensors)
     texts = {"json": json.dumps(metadata)} | ({"tied": json.dumps(tied)} if tied else {})
-    try:
-        save_file(_apart({name: one for name, one in tensors.items() if name not in tied}), temporary, metadata=texts)
-        give_usual_modes(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error)
-        remedy = "Free space and run the same command again: it continues from the last whole checkpoint."
-        raise DistilvlError(f"cannot write checkpoint {path}: {reason}.", remedy) from error
+    with new_file(path, _LAST_WHOLE) as partial:
+        save_file(_apart({name: one for name, one in tensors.items() if name not in tied}), partial, metadata=texts)
+        give_usual_modes(partial)
 
 
 def _tied(tensors: dict[str, Tensor]) -> dict[str, str]:
