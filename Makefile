@@ -7,7 +7,7 @@ SPREAD ?= -n 2 --dist loadfile
 # timm needs torchvision, whose versions go with those of torch: apart from the rest, which runs without either.
 TIMM := $(abspath $(VENV))/timm-packages
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast faults lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/distilvl demo --out runs/demo
@@ -19,6 +19,12 @@ test: $(VENV)/.installed $(TIMM)/.installed
 test-fast: $(VENV)/.installed $(TIMM)/.installed
 	$(BIN)/python -m pytest -m "not slow" $(SPREAD)
 	PYTHONPATH=$(TIMM) $(BIN)/python -m pytest tests/timm -m "not slow" $(SPREAD)
+
+# Every fault, where `make test` takes a sample: an hour or two.
+faults: $(VENV)/.installed
+	$(BIN)/python tests/faults/sweep.py
+	$(BIN)/python tests/faults/flips.py
+	$(BIN)/python tests/faults/fuzz.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

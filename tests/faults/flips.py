@@ -45,7 +45,7 @@ ARTEFACTS: dict[str, Artefact] = {
     ),
     "student": Artefact(
         ("store", "run"), lambda shop: Path(shop.made("run")) / "student",
-        lambda shop: ["embed", shop.made("run/student"), "--images", str(shop.data), "--out", shop.made("answer.npy")],
+        lambda shop: ["embed", shop.made("run/student"), str(shop.data), "--out", shop.made("answer")], writes=True,
     ),
     "run": Artefact(
         ("store", "run"), lambda shop: Path(shop.made("run")),
@@ -76,6 +76,7 @@ class Flips:
     """The artefacts, made in `folder`."""
 
     def __init__(self, folder: Path, runner: Runner) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.shop, self._runner = Workshop(folder / "shop"), runner
         make_data(self.shop.data)
         self._made: set[str] = set()
@@ -84,10 +85,13 @@ class Flips:
         return self._runner.run(argv, self.shop.path)
 
     def _answer(self, artefact: Artefact) -> tuple[Outcome, object]:
-        answer = Path(self.shop.made("answer"))
-        shutil.rmtree(answer, ignore_errors=True)
+        for left in self.shop.path.glob("answer*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         done = self._run(artefact.reads(self.shop))
-        return done, content(answer) if artefact.writes and done.code == 0 else _without_seconds(done.said)
+        if artefact.writes and done.code == 0:
+            found = sorted(self.shop.path.glob("answer*"))
+            return done, {one.name: content(one) if one.is_dir() else one.read_bytes() for one in found}
+        return done, _without_seconds(done.said)
 
     def artefact(self, name: str, places: int, seed: int = 0) -> Flipped:
         """Flip one byte at each of so many places."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
@@ -46,9 +47,11 @@ class Outcome:
 
 
 def compiler() -> list[str] | None:
-    """A C compiler; none where there is none."""
+    """A C compiler: the system's, or that of the package `ziglang`; none where there is neither."""
     found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
-    return None if found is None else [found]
+    if found is not None:
+        return [found]
+    return None if find_spec("ziglang") is None else [sys.executable, "-m", "ziglang", "cc"]
 
 
 class Runner:

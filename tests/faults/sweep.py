@@ -43,6 +43,7 @@ class Sweep:
     """The commands, prepared once in `folder`."""
 
     def __init__(self, folder: Path, runner: Runner) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.shop, self._runner = Workshop(folder / "shop"), runner
         make_data(self.shop.data)
         self._made: set[str] = set()

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distilvl.errors import DistilvlError
@@ -13,6 +14,7 @@ from distilvl.io.files import (
     is_dead_here,
     machine_id,
     make_folder,
+    mapped_array,
     new_file,
     new_folder,
     remove_partials,
@@ -153,3 +155,20 @@ def test_folders_of_killed_writers_are_removed(tmp_path: Path):
     (tmp_path / f".partial-{writer_id()}-aa-student").mkdir()
     remove_partials(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f".partial-{writer_id()}-aa-student"]
+
+
+def test_a_mapped_array_has_its_room_and_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = mapped_array((3, 4), np.float32, tmp_path / "new", "Free space.")
+    array[:] = np.arange(12).reshape(3, 4)
+    assert list((tmp_path / "new").iterdir()) == []
+    assert array.sum() == 66
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DistilvlError, match=r"cannot write 0\.00 GB to .*file: .*Free space\."):
+        mapped_array((1,), np.float32, tmp_path / "file", "Free space.")
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(DistilvlError, match=r"No space left on device.*Free space\."):
+        mapped_array((9,), np.float32, tmp_path, "Free space.")

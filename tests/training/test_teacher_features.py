@@ -107,6 +107,6 @@ def test_mapped_rows_take_no_memory_of_their_own(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
-    with pytest.raises(DistilvlError, match=r"cannot write 0\.00 GB of features to .*cache: ") as caught:
+    with pytest.raises(DistilvlError, match=r"cannot write 0\.00 GB to .*cache: ") as caught:
         _lookup(_captioned_store(tmp_path / "store"), folder=tmp_path / "cache")
     assert "--pixel-cache" in str(caught.value)

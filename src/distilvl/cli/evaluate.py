@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,18 +175,9 @@ def _our_row(result: Evaluation, name: str, source: str) -> OurRow:
 
 def _load(path: Path | None, option: str) -> Any:
     """An array."""
-    import numpy as np
+    from distilvl.io.files import load_array
 
-    file = Path(_needed(path, option))
-    try:
-        array = np.load(file, allow_pickle=False)
-    except OSError as error:
-        raise DistilvlError(f"cannot read {file}: {error.strerror or error}.", "Give a .npy file.") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DistilvlError(f"{file} is not a .npy file of numbers.", "Write it with numpy.save.") from error
-    if not isinstance(array, np.ndarray):
-        raise DistilvlError(f"{file} is not one array.", "Write each array with numpy.save.")
-    return array
+    return load_array(Path(_needed(path, option)), "Give a .npy file, as numpy.save writes it.")
 
 
 def _needed(value: Any, name: str) -> str:

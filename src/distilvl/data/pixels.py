@@ -23,7 +23,8 @@ from distilvl.data.crops import Crops, Items
 from distilvl.data.left_out import NOT_DECODED, LeftOut
 from distilvl.data.records import ImageSource, PairDataset, Record, UnpairedDataset, UnpairedImage
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.io.files import make_folder, new_file, remove_partials, write_atomically
+from distilvl.io.checksums import sealed, unsealed
+from distilvl.io.files import make_folder, mapped_array, new_file, remove_partials, write_atomically
 from distilvl.io.hashes import KEY_BYTES, file_hash, image_key
 from distilvl.io.leases import only_writer
 from distilvl.io.prefetch import prefetched
@@ -33,6 +34,8 @@ from distilvl.pictures import DECODING_VERSION, decode_image
 FORMAT_VERSION = 1
 _HASHERS, _WINDOW = 4, 64
 _REMEDY = "Free space or fix the folder's permissions, or leave --pixel-cache away."
+_ROOM = "Free space, name another disk's folder as --pixel-cache, or take fewer training.crops."
+_LARGE = 1 << 30  # bytes
 _logger = logging.getLogger("distilvl")
 _BLOCK = 64
 _WORKERS = 2  # Pillow decodes outside Python's lock
@@ -116,19 +119,24 @@ def only_images(dataset: Items, rows: Sequence[int]) -> Items:
 
 
 def decode_pixels(
-    dataset: Items, resize: Resize, *, skip_bad: bool = False, crops: Crops | None = None, at_least: int | None = None
-) -> PixelCache:
+    dataset: Items, resize: Resize, *, skip_bad: bool = False, crops: Crops | None = None, at_least: int | None = None,
+    scratch: Path | None = None,
+) -> PixelCache:  # fmt: skip
     """Read every image of `dataset` once, into memory. `skip_bad`, `at_least` and errors are those of `Decoding`.
 
     Args:
         resize: the student's own preprocessing, images to (n, 3, H, W) uint8; or what else is kept of each image.
         crops: cut these out of each image before its preprocessing, as before the teacher's.
+        scratch: a folder; what is larger than a GiB is mapped from a file there, which goes with this process.
     """
     decoding = Decoding(dataset, skip_bad, "decoding images", at_least)
     pixels, done = None, 0
-    for block in pixel_blocks(decoding, resize, crops):
+    for block in _estimated(pixel_blocks(decoding, resize, crops), scratch, decoding, crops):
         if pixels is None:
-            pixels = np.empty((len(dataset) * (crops.count if crops else 1), *block.shape[1:]), dtype=block.dtype)
+            shape = (len(dataset) * (crops.count if crops else 1), *block.shape[1:])
+            is_large = scratch is not None and np.prod(shape) * block.itemsize > _LARGE
+            where = scratch if is_large else None
+            pixels = np.empty(shape, block.dtype) if where is None else mapped_array(shape, block.dtype, where, _ROOM)
         pixels[done : done + len(block)] = block
         done += len(block)
     assert pixels is not None  # `Decoding` raises where no image is left
@@ -204,7 +212,7 @@ def _open(path: Path) -> tuple[Pixels, dict[int, str]] | None:
     if not described.is_file():
         return None
     try:
-        about = json.loads(described.read_text(encoding="utf-8"))
+        about = unsealed(json.loads(described.read_text(encoding="utf-8")))
         reasons = about.get("reasons", {})  # caches that were made before reasons were kept have none
         bad = {int(row): str(reasons.get(str(row), NOT_DECODED)) for row in about["bad"]}
         if file_hash(path) != about["sha256"]:
@@ -221,7 +229,7 @@ def _make(
 ) -> tuple[Pixels, dict[int, str]]:
     """Decode into `path` and describe it; see `_open`."""
     remove_partials(path.parent)
-    blocks = _estimated(pixel_blocks(decoding, resize, crops), path, decoding, crops)
+    blocks = _estimated(pixel_blocks(decoding, resize, crops), path.parent, decoding, crops, path, _REMEDY)
     with new_file(path, _REMEDY) as partial:
         with partial.open("w+b") as file:
             _write(file, blocks)
@@ -240,30 +248,38 @@ def _make(
             "reasons": {str(row): known.get(names[row], NOT_DECODED) for row in bad},
             "sha256": file_hash(partial),
         }
-    write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode(), _REMEDY)
+    write_atomically(path.with_suffix(".json"), (json.dumps(sealed(about), indent=2) + "\n").encode(), _REMEDY)
     found = _open(path)
     if found is None:
         raise DistilvlError(f"the pixel cache {path} cannot be read back.", "Look at the disk's health.")
     return found
 
 
-def _estimated(blocks: Iterator[Pixels], path: Path, decoding: Decoding, crops: Crops | None) -> Iterator[Pixels]:
-    """`blocks`, after a line on what is to come, which the first one tells; or an error when there is no room."""
+def _estimated(
+    blocks: Iterator[Pixels], folder: Path | None, decoding: Decoding, crops: Crops | None, path: Path | None = None,
+    remedy: str = _ROOM,
+) -> Iterator[Pixels]:  # fmt: skip
+    """`blocks`, after a line on what is to come in `folder`, which the first one tells; an error if there is no room.
+
+    Without the name `path` of a file nothing is said of what is not larger than a GiB.
+    """
     started = time.monotonic()
     for number, block in enumerate(blocks):
         if number == 0:
             images, each = len(decoding.dataset), crops.count if crops else 1
             size = images * each * block[0].nbytes
             seconds = (time.monotonic() - started) * images / max(len(decoding.rows), 1)
-            _logger.info(
-                "pixel cache %s: %d images x %d crops of %s, %.2f GB, about %.0f s",
-                path, images, each, " x ".join(map(str, block.shape[2:] or block.shape[1:])), size / 1e9, seconds,
-            )  # fmt: skip
-            free = shutil.disk_usage(path.parent).free
-            if size > free:
-                need = f"needs {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free."
-                remedy = "Choose another --pixel-cache folder, or leave it away."
-                raise DistilvlError(f"the pixel cache in {path.parent} {need}", remedy)
+            if folder is not None and (path is not None or size > _LARGE):
+                _logger.info(
+                    "%s: %d images x %d crops of %s, %.2f GB, about %.0f s",
+                    f"pixel cache {path}" if path else f"stored in {folder} until the end", images, each,
+                    " x ".join(map(str, block.shape[2:] or block.shape[1:])), size / 1e9, seconds,
+                )  # fmt: skip
+                free = shutil.disk_usage(folder).free
+                if size > free:
+                    need = f"needs {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free."
+                    what = "the pixel cache" if path else "what is stored of the images"
+                    raise DistilvlError(f"{what} in {folder} {need}", remedy)
         yield block
 
 

@@ -30,6 +30,7 @@ from distilvl.export.dtypes import (
 from distilvl.export.graphs import Graphs, export_graphs, layers
 from distilvl.export.inputs import image_steps, save_tokenizer
 from distilvl.export.measure import TEACHER, TORCH, Export, Row, gallery_of, overlaps, rsums, stored_rsum
+from distilvl.io.checksums import sealed
 from distilvl.io.files import new_folder
 from distilvl.io.hashes import file_hash
 from distilvl.models import load_teacher
@@ -115,7 +116,7 @@ def export_student(
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
-    (folder / MANIFEST_NAME).write_text(json.dumps(manifest.as_dict(), indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST_NAME).write_text(json.dumps(sealed(manifest.as_dict()), indent=2) + "\n", encoding="utf-8")
 
 
 def _with_graphs(

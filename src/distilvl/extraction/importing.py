@@ -4,7 +4,6 @@ The folder holds `image_features.npy`, `text_features.npy` and `ids.json`, perha
 """
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from distilvl.extraction.work import cut_blocks, share_blocks
 from distilvl.features.manifest import Manifest
 from distilvl.features.shards import Modality, storable_embeddings
 from distilvl.features.store import FeatureStore
+from distilvl.io.files import load_array
 from distilvl.io.hashes import file_hash, text_key
 from distilvl.io.progress import progress
 
@@ -72,15 +72,10 @@ def require_one_space(place: Path, sides: Mapping[str, npt.NDArray[Any]]) -> Non
 
 def float_array(path: Path, remedy: str = _LAYOUT) -> npt.NDArray[Any]:
     """The array in a `.npy` file, shape (n, D), mapped; `DistilvlError` for anything but floating-point numbers."""
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", remedy) from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DistilvlError(f"{path} is not a plain NumPy array: {' '.join(str(error).split())}.", remedy) from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+    array = load_array(path, remedy)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
         raise DistilvlError(f"{path} is not a two-dimensional array of floating-point numbers.", remedy)
-    return array
+    return array  # type: ignore[no-any-return]
 
 
 def _object(path: Path) -> dict[str, Any]:

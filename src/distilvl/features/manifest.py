@@ -10,6 +10,7 @@ from typing import Protocol
 
 from distilvl.data.crops import Crops
 from distilvl.errors import DistilvlError
+from distilvl.io.checksums import sealed, unsealed
 from distilvl.io.files import create_atomically, write_atomically
 
 MANIFEST_NAME = "manifest.json"
@@ -72,7 +73,7 @@ class Manifest:
             del values["views"]  # stores without crops say nothing of them, as they did before there were any
         else:
             values["views"] = self.views.as_dict()
-        return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+        return (json.dumps(sealed(values), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -85,6 +86,10 @@ class Manifest:
             raise DistilvlError(problem, "Give the folder that `distilvl features --out` wrote.") from error
         except ValueError as error:
             raise _broken(path, "it is not JSON") from error
+        try:
+            values = unsealed(values)
+        except ValueError as error:
+            raise _broken(path, str(error)) from error
         if not isinstance(values, dict):
             raise _broken(path, "it is not an object")
         if values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:

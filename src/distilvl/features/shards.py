@@ -18,10 +18,11 @@ import numpy.typing as npt
 from distilvl.errors import DistilvlError, one_line
 from distilvl.features.manifest import Manifest
 from distilvl.io.files import write_atomically
-from distilvl.io.hashes import KEY_BYTES, Keys
+from distilvl.io.hashes import KEY_BYTES, Keys, file_hash
 
 Places = npt.NDArray[np.int32]
 Modality = Literal["image", "text"]
+_SUM_DIGITS = 16  # of a SHA-256, in a file's name
 _NAME = re.compile(r"(image|text)-(\d{5,})-([0-9a-f]{16})\.npy")
 
 
@@ -140,9 +141,13 @@ class Shard:
     def open(self, dim: int) -> npt.NDArray[np.void]:
         """The embeddings, memory-mapped: a structured array, shape (n,), fields `key` and `feature` (dim,).
 
-        `DistilvlError` where the file cannot be read, is cut short, or holds something else.
+        The first time in a process all of it is read and compared with its checksum. `DistilvlError` where the file
+        cannot be read, is not as it was written, or holds something else.
         """
         try:
+            state = self.path.stat()
+            if _checksum_of(self.path, state.st_mtime_ns, state.st_size) != self.checksum:
+                raise self._broken(_CHANGED)
             begin, shape, dtype = _layout(self.path)
             if dtype != row_type(dim) or len(shape) != 1:
                 raise self._broken(f"it holds {dtype} of shape {shape}, not keys and embeddings of dimension {dim}")
@@ -165,7 +170,7 @@ class Shard:
         except OSError as error:
             raise self._unreadable(error) from error
         if checksum(data) != self.checksum:
-            raise self._broken("its checksum is not the one in its name")
+            raise self._broken(_CHANGED)
         table = self.open(dim)
         if not np.isfinite(table["feature"]).all():
             raise self._broken("it holds numbers that are not finite")
@@ -180,6 +185,14 @@ class Shard:
         return DistilvlError(f"shard {self.path} is broken: {reason}.", f"Delete that file and {command}.")
 
 
+_CHANGED = "its checksum is not the one in its name"
+
+
+@lru_cache(maxsize=65_536)
+def _checksum_of(path: Path, changed_ns: int, size: int) -> str:  # noqa: ARG001 (a changed file is another one)
+    return file_hash(path)[:_SUM_DIGITS]
+
+
 # A file of a shard's name never changes, and reading the header costs ten times what mapping the file does.
 @lru_cache(maxsize=65_536)
 def _layout(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
@@ -188,7 +201,10 @@ def _layout(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"it is a .npy file of version {version[0]}.{version[1]}, not 1.0")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # the head is an expression of Python, whose parser raises many things
+            raise ValueError(one_line(error, 200)) from error
         return file.tell(), shape, dtype
 
 
@@ -211,4 +227,4 @@ def row_type(dim: int, number: str = "<f2") -> np.dtype[np.void]:
 
 def checksum(data: bytes) -> str:
     """The first 16 hex digits of the SHA-256."""
-    return hashlib.sha256(data).hexdigest()[:16]
+    return hashlib.sha256(data).hexdigest()[:_SUM_DIGITS]

@@ -8,12 +8,17 @@ import re
 import shutil
 import socket
 import stat
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from distilvl.errors import DistilvlError
+import numpy as np
+import numpy.typing as npt
+
+from distilvl.errors import DistilvlError, one_line
 
 PARTIAL_PREFIX = ".partial-"
 ABANDONED_S = 3600.0  # no writer needs this long for one file, and no two machines' clocks are this far apart
@@ -130,6 +135,38 @@ def storage_error(path: Path, error: Exception, remedy: str = _RUN_AGAIN) -> Dis
 def _is_of_disk(error: Exception) -> bool:
     """Whether it is the system's. Libraries in Rust (safetensors, tokenizers) raise it as errors of their own."""
     return isinstance(error, OSError) or _OF_RUST.search(str(error)) is not None
+
+
+def load_array(path: Path, remedy: str) -> Any:
+    """The array in a `.npy` file, mapped: a head that claims more than the file holds takes no memory.
+
+    `DistilvlError`, which ends with `remedy`, for a file that cannot be read or is no such array.
+    """
+    try:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except OSError as error:
+        raise DistilvlError(f"cannot read {path}: {error.strerror or error}.", remedy) from error
+    except Exception as error:  # the head is an expression of Python, whose parser raises many things
+        raise DistilvlError(f"{path} is not a plain NumPy array: {one_line(error, 200)}.", remedy) from error
+    if not isinstance(array, np.ndarray):
+        raise DistilvlError(f"{path} is not one array.", remedy)
+    return array
+
+
+def mapped_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path, remedy: str) -> npt.NDArray[Any]:
+    """An array to fill, mapped from a file without a name in `folder`, which goes with the last process that has it."""
+    size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a page that a full disk does not take would end the process later
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            return np.asarray(np.memmap(file, dtype=dtype, mode="r+", shape=shape))
+    except OSError as error:
+        problem = f"cannot write {size / 1e9:.2f} GB to {folder}: {error.strerror or error}."
+        raise DistilvlError(problem, remedy) from error
 
 
 def make_folder(folder: Path, remedy: str = _RUN_AGAIN) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.errors import DistilvlError
+from distilvl.io.checksums import unsealed
 from distilvl.io.hashes import file_hash
 from distilvl.runtime.inputs import Step, check_steps
 
@@ -122,7 +123,10 @@ def _read_object(folder: Path) -> dict[str, Any]:
         raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
     if not isinstance(fields, dict):
         raise DistilvlError(f"{path} is not a JSON object.", _REMEDY)
-    return fields
+    try:
+        return unsealed(fields)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise DistilvlError(f"{path} is damaged: {error}.", _REMEDY) from error
 
 
 def _parsed(fields: dict[str, Any]) -> Manifest:

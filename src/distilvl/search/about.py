@@ -10,6 +10,7 @@ from typing import Any
 
 from distilvl.data.left_out import LeftOut, read_left_out, write_left_out
 from distilvl.errors import DistilvlError
+from distilvl.io.checksums import sealed, unsealed
 from distilvl.io.files import write_atomically
 from distilvl.models.encoder import ModelInfo
 from distilvl.pictures import DECODING_VERSION, max_pixels
@@ -56,7 +57,7 @@ class About:
         values = asdict(self)
         if self.stored is None:
             del values["stored"]  # an index without says nothing of it, as before there were any
-        _save(index / ABOUT_NAME, values)
+        _save(index / ABOUT_NAME, sealed(values))
 
     def cover(self, folder: str) -> bool:
         """Count `folder` among the indexed ones; False when it was, or lies in one."""
@@ -76,6 +77,10 @@ class About:
             raise DistilvlError(f"{index} is not an index of photographs.", _REMEDY) from error
         except ValueError as error:
             raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
+        try:
+            values = unsealed(values)
+        except ValueError as error:
+            raise DistilvlError(f"{path} is damaged: {error}.", _REMEDY) from error
         if isinstance(values, dict) and values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
             raise DistilvlError(f"{path} is of another version of distilvl.", "Upgrade distilvl, or --rebuild.")
         try:

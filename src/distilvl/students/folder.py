@@ -8,6 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from distilvl.errors import DistilvlError
+from distilvl.io.checksums import write_sums
 
 _CONFIG, _MODULES, _ROUTES, _WIDTHS = "config.yaml", "modules.json", "router_config.json", "matryoshka.json"
 BASIS_NAME = "teacher_basis.safetensors"
@@ -47,6 +48,7 @@ def run_of(path: str | Path) -> Path | None:
 def save_dims(dims: Sequence[int], student: Path) -> None:
     """Write in the student's folder to which dimensions a Matryoshka student may be cut."""
     (student / _WIDTHS).write_text(json.dumps({"widths": list(dims)}) + "\n", encoding="utf-8")
+    write_sums(student)
 
 
 def load_dims(student: Path) -> tuple[int, ...]:

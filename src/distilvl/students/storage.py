@@ -12,6 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Router, StaticEmb
 from torch import Tensor
 
 from distilvl.errors import DistilvlError
+from distilvl.io.checksums import check_sums, write_sums
 from distilvl.io.files import give_usual_modes, new_folder
 from distilvl.students.folder import BASIS_NAME, is_sentence_transformer, read_basis, student_folder
 from distilvl.students.processors import processor_kwargs, take_any_mode
@@ -66,6 +67,7 @@ def save_basis(basis: Tensor, student: Path) -> None:
     """Keep R in the student's folder: `u R` is what the student's embeddings are compared with."""
     save_file({"basis": basis.contiguous()}, student / BASIS_NAME)
     give_usual_modes(student / BASIS_NAME)
+    write_sums(student)
 
 
 def load_basis(student: Path) -> Tensor | None:
@@ -81,6 +83,7 @@ def save_student(student: SentenceTransformer, path: Path) -> None:
             student.save(str(staging), create_model_card=False)
         _remember_arguments(student, staging)
         give_usual_modes(staging)
+        write_sums(staging)
 
 
 def _remember_arguments(student: SentenceTransformer, folder: Path) -> None:
@@ -107,6 +110,7 @@ def load_student(path: str | Path, *, device: str | None = None) -> SentenceTran
         raise DistilvlError(f"{path} is not a student folder.", remedy)
     if any(TIMM_TYPE in config.read_text(encoding="utf-8") for config in path.glob("image_0_*/config.json")):
         require_timm()
+    check_sums(path)
     with loading(f"{path} is not a student folder", remedy):
         safely = {"use_safetensors": True}
         student = SentenceTransformer(str(path), device=device, model_kwargs=safely, local_files_only=True)

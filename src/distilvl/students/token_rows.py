@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from distilvl.io.files import storage_error
+from distilvl.io.files import mapped_array
 
 logger = logging.getLogger("distilvl")
 Ids = npt.NDArray[np.int32]
@@ -53,7 +52,8 @@ class TokenOutputs:
         self.lengths = tokens.lengths  # (m,)
         self._ends, shape = tokens.lengths.cumsum(), (int(tokens.lengths.sum()), size)
         logger.info("storing outputs of the text tower's lower layers: %.2f GB", 2 * shape[0] * size / 1e9)
-        self._rows = np.empty(shape, dtype=np.float16) if folder is None else _mapped(shape, folder)
+        remedy = "Free space or leave --pixel-cache away."
+        self._rows = np.empty(shape, np.float16) if folder is None else mapped_array(shape, np.float16, folder, remedy)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -77,13 +77,3 @@ def mask_of(lengths: Sequence[int] | npt.NDArray[Any]) -> Tensor:
     """(n, longest) int64: 1 for each token of n texts, 0 behind."""
     ends = torch.as_tensor(np.asarray(lengths))
     return (torch.arange(int(ends.max())) < ends[:, None]).long()
-
-
-def _mapped(shape: tuple[int, int], folder: Path) -> npt.NDArray[np.float16]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(2 * shape[0] * shape[1])
-            return np.asarray(np.memmap(file, dtype=np.float16, mode="r+", shape=shape))
-    except OSError as error:
-        raise storage_error(folder, error, "Free space or leave --pixel-cache away.") from error

@@ -139,13 +139,15 @@ class SharedInputs(Inputs):
         scored: bool = False,
         mirror: bool = False,
         whole_features: bool = False,
+        scratch: Path | None = None,
     ) -> Materials:
         """That split, made ready for `encoder`; frozen towers encode it here, on `fabric`'s device, and never again.
 
         With `crops`, these of each image beside the whole one, which if `whole_features` have its features; with
         `reduced_jpeg`, large JPEGs are decoded at a reduced scale, at least twice the student's size. Frozen towers,
         and frozen layers of the image tower, compute in full precision on a `scored` split; with `mirror` they also
-        encode each image's mirror image. `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError`
+        encode each image's mirror image. In `scratch`, a folder, lies what is large where there is no `pixel_cache`.
+        `BadImageError` for an undecodable image, unless `skip_bad`; `DistilvlError`
         for an item without features.
         """
         at_least = 2 * max(encoder.image_size) if reduced_jpeg else None
@@ -161,7 +163,7 @@ class SharedInputs(Inputs):
             items = self.split(source, split)
             how: dict[str, Any] = {"skip_bad": self.skip_bad, "crops": crops, "at_least": at_least}
             if self.pixel_cache is None:
-                self._pixels[key] = decode_pixels(items, resize, **how)
+                self._pixels[key] = decode_pixels(items, resize, scratch=scratch, **how)
             else:
                 self._pixels[key] = cached_pixels(items, resize, kept, self.pixel_cache, **how)
         cache = self._pixels[key]

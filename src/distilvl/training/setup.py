@@ -146,6 +146,7 @@ def set_up(
                 raise DistilvlError(problem, "Extract features of crops with `distilvl features --views`.")
             return StreamSource(split, encoder, config.training, store, fabric, crops)
         how: dict[str, Any] = {"reduced_jpeg": config.training.reduced_jpeg, "mirror": config.training.mirror}
+        how["scratch"] = folder.path
         how["whole_features"] = config.training.crop_features == "whole"
         name = "train" if data != config.inputs.data or not held_out else f"{LEARNT} {held_out}"
         return shared.materials(str(data), name, encoder, store, fabric, crops, **how)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from distilvl.data.crops import Crops, Items
 from distilvl.errors import DistilvlError
 from distilvl.features import FeatureStore
 from distilvl.features.shards import Modality
+from distilvl.io.files import mapped_array
 from distilvl.io.hashes import Keys, pack_keys, text_key
 
 _BLOCK = 8192
@@ -126,28 +126,11 @@ def lookup_teacher(
         parts = [slice(start, start + _BLOCK) for start in range(0, len(keys), _BLOCK)]
         blocks = (read_features(store, modality, keys[part], normalized, names[part]) for part in parts)
         shape = (len(keys), store.manifest.dim)
-        if folder is not None:
-            return StoredFeatures(_in_file(blocks, shape, folder))
-        found = np.empty(shape, dtype=np.float16)
+        half, remedy = np.float16, "Free space or fix the folder's permissions, or leave --pixel-cache away."
+        found = np.empty(shape, half) if folder is None else mapped_array(shape, half, folder, remedy)
         for part, block in zip(parts, blocks, strict=True):
             found[part] = block
         return StoredFeatures(found)
 
     images = replace(lookup("image", pack_keys(image_keys), names), each=each)
     return TeacherFeatures(images, lookup("text", text_keys, captions))
-
-
-def _in_file(blocks: Iterator[Halves], shape: tuple[int, int], folder: Path) -> Halves:
-    """Mapped from a file in `folder` that has no name, so that it goes with the last process that maps it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for block in blocks:
-                file.write(np.ascontiguousarray(block).data)
-            file.flush()
-            # Copy on write, since torch wants tensors of arrays that may be written to; nobody does.
-            return np.asarray(np.memmap(file, dtype=np.float16, mode="c", shape=shape))
-    except OSError as error:
-        problem = f"cannot write {np.prod(shape) * 2 / 1e9:.2f} GB of features to {folder}: {error.strerror or error}."
-        remedy = "Free space or fix the folder's permissions, or leave --pixel-cache away."
-        raise DistilvlError(problem, remedy) from error
