@@ -25,8 +25,8 @@ def post(served: Any, content: Any, **headers: str) -> Any:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"model": "tiny", "input": ', b"\xff\xfe", b"[" * 100_000, b'{"a": 1' + b"0" * 10_000 + b"}"],
-    ids=repr,
+    [b"", b"{", b'{"model": "tiny", "input": ', b"\xff\xfe", b"[" * 20, b'{"a": 1' + b"0" * 10_000 + b"}"],
+    ids=["nothing", "open", "cut", "bytes", "brackets", "digits"],
 )
 def test_malformed_json(served: Any, body: bytes) -> None:
     error = served.refusal(post(served, body), 422 if body == b"" else 400)
@@ -245,3 +245,22 @@ def test_our_own_mistake_is_told_as_such(serve: Any, monkeypatch: pytest.MonkeyP
     error = served.refusal(answer, 500)
     assert error["code"] == "internal_error"
     assert "secret" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (json.dumps({f"key{k}": 0 for k in range(150_000)}).encode(), "too_many_values"),
+        (b'{"model": "tiny", "input": [' + b"0," * 150_000 + b"0]}", "too_many_values"),
+        (b'{"model": "tiny", "input": ' + b"[" * 50 + b"]" * 50 + b"}", "nested_too_deep"),
+    ],
+    ids=["keys", "numbers", "deep"],
+)
+def test_more_than_any_request_needs_is_refused_before_it_is_parsed(served: Any, body: bytes, code: str) -> None:
+    assert served.refusal(post(served, body), 422)["code"] == code
+
+
+def test_long_texts_with_any_signs_are_one_value_each(served: Any) -> None:
+    text = '{"a": [1, 2], \\" } ' * 3000
+    found = post(served, json.dumps({"model": "tiny", "input": [text, "a"]}).encode())
+    assert found.status_code == 200

@@ -226,9 +226,9 @@ def test_what_openais_clients_send_is_known(served: Any) -> None:
 
 
 def test_very_many_unknown_fields_are_told_in_one_line(served: Any) -> None:
-    body = {"model": "tiny", "input": "a"} | {f"field {k} " + "x" * 99: k for k in range(50_000)}
+    body = {"model": "tiny", "input": "a"} | {f"field {k} " + "x" * 99: k for k in range(20_000)}
     error = served.refusal(served.client.post("/v1/embeddings", json=body), 422)
-    assert "and 49,997 more" in error["message"]
+    assert "and 19,997 more" in error["message"]
     assert len(error["message"]) < 400
 
 

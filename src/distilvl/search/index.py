@@ -13,7 +13,7 @@ import numpy as np
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError
-from distilvl.io.files import make_folder
+from distilvl.io.files import PARTIAL_PREFIX, make_folder
 from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
 from distilvl.search.about import ABOUT_NAME, About, StoredTeacher, UpdateReport
@@ -265,10 +265,14 @@ def _made_in_python(path: Path) -> DistilvlError:
 
 
 def require_place(folder: Path) -> None:
-    """`DistilvlError` where `folder` is there, and is neither an index nor empty."""
+    """`DistilvlError` where `folder` is there, and is neither an index nor empty but for what a killed run left."""
     held = folder.iterdir() if folder.is_dir() and not (folder / ABOUT_NAME).is_file() else ()
-    if (folder.exists() and not folder.is_dir()) or any(entry.name != LOCK_NAME for entry in held):
+    if (folder.exists() and not folder.is_dir()) or any(not _is_of_a_killed_run(entry) for entry in held):
         raise DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
+
+
+def _is_of_a_killed_run(entry: Path) -> bool:
+    return entry.name == LOCK_NAME or entry.name.startswith(PARTIAL_PREFIX)
 
 
 def index_folder(

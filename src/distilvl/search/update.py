@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from distilvl.data.folders import UNREADABLE_FOLDER
 from distilvl.data.left_out import LEFT_OUT_NAME, LeftOut
 from distilvl.errors import DistilvlError
+from distilvl.io.files import remove_partials
 from distilvl.io.prefetch import Prefetcher
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder, ModelInfo, is_same_model
@@ -46,6 +47,7 @@ def update_table(
 ) -> UpdateReport:
     """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
     index, stored = table.folder, None
+    remove_partials(index)
     if about.stored is not None:
         stored = StoredEmbeddings.of_index(index, about.stored, about.model.dim)
         table.mark_stored()

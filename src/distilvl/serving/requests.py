@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ MOST_HITS = 200
 # Far above what any text tower reads; the tokenizer would still go through all of it.
 LONGEST_TEXT = 100_000
 _MOST_PARAMETERS = 100
+_MOST_MARKS, _DEEPEST = 100_000, 32
+_STRING, _BETWEEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL), re.compile(rb"[^\[\]{}:,]+")
 _FORMAT = AliasChoices("encoding_format", "embedding_type")
 _NORMALIZED = AliasChoices("normalized", "normalize")
 _WEIGHT = "of text and picture together, the text's share; 0.5 if not given"
@@ -156,8 +159,27 @@ def check_parameters(query: bytes, known: Collection[str] = (), in_body: Collect
 class _ExactRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = json.loads(await self.body(), object_pairs_hook=_once)
+            body = await self.body()
+            check_shape(body)
+            self._json = json.loads(body, object_pairs_hook=_once)
         return self._json
+
+
+def check_shape(body: bytes) -> None:
+    """`RequestError` for JSON of more values, or nested more deeply, than any request needs; before it is parsed.
+
+    A million fields would hold the server for seconds and take gigabytes; long texts and pictures are one value each.
+    """
+    quotes = body.count(b'"') - body.count(b'\\"')  # counted in no time, where taking the strings out takes some
+    marks = b"" if quotes > 2 * _MOST_MARKS else _BETWEEN.sub(b"", _STRING.sub(b"", body))
+    if quotes > 2 * _MOST_MARKS or len(marks) > _MOST_MARKS:
+        message = f"The body has more than {_MOST_MARKS:,} values, or brackets, colons and commas between them."
+        raise RequestError(422, message, code="too_many_values")
+    depth = 0
+    for mark in marks:
+        depth += 1 if mark in b"[{" else -1 if mark in b"]}" else 0
+        if depth > _DEEPEST:
+            raise RequestError(422, f"The body is nested more than {_DEEPEST} deep.", code="nested_too_deep")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
