@@ -56,7 +56,10 @@ def test_the_openai_client_says_that_the_key_is_wrong(serve: Any) -> None:
         client.embeddings.create(model="tiny", input="a")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil@127.0.0.1", "evil.example:8000", "localhost.evil.example", "", "[", "10.0.0.1"],
+)
 def test_a_name_that_leads_here_by_a_trick(serve: Any, host: str) -> None:
     served = serve(hosts=frozenset({"localhost", "127.0.0.1", "::1"}))
     answer = served.client.get("/v1/models", headers={"Host": host})

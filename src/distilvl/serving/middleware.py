@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distilvl.serving.errors import RequestError
+from distilvl.serving.requests import check_shape
 from distilvl.serving.settings import ServeSettings
 
 logger = logging.getLogger("distilvl")
@@ -37,8 +38,6 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PAGE = "/page"
 _WITHOUT_KEY = ("/", "/healthz")
-# Each list or object of a body costs some 40 times its bytes, and time in which no other request is served.
-_MOST_BRACKETS = 100_000
 # So many of the largest bodies are held at a time, of all requests.
 _BODIES_HELD = 16
 
@@ -185,8 +184,12 @@ class AccessMiddleware:
         """One request."""
         if scope["type"] == "http":
             headers, host = Headers(scope=scope), None
+            if "transfer-encoding" in headers and "content-length" in headers:
+                message = "Content-Length and Transfer-Encoding stand together, which proxies read in different ways."
+                raise RequestError(400, message, code="invalid_http")
             with contextlib.suppress(ValueError):
-                host = urlsplit(f"//{headers.get('host', '')}").hostname
+                named = urlsplit(f"//{headers.get('host', '')}")
+                host = None if "@" in named.netloc else named.hostname
             if self._hosts is not None and host not in self._hosts:
                 only = "This server answers by a name of this machine only."
                 raise RequestError(403, f"{only} Give it a key to call it by another name.", code="wrong_host")
@@ -203,7 +206,7 @@ class AccessMiddleware:
 class BodyMiddleware:
     """ASGI middleware: 413 as soon as a body is known to be too large, declared or not; 408 when it does not come.
 
-    A body of very many lists or objects is refused before it is parsed, with 422, and so is any body of GET or HEAD.
+    A body of very many values is refused before it is parsed, with 422, and so is any body of GET or HEAD.
     The application gets the body in one message.
     """
 
@@ -230,10 +233,7 @@ class BodyMiddleware:
             if body and scope["method"] == "GET":
                 message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
                 raise RequestError(422, message, code="unexpected_body", param="body")
-            brackets = body.count(b"[") + body.count(b"{")
-            if brackets > _MOST_BRACKETS:
-                message = f"The body has {brackets:,} opening brackets; at most {_MOST_BRACKETS:,} are read."
-                raise RequestError(422, message, code="too_complex")
+            check_shape(body)
             first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
             async def replay() -> Message:

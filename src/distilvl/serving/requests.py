@@ -159,9 +159,7 @@ def check_parameters(query: bytes, known: Collection[str] = (), in_body: Collect
 class _ExactRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            body = await self.body()
-            check_shape(body)
-            self._json = json.loads(body, object_pairs_hook=_once)
+            self._json = json.loads(await self.body(), object_pairs_hook=_once)
         return self._json
 
 
@@ -174,12 +172,12 @@ def check_shape(body: bytes) -> None:
     marks = b"" if quotes > 2 * _MOST_MARKS else _BETWEEN.sub(b"", _STRING.sub(b"", body))
     if quotes > 2 * _MOST_MARKS or len(marks) > _MOST_MARKS:
         message = f"The body has more than {_MOST_MARKS:,} values, or brackets, colons and commas between them."
-        raise RequestError(422, message, code="too_many_values")
+        raise RequestError(422, message, code="too_complex")
     depth = 0
     for mark in marks:
         depth += 1 if mark in b"[{" else -1 if mark in b"]}" else 0
         if depth > _DEEPEST:
-            raise RequestError(422, f"The body is nested more than {_DEEPEST} deep.", code="nested_too_deep")
+            raise RequestError(422, f"The body is nested more than {_DEEPEST} deep.", code="too_complex")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
