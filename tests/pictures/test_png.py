@@ -137,3 +137,11 @@ def test_a_picture_whose_last_rows_are_black_is_whole() -> None:
     image = drawn()
     image.paste((0, 0, 0), (0, 60, 160, 120))
     np.testing.assert_array_equal(np.asarray(decode_image(encoded(image, "PNG"), "n")), np.asarray(image))
+
+
+def test_more_chunks_than_any_program_writes_are_refused_at_once() -> None:
+    data = with_chunk(b"teXt", b"")
+    start = data.index(b"teXt") - 4
+    many = data[:start] + data[start : start + 12] * 60_000 + data[start + 12 :]
+    with pytest.raises(BadImageError, match="more than 50,000 chunks"):
+        decode_image(many, "many.png")

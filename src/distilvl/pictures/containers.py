@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+_MOST_CHUNKS = 50_000  # of 8 KiB of pixels each, as libpng writes them, 400 MB
 MOST_SCANS = 100  # of one picture: encoders write about 10, and each scan goes over all pixels again
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Within the pixels' data a byte FF is followed by 00 or by a restart marker.
@@ -98,11 +99,14 @@ def without_texts(data: bytes) -> tuple[bytes, bytes | None]:
     """A PNG without texts, but for the orientation, and its colour profile where Pillow would refuse it.
 
     A text may unpack to gigabytes; no more than a megabyte of any is unpacked. Other bytes than a PNG's stay.
+    `ValueError` for more chunks than any program writes, each of which takes time to look at.
     """
     if not data.startswith(_SIGNATURE):
         return data, None
     kept, at, profile = [], 0, None
-    for kind, start, end in _chunks(data):
+    for number, (kind, start, end) in enumerate(_chunks(data)):
+        if number == _MOST_CHUNKS:
+            raise ValueError(f"it has more than {_MOST_CHUNKS:,} chunks")
         body = data[start + 8 : end - 4] if kind in _TEXTS or kind == b"iCCP" else b""
         if kind == b"iCCP" and (found := _long_profile(body)) is not None:
             profile = found
