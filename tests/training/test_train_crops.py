@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +174,23 @@ def test_views_that_no_teacher_saw(pictures: Path, store: FeatureStore, student_
         _train(pictures, tmp_path / "run", student_yaml, 4, features=str(store.path))
     with pytest.raises(DistilvlError, match="no features of crops"):
         _train(pictures, tmp_path / "none", student_yaml, 2, recipe="contrastive")
+
+
+def test_an_image_that_was_replaced_under_its_name_is_told_when_a_run_goes_on(
+    pictures: Path,
+    student_yaml: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_before: Callable[..., None],
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_before(patched, 3)
+        with pytest.raises(KeyboardInterrupt):
+            _train(pictures, tmp_path / "run", student_yaml, 1, recipe="contrastive")
+    before = (pictures / "0.png").read_bytes()
+    Image.new("RGB", (40, 48), "red").save(pictures / "0.png")
+    with pytest.raises(DistilvlError, match="the bytes of images changed since this run began"):
+        _train(pictures, tmp_path / "run", student_yaml, 1, recipe="contrastive")
+    (pictures / "0.png").write_bytes(before)
+    _train(pictures, tmp_path / "run", student_yaml, 1, recipe="contrastive")
+    assert (tmp_path / "run" / "result.json").is_file()

@@ -1,5 +1,6 @@
 """From a configuration to a `Trainer`: teacher features, the student, its batches and its losses."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,8 @@ def set_up(
         name = f"{HELD_OUT} {held_out}"
         held = shared.materials(str(config.inputs.data), name, encoder, store, fabric, scored=True)
     fingerprints = {"data": train.fingerprint(), "extra_data": "" if extra is None else extra.fingerprint()}
+    learnt = [part for part in (train, extra) if isinstance(part, Materials)]
+    fingerprints["bytes_of_images"] = hashlib.sha256(b"".join(key for part in learnt for key in part.keys)).hexdigest()
     require_agreement(fabric, **fingerprints)
     basis = _basis(config, train, store)
     if basis is not None:
