@@ -16,6 +16,7 @@ from distilvl.data.listing import dataset_of, depth_in_common, image_in, path_in
 from distilvl.data.records import FileImage, ImageSource, PairDataset
 from distilvl.data.remote import AnyPath, RemotePath, RemoteReadError, is_remote, remote_files
 from distilvl.errors import BadImageError, DistilvlError, one_line, require
+from distilvl.io.hub import look_for_hub
 from distilvl.pictures import BAD_IMAGE_REMEDY
 
 _BATCH = 1000
@@ -238,6 +239,8 @@ def _load(name: str, config: str | None, revision: str | None) -> tuple[Mapping[
     """Tables by split, and whether they come from `save_to_disk`."""
     datasets = require("datasets", extra="datasets")
     on_disk = is_saved_dataset(Path(name))
+    if not on_disk:
+        look_for_hub()
     try:
         found = datasets.load_from_disk(name) if on_disk else datasets.load_dataset(name, config, revision=revision)
     # RuntimeError: a repository with a script, which `datasets` no longer runs.

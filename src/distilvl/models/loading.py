@@ -16,6 +16,7 @@ from distilvl.errors import DistilvlError
 from distilvl.features.ensemble import is_ensemble
 from distilvl.features.manifest import MANIFEST_NAME
 from distilvl.features.store import FeatureStore
+from distilvl.io.hub import like_it, look_for_hub, may_be_had
 from distilvl.io.specs import Spec, parse_spec
 from distilvl.models.encoder import Encoder
 from distilvl.runtime import Runtime, is_export
@@ -151,7 +152,12 @@ def _named(text: str, stored: bool) -> Teacher:
     if text and (teacher := third_party_teacher(text)) is not None:
         return teacher
     if not _HUB_ID.fullmatch(spec.place):
-        raise DistilvlError(f"there is no teacher {text!r}, and it is not a student folder.", ACCEPTED_TEACHERS)
+        what = f"there is no teacher {text!r}, and it is not a student folder."
+        raise DistilvlError(what, f"{like_it(spec.place)} {ACCEPTED_TEACHERS}".strip())
+    look_for_hub()
+    if not may_be_had(spec.place):
+        what = f"the teacher {spec.place!r} is no folder here and cannot be fetched from the hub: it is not reached."
+        raise DistilvlError(what, f"{like_it(spec.place)} {ACCEPTED_TEACHERS}".strip())
     return _of_libraries(spec.place, _run_options(spec))
 
 

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.generic import is_timm_local_checkpoint
 
 from distilvl.errors import DistilvlError
+from distilvl.io.hub import like_it, look_for_hub, may_be_had
 from distilvl.students.timm_towers import TIMM_TYPE, require_timm
 
 logger = logging.getLogger("distilvl")
@@ -98,7 +99,12 @@ def new_model(fields: dict[str, Any] | None, *, pooler: bool, modality: str) -> 
 def _read_config(source: str) -> Any:
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_local and not Path(source).is_dir():
-        raise DistilvlError(f"tower folder {source!r} does not exist.", _REMEDY)
+        raise DistilvlError(f"tower folder {source!r} does not exist.", f"{like_it(source)} {_REMEDY}".strip())
+    if not Path(source).is_dir():
+        look_for_hub()
+        if not may_be_had(source):
+            what = f"cannot load tower {source!r}: it is no folder here and cannot be fetched from the hub: it is not reached."
+            raise DistilvlError(what, f"{like_it(source)} {_REMEDY}".strip())
     if source.startswith("timm/") or is_timm_local_checkpoint(source):
         require_timm()
     with loading(f"cannot load tower {source!r}", _REMEDY):

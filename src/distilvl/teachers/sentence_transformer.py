@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modality import infer_modality
 
 from distilvl.errors import DistilvlError, one_line
+from distilvl.io.hub import like_it
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.folder import has_student_routes, load_dims
@@ -94,4 +95,5 @@ def _load(source: str, device: str | None) -> SentenceTransformer:
                 raise
             reason = one_line(error).split(". ")[0]
             what = f"the teacher {source!r} is no folder here and cannot be fetched from the hub: {reason}."
-            raise DistilvlError(what, f"{ACCEPTED_TEACHERS} A hub id needs a connection.") from error
+            remedy = f"{like_it(source)} {ACCEPTED_TEACHERS} A hub id needs a connection.".strip()
+            raise DistilvlError(what, remedy) from error
