@@ -103,7 +103,7 @@ def _read_config(source: str) -> Any:
     if not Path(source).is_dir():
         look_for_hub()
         if not may_be_had(source):
-            what = f"cannot load tower {source!r}: it is no folder here and cannot be fetched from the hub: it is not reached."
+            what = f"cannot load tower {source!r}: it is no folder here, and the hub is not reached."
             raise DistilvlError(what, f"{like_it(source)} {_REMEDY}".strip())
     if source.startswith("timm/") or is_timm_local_checkpoint(source):
         require_timm()
