@@ -23,7 +23,8 @@ text: {kind: static, vocabulary: 120, rank: 4}
 """
 SETTINGS = ["--set", "training.batch_size=8", "--set", "training.epochs=1", "--set", "objective.cd.queue=16", "--set",
             "training.precision=fp32", "--set", "training.checkpoint_every=1", "--device", "cpu"]  # fmt: skip
-_TIMES = {"seconds", "pairs_per_s", "teacher_seconds", "image_ms", "text_ms", "extracted"}  # what no two runs share
+_TIMES = {"seconds", "pairs_per_s", "teacher_seconds", "image_ms", "text_ms"}  # what no two runs share
+_PAGES = (".html", ".png", ".svg", ".md", ".csv", ".txt")  # they say how long it took
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def content(folder: Path) -> dict[str, str]:
     if any(folder.rglob("*.lance")):
         return {"rows": _hash(_rows(folder))}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in (".html", ".png", ".svg") and path.name != "environment.json":
+        if path.is_file() and path.suffix not in _PAGES and path.name != "environment.json":
             found[path.relative_to(folder).as_posix()] = _hash(_timeless(path))
     return found
 
@@ -144,7 +145,7 @@ def _timeless(path: Path) -> bytes:
     if path.suffix == ".safetensors":  # a checkpoint says in its head how long it took
         return b"".join(name.encode() + value.tobytes() for name, value in sorted(load_file(path).items()))
     if path.suffix not in (".json", ".jsonl"):
-        return b"" if path.name == "README.md" else path.read_bytes()
+        return path.read_bytes()
     lines = path.read_text(encoding="utf-8")
     values = [json.loads(line) for line in lines.splitlines()] if path.suffix == ".jsonl" else [json.loads(lines)]
     return json.dumps([_without_times(value) for value in values]).encode()
@@ -152,7 +153,12 @@ def _timeless(path: Path) -> bytes:
 
 def _without_times(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _without_times(one) for key, one in value.items() if key not in _TIMES}
+        timed = value.keys() & _TIMES or any("scores" in key for key in value)  # then a checksum is of times, too
+        return {
+            key: _without_times(one)
+            for key, one in value.items()
+            if key not in _TIMES | ({"checksum"} if timed else set())
+        }
     return [_without_times(one) for one in value] if isinstance(value, list) else value
 
 

@@ -58,13 +58,14 @@ class Sweep:
     def _run(self, name: str, n: int = 0, error: int = 0) -> Outcome:
         return self._runner.run(COMMANDS[name].argv(self.shop), self.shop.path, n, error)
 
-    def _fresh(self) -> None:
+    def fresh(self) -> None:
+        """Take away what the last command wrote."""
         shutil.rmtree(self.shop.out, ignore_errors=True)
 
     def command(self, name: str, every: int = 1, seed: int = 0) -> Swept:
         """Sweep one; with `every` more than 1 only so many-th of the operations, which `seed` draws."""
         self._prepare(COMMANDS[name].needs)
-        self._fresh()
+        self.fresh()
         whole = self._run(name)
         assert whole.code == 0 and whole.count is not None, whole.said  # noqa: PT018
         swept = Swept(name, whole.count)
@@ -78,7 +79,7 @@ class Sweep:
         return swept
 
     def _point(self, name: str, n: int, kind: str, error: int, expected: dict[str, str]) -> str | None:
-        self._fresh()
+        self.fresh()
         hurt = self._run(name, n, error)
         if kind == "kill":
             if not hurt.is_killed and hurt.code != 0:
@@ -93,8 +94,8 @@ class Sweep:
             differing = [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]
             return f"other bytes in {', '.join(sorted(differing))}"
         left = left_behind(self.shop.path)
-        for path in left:
-            (self.shop.path / path).unlink(missing_ok=True)
+        for path in (self.shop.path / name for name in left):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         return f"left behind: {', '.join(left)}" if left else None
 
 

@@ -70,6 +70,7 @@ def test_a_file_that_is_almost_right_is_taken_or_refused_in_a_line(fuzz: Fuzz, n
 
 def test_the_harness_sees_a_fault(runner: Runner, sweep: Sweep) -> None:
     command = COMMANDS["features"].argv(sweep.shop)
+    sweep.fresh()
     undisturbed = runner.run(command, sweep.shop.path)
     assert (undisturbed.code, undisturbed.fault()) == (0, None)
     assert undisturbed.count

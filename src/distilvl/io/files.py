@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import glob
 import hashlib
 import os
 import re
@@ -77,6 +78,7 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
     if not replace and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DistilvlError(f"{out} exists already.", "Remove it, or choose another folder.")
     staging, old = _temporary(out), _temporary(out)
+    _remove_abandoned(out.parent, f"{PARTIAL_PREFIX}*-{glob.escape(out.name)}")
     try:
         staging.mkdir(parents=True)
         yield staging
@@ -96,8 +98,9 @@ def new_folder(out: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _partial(path: Path, remedy: str) -> Iterator[Path]:
-    """A temporary name beside `path`; a file of that name is gone when the block ends."""
+    """A temporary name beside `path`; a file of that name is gone when the block ends, and killed writers' before."""
     partial = _temporary(path)
+    _remove_abandoned(path.parent, f"{PARTIAL_PREFIX}*-{glob.escape(path.name)}")
     try:
         try:
             yield partial
@@ -198,7 +201,11 @@ def give_usual_modes(path: Path) -> None:
 
 def remove_partials(folder: Path) -> None:
     """Delete what killed writers left under temporary names, and nothing that another writer still needs."""
-    for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
+    _remove_abandoned(folder, f"{PARTIAL_PREFIX}*")
+
+
+def _remove_abandoned(folder: Path, pattern: str) -> None:
+    for leftover in folder.glob(pattern):
         if is_abandoned(leftover, leftover.name.removeprefix(PARTIAL_PREFIX)):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
