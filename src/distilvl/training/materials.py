@@ -53,12 +53,12 @@ class Materials:
     # (n * K, width), what a frozen image tower gives its head; with mirror images beside them (n * K, 2, width)
     pooled_images: Embeddings | None
     pooled_texts: Embeddings | None  # (m, width), the same of a frozen text tower
-    stored_texts: TokenOutputs | None  # of a text tower that is cut, where it learns from these m captions
     caption_image: npt.NDArray[np.int64]  # (m,) row of each caption's image; of unpaired texts, numbers of their own
     teacher: TeacherFeatures | None  # of the same items, when known
     left_out: LeftOut  # images that could not be decoded; `dataset.left_out` is what its reader left out
     crops: int = 1  # K, 1 where there are only whole images
     keys: Sequence[bytes] = ()  # content hash of each of the n images
+    stored_texts: TokenOutputs | None = None  # of a text tower that is cut, where it learns from these m captions
 
     @property
     def count(self) -> int:
