@@ -158,14 +158,14 @@ def test_what_arrays_may_not_be(tmp_path: Path) -> None:
     with pytest.raises(DistilvlError, match="flickr30k-1k has 1,000 images, the data has 10"):
         call(*options(tmp_path), "--protocol", "flickr30k-1k")
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DistilvlError, match=r"o\.npy is not a \.npy file of numbers"):
+    with pytest.raises(DistilvlError, match=r"o\.npy is not a plain NumPy array"):
         call(*options(tmp_path))
     (tmp_path / "t.npy").write_bytes(b"not an array")
-    with pytest.raises(DistilvlError, match=r"t\.npy is not a \.npy file"):
+    with pytest.raises(DistilvlError, match=r"t\.npy is not (a plain NumPy|one) array"):
         call(*options(tmp_path))
     for content in (b"", b"PK\x03\x04junk"):
         (tmp_path / "t.npy").write_bytes(content)
-        with pytest.raises(DistilvlError, match=r"t\.npy is not a \.npy file"):
+        with pytest.raises(DistilvlError, match=r"t\.npy is not (a plain NumPy|one) array"):
             call(*options(tmp_path))
     (tmp_path / "i.npy").unlink()
     with pytest.raises(DistilvlError, match=r"cannot read .*i\.npy"):

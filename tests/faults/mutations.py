@@ -50,7 +50,7 @@ def changed_tree(tree: Any, drawn: random.Random) -> Any:
         elif kind == "key" and isinstance(holder, dict):
             holder[drawn.choice(["", "a" * LONG, "\ud800", "id", str(key).upper()])] = holder.pop(key)
         elif kind == "nest":
-            for _ in range(drawn.choice([1, 50, 900])):
+            for _ in range(drawn.choice([1, 50, 200])):
                 holder[key] = [holder[key]]
         elif kind == "double" and isinstance(holder, list):
             holder.insert(key, holder[key])
