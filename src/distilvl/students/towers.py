@@ -100,13 +100,13 @@ def _read_config(source: str) -> Any:
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_local and not Path(source).is_dir():
         raise DistilvlError(f"tower folder {source!r} does not exist.", f"{like_it(source)} {_REMEDY}".strip())
+    if source.startswith("timm/") or is_timm_local_checkpoint(source):
+        require_timm()
     if not Path(source).is_dir():
         look_for_hub()
         if not may_be_had(source):
             what = f"cannot load tower {source!r}: it is no folder here, and the hub is not reached."
             raise DistilvlError(what, f"{like_it(source)} {_REMEDY}".strip())
-    if source.startswith("timm/") or is_timm_local_checkpoint(source):
-        require_timm()
     with loading(f"cannot load tower {source!r}", _REMEDY):
         config = AutoConfig.from_pretrained(source)
     if config.model_type == TIMM_TYPE:
