@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from runner import Outcome, Runner
 from safetensors.numpy import load_file
 
 TEACHER = f"{Path(__file__).parents[1] / 'colour_teacher.py'}:ColourTeacher"
@@ -116,6 +118,32 @@ COMMANDS: dict[str, Command] = {
         ("store",),
     ),
 }  # fmt: skip
+
+
+class Bench:
+    """A workshop in `folder`, in which `runner` makes what commands need, once."""
+
+    def __init__(self, folder: Path, runner: Runner) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.shop, self._runner = Workshop(folder / "shop"), runner
+        make_data(self.shop.data)
+        self._made: set[str] = set()
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Make what is not made yet of `PREPARED`."""
+        for name in names:
+            if name not in self._made:
+                done = self.run(PREPARED[name](self.shop))
+                assert done.code == 0, done.said
+                self._made.add(name)
+
+    def run(self, argv: Sequence[str], n: int = 0, error: int = 0) -> Outcome:
+        """As `Runner.run`, in the workshop."""
+        return self._runner.run(argv, self.shop.path, n, error)
+
+    def fresh(self) -> None:
+        """Take away what the last command wrote."""
+        shutil.rmtree(self.shop.out, ignore_errors=True)
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from commands import COMMANDS, PREPARED, Workshop, content, make_data
+from commands import COMMANDS, Bench, Workshop, content
 from runner import Outcome, Runner
 
 
@@ -72,22 +72,13 @@ class Flipped:
     silent: list[str] = field(default_factory=list)
 
 
-class Flips:
-    """The artefacts, made in `folder`."""
-
-    def __init__(self, folder: Path, runner: Runner) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.shop, self._runner = Workshop(folder / "shop"), runner
-        make_data(self.shop.data)
-        self._made: set[str] = set()
-
-    def _run(self, argv: Sequence[str]) -> Outcome:
-        return self._runner.run(argv, self.shop.path)
+class Flips(Bench):
+    """The artefacts, with a bit changed."""
 
     def _answer(self, artefact: Artefact) -> tuple[Outcome, object]:
         for left in self.shop.path.glob("answer*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        done = self._run(artefact.reads(self.shop))
+        done = self.run(artefact.reads(self.shop))
         if artefact.writes and done.code == 0:
             found = sorted(self.shop.path.glob("answer*"))
             return done, {one.name: content(one) if one.is_dir() else one.read_bytes() for one in found}
@@ -96,13 +87,10 @@ class Flips:
     def artefact(self, name: str, places: int, seed: int = 0) -> Flipped:
         """Flip one byte at each of so many places."""
         artefact, flipped, drawn = ARTEFACTS[name], Flipped(name), random.Random(seed)
-        for part in artefact.needs:
-            if part not in self._made:
-                assert self._run(PREPARED[part](self.shop)).code == 0
-                self._made.add(part)
+        self.prepare(artefact.needs)
         if artefact.made_by is not None:
-            shutil.rmtree(self.shop.out, ignore_errors=True)
-            assert self._run(COMMANDS[artefact.made_by].argv(self.shop)).code == 0
+            self.fresh()
+            assert self.run(COMMANDS[artefact.made_by].argv(self.shop)).code == 0
         folder = artefact.folder(self.shop)
         first, expected = self._answer(artefact)
         assert first.code == 0, first.said

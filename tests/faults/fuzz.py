@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import yaml
-from commands import COMMANDS, PREPARED, Workshop, make_data
+from commands import COMMANDS, Bench, Workshop
 from mutations import changed_bytes, changed_text
 from runner import Outcome, Runner
 
@@ -203,34 +203,22 @@ TARGETS: dict[str, Target] = {
 TEXTS = (".json", ".jsonl", ".yaml")
 
 
-class Fuzz:
-    """The targets' files, made in `folder`, and the commands that read them."""
+class Fuzz(Bench):
+    """The targets' files, changed."""
 
-    def __init__(self, folder: Path, runner: Runner) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.shop, self._runner = Workshop(folder / "shop"), runner
-        make_data(self.shop.data)
-        self._made: set[str] = set()
-
-    def _run(self, argv: Sequence[str]) -> Outcome:
-        return self._runner.run(argv, self.shop.path)
-
-    def _prepare(self, target: Target) -> Path:
-        for part in target.needs:
-            if part not in self._made:
-                assert self._run(PREPARED[part](self.shop)).code == 0
-                self._made.add(part)
+    def _file_of(self, target: Target) -> Path:
+        self.prepare(target.needs)
         if target.make is not None:
             target.make(self.shop)
         if target.made_by is not None:
-            shutil.rmtree(self.shop.out, ignore_errors=True)
-            assert self._run(COMMANDS[target.made_by].argv(self.shop)).code == 0
+            self.fresh()
+            assert self.run(COMMANDS[target.made_by].argv(self.shop)).code == 0
         return target.path(self.shop)
 
     def target(self, name: str, numbers: Sequence[int], seed: int = 0) -> list[str]:
         """What fell of these inputs."""
         target, fell = TARGETS[name], []
-        path = self._prepare(target)
+        path = self._file_of(target)
         data = path.read_bytes()
         first = self._answer(target)
         assert first.code == 0, first.said
@@ -249,7 +237,7 @@ class Fuzz:
     def _answer(self, target: Target) -> Outcome:
         for left in self.shop.path.glob("answer*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        return self._run(target.reads(self.shop))
+        return self.run(target.reads(self.shop))
 
 
 def main() -> int:

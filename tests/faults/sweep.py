@@ -17,14 +17,14 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from commands import COMMANDS, PREPARED, Workshop, content, left_behind, make_data
-from runner import Outcome, Runner
+from commands import COMMANDS, Bench, content, left_behind
+from runner import Runner
 
 FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "kill": 0}
 
@@ -39,34 +39,14 @@ class Swept:
     faults: list[str] = field(default_factory=list)
 
 
-class Sweep:
-    """The commands, prepared once in `folder`."""
-
-    def __init__(self, folder: Path, runner: Runner) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.shop, self._runner = Workshop(folder / "shop"), runner
-        make_data(self.shop.data)
-        self._made: set[str] = set()
-
-    def _prepare(self, names: Sequence[str]) -> None:
-        for name in names:
-            if name not in self._made:
-                done = self._runner.run(PREPARED[name](self.shop), self.shop.path)
-                assert done.code == 0, done.said
-                self._made.add(name)
-
-    def _run(self, name: str, n: int = 0, error: int = 0) -> Outcome:
-        return self._runner.run(COMMANDS[name].argv(self.shop), self.shop.path, n, error)
-
-    def fresh(self) -> None:
-        """Take away what the last command wrote."""
-        shutil.rmtree(self.shop.out, ignore_errors=True)
+class Sweep(Bench):
+    """The commands, disturbed."""
 
     def command(self, name: str, every: int = 1, seed: int = 0) -> Swept:
         """Sweep one; with `every` more than 1 only so many-th of the operations, which `seed` draws."""
-        self._prepare(COMMANDS[name].needs)
+        self.prepare(COMMANDS[name].needs)
         self.fresh()
-        whole = self._run(name)
+        whole = self.run(COMMANDS[name].argv(self.shop))
         assert whole.code == 0 and whole.count is not None, whole.said  # noqa: PT018
         swept = Swept(name, whole.count)
         expected = content(self.shop.out)
@@ -80,13 +60,13 @@ class Sweep:
 
     def _point(self, name: str, n: int, kind: str, error: int, expected: dict[str, str]) -> str | None:
         self.fresh()
-        hurt = self._run(name, n, error)
+        hurt = self.run(COMMANDS[name].argv(self.shop), n, error)
         if kind == "kill":
             if not hurt.is_killed and hurt.code != 0:
                 return f"not killed: {hurt.fault()}\n{hurt.said[-300:]}"
         elif (problem := hurt.fault()) is not None:
             return f"{problem}\n{hurt.said[-300:]}"
-        again = self._run(name)
+        again = self.run(COMMANDS[name].argv(self.shop))
         if (problem := again.fault(may_fail=False)) is not None:
             return f"run again: {problem}\n{again.said[-300:]}"
         found = content(self.shop.out)
