@@ -13,6 +13,7 @@ class DistilvlError(Exception):
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(f"{message} {remedy}".strip())
+        self.problem = message
 
 
 class BadImageError(DistilvlError):
@@ -32,6 +33,10 @@ class TooManyPixelsError(BadImageError):
 
 class NoCaptionsError(DistilvlError):
     """A folder of images of which none has a caption, and which holds no list."""
+
+
+class UnavailableError(DistilvlError):
+    """Something that another process took away, damaged or is making anew; the same call may succeed later."""
 
 
 class OptionError(DistilvlError):

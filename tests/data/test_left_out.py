@@ -18,6 +18,7 @@ from distilvl.data.left_out import (
     LeftOut,
     all_left_out,
     note_left_out,
+    printable,
     read_left_out,
     source_name,
     write_left_out,
@@ -127,6 +128,11 @@ def test_names_that_no_terminal_or_file_takes_are_escaped(tmp_path: Path) -> Non
     json.loads((tmp_path / LEFT_OUT_NAME).read_text(encoding="ascii"))
     (line,) = read_left_out(tmp_path)["photos"].lines()
     assert line == f"2 ({MISSING}): no\\udcffunicode\\x1b[2J\\n.jpg, caf\u00e9 \u202f.jpg"
+
+
+def test_marks_of_the_direction_of_writing_are_shown() -> None:
+    assert printable("photo\u202egpj.exe") == "photo\\u202egpj.exe"
+    assert printable("\u05e9\u05dc\u05d5\u05dd 日本 é.jpg") == "\u05e9\u05dc\u05d5\u05dd 日本 é.jpg"
 
 
 def test_what_a_source_is_called() -> None:

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from distilvl.cli import app
 from distilvl.data import FileImage, UnpairedDataset, UnpairedImage
+from distilvl.data.left_out import TOO_LARGE
+from distilvl.data.records import LARGEST_FILE
 from distilvl.data.scenes import scenes_dataset
-from distilvl.errors import DistilvlError
+from distilvl.errors import BadImageError, DistilvlError
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown", "black")
 
@@ -42,6 +44,14 @@ def test_features_of_splits(folder: Path, tmp_path: Path, splits: list[str], ima
     assert json.loads(done.stdout)["asked_images"] == images
     scored = CliRunner().invoke(app, ["eval", str(out), "--data", str(folder), "--split", splits[-1], "--json"])
     assert scored.exit_code == 0, (scored.output, scored.exception)
+
+
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)  # a hole, which takes no room
+    with pytest.raises(BadImageError, match=r"huge\.jpg has more than 2,147,483,648 bytes.*--skip-bad") as raised:
+        FileImage(str(tmp_path / "huge.jpg")).read()
+    assert raised.value.reason == TOO_LARGE
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -21,7 +21,7 @@ from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.models import load_teacher
 from distilvl.models.encoder import Encoder
 from distilvl.recipes import apply_overrides
-from distilvl.serving.model import BatchedEncoder, Batcher
+from distilvl.serving.batcher import BatchedEncoder, Batcher
 from distilvl.students import DualEncoder, build_student, save_student
 from distilvl.teachers.demo_network import DemoTeacher
 from distilvl.teachers.torch_teacher import RunOptions, TorchTeacher

@@ -11,7 +11,7 @@ from PIL import Image
 
 from distilvl.errors import BadImageError
 from distilvl.pictures import decode_image
-from distilvl.pictures.containers import MOST_SCANS, has_too_many_scans
+from distilvl.pictures.containers import most_scans
 
 from .drawn import encoded
 
@@ -31,21 +31,28 @@ def of_scans(count: int, size: tuple[int, int] = (64, 64)) -> bytes:
 def test_a_bomb_of_scans_is_refused_at_once() -> None:
     data = of_scans(6000, (400, 400))
     began = time.process_time()
-    with pytest.raises(BadImageError, match=rf"n has more than {MOST_SCANS} scans\. Replace the file"):
+    with pytest.raises(BadImageError, match=r"n has more than 100 scans, each of .* pixels\. Replace"):
         decode_image(data, "n")
     assert time.process_time() - began < 1
 
 
 def test_the_limit_of_scans_itself_is_read() -> None:
-    assert decode_image(of_scans(MOST_SCANS), "n").size == (64, 64)
+    assert decode_image(of_scans(100), "n").size == (64, 64)
     with pytest.raises(BadImageError, match="scans"):
-        decode_image(of_scans(MOST_SCANS + 1), "n")
+        decode_image(of_scans(101), "n")
+
+
+def test_a_large_picture_may_have_fewer_scans_and_always_those_that_encoders_write() -> None:
+    data = of_scans(60)
+    found = [most_scans(data, pixels) for pixels in (1_000_000, 33_000_000, 50_000_000, 200_000_000)]
+    assert found == [None, None, 40, 16]
+    assert most_scans(of_scans(16), 10**12) is None
 
 
 def test_previews_and_appended_data_are_no_scans() -> None:
     data = encoded(photograph(), "JPEG", comment=b"\xff\xda" * 300)
-    assert not has_too_many_scans(data)
-    assert not has_too_many_scans(encoded(photograph(), "JPEG") + b"\xff\xda" * 300)
+    assert most_scans(data, 10**12) is None
+    assert most_scans(encoded(photograph(), "JPEG") + b"\xff\xda" * 300, 10**12) is None
     assert decode_image(data, "n").size == (320, 240)
 
 

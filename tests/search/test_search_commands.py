@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from distilvl.cli import app
+from distilvl.cli.search import render_page
 from distilvl.errors import DistilvlError
+from distilvl.search import Index
 
 _RUN = CliRunner()
 
@@ -47,6 +49,21 @@ def test_index_then_search(photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     _run("search", index, "a red circle", "--open")
     assert "a red circle" in Path(opened[0].removeprefix("file://")).read_text(encoding="utf-8")
     Path(opened[0].removeprefix("file://")).unlink()
+
+
+def test_a_name_that_looks_like_another_and_a_file_of_gigabytes(photos: Path, tmp_path: Path) -> None:
+    (photos / "00.png").rename(photos / "photo\u202egpj.exe.png")
+    with (photos / "huge.jpg").open("wb") as file:
+        file.truncate(30_000_000_000)
+    index = tmp_path / "index"
+    said = _run("index", photos, "--model", "demo", "--out", index)
+    assert f"left out 1 (a file too large for a picture): {(photos / 'huge.jpg').as_posix()}" in said
+    shown = _run("search", index, "a red circle", "--top", 50)
+    assert "photo\\u202egpj.exe.png" in shown
+    assert "\u202e" not in shown
+    page = render_page(Index.open(index), Index.open(index).search("red", top=50), "red", None)
+    assert "photo\\u202egpj.exe.png" in page
+    assert "\u202e" not in page
 
 
 def test_what_goes_wrong_is_an_error_for_the_user(photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,22 @@ def test_queries_of_several_clients_are_one_batch(serve: Any, served: Any, tmp_p
 )
 def test_bad_questions(served: Any, question: dict[str, Any]) -> None:
     served.refusal(served.client.post("/search", json=question), 422)
+
+
+def test_an_index_that_is_gone_is_told_without_its_insides(served: Any, tmp_path: Path) -> None:
+    [hit] = find(served, text="a", top=1)["hits"]
+    shutil.rmtree(tmp_path / "index" / "photos.lance")
+    for answer in (
+        served.client.post("/search", json={"text": "a dog"}),
+        served.client.get(f"/search?like={hit['id']}"),
+        served.client.get(f"/thumbnails/{hit['id']}"),
+    ):
+        error = served.refusal(answer, 503)
+        assert error["code"] == "index_unavailable"
+        assert not re.search(r"/|\.rs|lance", error["message"])
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert served.client.get("/healthz").status_code == 200
+    assert served.rows("a").shape == (1, 16)
 
 
 def test_large_pictures_are_refused(serve: Any, served: Any, tmp_path: Path, to_uri: Any) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from distilvl.errors import DistilvlError
+from distilvl.serving.errors import RequestError
+from distilvl.serving.middleware import ConcurrencyLimit
 from distilvl.serving.run import serve as run_server
 from distilvl.serving.settings import ServeSettings, read_key
 
@@ -123,3 +125,19 @@ def test_the_key_comes_from_one_place(tmp_path: Path, monkeypatch: pytest.Monkey
     for variable, file in (("MY_KEY", tmp_path / "key"), ("NOT_SET_AT_ALL", None), (None, tmp_path / "empty")):
         with pytest.raises(DistilvlError, match="key"):
             read_key(variable, file)
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    limit = ConcurrencyLimit("uploads", 100)
+    with limit.hold("a") as first, limit.hold("a") as second, limit.hold("b") as other:
+        first(70)
+        with pytest.raises(RequestError, match="too many uploads"):
+            second(10)
+        second(5)
+        other(20)
+        with pytest.raises(RequestError, match="too many uploads"):
+            other(10)
+    with limit.hold("a") as alone:
+        alone(100)
+    with limit.hold("a") as again:
+        again(100)

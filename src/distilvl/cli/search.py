@@ -17,6 +17,7 @@ from typer import Argument, Option, echo
 
 from distilvl._version import __version__
 from distilvl.cli.shared import AsJson, MaxPixels, app, clean_stdout, print_json
+from distilvl.data.left_out import printable
 from distilvl.errors import OptionError, require
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["printable"] = lambda path: printable(str(path))
     style = loader.get_source(environment, "results.css")[0]
     digest = _base64(hashlib.sha256(style.encode("utf-8")).digest())
     page: str = environment.get_template("results.html.j2").render(
@@ -93,7 +95,7 @@ def search(
         print_json({"hits": [hit.as_dict() for hit in hits]} | about)
     else:
         for hit in hits:
-            echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {hit.path}{_also(hit)}")
+            echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {printable(hit.path)}{_also(hit)}")
         if not hits:
             echo("nothing meets these conditions", err=True)
     if show:
@@ -115,4 +117,4 @@ def _also(hit: Hit) -> str:
     if not others:
         return ""
     more = f" and {len(others) - _COPIES_NAMED:,} more" if len(others) > _COPIES_NAMED else ""
-    return f"  ({hit.copies:,} copies, also {', '.join(others[:_COPIES_NAMED])}{more})"
+    return f"  ({hit.copies:,} copies, also {', '.join(map(printable, others[:_COPIES_NAMED]))}{more})"

@@ -29,10 +29,18 @@ NOT_READ = "cannot be read"
 NOT_DECODED = "cannot be decoded"
 MALFORMED = "an entry that is not of the list's form"
 
+TOO_LARGE = "a file too large for a picture"
+
 # What a line of a terminal and JSON in UTF-8 cannot hold: control characters, and bytes of a name that is no Unicode.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# And marks of the direction of writing, by which `photo<U+202E>gpj.exe` looks like a picture.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _logger = logging.getLogger("distilvl")
+
+
+def printable(name: str) -> str:
+    """`name` with escapes for control characters, marks of the direction of writing and half surrogate pairs."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
 
 
 @dataclass
@@ -43,9 +51,8 @@ class LeftOut:
     names: dict[str, list[str]] = field(default_factory=dict)  # the first of each reason, at most `HELD`
 
     def add(self, reason: str, name: str) -> None:
-        """Count one item; control characters and half surrogate pairs in its name are written as escapes."""
-        name = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
-        self._count(reason, 1, [name])
+        """Count one item, its name as `printable`."""
+        self._count(reason, 1, [printable(name)])
 
     def update(self, other: LeftOut) -> None:
         """Count all that `other` counts."""

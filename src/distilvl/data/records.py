@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, overload
 
-from distilvl.data.left_out import MISSING, NOT_READ, LeftOut
+from distilvl.data.left_out import MISSING, NOT_READ, TOO_LARGE, LeftOut
 from distilvl.errors import BadImageError, DistilvlError
 
 PAIRS, CONTENT = "pairs", "content"
@@ -27,6 +29,10 @@ class ImageSource(Protocol):
         """The encoded image (JPEG, PNG, PPM, ...); the hash of these bytes is the image's key everywhere."""
 
 
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+LARGEST_FILE = 1 << 31  # bytes: more than the largest picture that is read takes, uncompressed and with 16 bits
+
+
 @dataclass(frozen=True, slots=True)
 class FileImage:
     """An image file on disk."""
@@ -39,11 +45,15 @@ class FileImage:
         return Path(self.name)
 
     def read(self) -> bytes:
-        """Bytes of the file; `BadImageError` when it is missing or unreadable."""
+        """Bytes of the file; `BadImageError` when it is missing, unreadable, or larger than `LARGEST_FILE`."""
         try:
-            return self.path.read_bytes()
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+                    remedy = "Make it smaller, or pass --skip-bad to leave it out."
+                    raise BadImageError(f"{self.name} has more than {LARGEST_FILE:,} bytes.", remedy, reason=TOO_LARGE)
+                return file.read()
         except OSError as error:
-            reason = MISSING if isinstance(error, FileNotFoundError | NotADirectoryError) else NOT_READ
+            reason = MISSING if error.errno in NOT_THERE else NOT_READ
             remedy = "Restore the file, or pass --skip-bad to leave it out."
             raise BadImageError(f"cannot read image {self.name}: {error.strerror}.", remedy, reason=reason) from error
 

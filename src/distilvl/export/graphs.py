@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distilvl.errors import DistilvlError
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.heads import head_path
-from distilvl.students.storage import MODALITIES, route
+from distilvl.students.storage import MODALITIES, max_length, route
 from distilvl.students.timm_towers import fused
 from distilvl.students.towers import loading
 
@@ -25,7 +25,6 @@ Graphs = dict[str, onnx.ModelProto]  # by `image` and `text`
 OPSET = 20
 WEIGHTED = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}  # operations with weights, and which input these are
 _TOLERANCE = 1e-4
-_UNLIMITED = 100_000  # tokens, where nothing cuts a text: more than a server takes letters
 _LONG = 512  # tokens of the longest text on which graph and tower are compared
 _MODULE = re.compile(r"sub_modules\.(?:text|image)\.(\d+)(?:\.(.+))?$")
 
@@ -117,7 +116,7 @@ def _tokens(encoder: DualEncoder, rows: int, length: int) -> dict[str, Tensor]:
 def _require_same(encoder: DualEncoder, graphs: Graphs) -> None:
     """Compare graphs and towers on batches and lengths other than those of the export."""
     sessions = {name: session(graph) for name, graph in graphs.items()}
-    longest = min(max_length(encoder), _LONG)
+    longest = min(max_length(encoder.student), _LONG)
     for rows, length in ((1, 1), (2, min(9, longest)), (5, longest)):
         for name, inputs in (("image", _pixels(encoder, rows)), ("text", _tokens(encoder, rows, length))):
             with torch.no_grad():
@@ -126,16 +125,6 @@ def _require_same(encoder: DualEncoder, graphs: Graphs) -> None:
             if given.shape != expected.shape or np.abs(given - expected.numpy()).max() > _TOLERANCE:
                 what = f"the exported {name} tower gives other features than the student ({rows} rows)."
                 raise DistilvlError(what, "Use another tower, or report this with the student's config.json.")
-
-
-def max_length(encoder: DualEncoder) -> int:
-    """Tokens that the text tower takes: the tokenizer's limit or the number of learnt positions, if there is any."""
-    tower = route(encoder.student, "text")[0]
-    if encoder.text_is_static:
-        return int((tower.tokenizer.truncation or {"max_length": _UNLIMITED})["max_length"])
-    positions = getattr(tower.model.config, "max_position_embeddings", None)
-    limits = [tower.tokenizer.model_max_length, tower.max_seq_length, positions]
-    return int(min(limit for limit in limits if limit))
 
 
 def _name_layers(graph: onnx.ModelProto, modality: str, head: str) -> None:

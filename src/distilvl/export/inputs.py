@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from distilvl.errors import DistilvlError
-from distilvl.export.graphs import max_length
 from distilvl.runtime.inputs import RESAMPLE, Step, TextTokenizer, check_steps, to_pixels
 from distilvl.students.dual_encoder import DualEncoder
-from distilvl.students.storage import route
+from distilvl.students.storage import max_length, route
 
 _REMEDY = "Use a tower whose image processor resizes, crops and normalises only."
 _SIZES = ((97, 61), (40, 130), (33, 33), (7, 9), (300, 200))  # of the pictures on which both are compared
@@ -51,7 +50,7 @@ def save_tokenizer(encoder: DualEncoder, path: Path, captions: Sequence[str]) ->
     it = f"the tokenizer {type(tokenizer).__name__}"
     if fast is None:
         raise DistilvlError(f"{it} has no tokenizer.json.", "Use a text tower with a fast tokenizer.")
-    longest, pad_id = max_length(encoder), int(getattr(tokenizer, "pad_token_id", None) or 0)
+    longest, pad_id = max_length(encoder.student), int(getattr(tokenizer, "pad_token_id", None) or 0)
     path.write_text(fast.to_str(), encoding="utf-8")
     written = TextTokenizer(path, longest, pad_id)
     texts = [*_TEXTS, *captions]

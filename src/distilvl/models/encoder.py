@@ -41,6 +41,7 @@ class Encoder:
     Attributes:
         dims: the dimensions in which its embeddings may be used: the model's own, and those that a Matryoshka model
             was trained for and names in an attribute `matryoshka_dims`. Cut to any other they are worth nothing.
+        max_length: tokens of a text that it reads, as far as the model says so; none: unknown.
     """
 
     def __init__(self, model: Teacher, spec: str = "", *, one_call_at_a_time: bool = True) -> None:
@@ -48,6 +49,7 @@ class Encoder:
         self._turn: AbstractContextManager[Any] = threading.Lock() if one_call_at_a_time else nullcontext()
         self.name, self.revision, self.dim = self._model.name, self._model.revision, self._model.dim
         self.dims = frozenset({self.dim, *getattr(model, "matryoshka_dims", ())})
+        self.max_length: int | None = getattr(model, "max_length", None)
         self.spec = spec
 
     def __repr__(self) -> str:

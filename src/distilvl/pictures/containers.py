@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 _MOST_CHUNKS = 50_000  # of 8 KiB of pixels each, as libpng writes them, 400 MB
-MOST_SCANS = 100  # of one picture: encoders write about 10, and each scan goes over all pixels again
+# Of one picture: encoders write about 10, and each goes over all pixels again, in some 5 ns each.
+_MOST_SCANS, _USUAL_SCANS, _MOST_VISITS = 100, 16, 2_000_000_000
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 # Within the pixels' data a byte FF is followed by 00 or by a restart marker.
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
@@ -20,12 +21,13 @@ _COEFFICIENTS = 64
 _OTHER_END = b"\x5b\xa7\x35\xc9\x6e\x93\x1d\xb2" * 8
 
 
-def has_too_many_scans(data: bytes) -> bool:
-    """Whether this is a JPEG of which decoding goes over the pixels more than `MOST_SCANS` times."""
+def most_scans(data: bytes, pixels: int) -> int | None:
+    """How often decoding may go over the pixels of this JPEG, where it goes more often; none: it is another picture."""
+    most = max(_USUAL_SCANS, min(_MOST_SCANS, _MOST_VISITS // max(1, pixels)))
     # The markers of previews in the metadata are counted, too, so that few suffice to know.
-    if not data.startswith(_JPEG) or data.count(_SCAN) <= MOST_SCANS:
-        return False
-    return sum(marker == 0xDA for marker, _, _ in _segments(data)) > MOST_SCANS
+    if not data.startswith(_JPEG) or data.count(_SCAN) <= most:
+        return None
+    return most if sum(marker == 0xDA for marker, _, _ in _segments(data)) > most else None
 
 
 def with_other_ends(data: bytes) -> tuple[bytes, bytes] | None:

@@ -66,7 +66,8 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
 
     Raises:
         BadImageError: empty, truncated, not an image, of unknown range (32 bits a channel), a TIFF of uncompressed
-            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100 scans.
+            planes of 16 bits, a strip with one side more than 100 times the other, or a JPEG of more than 100
+            scans, of a large one fewer.
     """
     if not data:
         raise BadImageError(f"{name} is empty (0 bytes).", BAD_IMAGE_REMEDY)
@@ -74,8 +75,9 @@ def decode_image(data: bytes, name: str, at_least: int | None = None, *, most: i
         data, profile = containers.without_texts(data)
         image = _open_within(data, name, max_pixels() if most is None else most)
         whole = image.size
-        if containers.has_too_many_scans(data):
-            raise BadImageError(f"{name} has more than {containers.MOST_SCANS} scans.", BAD_IMAGE_REMEDY)
+        if (most_scans := containers.most_scans(data, whole[0] * whole[1])) is not None:
+            what = f"{name} has more than {most_scans} scans, each of which goes over all of its pixels."
+            raise BadImageError(what, BAD_IMAGE_REMEDY)
         require_whole_samples(image)
         image = _loaded(image, data, at_least)
         turn = _turn(image)

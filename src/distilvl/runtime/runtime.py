@@ -26,6 +26,7 @@ class Runtime:
 
     Attributes:
         name, revision, dim: of the student; the revision changes with the dtype, too.
+        max_length: tokens of a text that are read, special ones included.
         matryoshka_dims: others to which embeddings may be cut, for which the student was trained.
         manifest: all that the folder says of itself.
         precision: the dtype that is used, `fp32`, `fp16` or `int8`.
@@ -34,7 +35,7 @@ class Runtime:
     def __init__(self, folder: Path, manifest: Manifest, precision: str, threads: int | None, busy_wait: bool) -> None:
         self.manifest, self.precision = manifest, precision
         self.name, self.revision = manifest.name, f"{manifest.revision}-{precision}"
-        self.dim, self.matryoshka_dims = manifest.dim, manifest.dims
+        self.dim, self.matryoshka_dims, self.max_length = manifest.dim, manifest.dims, manifest.max_length
         self.preprocessing = json.dumps([dict(step) for step in manifest.steps])
         image, text = manifest.graphs(precision)
         paths = {name: check_file(folder, name, manifest.files[name]) for name in (image, text, manifest.tokenizer)}

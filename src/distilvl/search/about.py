@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distilvl.data.left_out import LeftOut, read_left_out, write_left_out
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, UnavailableError
 from distilvl.io.checksums import sealed, unsealed
 from distilvl.io.files import write_atomically
 from distilvl.models.encoder import ModelInfo
@@ -74,15 +74,15 @@ class About:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DistilvlError(f"{index} is not an index of photographs.", _REMEDY) from error
+            raise UnavailableError(f"{index} is not an index of photographs.", _REMEDY) from error
         except ValueError as error:
-            raise DistilvlError(f"{path} is not JSON.", _REMEDY) from error
+            raise UnavailableError(f"{path} is not JSON.", _REMEDY) from error
         try:
             values = unsealed(values)
         except ValueError as error:
-            raise DistilvlError(f"{path} is damaged: {error}.", _REMEDY) from error
+            raise UnavailableError(f"{path} is damaged: {error}.", _REMEDY) from error
         if isinstance(values, dict) and values.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise DistilvlError(f"{path} is of another version of distilvl.", "Upgrade distilvl, or --rebuild.")
+            raise UnavailableError(f"{path} is of another version of distilvl.", "Upgrade distilvl, or --rebuild.")
         try:
             model = ModelInfo(**values.pop("model"))
             stored = values.pop("stored", None)
@@ -92,7 +92,7 @@ class About:
             if not (numbers and all(isinstance(text, str) for text in texts)):
                 raise TypeError
         except (AttributeError, KeyError, TypeError) as error:
-            raise DistilvlError(f"{path} has not the fields of an index.", _REMEDY) from error
+            raise UnavailableError(f"{path} has not the fields of an index.", _REMEDY) from error
         return about
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
 from distilvl.data.listing import on_disk
-from distilvl.errors import DistilvlError, OptionError
+from distilvl.errors import DistilvlError, OptionError, UnavailableError
 from distilvl.io.files import PARTIAL_PREFIX, make_folder
 from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
@@ -240,7 +240,7 @@ class Index:
         """Read what the folder says of itself, and see the table as it is now: another process may have begun anew."""
         about = About.load(self.path)
         if not is_same_model(about.model, self._about.model):
-            raise DistilvlError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
+            raise UnavailableError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
         self._table.refresh()
         return about
 

@@ -1,6 +1,5 @@
 """What is read from a photograph's file: content hash, picture, thumbnail, and when it was taken (EXIF, XMP)."""
 
-import errno
 import io
 import re
 import stat
@@ -15,12 +14,12 @@ from PIL import ExifTags, Image
 
 from distilvl.data.folders import SPECIAL, image_files
 from distilvl.data.left_out import MISSING, NOT_DECODED, NOT_READ, LeftOut
+from distilvl.data.records import NOT_THERE, FileImage
 from distilvl.errors import BadImageError
 from distilvl.io.hashes import image_key
-from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, open_image
+from distilvl.pictures import decode_image, open_image
 
 THUMBNAIL_SIDE, _THUMBNAIL_QUALITY = 256, 80
-_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut 
         try:
             status = path.stat()
         except OSError as error:
-            if error.errno not in _NOT_THERE:
+            if error.errno not in NOT_THERE:
                 found.append(PhotoFile(path.as_posix(), -1, 0, _unread(path.as_posix(), error)))
             else:
                 left_out.add(MISSING, name)
@@ -95,23 +94,23 @@ def list_files(folder: Path, *, include_hidden: bool = False, left_out: LeftOut 
 
 
 def read_picture(file: PhotoFile, known: Container[str]) -> Picture:
-    """Read a file; decode it unless its content hash is in `known`."""
+    """Read a file; decode it unless its content hash is in `known`.
+
+    What is wrong is told without the advice of errors, which is about other commands: here such files are left out.
+    """
     if file.reason:
         return Picture(file, "", reason=file.reason, kind=NOT_READ)
     try:
-        data = Path(file.path).read_bytes()
-    except OSError as error:
-        kind = MISSING if error.errno in _NOT_THERE else NOT_READ
-        return Picture(file, "", reason=_unread(file.path, error), kind=kind)
+        data = FileImage(file.path).read()
+    except BadImageError as error:
+        return Picture(file, "", reason=error.problem, kind=error.reason)
     key = image_key(data).hex()
     if key in known:
         return Picture(file, key)
     try:
         image = decode_image(data, file.path)
     except BadImageError as error:
-        # The advice is about an option of other commands; here such files are always left out.
-        reason = str(error).removesuffix(BAD_IMAGE_REMEDY).strip()
-        return Picture(file, key, reason=reason, kind=error.reason or NOT_DECODED)
+        return Picture(file, key, reason=error.problem, kind=error.reason or NOT_DECODED)
     return Picture(file, key, image, thumbnail(image), capture_time(data))
 
 

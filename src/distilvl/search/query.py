@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from distilvl.data.listing import on_disk, spellings
+from distilvl.data.records import FileImage
 from distilvl.errors import BadImageError, DistilvlError, OptionError
 from distilvl.models.encoder import Encoder
-from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, upright_rgb
+from distilvl.pictures import decode_image, upright_rgb
 from distilvl.search.about import prefix
 from distilvl.search.table import Embeddings, Hit, PhotoTable, one_of, quoted
 
@@ -104,13 +105,10 @@ def _pixels(image: ImageQuery) -> Image.Image:
     if isinstance(image, Image.Image):
         return upright_rgb(image, "the picture")
     try:
-        data = image if isinstance(image, bytes) else on_disk(Path(image)).read_bytes()
+        data = image if isinstance(image, bytes) else FileImage(str(on_disk(Path(image)))).read()
         return decode_image(data, "the picture" if isinstance(image, bytes) else str(image))
-    except OSError as error:
-        raise OptionError("image", f"cannot read {image!s}: {error.strerror or error}.", "Give a picture.") from error
-    except BadImageError as error:
-        # The advice is about an option of other commands.
-        raise OptionError("image", str(error).removesuffix(BAD_IMAGE_REMEDY).strip(), "Give another one.") from error
+    except BadImageError as error:  # its advice is about an option of other commands
+        raise OptionError("image", error.problem, "Give another one.") from error
 
 
 def below(folder: str, roots: Iterable[str]) -> str:

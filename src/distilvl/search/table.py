@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError, OptionError
+from distilvl.errors import DistilvlError, OptionError, UnavailableError
 from distilvl.pictures import full_size
 from distilvl.search.photographs import PhotoFile, Picture
 
@@ -163,7 +163,8 @@ class PhotoTable:
         shutil.rmtree(folder / f"{_TABLE}.lance", ignore_errors=True)
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        with self._errors("read"):
+            return int(self._table.count_rows())
 
     @property
     def _schema(self) -> Any:
@@ -292,4 +293,4 @@ class PhotoTable:
         except (OSError, RuntimeError, ValueError) as error:
             message = f"cannot {doing} the index {self.folder}: {' '.join(str(error).split())[:300]}"
             remedy = "Check the disk's space and permissions and run the command again; "
-            raise DistilvlError(message, f"{remedy}if the index is damaged, --rebuild.") from error
+            raise UnavailableError(message, f"{remedy}if the index is damaged, --rebuild.") from error

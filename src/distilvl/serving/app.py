@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,17 +25,20 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from distilvl._version import __version__
-from distilvl.errors import DistilvlError, OptionError
+from distilvl.errors import DistilvlError, OptionError, UnavailableError
 from distilvl.models.encoder import Encoder
 from distilvl.serving import requests
+from distilvl.serving.batcher import Embeddings, UnencodableError
 from distilvl.serving.errors import RequestError, on_http_error, on_validation_error, wrong_field
 from distilvl.serving.middleware import PAGE, AccessMiddleware, BodyMiddleware, Metrics, ResponseMiddleware
-from distilvl.serving.model import Embeddings, ServedModel, UnencodableError, shortened
+from distilvl.serving.model import ServedModel, shortened
 from distilvl.serving.picture_strings import Likeness, likeness
 from distilvl.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from distilvl.search import Index
+
+logger = logging.getLogger("distilvl")
 
 _FEW_NUMBERS = 4096
 T = TypeVar("T")
@@ -56,7 +60,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        model.batcher.close()
+        model.close()
 
     layers = [Middleware(one, settings=settings) for one in (AccessMiddleware, BodyMiddleware)]
     app = FastAPI(
@@ -183,6 +187,8 @@ def _add_search(app: FastAPI, model: ServedModel, index: Index, seconds: float) 
         """A JPEG of at most 256 pixels a side."""
         try:
             data = await to_thread.run_sync(index.thumbnail, picture)
+        except UnavailableError as error:
+            raise _unavailable(error) from error
         except DistilvlError as error:
             raise RequestError(404, "There is no such picture in the index.", code="unknown_picture") from error
         # An id stands for its picture's content for good.
@@ -202,13 +208,22 @@ def _search(
 ) -> dict[str, Any]:
     options = request.model_dump(exclude={"text", "image"})
     try:
-        hits = index.search(text, image, **options)
+        hits, photos = index.search(text, image, **options), len(index)
+    except UnavailableError as error:
+        raise _unavailable(error) from error
     except DistilvlError as error:
         option = error.option if isinstance(error, OptionError) else None
         raise RequestError(422, str(error), code="invalid_value", param=option) from error
     except UnencodableError as error:
         raise RequestError(500, "The model fails at this query.", code="unencodable") from error
-    return {"hits": [{**hit.as_dict(), "thumbnail": f"/thumbnails/{hit.id}"} for hit in hits], "photos": len(index)}
+    return {"hits": [{**hit.as_dict(), "thumbnail": f"/thumbnails/{hit.id}"} for hit in hits], "photos": photos}
+
+
+def _unavailable(error: UnavailableError) -> RequestError:
+    """503: the index is gone, damaged or being made anew; what is wrong is for the log, not for clients."""
+    logger.warning("the index cannot be read: %s", error)
+    message = "The index cannot be read at the moment; the server's log says why."
+    return RequestError(503, message, code="index_unavailable", headers={"Retry-After": "5"})
 
 
 class _PageFiles(StaticFiles):

@@ -68,25 +68,34 @@ class ConcurrencyLimit:
 
     def __init__(self, what: str, limit: int, observe: Callable[[int], None] = lambda _: None) -> None:
         self._what, self._limit, self._observe, self._held = what, limit, observe, 0
+        self._of: dict[str, int] = {}  # what each client holds
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[Callable[[int], None]]:
-        """A function that adds to what is held, or raises 503 with Retry-After; at the end all of it is given back."""
+    def hold(self, client: str | None = None) -> Iterator[Callable[[int], None]]:
+        """A function that adds to what is held, or raises 503 with Retry-After; at the end all of it is given back.
+
+        A `client` that holds something by another request already gets three quarters of the limit at most.
+        """
         own = 0
 
         def add(amount: int) -> None:
             nonlocal own
-            if self._held + amount > self._limit:
+            others = 0 if client is None else self._of.get(client, 0) - own
+            if self._held + amount > self._limit or (others and others + own + amount > 0.75 * self._limit):
                 message = f"The server is busy: too many {self._what} are waiting. Try again in a moment."
                 raise RequestError(503, message, code="overloaded", headers={"Retry-After": "1"})
             own += amount
             self._held += amount
+            if client is not None:
+                self._of[client] = others + own
             self._observe(self._held)
 
         try:
             yield add
         finally:
             self._held -= own
+            if client is not None and (left := self._of.pop(client, own) - own) > 0:
+                self._of[client] = left
             self._observe(self._held)
 
 
@@ -222,7 +231,7 @@ class BodyMiddleware:
         # The HTTP parser has checked that it is a number. A chunked body declares nothing.
         if int(Headers(scope=scope).get("content-length", "0")) > self._limit:
             raise self._too_large()
-        with self._uploads.hold() as add:
+        with self._uploads.hold(str((scope.get("client") or ("",))[0])) as add:
             try:
                 body = await asyncio.wait_for(self._collect(receive, add), self._seconds)
             except asyncio.TimeoutError as error:

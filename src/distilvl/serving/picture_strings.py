@@ -14,7 +14,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from PIL import Image
 
 from distilvl.errors import BadImageError, TooManyPixelsError
-from distilvl.pictures import BAD_IMAGE_REMEDY, decode_image, read_header
+from distilvl.pictures import decode_image, read_header
 from distilvl.pictures.formats import IMAGE_SUFFIXES, LONGEST, kind_of
 from distilvl.serving.errors import RequestError, wrong_field
 
@@ -247,5 +247,4 @@ def decode_picture(data: bytes, param: str) -> Image.Image:
     try:
         return decode_image(data, param, most=sys.maxsize)
     except BadImageError as error:
-        message = str(error).removesuffix(BAD_IMAGE_REMEDY).strip()
-        raise RequestError(422, message, code="invalid_image", param=param) from error
+        raise RequestError(422, error.problem, code="invalid_image", param=param) from error

@@ -20,6 +20,7 @@ from distilvl.students.timm_towers import TIMM_TYPE, require_timm
 from distilvl.students.towers import loading, pooling_layer_kwargs, quiet_transformers
 
 MODALITIES = ("text", "image")
+_UNLIMITED = 100_000  # tokens, where nothing cuts a text: more than a server takes letters
 
 
 def is_student(model: SentenceTransformer) -> bool:
@@ -40,6 +41,16 @@ def has_static_text(student: SentenceTransformer) -> bool:
 def route(student: SentenceTransformer, modality: str) -> Any:
     """The modules of one route, tower first, as an `nn.Sequential`."""
     return cast(Router, student[0]).sub_modules[modality]
+
+
+def max_length(student: SentenceTransformer) -> int:
+    """Tokens of a text that are read: the tokenizer's limit or the number of learnt positions, if there is any."""
+    tower = route(student, "text")[0]
+    if has_static_text(student):
+        return int((tower.tokenizer.truncation or {"max_length": _UNLIMITED})["max_length"])
+    positions = getattr(tower.model.config, "max_position_embeddings", None)
+    limits = [tower.tokenizer.model_max_length, tower.max_seq_length, positions]
+    return int(min(limit for limit in limits if limit))
 
 
 def principal_basis(images: Iterable[Tensor], texts: Iterable[Tensor]) -> Tensor:

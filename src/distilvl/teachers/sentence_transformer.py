@@ -15,7 +15,7 @@ from distilvl.io.hub import like_it
 from distilvl.io.inputs import list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
 from distilvl.students.folder import has_student_routes, load_dims
-from distilvl.students.storage import count_parameters, is_student, load_student
+from distilvl.students.storage import count_parameters, is_student, load_student, max_length
 from distilvl.teachers.base import ACCEPTED_TEACHERS, loading, name_and_revision
 from distilvl.teachers.torch_teacher import DEFAULTS, RunOptions, weights_hash
 
@@ -29,6 +29,7 @@ class SentenceTransformerTeacher:
 
     Attributes:
         is_student: whether it has the shape of our students.
+        max_length: of a student of ours, the tokens of a text that it reads.
         matryoshka_dims: of a student of ours, the dimensions beside `dim` to which its embeddings may be cut.
     """
 
@@ -52,6 +53,7 @@ class SentenceTransformerTeacher:
         else:
             self.name, self.matryoshka_dims = "sentence-transformer", ()
             self.revision = weights_hash(self.model.state_dict())
+        self.max_length = max_length(self.model) if self.is_student else None
         self.dim = self.model.get_embedding_dimension() or self.encode_texts(["dim"]).shape[1]
 
     def __repr__(self) -> str:

@@ -80,7 +80,7 @@ class TransformersTeacher(TorchTeacher):
         if self._tokenizer.pad_token is None:
             raise DistilvlError(f"the tokenizer of {source} has no padding token.", "Set pad_token and save it again.")
         self._text_rule = FAMILIES[family]
-        self._text_limit = _text_limit(network, self._tokenizer, self._text_rule)
+        self.max_length = _text_limit(network, self._tokenizer, self._text_rule)
         encode = network.text_encoder.forward if family == "blip" else network.get_text_features
         self._text_inputs = set(inspect.signature(encode).parameters)
         super().__init__(network, *name_and_revision(source), options)
@@ -92,7 +92,7 @@ class TransformersTeacher(TorchTeacher):
     def prepare_texts(self, texts: Sequence[str]) -> Inputs:
         """Token numbers, and what else the tokenizer gives that the model takes."""
         padding = "max_length" if self._text_rule.pad_to_limit else "longest"
-        fit = {"padding": padding, "truncation": True, "max_length": self._text_limit}
+        fit = {"padding": padding, "truncation": True, "max_length": self.max_length}
         tokens = self._tokenizer(list(texts), return_tensors="pt", **fit)
         return {name: tensor for name, tensor in tokens.items() if name in self._text_inputs}
 

@@ -178,12 +178,16 @@ def encode_images_of(
     fabric: Fabric, encode: Callable[[Tensor], Tensor], rows: npt.NDArray[Any], *, full: bool = False
 ) -> Embeddings:
     """`encode`, in batches, of (n, ...) pixels or of a tower's outputs: (n, D), computed in float32 if `full`."""
-    blocks = []
-    for start in range(0, len(rows), _BATCH):
-        block = torch.from_numpy(rows[start : start + _BATCH]).to(fabric.device)
+    at_a_time = ON_CPU if fabric.device.type == "cpu" else _BATCH
+    found: Embeddings | None = None  # one array from the start: many small ones between large ones scatter the memory
+    for start in range(0, len(rows), at_a_time):
+        block = torch.from_numpy(rows[start : start + at_a_time]).to(fabric.device)
         with nullcontext() if full else fabric.autocast():
-            blocks.append(encode(block).float().cpu().numpy())
-    return np.concatenate(blocks)
+            part = encode(block).float().cpu().numpy()
+        found = np.empty((len(rows), part.shape[1]), dtype=np.float32) if found is None else found
+        found[start : start + len(part)] = part
+    assert found is not None  # a dataset has items
+    return found
 
 
 @torch.no_grad()

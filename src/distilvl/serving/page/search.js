@@ -1,7 +1,7 @@
 // The search page: the query (words, a picture, filters), and when it is sent; stale answers are dropped.
 
 import { Refused, remember, request, thumbnail } from "/page/fetch.js";
-import { nameOf, Tiles } from "/page/tiles.js";
+import { nameOf, printable, Tiles } from "/page/tiles.js";
 
 const PAUSE_MS = 150; // between the last key and the request
 const MOST = 60;
@@ -89,8 +89,8 @@ function showExample(signal) {
   example.hidden = !picture;
   if (!picture) return;
   const path = picture.name ?? "a picture of the index";
-  $("example-name").textContent = nameOf(path);
-  $("example-folder").textContent = path.slice(0, -nameOf(path).length);
+  $("example-name").textContent = printable(nameOf(path));
+  $("example-folder").textContent = printable(path.slice(0, -nameOf(path).length));
   const shown = $("example-picture");
   shown.removeAttribute("src");
   if (picture.url) shown.src = picture.url;

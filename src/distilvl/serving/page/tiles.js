@@ -2,6 +2,12 @@
 
 import { thumbnail } from "/page/fetch.js";
 
+// Control characters and marks of the direction of writing, by which a name may look like another, as escapes.
+export function printable(name) {
+  return name.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 export function nameOf(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
@@ -11,7 +17,7 @@ const COPIES_NAMED = 10;
 function copiesOf(hit) {
   const count = hit.paths?.length ?? 1;
   if (count < 2) return { badge: "", title: "" };
-  const shown = hit.paths.slice(0, COPIES_NAMED).join("\n");
+  const shown = hit.paths.slice(0, COPIES_NAMED).map(printable).join("\n");
   const more = count > COPIES_NAMED ? `\nand ${(count - COPIES_NAMED).toLocaleString("en")} more` : "";
   const badge = `${count.toLocaleString("en")} copies`;
   return { badge, title: `\n${badge}:\n${shown}${more}` };
@@ -29,13 +35,13 @@ function tile(hit) {
   button.type = "button";
   button.className = "tile";
   const copies = copiesOf(hit);
-  button.title = `${hit.path}\n${hit.date.slice(0, 10)}, ${hit.width} × ${hit.height}${copies.title}`;
+  button.title = `${printable(hit.path)}\n${hit.date.slice(0, 10)}, ${hit.width} × ${hit.height}${copies.title}`;
   image.alt = "";
   image.draggable = false;
-  name.textContent = nameOf(hit.path);
+  name.textContent = printable(nameOf(hit.path));
   score.textContent = hit.score.toFixed(3);
   const counted = copies.badge ? `, ${copies.badge}` : "";
-  button.setAttribute("aria-label", `${nameOf(hit.path)}${counted}, similarity ${hit.score.toFixed(3)}: find similar pictures`);
+  button.setAttribute("aria-label", `${printable(nameOf(hit.path))}${counted}, similarity ${hit.score.toFixed(3)}: find similar pictures`);
   line.append(name, score);
   button.append(image, line);
   if (copies.badge) {
