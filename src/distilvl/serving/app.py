@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from anyio import to_thread
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from PIL import Image
@@ -30,7 +30,14 @@ from distilvl.models.encoder import Encoder
 from distilvl.serving import requests
 from distilvl.serving.batcher import Embeddings, UnencodableError
 from distilvl.serving.errors import RequestError, on_http_error, on_validation_error, wrong_field
-from distilvl.serving.middleware import PAGE, AccessMiddleware, BodyMiddleware, Metrics, ResponseMiddleware
+from distilvl.serving.middleware import (
+    PAGE,
+    AccessMiddleware,
+    BodyMiddleware,
+    Metrics,
+    ResponseMiddleware,
+    off_the_loop,
+)
 from distilvl.serving.model import ServedModel, shortened
 from distilvl.serving.picture_strings import Likeness, likeness
 from distilvl.serving.settings import ServeSettings
@@ -112,14 +119,15 @@ def _add_embeddings(app: FastAPI, model: ServedModel, settings: ServeSettings) -
             raise RequestError(404, message, code="model_not_found", param="model")
 
     @app.post(requests.EMBEDDINGS)
-    async def embeddings(request: requests.EmbeddingRequest) -> Response:
+    async def embeddings(request: requests.EmbeddingRequest, raw: Request) -> Response:
         """Embeddings of texts and pictures."""
         check_name(request.model)
         dim = request.dimensions if request.dimensions is not None else model.dim
         if dim not in model.dims:
             has = " or ".join(map(str, sorted(model.dims)))
             raise wrong_field("dimensions", f"is {dim}; this model has {has}.")
-        items = requests.read_items(request, settings.max_items)
+        size = raw.scope["body_bytes"]
+        items = await off_the_loop(size, requests.read_items, request, settings.max_items)
         found = await _within(settings.request_timeout, model.encode(items))
         body = partial(_embeddings_json, shortened(found, dim), model.name, request.encoding_format == "base64")
         # Ten thousands of numbers to text: not in the event loop. A few cost less than the way to a thread.

@@ -6,6 +6,8 @@ import hmac
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -17,6 +19,7 @@ from distilvl.serving.requests import check_shape
 from distilvl.serving.settings import ServeSettings
 
 logger = logging.getLogger("distilvl")
+T = TypeVar("T")
 
 # Nothing from elsewhere, nothing inline; pictures that the page has fetched or was given are blobs.
 _POLICY = (
@@ -37,9 +40,19 @@ _LINGER_S, _LINGER_BYTES = 1.0, 2**26
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PAGE = "/page"
+_ASIDE = ThreadPoolExecutor(1, thread_name_prefix="aside")
+_FEW_BYTES = 1 << 16  # are worked through in less time than the way to a thread takes
 _WITHOUT_KEY = ("/", "/healthz")
 # So many of the largest bodies are held at a time, of all requests.
 _BODIES_HELD = 16
+
+
+async def off_the_loop(size: int, work: Callable[..., T], *args: Any) -> T:
+    """`work` on so many bytes of a request: of many in a thread, while the event loop answers other clients.
+
+    One at a time: they share Python's lock with the loop and with the model's thread.
+    """
+    return work(*args) if size <= _FEW_BYTES else await asyncio.get_running_loop().run_in_executor(_ASIDE, work, *args)
 
 
 class Metrics:
@@ -242,7 +255,8 @@ class BodyMiddleware:
             if body and scope["method"] == "GET":
                 message = "GET and HEAD take no body: send it with POST, or what it says as parameters of the address."
                 raise RequestError(422, message, code="unexpected_body", param="body")
-            check_shape(body)
+            await off_the_loop(len(body), check_shape, body)
+            scope["body_bytes"] = len(body)
             first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
             async def replay() -> Message:

@@ -51,7 +51,7 @@ _LONGEST_PLACE = 4096
 _AFTER_PLACE = re.compile(rf"(?<=\S)({_ENDING})(?:[!:@][\w.@-]{{1,60}})?[/.,;]{{0,2}}$", re.I)
 
 # Everything else that may hold a picture.
-_LOOKED_THROUGH = 100_000  # characters; a longer text is refused for its length
+_LOOKED_THROUGH = 20_000  # characters; what begins further on was no mistake of a client
 _NESTED = 3  # encodings within each other that are undone
 _WITHIN = re.compile(r"image/[^,]{1,180}base64\s{0,3},", re.I)
 # Bytes that were made letters in one of the ways in which that goes wrong; drawings are letters anyway.
@@ -91,7 +91,7 @@ class Likeness(enum.Enum):
 
 
 def likeness(text: str) -> Likeness:
-    """What `text` looks like; quick for ordinary texts, and bounded by the first 100,000 characters of hostile ones."""
+    """What `text` looks like; quick for ordinary texts, and bounded by the first 20,000 characters of hostile ones."""
     bare = _bare(text)
     if (head := _HEAD.match(bare[:_LONGEST_HEAD])) is not None:  # `data:,` before a text is a text
         is_claimed = _IN_BASE64.search(head["options"]) or (head["type"] or "").lower().startswith("image/")

@@ -113,6 +113,7 @@ class DemoTeacher(TorchTeacher):
     """The trained network as a `Teacher`; its embeddings are L2-normalised."""
 
     preprocessing = "RGB, 64 x 64 bicubic, [-1, 1]; lower-case words"
+    max_length = MAX_WORDS
 
     def __init__(self) -> None:
         with safe_open(WEIGHTS, framework="pt") as file:
