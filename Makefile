@@ -25,6 +25,7 @@ faults: $(VENV)/.installed
 	$(BIN)/python tests/faults/sweep.py
 	$(BIN)/python tests/faults/flips.py
 	$(BIN)/python tests/faults/fuzz.py
+	$(BIN)/python tests/faults/hostile.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

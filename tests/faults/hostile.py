@@ -107,7 +107,7 @@ def watch(server: Server, over: Event, searches: bool, found: Connection) -> Non
     found.send(seen)
 
 
-def attacked(server: Server, name: str, attack: Attack, expected: set[str]) -> Outcome:
+def attacked(server: Server, name: str, attack: Attack, expected: set[str], rest: float = _AFTER_S) -> Outcome:
     """Run one attack beside a second client."""
     before = server.status("VmRSS"), server.status("Threads")
     answers, logged, over = Counter[str](), len(server.log), multiprocessing.Event()
@@ -121,7 +121,7 @@ def attacked(server: Server, name: str, attack: Attack, expected: set[str]) -> O
     over.set()
     seen: Seen = receiver.recv()
     second.join()
-    time.sleep(_AFTER_S)
+    time.sleep(rest)
     faults = [f"answered {status}" for status in sorted(set(answers) - expected)]
     faults += [f"the second client: {what} ({count} times)" for what, count in seen.refused.items()]
     faults += ["a traceback in the log"] * any("Traceback" in line for line in server.log[logged:])

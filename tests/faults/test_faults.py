@@ -13,9 +13,11 @@ if sys.platform != "linux":
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from attacks import Server, attacks
 from commands import COMMANDS
 from flips import ARTEFACTS, Flips
 from fuzz import TARGETS, Fuzz
+from hostile import attacked, ended, served
 from runner import Runner, compiler
 from sweep import Sweep
 
@@ -24,6 +26,12 @@ pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="no C compiler: apt-get install gcc, or pip install ziglang"),
 ]
 SEED = 20261130
+SHORT = {
+    "1.4 million unknown keys",
+    "a PNG that lacks its rows",
+    "a JPEG of 90 scans",
+    "an index made anew and taken away",
+}
 EVERY = {"report": 4, "export": 6, "reproduce": 22}  # those that take seconds; of the others every twelfth operation
 
 
@@ -76,3 +84,20 @@ def test_the_harness_sees_a_fault(runner: Runner, sweep: Sweep) -> None:
     assert undisturbed.count
     assert runner.run(["features", "--nonsense"], sweep.shop.path).fault() == "0 lines of error"
     assert runner.run(command, sweep.shop.path / "elsewhere").count == 0
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[Server]:
+    with served(place / "served") as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
+def test_a_hostile_client_is_answered_and_keeps_no_other_out(server: Server, name: str) -> None:
+    attack, expected = attacks()[name]
+    assert attacked(server, name, attack, expected, rest=0).faults == []
+
+
+def test_a_server_that_decodes_ends_when_told_to(place: Path) -> None:
+    with served(place / "told") as server:
+        assert ended(server) < 60
