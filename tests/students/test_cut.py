@@ -12,7 +12,7 @@ from torch import nn
 from distilvl.config import StudentConfig
 from distilvl.errors import DistilvlError
 from distilvl.students import DualEncoder, build_student
-from distilvl.students.cut import _quick
+from distilvl.students.cut import _quick, depthwise_kernels, layers_of
 from distilvl.training.distributed import start_fabric
 from distilvl.training.student import store_texts_of
 
@@ -139,6 +139,19 @@ def test_dropout_hides_outputs_from_the_head_in_training_only() -> None:
     assert torch.equal(encoder.encode_images(rows), encoder.encode_images(rows))
     encoder.train()
     assert not torch.equal(encoder.encode_images(rows), encoder.encode_images(rows))
+
+
+def test_depthwise_kernels_stay_and_the_other_weights_of_the_top_learn() -> None:
+    encoder = encoder_of(CNN)
+    encoder.cut_image_tower(2)
+    kernels = depthwise_kernels(encoder.head("image").tower)
+    assert kernels
+    assert not any(kernel.requires_grad for kernel in kernels)
+    encoder.encode_images(encoder.store_images(pixels(3))).square().sum().backward()
+    assert all(kernel.grad is None for kernel in kernels)
+    top = {id(weight) for layer in layers_of(encoder.head("image").tower) for weight in layer}
+    convolutions = [m for m in encoder.head("image").tower.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    assert any(id(convolution.weight) in top for convolution in convolutions)
 
 
 def test_too_many_layers_are_refused() -> None:

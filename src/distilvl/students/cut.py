@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,20 @@ def layers_of(tower: nn.Module) -> list[list[nn.Parameter]]:
         if parameter.requires_grad:
             found.setdefault(depth, []).append(parameter)
     return [found[depth] for depth in sorted(found)]
+
+
+def depthwise_kernels(tower: nn.Module) -> list[nn.Parameter]:
+    """The weights of its depthwise convolutions.
+
+    Of a top that learns they are one weight in a hundred, and their gradients a third of a step on a CPU; a student
+    whose kernels stay as they were pretrained is as good (docs/recipes.md).
+    """
+    found = [layer for layer in tower.modules() if isinstance(layer, nn.Conv2d) and _is_depthwise(layer)]
+    return [cast(nn.Parameter, layer.weight) for layer in found]
+
+
+def _is_depthwise(convolution: nn.Conv2d) -> bool:
+    return convolution.groups == convolution.in_channels > 1
 
 
 def stop_learning(layers: Iterable[Iterable[nn.Parameter]]) -> None:
@@ -226,7 +240,7 @@ def _top(module: Any, first: nn.Module) -> tuple[Any, bool]:
 
 def _quick(module: Any) -> Any:
     """`module` with its depthwise convolutions computed by `_in_full_precision`; whatever holds none is shared."""
-    depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+    depthwise = isinstance(module, nn.Conv2d) and _is_depthwise(module)
     children = {name: child if child is None else _quick(child) for name, child in module._modules.items()}
     if not depthwise and all(children[name] is child for name, child in module._modules.items()):
         return module

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from distilvl.errors import DistilvlError
 from distilvl.io.inputs import NotAListError, list_of_images, list_of_texts
 from distilvl.pictures import upright_rgb
-from distilvl.students.cut import Cut, TextCut, layers_of, stop_learning
+from distilvl.students.cut import Cut, TextCut, depthwise_kernels, layers_of, stop_learning
 from distilvl.students.heads import Head, head_of, is_convolutional, keeps_statistics
 from distilvl.students.processors import CONVERTS
 from distilvl.students.static import token_ids
@@ -95,7 +95,7 @@ class DualEncoder(nn.Module):
     def cut_image_tower(self, layers: int, learning: int | None = None) -> None:
         """From now on train the last so many layers of the image tower, and its head: `store_images` says the rest.
 
-        With `learning`, only so many of them learn.
+        With `learning`, only so many of them learn. Depthwise kernels stay as they are.
 
         Raises:
             DistilvlError: it has no more layers than that, or cannot be cut there.
@@ -107,7 +107,7 @@ class DualEncoder(nn.Module):
         self.cut = Cut(route(self.student, "image"), found[-layers][0], self._inputs("image", pixels, None))
         above = {id(parameter) for layer in found[-layers:] for parameter in layer}
         self._above_cut = frozenset(name for name, parameter in tower.named_parameters() if id(parameter) in above)
-        stop_learning(found[: -(learning or layers)])
+        stop_learning([*found[: -(learning or layers)], depthwise_kernels(tower)])
 
     def cut_text_tower(self, layers: int) -> None:
         """As `cut_image_tower`, of the text tower: `store_texts` says the rest."""
