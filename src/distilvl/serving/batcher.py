@@ -113,7 +113,6 @@ class Batcher:
         """Wait for a batch; None when closed and done."""
         with self._changed:
             while True:
-                self._drop_abandoned()
                 due = {name: self._due(jobs) for name, jobs in self._waiting.items() if jobs}
                 if due:
                     # The one that is due first; of several that are, the one whose turn it is.
@@ -138,6 +137,8 @@ class Batcher:
         taken: list[_Entry] = []
         while jobs and len(taken) < self._max_batch:
             job = jobs.popleft()
+            if job.future.done():  # nobody waits for it any more
+                continue
             taken.append(job.waiting.popleft())
             if job.waiting:
                 jobs.append(job)
