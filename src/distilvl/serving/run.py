@@ -41,8 +41,8 @@ def serve(
     from distilvl.serving.app import create_app
     from distilvl.serving.connection import server_config
 
-    # Who waits for Python's lock asks for it after two milliseconds instead of five: a small request passes it many times
-    # on its way, and a large one holds it.
+    # Who waits for Python's lock asks for it after 2 ms instead of 5: a small request passes it many times on its way,
+    # and a large one holds it.
     sys.setswitchinterval(0.002)
     # Between once and twice its limit Pillow only warns; we refuse by a limit of our own.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
