@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +66,50 @@ def test_a_program_error_keeps_its_traceback(
     with pytest.raises(ZeroDivisionError):
         cli.main()
     assert capsys.readouterr().err == ""
+
+
+SLOW = """
+import pathlib, time
+from tests.colour_teacher import ColourTeacher
+
+class Slow(ColourTeacher):
+    def encode_texts(self, texts):
+        pathlib.Path({marker!r}).touch()
+        time.sleep(60)
+        return super().encode_texts(texts)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
+    marker, teacher = tmp_path / "marker", tmp_path / "slow.py"
+    teacher.write_text(SLOW.format(marker=str(marker)), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "distilvl",
+        "features",
+        "--teacher",
+        f"{teacher}:Slow",
+        "--data",
+        "scenes?count=40",
+    ]
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    with subprocess.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, env=there) as process:
+        while not marker.exists():
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert told.endswith("stopped. What was finished is kept, and the same command goes on from there.\n")
+    assert "Traceback" not in told
+
+
+def test_ctrl_c_in_a_command_that_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["distilvl", "fit", "--out", "x"])
+    code, told = _raised(KeyboardInterrupt(), monkeypatch, capsys)
+    assert code == 130
+    assert "stopped. The same command begins again" in told

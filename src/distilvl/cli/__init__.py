@@ -25,6 +25,9 @@ from distilvl.errors import DistilvlError
 
 __all__ = ["app", "main"]
 _LONGEST = 550  # letters of an error: a screen's worth
+_STOPPED = 130  # the exit code of what Ctrl-C stopped
+_GO_ON = {"demo", "features", "index", "reproduce", "train"}
+_AGAIN = "The same command begins again; what was there before it is as it was."
 
 
 def main() -> None:
@@ -42,9 +45,13 @@ def main() -> None:
         logging.getLogger("distilvl").debug("as it was raised", exc_info=error)
         _tell(_of_system(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command continues.\n")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != _STOPPED:  # Typer makes that of Ctrl-C, and says nothing
+            raise
+        goes_on = len(sys.argv) > 1 and sys.argv[1] in _GO_ON
+        after = "What was finished is kept, and the same command goes on from there." if goes_on else _AGAIN
+        sys.stderr.write(f"\nstopped. {after}\n")
+        sys.exit(_STOPPED)
 
 
 def _tell(message: str) -> None:
