@@ -92,7 +92,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         "--teacher",
         f"{teacher}:Slow",
         "--data",
-        "scenes?count=40",
+        "scenes",
     ]
     there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
     with subprocess.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, env=there) as process:
