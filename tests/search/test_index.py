@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from distilvl.data.folders import UNREADABLE_FOLDER
-from distilvl.errors import DistilvlError, OptionError
+from distilvl.errors import DistilvlError, OptionError, UnavailableError
 from distilvl.search import Index, index_folder
 from distilvl.search.about import About
 
@@ -161,14 +162,14 @@ def test_undecodable_files_are_remembered_until_they_change(photos, index, colou
 def test_a_file_that_the_disk_does_not_give_keeps_its_row_and_is_tried_again(photos, index, monkeypatch) -> None:
     path = photos / "00.png"
     os.utime(path, (10**9, 10**9))
-    real = Path.read_bytes
+    real = Path.open
 
-    def failing(self: Path) -> bytes:
+    def failing(self: Path, *mode: str, **more: str) -> Any:
         if self == path:
             raise OSError(5, "Input/output error")
-        return real(self)
+        return real(self, *mode, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr(Path, "open", failing)
     report = index.update(photos)
     assert "Input/output error" in report.unreadable[0][1]
     assert (report.deleted, report.remembered, len(index)) == (0, 0, 30)
@@ -388,8 +389,8 @@ def test_date_filter_takes_the_capture_time_before_that_of_the_file(photos, inde
         ({"like": "x' OR '1'='1"}, "not the id"),
         ({"like": "0" * 32, "image": b"x"}, "two pictures"),
         ({"image": b"no picture"}, "not an image"),
-        ({"image": "nowhere.jpg"}, "cannot read nowhere.jpg: No such file"),
-        ({"image": "."}, r"cannot read \.: Is a directory"),
+        ({"image": "nowhere.jpg"}, "cannot read image nowhere.jpg: No such file"),
+        ({"image": "."}, r"cannot read image \.: Is a directory"),
         ({"image": ""}, "cannot read"),
         ({"vector": np.zeros(8, np.float32)}, "zero"),
         ({"vector": np.ones(9, np.float32)}, "shape"),
@@ -470,3 +471,17 @@ def test_large_pictures_make_small_batches(photos, index, colours, paint, monkey
     colours.batches.clear()
     assert index.update(photos).encoded == 10
     assert colours.batches == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("lost", ["_versions", "."])
+def test_an_index_whose_table_is_lost_does_not_answer_as_an_empty_one(photos, index, encoder, lost) -> None:
+    shutil.rmtree(index.path / "photos.lance" / lost)
+    for work in (
+        lambda: Index.open(index.path, encoder),
+        lambda: index_folder(photos, index.path),
+        lambda: Index.create(index.path, encoder),
+    ):
+        with pytest.raises(UnavailableError, match=r"cannot read the index .*--rebuild"):
+            work()
+    assert index_folder(photos, index.path, encoder, rebuild=True).added == 30
+    assert len(Index.open(index.path)) == 30

@@ -108,7 +108,7 @@ def write_indexed(index: Path, student: Runtime, folder: Path) -> tuple[int, Lef
     """
     check_photos(index, student.manifest.revision)
     about = About.load(index)
-    table, left_out = PhotoTable(index, student.dim), all_left_out(read_left_out(index))
+    table, left_out = PhotoTable(index, student.dim, new=False), all_left_out(read_left_out(index))
     files: dict[str, list[str]] = {}
     for path, (_, _, key) in sorted(table.stamps().items()):
         files.setdefault(key, []).append(path)

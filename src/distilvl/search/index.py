@@ -35,7 +35,8 @@ class Index:
         self._encoder, self._spec, self._loading = encoder, spec or about.model.spec, threading.Lock()
         if encoder is not None:
             self._require_same(encoder)
-        self._table = PhotoTable(path, about.model.dim)
+        # Of what has been indexed before the table is there, or it is lost: an empty one would answer for it.
+        self._table = PhotoTable(path, about.model.dim, new=not about.folders)
 
     def __repr__(self) -> str:
         model = self.model

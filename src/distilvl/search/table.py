@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilvl.errors import DistilvlError, OptionError, UnavailableError
+from distilvl.errors import DistilvlError, OptionError, UnavailableError, one_line
 from distilvl.pictures import full_size
 from distilvl.search.photographs import PhotoFile, Picture
 
@@ -129,12 +129,12 @@ def has_id(key: str) -> str:
 
 
 class PhotoTable:
-    """The table of the index in `folder`, made when it is not there; `dim` is D, the embedding dimension.
+    """The table of the index in `folder`; `dim` is D, the embedding dimension.
 
-    `DistilvlError`: lancedb is not installed, or the table cannot be read.
+    With `new` it is made where it is not there. `DistilvlError`: lancedb is not installed, or the table cannot be read.
     """
 
-    def __init__(self, folder: Path, dim: int) -> None:
+    def __init__(self, folder: Path, dim: int, *, new: bool = True) -> None:
         self.folder = folder
         try:
             import lancedb
@@ -153,6 +153,8 @@ class PhotoTable:
             try:
                 self._table: Any = database.open_table(_TABLE)
             except ValueError:  # it is not there, or it is damaged
+                if not new:
+                    raise
                 self._table = database.create_table(_TABLE, schema=self._plain, exist_ok=True)
             if not self._table.schema.equals(self._schema):
                 raise ValueError("its columns are not those of an index of this dimension")
@@ -291,6 +293,6 @@ class PhotoTable:
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
-            message = f"cannot {doing} the index {self.folder}: {' '.join(str(error).split())[:300]}"
+            message = f"cannot {doing} the index {self.folder}: {one_line(error, 300)}."
             remedy = "Check the disk's space and permissions and run the command again; "
             raise UnavailableError(message, f"{remedy}if the index is damaged, --rebuild.") from error
