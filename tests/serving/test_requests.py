@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("lancedb")
@@ -236,3 +238,44 @@ def test_what_is_not_http_is_refused_in_the_same_form(served: Any) -> None:
     status, headers, body = raw(served, b"NOT HTTP\r\n\r\n")
     assert (status, headers[b"content-type"]) == (b"400", b"application/json")
     assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+_URIS = [
+    "data:image/png;base64,AAAA",
+    "data:,",
+    "data:image/jpeg;base64,/9j/4AAQ",
+    "a.jpg",
+    "https://a.example/b.png",
+    "\ud800",
+]
+_WORDS = [
+    "model", "input", "messages", "modality", "dimensions", "encoding_format", "normalized", "user", "text", "image",
+    "image_url", "url", "like", "weight", "top", "folder", "since", "until", "copies", "role", "content", "type",
+]  # fmt: skip
+_LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**30), 10**30), st.floats(), st.text(max_size=30), st.sampled_from(_URIS),
+    st.sampled_from(["tiny", "float", "base64", "text", "image", "2021", "user", "0" * 32]),
+)  # fmt: skip
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+_BODIES = st.dictionaries(st.sampled_from(_WORDS) | st.text(max_size=8), _VALUES, max_size=5)
+
+
+def test_any_json_is_answered_or_refused_by_name(searching: Any) -> None:
+    @settings(max_examples=300, deadline=None)
+    @given(st.sampled_from(["/v1/embeddings", "/search"]), _BODIES, st.booleans())
+    def ask(path: str, body: dict[str, Any], named: bool) -> None:
+        body = {"model": "tiny", **body} if named and path == "/v1/embeddings" else body
+        answer = searching.client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        told = answer.json()
+        if answer.status_code == 200:
+            assert set(told) >= {"data"} or set(told) >= {"hits"}
+        else:
+            assert answer.status_code in (400, 404, 413, 422)
+            assert 0 < len(told["error"]["message"]) <= 600
+
+    ask()
+    assert searching.rows("still there").shape == (1, 16)
