@@ -62,10 +62,10 @@ def start_fabric(accelerator: str, precision: Precision, devices: int | None = N
         raise DistilvlError(problem, "Leave --devices out: the launcher says how many.")
     local = here or devices or 1
     processes = everywhere or local
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports each step of the start
     try:
         if processes == 1:
             return Fabric(accelerator=accelerator, devices=1, precision=precision)
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports each step of the start
         how: dict[str, Any] = {"num_nodes": processes // local, "precision": precision}
         how["strategy"] = DDPStrategy(timeout=LONGEST_WAIT, **_KEEP_BUFFERS)
         fabric = Fabric(accelerator=accelerator, devices=local, **how)
