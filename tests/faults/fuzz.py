@@ -31,6 +31,8 @@ from commands import COMMANDS, Bench, Workshop
 from mutations import changed_bytes, changed_text
 from runner import Outcome, Runner
 
+import distilvl.experiments
+
 
 @dataclass(frozen=True)
 class Target:
@@ -115,6 +117,10 @@ def _recipe(shop: Workshop) -> None:
     (shop.path / "recipe.yaml").write_text(yaml.safe_dump(tree))
 
 
+def _table(shop: Workshop) -> None:
+    shutil.copy(Path(distilvl.experiments.__file__).parent / "tables" / "strong.yaml", shop.path / "table.yaml")
+
+
 def _in(name: str) -> Callable[[Workshop], Path]:
     return lambda shop: shop.path / name
 
@@ -174,6 +180,12 @@ TARGETS: dict[str, Target] = {
         lambda shop: ["fit", "--features", shop.made("store"), "--data", str(shop.data), "--student",
                       shop.made("student.yaml"), "--out", shop.made("answer"), "--device", "cpu"],
         ("store",),
+    ),
+    "table": Target(
+        _in("table.yaml"),
+        lambda shop: ["reproduce", shop.made("table.yaml"), "--data", str(shop.data), "--features", shop.made("store"),
+                      "--student", shop.made("student.yaml"), "--out", shop.made("answer"), "--dry-run"],
+        ("store",), make=_table,
     ),
     "run-config": Target(
         lambda shop: Path(shop.made("run")) / "config.yaml",
