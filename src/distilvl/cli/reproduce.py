@@ -18,7 +18,7 @@ from distilvl.cli.shared import AsJson, Data, MaxPixels, SkipBad, app, clean_std
 def reproduce(
     tables: Annotated[
         list[str],
-        Argument(help="table1 ... table10, figure2, false-negatives, towers, strong, closed-form, or YAML files."),
+        Argument(help="table1 ... table10, figure2, false-negatives, scaling, towers, strong, closed-form, or YAML."),
     ],
     data: Data,
     features: Annotated[str, Option(help="A finished feature store of that data.")],

@@ -62,6 +62,35 @@ def test_smoothing_takes_rates_of_running_means():
     assert balancer.report["rate"]["hnd"] == pytest.approx((0.9 * 9 + 0.1 * 12) / 9)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [
+        ("every_step", [9 / 3, 12 / 2, 2.5 / 2.5]),
+        ("first_step", [9 / 3, 9 / 3, 9 / 3]),
+        ("running_mean", [9 / 3, (0.99 * 9 + 0.01 * 12) / (0.99 * 3 + 0.01 * 2)]),
+        ("power_of_ten", [1, 10, 1]),
+    ],
+)
+def test_when_losses_are_scaled(scaling, expected):
+    balancer = PaperBalancer(scaling=scaling)
+    found = []
+    for values in HISTORY[: len(expected)]:
+        balancer(losses_of(values))
+        found.append(balancer.report["scale"]["cd"])
+    assert found == pytest.approx(expected, rel=1e-12)
+    again = PaperBalancer(scaling=scaling)
+    again(losses_of(HISTORY[0]))
+    kept = PaperBalancer(scaling=scaling)
+    kept.load_state_dict(again.state_dict())
+    assert kept(losses_of(HISTORY[1])) == again(losses_of(HISTORY[1]))
+
+
+def test_powers_of_ten_bring_all_losses_within_one_magnitude():
+    balancer = PaperBalancer(scaling="power_of_ten")
+    balancer(losses_of((3.0, 0.03, 0.5, 140.0)))
+    assert balancer.report["scale"] == pytest.approx({"cd": 100, "fd": 10_000, "sd": 1_000, "hnd": 1})
+
+
 def test_no_gradient_flows_through_the_multipliers():
     x = torch.tensor(2.0, requires_grad=True)
     losses = {"cd": x**2, "fd": 3 * x}
@@ -95,9 +124,13 @@ def test_a_loss_of_zero_does_not_poison_its_step_or_the_next():
     assert balancer.report["scale"]["hnd"] == 2
 
 
-@given(history=st.lists(steps, min_size=1, max_size=6), tau=st.sampled_from([0.05, 1.0, 5.0]))
-def test_weights_and_scales_are_bounded(history, tau):
-    balancer = PaperBalancer(tau)
+@given(
+    history=st.lists(steps, min_size=1, max_size=6),
+    tau=st.sampled_from([0.05, 1.0, 5.0]),
+    scaling=st.sampled_from(["every_step", "first_step", "running_mean", "power_of_ten"]),
+)
+def test_weights_and_scales_are_bounded(history, tau, scaling):
+    balancer = PaperBalancer(tau, scaling=scaling)
     for values in history:
         multipliers = balancer(losses_of(values))
         assert sum(balancer.report["weight"].values()) == pytest.approx(4)
