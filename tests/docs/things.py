@@ -147,13 +147,10 @@ def towers(page: Path, hub: Path, captions: Sequence[str]) -> None:
     save(page / "vit", vit, transformers.ViTImageProcessor(size=square))
     bert = transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **six))
     save(page / "minilm", bert, words)
-    for preset in ("tiny", "small"):
-        student = load_config(student=preset).student
-        deit = transformers.DeiTModel(
-            transformers.DeiTConfig(image_size=224, patch_size=16, num_hidden_layers=2, **SIZES)
-        )
-        save(cached(hub, student.image.model), deit, transformers.DeiTImageProcessor())
-        save(cached(hub, student.text.model), bert, words)
+    student = load_config(student="tiny").student
+    deit = transformers.DeiTModel(transformers.DeiTConfig(image_size=224, patch_size=16, num_hidden_layers=2, **SIZES))
+    save(cached(hub, student.image.model), deit, transformers.DeiTImageProcessor())
+    save(cached(hub, student.text.model), bert, words)
     config = StudentConfig.model_validate({"image": {"model": str(page / "vit"), "size": 56, "pooling": "cls"},
                                            "text": {"model": str(page / "minilm")}})  # fmt: skip
     save_student(build_student(config, 16, captions), cached(hub, "sentence-transformers/clip-ViT-B-32"))
