@@ -1,8 +1,13 @@
 """Errors that a user can act on, and `require` for packages that only some features need."""
 
 import importlib
+import re
 from importlib.util import find_spec
 from typing import Any
+
+# What a line of a terminal and JSON in UTF-8 cannot hold: control characters, and bytes of a name that is no Unicode.
+# And marks of the direction of writing, by which `photo<U+202E>gpj.exe` looks like a picture.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class DistilvlError(Exception):
@@ -45,6 +50,11 @@ class OptionError(DistilvlError):
     def __init__(self, option: str, message: str, remedy: str = "") -> None:
         super().__init__(message, remedy)
         self.option = option
+
+
+def printable(name: str) -> str:
+    """`name` with escapes for control characters, marks of the direction of writing and half surrogate pairs."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
 
 
 def one_line(error: BaseException, most: int | None = None) -> str:

@@ -95,7 +95,9 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         "scenes",
     ]
     there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    with subprocess.Popen([*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, env=there) as process:
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # background jobs inherit a deaf ear
+    command += ["--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=there, **heard) as process:
         while not marker.exists():
             assert process.poll() is None, process.communicate()[1].decode()
             time.sleep(0.05)

@@ -18,11 +18,11 @@ from distilvl.data.left_out import (
     LeftOut,
     all_left_out,
     note_left_out,
-    printable,
     read_left_out,
     source_name,
     write_left_out,
 )
+from distilvl.errors import printable
 
 _ITEMS = st.lists(st.tuples(st.sampled_from(["no caption", "the file is missing", "HEIC"]), st.text(max_size=5)))
 

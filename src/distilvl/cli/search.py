@@ -17,8 +17,7 @@ from typer import Argument, Option, echo
 
 from distilvl._version import __version__
 from distilvl.cli.shared import AsJson, MaxPixels, app, clean_stdout, print_json
-from distilvl.data.left_out import printable
-from distilvl.errors import OptionError, require
+from distilvl.errors import OptionError, printable, require
 
 if TYPE_CHECKING:
     from distilvl.search.index import Index

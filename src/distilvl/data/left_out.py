@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from distilvl.errors import BadImageError, DistilvlError
+from distilvl.errors import BadImageError, DistilvlError, printable
 from distilvl.io.files import storage_error, write_atomically
 from distilvl.io.leases import only_writer
 
@@ -31,16 +30,7 @@ MALFORMED = "an entry that is not of the list's form"
 
 TOO_LARGE = "a file too large for a picture"
 
-# What a line of a terminal and JSON in UTF-8 cannot hold: control characters, and bytes of a name that is no Unicode.
-# And marks of the direction of writing, by which `photo<U+202E>gpj.exe` looks like a picture.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
 _logger = logging.getLogger("distilvl")
-
-
-def printable(name: str) -> str:
-    """`name` with escapes for control characters, marks of the direction of writing and half surrogate pairs."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), name)
 
 
 @dataclass
