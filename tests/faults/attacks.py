@@ -139,6 +139,7 @@ def rebuilt(server: Server, answers: Counter[str]) -> None:
     with subprocess.Popen([*command, "--out", str(server.index)], stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             post(server, answers, json.dumps({"text": "a dog"}).encode(), "/search")
+    assert set(answers) == {"200"}, f"the old one does not answer until the new one is whole: {answers}"
     aside = server.index.rename(server.index.with_name("aside"))
     for _ in range(20):
         post(server, answers, json.dumps({"text": "a dog"}).encode(), "/search")

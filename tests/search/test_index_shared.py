@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distilvl.errors import DistilvlError
+from distilvl.errors import DistilvlError, UnavailableError
 from distilvl.search import Index, index_folder
-from distilvl.search.about import About
+from distilvl.search.about import ABOUT_NAME, REBUILDING_NAME, About
+from distilvl.search.table import Hit, PhotoTable
 from distilvl.search.update import Update
 
 Paint = Callable[..., Path]
@@ -130,11 +131,61 @@ def test_a_stopped_rebuild_continues_and_a_finished_one_begins_anew(photos, inde
     other = type(colours)("2")
     with pytest.raises(KeyboardInterrupt):
         index_folder(photos, index.path, other, rebuild=True)
-    assert (other.shown, About.load(index.path).rebuilding) == (30, True)
+    assert (other.shown, About.load(index.path, rebuilding=True).model.revision) == (30, "2")
     stop_at_the_end.undo()
     assert index_folder(photos, index.path, other, rebuild=True).unchanged == 30
-    assert (other.shown, About.load(index.path).rebuilding) == (30, False)
+    assert (other.shown, (index.path / REBUILDING_NAME).exists()) == (30, False)
     assert index_folder(photos, index.path, other, rebuild=True).encoded == 30
+
+
+def test_the_old_index_answers_until_the_new_one_is_whole(photos, index, colours, paint, stop_at_the_end) -> None:
+    before, other = index.search("red", top=30), type(colours)("2")
+    with pytest.raises(KeyboardInterrupt):
+        index_folder(photos, index.path, other, rebuild=True)
+    for reader in (index, Index.open(index.path, index.encoder)):
+        assert reader.search("red", top=30) == before
+    stop_at_the_end.undo()
+    paint(photos / "more.png", "more")
+    assert index.update(photos).added == 1, "the old one goes on"
+    index_folder(photos, index.path, other, rebuild=True)
+    assert len(Index.open(index.path, other)) == 31
+    with pytest.raises(DistilvlError, match="another model"):
+        index.search("red")
+
+
+def test_what_a_new_index_took_the_place_of_leaves_nothing(photos, index, encoder, monkeypatch) -> None:
+    old = {file.name for file in index.path.iterdir()}
+    index_folder(photos, index.path, encoder, rebuild=True)
+    assert sorted(file.name for file in index.path.iterdir()) == [ABOUT_NAME, "rebuilt"]
+    monkeypatch.setattr("distilvl.search.update._remove_replaced", _stopped)
+    with pytest.raises(KeyboardInterrupt):  # the new one is whole, the old one still there
+        index_folder(photos, index.path, encoder, rebuild=True)
+    monkeypatch.undo()
+    assert len(Index.open(index.path, encoder)) == 30
+    assert index_folder(photos, index.path, encoder).unchanged == 30
+    assert {file.name for file in index.path.iterdir()} == old
+
+
+def test_a_search_in_whose_middle_the_index_was_made_anew_is_answered_by_the_new_one(
+    photos, index, encoder, monkeypatch
+) -> None:
+    from distilvl.search import index as module
+
+    nearest, calls = module.nearest_pictures, []
+
+    def replaced(table: PhotoTable, *args: object, **how: object) -> list[Hit]:
+        calls.append(table)
+        if len(calls) == 1:
+            index_folder(photos, index.path, encoder, rebuild=True)
+            raise UnavailableError("its files are gone.", "")
+        return nearest(table, *args, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "nearest_pictures", replaced)
+    assert (len(index.search("red", top=30)), len(set(calls))) == (30, 2)
+
+
+def _stopped(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("why", ["another model", "damaged"])
@@ -143,7 +194,7 @@ def test_a_stopped_rebuild_that_cannot_continue_begins_anew(photos, index, colou
         index_folder(photos, index.path, type(colours)("2"), rebuild=True)
     stop_at_the_end.undo()
     if why == "damaged":
-        for file in (index.path / "photos.lance" / "data").iterdir():
+        for file in (index.path / "rebuilt" / "photos.lance" / "data").iterdir():
             file.write_bytes(bytes(file.stat().st_size))
     revision = "2" if why == "damaged" else "3"
     assert index_folder(photos, index.path, type(colours)(revision), rebuild=True).encoded == 30

@@ -18,7 +18,7 @@ from distilvl.errors import DistilvlError
 from distilvl.students import DualEncoder, load_student, save_student
 from distilvl.students.storage import is_student, route
 from distilvl.students.trial import try_gradients, try_student
-from distilvl.training.student import make_ready
+from distilvl.training.student import make_ready, tower_identity
 
 NARROW_SWIN = {
     "model_type": "timm_wrapper", "architecture": "swin_tiny_patch4_window7_224", "num_labels": 0, "label_names": [],
@@ -151,6 +151,14 @@ def test_gradients_reach_all_stages_and_statistics_stay(student: Any, pictures: 
     assert not encoder.has_batch_statistics("image")
     make_ready(encoder, TrainingConfig(gradcache_chunks=2), processes=2)  # refused where rows depend on each other
     assert all(torch.equal(statistics[name], tensor) for name, tensor in _tower(encoder).named_buffers())
+
+
+def test_students_of_teachers_of_other_widths_share_what_is_stored_of_images(student: Any) -> None:
+    one, other = student(dim=12), student(dim=8)
+    tower = _tower(one).backbone.state_dict()
+    _tower(other).backbone.load_state_dict(tower)
+    assert tower_identity(one, "image") == tower_identity(other, "image")
+    assert tower_identity(one, "image") != tower_identity(student(dim=12, stages=[4]), "image")
 
 
 def test_layers_are_known_for_layer_decay(student: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilvl.browser.npm import web_files
-from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
+from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
 from distilvl.io.files import new_folder
 from distilvl.io.progress import progress
@@ -108,7 +108,8 @@ def write_indexed(index: Path, student: Runtime, folder: Path) -> tuple[int, Lef
     """
     check_photos(index, student.manifest.revision)
     about = About.load(index)
-    table, left_out = PhotoTable(index, student.dim, new=False), all_left_out(read_left_out(index))
+    table = PhotoTable(index, student.dim, home=about.home, new=False)
+    left_out = about.left_out(index)
     files: dict[str, list[str]] = {}
     for path, (_, _, key) in sorted(table.stamps().items()):
         files.setdefault(key, []).append(path)

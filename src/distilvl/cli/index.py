@@ -56,6 +56,8 @@ def index(
 
 def print_index(report: UpdateReport, folder: Path, out: Path) -> None:
     """What was made searchable, and what was left out."""
+    from distilvl.search.about import About
+
     left_out = f"; left out {len(report.left_out)}" if report.left_out else ""
     counts = f"{report.unchanged} unchanged, {report.added} new, {report.changed} changed, {report.deleted} deleted"
     echo(f"{out}: {report.found} photographs in {folder}: {counts}{left_out}")
@@ -68,6 +70,7 @@ def print_index(report: UpdateReport, folder: Path, out: Path) -> None:
     for _, reason in report.unreadable[:_SHOWN]:
         echo(reason, err=True)
     if len(report.unreadable) > _SHOWN:
-        echo(f"... and {len(report.unreadable) - _SHOWN} more (see unreadable.json in {out})", err=True)
+        where = out / About.load(out).home
+        echo(f"... and {len(report.unreadable) - _SHOWN} more (see unreadable.json in {where})", err=True)
     if report.remembered:
         echo(f"{report.remembered} could not be decoded before and have not changed", err=True)

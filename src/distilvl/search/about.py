@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distilvl.data.left_out import LeftOut, read_left_out, write_left_out
+from distilvl.data.left_out import LeftOut, all_left_out, read_left_out, write_left_out
 from distilvl.errors import DistilvlError, UnavailableError
 from distilvl.io.checksums import sealed, unsealed
 from distilvl.io.files import write_atomically
@@ -16,6 +16,8 @@ from distilvl.models.encoder import ModelInfo
 from distilvl.pictures import DECODING_VERSION, max_pixels
 
 ABOUT_NAME = "distilvl-index.json"
+REBUILDING_NAME = "rebuilding.json"  # the same of what is to take the index's place
+_HOMES = ("", "rebuilt")  # where the table and all else lies; while one answers, the other is made anew
 UNREADABLE_NAME = "unreadable.json"
 FORMAT_VERSION = 1
 _REMEDY = "Give the folder that `distilvl index --out` wrote, or make it again with `distilvl index --rebuild`."
@@ -40,9 +42,10 @@ class About:
     Attributes:
         folders: what was indexed, absolute, with `/`; none lies in another.
         trained_rows: size of the table when its vector index was last made; 0 while there is none.
-        rebuilding: it was begun anew, and no update has ended since.
+        rebuilding: this is what was begun anew, and no update of it has ended; the index answers as it was meanwhile.
         stored: where photographs have their embeddings from, if not all from the model.
         format_version: layout of the folder.
+        home: the folder in the index's that holds its table and other files; empty: the index's own.
     """
 
     model: ModelInfo
@@ -51,13 +54,24 @@ class About:
     rebuilding: bool = False
     stored: StoredTeacher | None = None
     format_version: int = FORMAT_VERSION
+    home: str = _HOMES[0]
+
+    @property
+    def other_home(self) -> str:
+        """Where what takes its place is made, or what it took the place of was."""
+        return _HOMES[1 - _HOMES.index(self.home)]
+
+    def left_out(self, index: Path) -> LeftOut:
+        """What was left out of its folders when each was indexed last, by reason; names are absolute paths."""
+        return all_left_out(read_left_out(index / self.home))
 
     def save(self, index: Path) -> None:
         """Write it, atomically."""
         values = asdict(self)
-        if self.stored is None:
-            del values["stored"]  # an index without says nothing of it, as before there were any
-        _save(index / ABOUT_NAME, sealed(values))
+        for name in ("stored", "home"):
+            if not values[name]:
+                del values[name]  # an index without says nothing of it, as before there were any
+        _save(index / (REBUILDING_NAME if self.rebuilding else ABOUT_NAME), sealed(values))
 
     def cover(self, folder: str) -> bool:
         """Count `folder` among the indexed ones; False when it was, or lies in one."""
@@ -68,9 +82,9 @@ class About:
         return True
 
     @classmethod
-    def load(cls, index: Path) -> About:
-        """Read it; `DistilvlError` if it is not an index, a broken one, or one of a newer format."""
-        path = index / ABOUT_NAME
+    def load(cls, index: Path, *, rebuilding: bool = False) -> About:
+        """Read it, or that of what is to take its place; `DistilvlError`: not an index, a broken or a newer one."""
+        path = index / (REBUILDING_NAME if rebuilding else ABOUT_NAME)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -89,8 +103,9 @@ class About:
             about = cls(model, stored=None if stored is None else StoredTeacher(**stored), **values)
             texts = [model.spec, model.name, model.revision, *about.folders, *(stored or {}).values()]
             numbers = type(model.dim) is type(about.trained_rows) is int and isinstance(about.rebuilding, bool)
-            if not (numbers and all(isinstance(text, str) for text in texts)):
+            if not (numbers and all(isinstance(text, str) for text in texts) and about.home in _HOMES):
                 raise TypeError
+            about.rebuilding = rebuilding  # earlier versions emptied the index itself
         except (AttributeError, KeyError, TypeError) as error:
             raise UnavailableError(f"{path} has not the fields of an index.", _REMEDY) from error
         return about

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from datetime import date
-from functools import partial
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 
-from distilvl.data.left_out import LeftOut, all_left_out, read_left_out
+from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError, UnavailableError
 from distilvl.io.files import PARTIAL_PREFIX, make_folder
 from distilvl.io.leases import LOCK_NAME, only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
-from distilvl.search.about import ABOUT_NAME, About, StoredTeacher, UpdateReport
+from distilvl.search.about import ABOUT_NAME, REBUILDING_NAME, About, StoredTeacher, UpdateReport
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
 from distilvl.search.stored import Features, check_features, keep_basis
 from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id
-from distilvl.search.update import empty_index, is_unfinished, update_table
+from distilvl.search.update import begin_anew, empty_index, update_table
 from distilvl.teachers.base import Teacher
 
 _PATHS_NAMED, _FOLDERS_SHOWN = 1000, 5
+T = TypeVar("T")
 
 
 class Index:
@@ -35,8 +37,7 @@ class Index:
         self._encoder, self._spec, self._loading = encoder, spec or about.model.spec, threading.Lock()
         if encoder is not None:
             self._require_same(encoder)
-        # Of what has been indexed before the table is there, or it is lost: an empty one would answer for it.
-        self._table = PhotoTable(path, about.model.dim, new=not about.folders)
+        self._table = _table(path, about)
 
     def __repr__(self) -> str:
         model = self.model
@@ -63,7 +64,8 @@ class Index:
         """The index in the folder `path`, made if it is not there; `model` is a spec or an open one.
 
         The model is loaded and compared with the index's own. With `rebuild` the index begins anew, whatever the folder
-        holds of one; what was begun so with the same model and features, and no update has ended since, continues. For
+        holds of one, which answers until an update has ended; what was begun so with the same model and features, and
+        no update has ended since, continues. For
         `features` see `use_features`. `DistilvlError`: the folder holds something else, or another model's embeddings
         and not `rebuild`; or features of another teacher than the model's.
         """
@@ -85,11 +87,12 @@ class Index:
         make_folder(folder)
         with only_writer(folder):
             require_place(folder)  # another process may have made it since
-            if not (is_unfinished(folder, encoder.info, stored) if rebuild else about.is_file()):
-                # In this order: killed in between, what remains is an empty index of the old model, never a mixed one.
+            if rebuild := rebuild and about.is_file():
+                begin_anew(folder, encoder.info, stored)
+            elif not about.is_file():
                 empty_index(folder)
-                About(encoder.info, rebuilding=rebuild).save(folder)
-            return cls(folder, About.load(folder), encoder)
+                About(encoder.info).save(folder)
+            return cls(folder, About.load(folder, rebuilding=rebuild), encoder)
 
     @property
     def model(self) -> ModelInfo:
@@ -109,7 +112,7 @@ class Index:
     @property
     def left_out(self) -> LeftOut:
         """What was left out of these folders when each was indexed last, by reason; names are absolute paths."""
-        return all_left_out(read_left_out(self.path))
+        return self._now().left_out(self.path)
 
     @property
     def encoder(self) -> Encoder:
@@ -148,7 +151,7 @@ class Index:
                 what = f"{self.path} has embeddings of {known}, not of {stored}."
                 raise DistilvlError(what, "Give a store of that teacher, or make the index anew with --rebuild.")
             about.stored = stored
-            keep_basis(self.path, basis)
+            keep_basis(self._table.folder, basis)
             about.save(self.path)
 
     def update(self, folder: str | Path, *, include_hidden: bool = False) -> UpdateReport:
@@ -200,19 +203,24 @@ class Index:
         if vector is not None and np.shape(vector) != (about.model.dim,):
             raise DistilvlError(f"the query has the shape {np.shape(vector)}.", f"It must be ({about.model.dim},).")
         query = query_embedding(lambda: self.encoder, self._embedding_of, text, image, like, vector, weight)
-        nearest = partial(nearest_pictures, self._table, without=like)
-        hits = (self._table.nearest if copies else nearest)(query, conditions, top)
+
+        def nearest(table: PhotoTable) -> list[Hit]:
+            if copies:
+                return table.nearest(query, conditions, top)
+            return nearest_pictures(table, query, conditions, top, without=like)
+
+        hits = self._read(nearest)
         if folder is not None and not hits:
             self._require_folder(str(folder), about.folders)
         return hits
 
     def thumbnail(self, key: str) -> bytes:
         """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
-        return bytes(self._table.one(key, "thumbnail")[0])
+        return bytes(self._read(lambda table: table.one(key, "thumbnail"))[0])
 
     def paths(self, key: str) -> list[str]:
         """The files with that id, absolute, with `/`; `DistilvlError` if there is none."""
-        return sorted(self._table.one(key, "path"))
+        return sorted(self._read(lambda table: table.one(key, "path")))
 
     def _require_folder(self, folder: str, roots: list[str]) -> None:
         """`OptionError` if the index has photographs, but none in this folder."""
@@ -224,7 +232,19 @@ class Index:
         raise OptionError("folder", message, f"It has some in {shown}.")
 
     def _embedding_of(self, key: str) -> Embeddings:
-        return np.asarray(self._table.one(key, "vector")[0], dtype=np.float32)
+        return np.asarray(self._read(lambda table: table.one(key, "vector"))[0], dtype=np.float32)
+
+    def _read(self, read: Callable[[PhotoTable], T]) -> T:
+        """What `read` finds in the table; in the new one, if another took its place in the middle of it."""
+        self._now()
+        table = self._table
+        try:
+            return read(table)
+        except UnavailableError:
+            self._now()
+            if self._table is table:
+                raise
+            return read(self._table)
 
     def _now(self) -> About:
         """What the folder says of itself by now; read only when it was written again."""
@@ -239,10 +259,14 @@ class Index:
 
     def _load_about(self) -> About:
         """Read what the folder says of itself, and see the table as it is now: another process may have begun anew."""
-        about = About.load(self.path)
+        is_begun = self._about.rebuilding and (self.path / REBUILDING_NAME).exists()
+        about = About.load(self.path, rebuilding=is_begun)
         if not is_same_model(about.model, self._about.model):
             raise UnavailableError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
-        self._table.refresh()
+        if about.home != self._about.home:
+            self._table = _table(self.path, about)
+        else:
+            self._table.refresh()
         return about
 
     def _require_same(self, encoder: Encoder) -> None:
@@ -252,6 +276,11 @@ class Index:
             made, given = (told.format(one.name, one.revision, one.dim) for one in (own, encoder.info))
             remedy = "Give that model, choose another folder for the index, or make it anew with --rebuild."
             raise DistilvlError(f"{self.path} was made with {made}, not with {given}.", remedy)
+
+
+def _table(index: Path, about: About) -> PhotoTable:
+    # Of what has been indexed before the table is there, or it is lost: an empty one would answer for it.
+    return PhotoTable(index, about.model.dim, home=about.home, new=not about.folders)
 
 
 def _encoder(model: str | Path | Teacher) -> Encoder:

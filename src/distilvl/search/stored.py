@@ -32,7 +32,7 @@ class StoredEmbeddings:
         self._store, self._basis = store, basis
 
     @classmethod
-    def of_index(cls, index: Path, told: StoredTeacher, dim: int) -> StoredEmbeddings:
+    def of_index(cls, index: Path, home: Path, told: StoredTeacher, dim: int) -> StoredEmbeddings:
         """The store that an index remembers; `DistilvlError` if it is not there, or another teacher's by now."""
         try:
             store = FeatureStore.open(told.features)
@@ -42,7 +42,7 @@ class StoredEmbeddings:
             raise DistilvlError(message, remedy) from error
         _require_teacher(store, told, f"{index} has embeddings of")
         _require_dim(store, dim, f"{index}")
-        return cls(store, read_basis(index))
+        return cls(store, read_basis(home))
 
     def of(self, ids: Sequence[str]) -> dict[str, Embeddings]:
         """The embeddings (D,) of the contents that the store holds, by their ids."""
@@ -81,12 +81,12 @@ def check_features(features: Features, encoder: Encoder) -> tuple[StoredTeacher,
     return told, folder if folder is not None and read_basis(folder) is not None else None
 
 
-def keep_basis(index: Path, student: Path | None) -> None:
-    """Copy the student's basis into an index, which turns the teacher's embeddings wherever the student has gone."""
+def keep_basis(home: Path, student: Path | None) -> None:
+    """Copy the student's basis to an index's files: it turns the teacher's embeddings wherever the student has gone."""
     if student is not None:
-        shutil.copyfile(student / BASIS_NAME, index / BASIS_NAME)
+        shutil.copyfile(student / BASIS_NAME, home / BASIS_NAME)
     else:
-        (index / BASIS_NAME).unlink(missing_ok=True)
+        (home / BASIS_NAME).unlink(missing_ok=True)
 
 
 class PhotoEncoder:

@@ -129,13 +129,13 @@ def has_id(key: str) -> str:
 
 
 class PhotoTable:
-    """The table of the index in `folder`; `dim` is D, the embedding dimension.
+    """The table of an index, in its folder `home`; `dim` is D, the embedding dimension.
 
     With `new` it is made where it is not there. `DistilvlError`: lancedb is not installed, or the table cannot be read.
     """
 
-    def __init__(self, folder: Path, dim: int, *, new: bool = True) -> None:
-        self.folder = folder
+    def __init__(self, index: Path, dim: int, *, home: str = "", new: bool = True) -> None:
+        self.index, self.folder = index, index / home
         try:
             import lancedb
         except ImportError as error:
@@ -149,7 +149,7 @@ class PhotoTable:
         self._plain = pa.schema([pa.field(name, kind, nullable=name == "taken") for name, kind in kinds.items()])
         self._marked = self._plain.append(pa.field(_STORED, pa.bool_(), nullable=False))
         with self._errors("read"):
-            database = lancedb.connect(folder, read_consistency_interval=_SEEN_AFTER)
+            database = lancedb.connect(self.folder, read_consistency_interval=_SEEN_AFTER)
             try:
                 self._table: Any = database.open_table(_TABLE)
             except ValueError:  # it is not there, or it is damaged
@@ -293,6 +293,6 @@ class PhotoTable:
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
-            message = f"cannot {doing} the index {self.folder}: {one_line(error, 300)}."
+            message = f"cannot {doing} the index {self.index}: {one_line(error, 300)}."
             remedy = "Check the disk's space and permissions and run the command again; "
             raise UnavailableError(message, f"{remedy}if the index is damaged, --rebuild.") from error

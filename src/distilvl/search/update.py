@@ -19,6 +19,7 @@ from distilvl.io.prefetch import Prefetcher
 from distilvl.io.progress import progress
 from distilvl.models.encoder import Encoder, ModelInfo, is_same_model
 from distilvl.search.about import (
+    REBUILDING_NAME,
     UNREADABLE_NAME,
     About,
     StoredTeacher,
@@ -46,12 +47,15 @@ def update_table(
     about: About, table: PhotoTable, load: Callable[[], Encoder], folder: Path, *, include_hidden: bool
 ) -> UpdateReport:
     """Take the pictures of `folder` (absolute and resolved) into the table of an index; see `Index.update`."""
-    index, stored = table.folder, None
+    index, home, stored = table.index, table.folder, None
     remove_partials(index)
+    remove_partials(home)
+    if not about.rebuilding:
+        _remove_replaced(index, about)
     if about.stored is not None:
-        stored = StoredEmbeddings.of_index(index, about.stored, about.model.dim)
+        stored = StoredEmbeddings.of_index(index, home, about.stored, about.model.dim)
         table.mark_stored()
-    update = Update(folder, table, Unreadable(index), load, stored, include_hidden=include_hidden)
+    update = Update(folder, table, Unreadable(home), load, stored, include_hidden=include_hidden)
     # Before the first row: what is found in the folder is to be found by its name too.
     if about.cover(folder.as_posix()):
         about.save(index)
@@ -60,31 +64,53 @@ def update_table(
     trained = table.train(about.trained_rows)
     if report.added or report.changed or report.deleted or report.stored or trained != about.trained_rows:
         table.tidy()
-    if trained != about.trained_rows or about.rebuilding:
-        about.trained_rows, about.rebuilding = trained, False
-        about.save(index)
-    note_folder(index, folder.as_posix(), report.left_out)
+    note_folder(home, folder.as_posix(), report.left_out)
     report.total, report.total_stored = len(table), table.count_stored()
     if update.is_empty:
         raise nothing_to_index(folder, report.left_out)
+    if trained != about.trained_rows or about.rebuilding:
+        is_new, about.trained_rows, about.rebuilding = about.rebuilding, trained, False
+        about.save(index)  # from here on this is what answers
+        if is_new:
+            (index / REBUILDING_NAME).unlink(missing_ok=True)
+            _remove_replaced(index, about)
     return report
 
 
-def is_unfinished(index: Path, model: ModelInfo, stored: StoredTeacher | None) -> bool:
-    """Whether an index was begun anew with these, no update has ended since, and what there is can be read."""
+def begin_anew(index: Path, model: ModelInfo, stored: StoredTeacher | None) -> None:
+    """Begin what is to take an index's place, if that was not begun with these already and can be read."""
     with contextlib.suppress(DistilvlError):
-        about = About.load(index)
-        if about.rebuilding and is_same_model(about.model, model) and about.stored == stored:
-            PhotoTable(index, model.dim).stamps()
-            return True
-    return False
+        about = About.load(index, rebuilding=True)
+        if is_same_model(about.model, model) and about.stored == stored:
+            PhotoTable(index, model.dim, home=about.home).stamps()
+            return
+    now = None
+    with contextlib.suppress(DistilvlError):  # one that is damaged answers nothing
+        now = About.load(index)
+    (index / REBUILDING_NAME).unlink(missing_ok=True)
+    home = "" if now is None else now.other_home
+    empty_index(index / home)
+    About(model, rebuilding=True, home=home).save(index)
 
 
-def empty_index(index: Path) -> None:
+def _remove_replaced(index: Path, about: About) -> None:
+    """Remove what the index that `about` tells of took the place of; not what is being made to take its own."""
+    path = index / REBUILDING_NAME
+    if path.exists():
+        with contextlib.suppress(DistilvlError):
+            if About.load(index, rebuilding=True).home != about.home:
+                return
+        path.unlink()
+    empty_index(index / about.other_home)
+
+
+def empty_index(home: Path) -> None:
     """Remove all that an index holds but what it says of itself."""
-    PhotoTable.remove(index)
+    PhotoTable.remove(home)
     for name in (UNREADABLE_NAME, LEFT_OUT_NAME, BASIS_NAME):
-        (index / name).unlink(missing_ok=True)
+        (home / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        home.rmdir()
 
 
 class Update:

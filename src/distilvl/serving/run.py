@@ -11,7 +11,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from distilvl.data.left_out import all_left_out, read_left_out
 from distilvl.errors import DistilvlError, require
 from distilvl.serving.settings import ServeSettings
 
@@ -38,6 +37,7 @@ def serve(
     uvicorn = require("uvicorn", "fastapi", "prometheus_client", extra="serve", why="serving")
     from distilvl.models import load_encoder
     from distilvl.search import Index
+    from distilvl.search.about import About
     from distilvl.serving.app import create_app
     from distilvl.serving.connection import server_config
 
@@ -53,7 +53,7 @@ def serve(
     else:
         raise DistilvlError("there is nothing to serve.", "Give --model, --index, or both.")
     if index is not None:
-        all_left_out(read_left_out(index)).log(str(index))
+        About.load(index).left_out(index).log(str(index))
     open_index = None if index is None else lambda batched: Index.open(index, model=batched)
     with _listen(host, port) as listener:
         app = create_app(encoder, settings, name=name, open_index=open_index)

@@ -19,6 +19,7 @@ from distilvl.students.timm_towers import stage_arguments, stage_weights
 from distilvl.students.towers import loading
 
 PYRAMID = ["fpn_hidden_states", 0]  # where the model puts out the sum at the finest of its maps
+HEAD_WIDTH = "fpn_hidden_size"  # the entry of the model's configuration that is D
 _DEFAULT = 2  # stages, the last ones
 
 

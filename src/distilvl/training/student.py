@@ -1,6 +1,7 @@
 """The student of a run: built, tried and set up as configured; and many items encoded with it."""
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +20,7 @@ from distilvl.errors import DistilvlError
 from distilvl.students import build_student, load_student
 from distilvl.students.dual_encoder import DualEncoder
 from distilvl.students.frozen import ON_CPU, traced_store
+from distilvl.students.stages import HEAD_WIDTH
 from distilvl.students.storage import MODALITIES, route
 from distilvl.students.token_rows import TokenOutputs, TokenRows
 from distilvl.students.trial import try_gradients, try_student
@@ -124,8 +126,9 @@ def tower_identity(encoder: DualEncoder, modality: str, *, stored: bool = False)
     """
     before_head = route(encoder.student, modality)[:-1]
     model = getattr(before_head[0], "model", None)
-    config = "static" if model is None else model.config.to_json_string()
-    return f"{encoder.tower_fingerprint(modality, stored=stored)} {config} {before_head}"
+    config = {} if model is None else json.loads(model.config.to_json_string())  # without the folder it came from
+    config.pop(HEAD_WIDTH, None)  # students of several teachers have the same tower
+    return f"{encoder.tower_fingerprint(modality, stored=stored)} {json.dumps(config, sort_keys=True)} {before_head}"
 
 
 def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) -> Resize:
