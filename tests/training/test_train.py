@@ -323,7 +323,9 @@ def test_the_last_epoch_is_validated_whatever_the_interval(
     assert [line["epoch"] for line in read_metrics(out / "metrics.jsonl") if "val" in line] == validated
 
 
-@pytest.mark.parametrize("recipe", ["official", "kd", "fsp", "dcd", "clip-kd", "rkd", "crd", "open-clip"])
+@pytest.mark.parametrize(
+    "recipe", ["official", "kd", "dkd", "fsp", "dcd", "clip-kd", "rkd", "sp", "crd", "open-clip", "tiny-clip"]
+)
 def test_other_methods_train_with_the_same_loop(
     pictures: Path, teacher: str, student_yaml: Path, tmp_path: Path, recipe: str
 ) -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilvl.objectives import InfoNCE
-from distilvl.objectives.baselines import ClipKdFeature, ClipKdInteractive, ClipKdRelation
+from distilvl.objectives.baselines import ClipKdFeature, ClipKdGradient, ClipKdInteractive, ClipKdRelation
 
 IDS = torch.tensor([0, 1, 0, 2, 3])
-PARTS = [ClipKdFeature(), ClipKdRelation(0.3), ClipKdInteractive(0.3)]
+PARTS = [ClipKdFeature(), ClipKdRelation(0.3), ClipKdInteractive(0.3), ClipKdGradient(0.3)]
 
 
 def dot(a, b):
@@ -77,7 +77,7 @@ def test_gradcheck(features, part):
     assert torch.autograd.gradcheck(lambda *rows: part(*rows, IDS), rows)
 
 
-@pytest.mark.parametrize("part", PARTS[:2])
+@pytest.mark.parametrize("part", [PARTS[0], PARTS[1], PARTS[3]])
 def test_feature_and_relation_parts_are_zero_for_the_teachers_rows(features, part):
     _, _, u_image, u_text = features()
     assert part(u_image, u_text, u_image, u_text, IDS).item() == pytest.approx(0, abs=1e-12)
@@ -115,3 +115,22 @@ def test_half_precision_identical_rows_give_a_finite_float32_loss(features, part
     loss = part(*(x[:1].expand(5, 4).bfloat16() for x in features()), IDS)
     assert loss.dtype == torch.float32
     assert loss.isfinite()
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.5])
+def test_gradient_part_compares_the_gradients_of_the_task(features, tau):
+    """Against autograd's gradients of the task's loss, row by row, with the sum of both directions apart."""
+    rows = features()
+
+    def pulls(x, y):
+        x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
+        seen = (IDS[:, None] != IDS[None, :]) | torch.eye(5, dtype=torch.bool)
+        logits = (x @ y.T / tau).masked_fill(~seen, -torch.inf)
+        return torch.autograd.grad(-logits.log_softmax(dim=1).diagonal().sum(), (x, y))
+
+    zv, zt, uv, ut = rows
+    expected = 0.0
+    for student, teacher in (((zv, zt), (uv, ut)), ((zt, zv), (ut, uv))):
+        for mine, theirs in zip(pulls(*student), pulls(*teacher), strict=True):
+            expected += float((mine - theirs).square().sum() / 5)
+    assert ClipKdGradient(tau)(*rows, IDS).item() == pytest.approx(expected, rel=1e-10)
