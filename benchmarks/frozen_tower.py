@@ -7,7 +7,8 @@ One process, one run, the ways taking turns so that all meet the same machine. R
 
     float32    the tower as it is
     autocast   in bfloat16, operator by operator
-    traced     one bfloat16 graph, as `distilvl fit` and stored outputs are computed (`students/frozen.py`)
+    traced     one graph, as `distilvl fit` and stored outputs are computed (`students/frozen.py`): in bfloat16 where
+               the CPU has it, else in float32, and so are the steps below
 
 Training, milliseconds of the trainer's own step with the same batches, losses and optimizer:
 
@@ -42,6 +43,7 @@ from distilvl.pictures import decode_image
 from distilvl.recipes import load_config
 from distilvl.students import DualEncoder
 from distilvl.students.frozen import ON_CPU, traced_store
+from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.run_folder import RunFolder
 from distilvl.training.setup import build_balancer, build_objective, fill_queues
@@ -57,7 +59,9 @@ def reading(encoder: DualEncoder, pixels: Tensor) -> dict[str, float]:
     encoder.eval()
     plain = encoder.store_images
     ways: dict[str, Callable[[Tensor], Tensor]] = {"float32": plain, "autocast": _autocast(plain)}
-    traced = traced_store(encoder)
+    traced = traced_store(
+        encoder, torch.bfloat16 if resolve_precision("auto", "cpu") == "bf16-mixed" else torch.float32
+    )
     if traced is not None:
         ways["traced"] = traced
     parts, seconds = torch.split(pixels, ON_CPU), {name: list[float]() for name in ways}
@@ -87,7 +91,7 @@ def _autocast(way: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 def trainer_of(config: Config, data: PairDataset, store: FeatureStore, folder: Path) -> Trainer:
     """A trainer over `data`, whose image tower learns as `config` says."""
-    fabric, shared = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"), SharedInputs()
+    fabric, shared = Fabric(accelerator="cpu", devices=1, precision=resolve_precision("auto", "cpu")), SharedInputs()
     named = shared.named(None, store, data=data)
     encoder = ready_student(config, store.manifest.dim, data.captions, fabric)
     train = shared.materials(str(named["data"]), "train", encoder, store, fabric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -34,22 +35,24 @@ def pixels(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
 
 
-def test_it_gives_what_the_tower_gives_for_any_number_of_pictures() -> None:
+@pytest.mark.parametrize(("dtype", "least"), [(torch.bfloat16, 0.99), (torch.float32, 1 - 1e-6)])
+def test_it_gives_what_the_tower_gives_for_any_number_of_pictures(dtype: torch.dtype, least: float) -> None:
     encoder = encoder_of(CNN)
-    pool = traced_store(encoder)
+    pool = traced_store(encoder, dtype)
     assert pool is not None
     with torch.no_grad():
         for count in (4, 64, 1, 37, 64):
             found, expected = pool(pixels(count)), encoder.pool_images(pixels(count))
             assert found.shape == expected.shape
             assert found.dtype == torch.float32
-            assert F.cosine_similarity(found, expected).min() > 0.99
+            assert F.cosine_similarity(found, expected).min() > least
 
 
-def test_the_tower_stays_as_it_was() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_tower_stays_as_it_was(dtype: torch.dtype) -> None:
     encoder = encoder_of(CNN)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    traced_store(encoder)
+    traced_store(encoder, dtype)
     after = encoder.state_dict()
     assert all(
         torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items()
@@ -58,7 +61,7 @@ def test_the_tower_stays_as_it_was() -> None:
 
 
 def test_other_towers_are_left_alone() -> None:
-    assert traced_store(encoder_of(VIT)) is None
+    assert traced_store(encoder_of(VIT), torch.float32) is None
 
 
 def test_a_graph_that_fails_gives_way_to_the_tower() -> None:
@@ -68,7 +71,7 @@ def test_a_graph_that_fails_gives_way_to_the_tower() -> None:
         calls.append(1)
         raise RuntimeError("could not add op to the graph")
 
-    pool = _Traced(encoder, graph)
+    pool = _Traced(encoder, graph, torch.float32)
     with torch.no_grad():
         for _ in range(2):
             assert torch.equal(pool(pixels(3)), encoder.pool_images(pixels(3)))

@@ -88,6 +88,11 @@ def resolve_precision(wanted: str, accelerator: str = "auto") -> Precision:
     return "bf16-mixed" if wanted == "bf16" else "32-true"
 
 
+def dtype_of(fabric: Fabric) -> torch.dtype:
+    """What the towers of a run compute in: bfloat16 or float32."""
+    return torch.bfloat16 if fabric.strategy.precision.precision == "bf16-mixed" else torch.float32
+
+
 def _has_bf16(accelerator: str) -> bool:
     if accelerator != "cpu" and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -31,7 +31,7 @@ from distilvl.students.frozen import ON_CPU, traced_store
 from distilvl.students.static import Parts
 from distilvl.students.storage import route
 from distilvl.training.closed_form import Floats, Gathered
-from distilvl.training.distributed import Share, gather_objects, sum_arrays
+from distilvl.training.distributed import Share, dtype_of, gather_objects, sum_arrays
 from distilvl.training.ridge import RidgeSums
 from distilvl.training.teacher_features import read_features
 
@@ -51,11 +51,6 @@ class Pass:
     skip_bad: bool = False
     crops: Crops | None = None  # take these of each image in as well
     whole_features: bool = False  # with the features of the whole image
-
-    @property
-    def is_bf16(self) -> bool:
-        """Whether towers compute in bfloat16."""
-        return self.fabric.strategy.precision.precision == "bf16-mixed"
 
     @property
     def count(self) -> int:
@@ -132,7 +127,7 @@ def gather_images(items: Items, run: Pass, cache: PixelCache | None = None) -> I
     decoding = Decoding(items, run.skip_bad, "encoding images")
     blocks = one_ahead(_blocks(decoding, run)) if cache is None else _cached_blocks(cache)
     most = ON_CPU if run.fabric.device.type == "cpu" else _IMAGES
-    pool = (traced_store(run.encoder) if run.is_bf16 else None) or run.encoder.pool_images
+    pool = traced_store(run.encoder, dtype_of(run.fabric)) or run.encoder.pool_images
     for pixels, rows, keys in blocks:
         chosen = [entries[row] for row in rows]
         targets = _features(run.store, "image", keys, [one.image.name for one in chosen])

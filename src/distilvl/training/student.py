@@ -24,7 +24,7 @@ from distilvl.students.stages import HEAD_WIDTH
 from distilvl.students.storage import MODALITIES, route
 from distilvl.students.token_rows import TokenOutputs, TokenRows
 from distilvl.students.trial import try_gradients, try_student
-from distilvl.training.distributed import rank_zero_first
+from distilvl.training.distributed import dtype_of, rank_zero_first
 
 DEFAULT_DIM = 256
 Embeddings = npt.NDArray[np.float32]
@@ -137,8 +137,7 @@ def store_of(encoder: DualEncoder, fabric: Fabric, *, mirror: bool, full: bool) 
     Gives (n, R) float32, computed in full precision if `full`, else in the run's; of lower layers float16 then. With
     `mirror`, (n, 2, R), the second of the mirror image. `DistilvlError` for outputs that float16 cannot hold.
     """
-    is_bf16 = fabric.strategy.precision.precision == "bf16-mixed"
-    store = (None if full or not is_bf16 else traced_store(encoder)) or encoder.store_images
+    store = (None if full else traced_store(encoder, dtype_of(fabric))) or encoder.store_images
     at_a_time = ON_CPU if fabric.device.type == "cpu" else _BATCH
 
     @torch.no_grad()
