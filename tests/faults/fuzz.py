@@ -17,8 +17,10 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -121,6 +123,39 @@ def _table(shop: Workshop) -> None:
     shutil.copy(Path(distilvl.experiments.__file__).parent / "tables" / "strong.yaml", shop.path / "table.yaml")
 
 
+class _Replies(BaseHTTPRequestHandler):
+    """An embeddings server: every request is answered by what the file holds, one item a request."""
+
+    file: Path
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        data = self.file.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def _reply(shop: Workshop) -> None:
+    file = shop.path / "reply.json"
+    reply = {"data": [{"index": 0, "embedding": [0.5, -0.5, 0.25, 1.0], "object": "embedding"}], "model": "m"}
+    file.write_text(json.dumps({**reply, "usage": {"prompt_tokens": 3, "total_tokens": 3}}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Replies", (_Replies,), {"file": file}))
+    (shop.path / "reply.port").write_text(str(server.server_port))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def _asked(shop: Workshop) -> list[str]:
+    port = (shop.path / "reply.port").read_text()
+    options = "model=m&dim=4&batch=1&concurrency=1&retries=1&backoff=0&timeout=5"
+    return _features(shop, f"openai+http://127.0.0.1:{port}/v1?{options}")
+
+
 def _in(name: str) -> Callable[[Workshop], Path]:
     return lambda shop: shop.path / name
 
@@ -170,6 +205,7 @@ TARGETS: dict[str, Target] = {
         lambda shop: Path(shop.made("arrays")) / "ids.json", lambda shop: _features(shop, shop.made("arrays")),
         make=_arrays,
     ),
+    "reply": Target(_in("reply.json"), _asked, make=_reply),
     "recipe": Target(
         lambda shop: shop.path / "recipe.yaml",
         lambda shop: _train(shop, "--recipe", shop.made("recipe.yaml"), "--student", shop.made("student.yaml")),
@@ -261,7 +297,7 @@ def main() -> int:
     parser.add_argument("--only", help="TARGET:NUMBER of one that fell")
     args = parser.parse_args()
     names, fell = args.targets or list(TARGETS), 0
-    with tempfile.TemporaryDirectory() as folder, Runner(Path(folder), seconds=20) as runner:
+    with tempfile.TemporaryDirectory() as folder, Runner(Path(folder), seconds=10) as runner:
         fuzz = Fuzz(Path(folder), runner)
         if args.only:
             name, number = args.only.split(":")
