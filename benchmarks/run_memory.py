@@ -4,7 +4,8 @@
 
 Runs `distilvl train` as a user does, on noise pictures of 64 x 64 with five captions each and random teacher features,
 and reads the resident memory of the process (and of its loader workers) five times a second: N images for `--epochs`
-epochs, then N and 10 N images for two, once from a folder of pictures with a pixel cache on disk and once from shards.
+epochs, then N and 10 N images for two, from a folder of pictures with a pixel cache on disk, from shards, and from the
+folder with the top of the image tower learning on stored outputs of the layers below it, four crops an image (`trunk`).
 Of the shards' records 8 x 100 are held to be shuffled (8 x 1,000 unless asked otherwise), so that both sizes hold as
 many. Files that are mapped (the cache, the feature store) count apart: the system takes their pages back at will.
 """
@@ -30,7 +31,7 @@ from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
 
 WIDTH, SIZE, SHARD = 64, 64, 1000
-TOWER = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+TOWER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 STUDENT = {
     "image": {"config": {"model_type": "vit", "image_size": SIZE, "patch_size": 8, **TOWER}, "size": SIZE},
     "text": {"config": {"model_type": "bert", **TOWER}, "vocabulary": 200},
@@ -81,11 +82,14 @@ def run(folder: Path, kind: str, epochs: int) -> dict[str, object]:
     out = folder / f"run-{kind}-{epochs}"
     student = folder / "student.yaml"
     student.write_text(json.dumps(STUDENT), encoding="utf-8")
-    data = str(folder / "pictures") if kind == "folder" else f"webdataset:{folder / 'shards'}?buffer=100"
+    data = f"webdataset:{folder / 'shards'}?buffer=100" if kind == "shards" else str(folder / "pictures")
     command = [sys.executable, "-m", "distilvl", "train", "--data", data, "--features", str(folder / "features"),
                "--student", str(student), "--out", str(out), "--device", "cpu", "--set", f"training.epochs={epochs}",
                "--set", "training.precision=fp32"]  # fmt: skip
-    if kind == "folder":
+    if kind == "trunk":
+        for setting in ("student.image.trainable_layers=1", "training.crops=4", "training.crop_features=whole"):
+            command += ["--set", setting]
+    if kind != "shards":
         command += ["--pixel-cache", str(folder / "cache")]
     highest: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -146,7 +150,7 @@ def main() -> None:
         make(once, arguments.images)
         found[f"folder, {arguments.images} images"] = run(once, "folder", arguments.epochs)
         make(tenfold, 10 * arguments.images)
-        for kind in ("folder", "shards"):
+        for kind in ("folder", "shards", "trunk"):
             for folder, count in ((once, arguments.images), (tenfold, 10 * arguments.images)):
                 found[f"{kind}, {count} images, two epochs"] = run(folder, kind, 2)
     print(json.dumps(found, indent=2))

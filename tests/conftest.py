@@ -20,6 +20,44 @@ from PIL import Image, ImageDraw
 
 import distilvl
 
+# Reasons that no installation removes: another system, another release, files that are not part of the project.
+_FINE = ("Linux", "Windows", "signals", "this Pillow", "LittleCMS", "timm is installed", "pretrained networks")
+_GET = "On Debian `apt-get install chromium chromium-driver npm gcc`; `make test-beside` has the packages of others."
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that are `beside` need packages of others, and run by `make test-beside` alone."""
+    if not os.environ.get("DISTILVL_BESIDE"):
+        chosen = [item for item in items if item.get_closest_marker("beside") is None]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def _unless_fine(report: Any) -> Any:
+    """With `DISTILVL_NO_SKIPS` a skip for a missing browser, program or package is a failure."""
+    if report.skipped and os.environ.get("DISTILVL_NO_SKIPS") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not any(fine in reason for fine in _FINE):
+            report.outcome, report.longrepr = "failed", f"DISTILVL_NO_SKIPS is set, and this was skipped: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    return _unless_fine((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[Any]:
+    return _unless_fine((yield))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line on what was skipped, and how to get it."""
+    if skipped := len(terminalreporter.stats.get("skipped", ())):
+        terminalreporter.write_line(f"{skipped} skipped, for the reasons above. {_GET}")
+
+
 settings.register_profile("distilvl", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("distilvl")
 

