@@ -1,9 +1,9 @@
 # A server of embeddings and of an index, for a student that `distilvl export` wrote:
 #
-#   docker build -t distilvl .
-#   docker run --read-only --tmpfs /tmp -p 8000:8000 -e DISTILVL_KEY=... -v "$PWD/exported:/model:ro" distilvl --model /model
+#   docker build -t photo-server .
+#   docker run --read-only --tmpfs /tmp -p 8000:8000 -e DISTILVL_KEY=... -v "$PWD/exported:/model:ro" photo-server --model /model
 #
-# An index is another read-only volume: -v "$PWD/photos.index:/index:ro" distilvl --index /index --model /model.
+# An index is another read-only volume: -v "$PWD/photos.index:/index:ro" photo-server --index /index --model /model.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./

@@ -1,4 +1,7 @@
-"""Have a new virtual environment see the packages of the one that runs this, behind its own: `venv_above.py FOLDER`."""
+"""Have a new virtual environment see the packages of the one that runs this, behind its own.
+
+    python scripts/venv_above.py FOLDER
+"""
 
 import sys
 import sysconfig
