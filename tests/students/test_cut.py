@@ -12,7 +12,7 @@ from torch import nn
 from distilvl.config import StudentConfig
 from distilvl.errors import DistilvlError
 from distilvl.students import DualEncoder, build_student
-from distilvl.students.cut import _quick, depthwise_kernels, layers_of
+from distilvl.students.cut import depthwise_kernels, layers_of
 from distilvl.training.distributed import start_fabric
 from distilvl.training.student import store_texts_of
 
@@ -157,18 +157,3 @@ def test_depthwise_kernels_stay_and_the_other_weights_of_the_top_learn() -> None
 def test_too_many_layers_are_refused() -> None:
     with pytest.raises(DistilvlError, match="trainable_layers is 9, and the image tower has 4 layers"):
         encoder_of(VIT).cut_image_tower(9)
-
-
-def test_depthwise_convolutions_have_the_gradients_of_float32_under_autocast() -> None:
-    torch.manual_seed(0)
-    convolution = nn.Conv2d(6, 6, 3, groups=6)
-    x, found = torch.randn(4, 6, 8, 8), []
-    for module, enabled in ((convolution, False), (_quick(nn.Sequential(convolution)), True)):
-        convolution.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            module(x).square().sum().backward()
-        assert convolution.weight.grad is not None
-        found.append(convolution.weight.grad.clone())
-    torch.testing.assert_close(found[0], found[1])
-    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        assert _quick(nn.Sequential(convolution))(x).dtype == torch.bfloat16

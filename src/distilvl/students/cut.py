@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from distilvl.errors import DistilvlError
 from distilvl.students.heads import Head, head_of, is_convolutional
+from distilvl.students.quick import folded, is_depthwise, quick
 
 # How transformers, and timm, name the blocks of a tower.
 _BLOCK = re.compile(r"\.(?:(?:layers?|blocks?|h|stages)\.|stages_|blocks_|layer)(\d+)\.")
@@ -41,17 +42,6 @@ def _passed(module: nn.Module) -> nn.Module:
     return view  # type: ignore[no-any-return]
 
 
-def _in_full_precision(convolution: nn.Module, x: Tensor) -> Tensor:
-    """A depthwise convolution in float32 under autocast, while gradients are taken.
-
-    On CPUs oneDNN takes 3 to 8 times as long for the gradients of one in bfloat16.
-    """
-    if x.device.type != "cpu" or not (torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
-        return convolution(x)  # type: ignore[no-any-return]
-    with torch.autocast("cpu", enabled=False):
-        return convolution(x.float()).to(x.dtype)  # type: ignore[no-any-return]
-
-
 def layers_of(tower: nn.Module) -> list[list[nn.Parameter]]:
     """Its learning weights layer by layer: embeddings, then blocks; what follows is the last one's."""
     found: dict[int, list[nn.Parameter]] = {}
@@ -70,12 +60,8 @@ def depthwise_kernels(tower: nn.Module) -> list[nn.Parameter]:
     Of a top that learns they are one weight in a hundred, and their gradients a third of a step on a CPU; a student
     whose kernels stay as they were pretrained is as good (docs/recipes.md).
     """
-    found = [layer for layer in tower.modules() if isinstance(layer, nn.Conv2d) and _is_depthwise(layer)]
+    found = [layer for layer in tower.modules() if isinstance(layer, nn.Conv2d) and is_depthwise(layer)]
     return [cast(nn.Parameter, layer.weight) for layer in found]
-
-
-def _is_depthwise(convolution: nn.Conv2d) -> bool:
-    return convolution.groups == convolution.in_channels > 1
 
 
 def stop_learning(layers: Iterable[Iterable[nn.Parameter]]) -> None:
@@ -102,11 +88,16 @@ class Cut:
     def __init__(self, modules: Any, learning: nn.Parameter, features: dict[str, Any]) -> None:
         self._whole = head_of(modules)
         self._first = _first_module(self._whole.tower, learning, "image")
-        self._above: Head = head_of(_quick(_top(modules, self._first)[0]))
+        top = quick(_top(modules, self._first)[0])
+        self._above: Head = head_of(top)
         self._channels_last = is_convolutional(self._whole.tower)
         self.shape: tuple[int, ...] = ()  # of that module's input, without the images
         self.known = 0  # columns of x that do not come from above
         self._try(features)
+        plain, rows = self._above, self.below(features)
+        self._above = head_of(folded(top, partial(self.above, rows)))
+        if not self._is_whole(features):
+            self._above = plain
 
     @property
     def width(self) -> int:
@@ -140,13 +131,17 @@ class Cut:
             self.shape = tuple(inputs.shape[1:])
             given = self._above.pool({**features, "pixel_values": inputs})
             self.known = expected.shape[1] - given.shape[1]
-            is_whole = torch.allclose(
-                self.above(self.below(features)), expected, rtol=0, atol=_CLOSE * float(expected.abs().max())
-            )
+            is_whole = self._is_whole(features)
         except Exception:  # a tower that is no chain of layers raises anything
             is_whole = False
         if not is_whole:
             raise _refused("image")
+
+    @torch.no_grad()
+    def _is_whole(self, features: dict[str, Any]) -> bool:
+        expected = self._run(features)[1]
+        found = self.above(self.below(features))
+        return torch.allclose(found, expected, rtol=0, atol=_CLOSE * float(expected.abs().max()))
 
 
 class TextCut:
@@ -236,16 +231,3 @@ def _top(module: Any, first: nn.Module) -> tuple[Any, bool]:
         if found:
             return view, True
     return view, False
-
-
-def _quick(module: Any) -> Any:
-    """`module` with its depthwise convolutions computed by `_in_full_precision`; whatever holds none is shared."""
-    depthwise = isinstance(module, nn.Conv2d) and _is_depthwise(module)
-    children = {name: child if child is None else _quick(child) for name, child in module._modules.items()}
-    if not depthwise and all(children[name] is child for name, child in module._modules.items()):
-        return module
-    view: Any = copy.copy(module)
-    view._modules = children
-    if depthwise:
-        view.forward = partial(_in_full_precision, module)
-    return view
