@@ -25,6 +25,7 @@ from distilvl.experiments.reproduce import collect, dry_run, reproduce
 from distilvl.features import FeatureStore
 from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
+from distilvl.students import load_student
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown")
 QUICK = ("training.batch_size=8", "training.epochs=2", "training.precision=fp32", "objective.cd.queue=16")
@@ -91,6 +92,44 @@ def test_a_run_that_fails_is_an_outcome_with_its_reason(base: Base, tmp_path: Pa
     assert outcome.failure is not None
     assert job.failure == outcome.failure
     assert not job.done
+
+
+def test_a_student_is_the_teacher_of_the_next_generation(base: Base, tmp_path: Path) -> None:
+    cells = [
+        *TABLE["cells"],
+        {"name": "again", "label": "l", "teacher": "four"},
+        {"name": "third", "label": "l", "teacher": "again"},
+    ]
+    table = TableSpec.model_validate({**TABLE, "cells": cells})
+    result = reproduce([table], base, tmp_path / "out", seeds=(0,), workers=2, accelerator="cpu")[0].result
+    assert {name: len(found) for name, found in result.scores.items()} == {"four": 1, "kd": 1, "again": 1, "third": 1}
+    four, _, again, third = plan(table, base, (0,), tmp_path / "out")
+    assert (again.generation, third.generation, third.config.inputs.features) == (
+        1,
+        2,
+        str(again.folder / "embeddings"),
+    )
+    found = FeatureStore.open(four.folder / "embeddings")
+    student = load_student(four.folder / "student")
+    data = load_dataset(base.data).split("test")
+    rows = found.texts([text_key(record.captions[0]) for record in data]).astype(np.float32)
+    np.testing.assert_allclose(rows, student.encode(data.captions), atol=2e-3)
+    assert (
+        result.teacher_rsum
+        == four.read()["teacher_rsum"]
+        != again.read()["teacher_rsum"]
+        == pytest.approx(four.read_score().rsum, abs=10)
+    )
+
+
+def test_a_student_whose_teacher_failed_says_so(base: Base, tmp_path: Path) -> None:
+    cells = [
+        {"name": "far", "label": "l", "set": ["optimizer.lr=1e30"]},
+        {"name": "again", "label": "l", "teacher": "far"},
+    ]
+    table = TableSpec.model_validate({"name": "t", "title": "t", "cells": cells})
+    result = reproduce([table], base, tmp_path / "out", seeds=(0,), workers=1, accelerator="cpu")[0].result
+    assert result.failures["again"].startswith("its teacher, the student of far, is not there.")
 
 
 def test_towers_that_cannot_be_trained_are_refused_before_any_run(base: Base, tmp_path: Path) -> None:

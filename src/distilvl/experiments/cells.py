@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from distilvl.config import Config
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
+from distilvl.experiments.born_again import STORE_NAME
 from distilvl.recipes import load_config, method_sections
 
 TABLES = Path(__file__).parent / "tables"
@@ -45,6 +46,10 @@ class Cell(Part):
         None, description="recipe whose `objective` and `balancer` this row takes; the rest stays the base recipe's"
     )
     recipe: str | None = Field(None, description="recipe that this row runs in the place of the base recipe")
+    teacher: str | None = Field(
+        None,
+        description="cell before this one; its student, of the same seed, is the teacher of this one",
+    )
     set: tuple[str, ...] = Field((), description="`section.key=value` overrides")
     paper: PaperRow | None = None
     note: str = ""
@@ -77,6 +82,9 @@ class TableSpec(Part):
         names = [cell.name for cell in self.cells]
         if len(set(names)) != len(names):
             raise ValueError(f"a cell is named twice: {names}")
+        for place, cell in enumerate(self.cells):
+            if cell.teacher is not None and cell.teacher not in names[:place]:
+                raise ValueError(f"cell {cell.name} names the teacher {cell.teacher!r}, which is no cell before it")
         for claim in self.claims:
             for name in (claim.better, *claim.than):
                 if name not in names:
@@ -159,6 +167,12 @@ class Job:
     folder: Path
     split: str
     skip_bad: bool = False
+    teacher: Job | None = None  # whose student is the teacher
+
+    @property
+    def generation(self) -> int:
+        """How many students stand between this one and the teacher of the store."""
+        return 0 if self.teacher is None else self.teacher.generation + 1
 
     @property
     def score_file(self) -> Path:
@@ -202,18 +216,28 @@ def plan(table: TableSpec, base: Base, seeds: Sequence[int], out: Path) -> list[
 
     `DistilvlError` for a cell that the config refuses; the message names it.
     """
-    return [_job(table, cell, base, seed, out) for seed in seeds for cell in table.cells]
+    jobs: dict[tuple[int, str], Job] = {}
+    for seed in seeds:
+        for cell in table.cells:
+            jobs[seed, cell.name] = _job(table, cell, base, seed, out, jobs.get((seed, cell.teacher or "")))
+    return list(jobs.values())
 
 
-def _job(table: TableSpec, cell: Cell, base: Base, seed: int, out: Path) -> Job:
-    given: dict[str, Any] = {"student": base.student, "inputs": {"data": base.data, "features": base.features}}
+def _job(table: TableSpec, cell: Cell, base: Base, seed: int, out: Path, teacher: Job | None) -> Job:
+    features = base.features if teacher is None else str(teacher.folder / STORE_NAME)
+    given: dict[str, Any] = {"student": base.student, "inputs": {"data": base.data, "features": features}}
     given |= {"overrides": [f"training.seed={seed}", *cell.set], "shared_overrides": base.overrides}
     sections = None if cell.method is None else method_sections(cell.method)
     try:
         config = load_config(cell.recipe or base.recipe, sections=sections, **given)
     except DistilvlError as error:
         raise DistilvlError(f"cell {cell.name} of {table.name}: {error}") from error
-    return Job(cell.name, seed, config, out / "runs" / f"{fingerprint(config)}-seed{seed}", base.split, base.skip_bad)
+    told = config
+    if teacher is not None:  # not by its path, so that --out may be moved
+        of_student = config.inputs.model_copy(update={"features": f"student of {teacher.folder.name}"})
+        told = config.model_copy(update={"inputs": of_student})
+    folder = out / "runs" / f"{fingerprint(told)}-seed{seed}"
+    return Job(cell.name, seed, config, folder, base.split, base.skip_bad, teacher)
 
 
 def fingerprint(config: Config) -> str:

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from multiprocessing import connection, parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -22,6 +23,7 @@ from lightning_fabric import Fabric
 
 from distilvl.data.left_out import all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
+from distilvl.experiments.born_again import store_of_student
 from distilvl.experiments.cells import Job
 from distilvl.features import FeatureStore
 from distilvl.io.files import write_atomically
@@ -83,6 +85,10 @@ def run_job(job: Job, accelerator: str) -> Outcome:
 
 def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
     shared, config = _shared(job.skip_bad), job.config
+    if job.teacher is not None:
+        if not job.teacher.done:
+            raise DistilvlError(f"its teacher, the student of {job.teacher.cell}, is not there.", "See why it is not.")
+        store_of_student(job.teacher.folder, job.teacher.config, job.split, shared, accelerator)
     student = train_config(config, job.folder, shared, accelerator=accelerator)
     result = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
     # The student folder has the same weights; a grid of runs would fill the disk with the rest.
@@ -135,7 +141,10 @@ def run_grid(jobs: Sequence[Job], *, workers: int, accelerator: str) -> None:
         try_towers(config, Fabric(accelerator="cpu", devices=1))
     logger.info("%d of %d runs are to be done", len(todo), len({job.folder for job in jobs}))
     with progress("runs", len(todo)) as ticker:
-        for outcome in _outcomes(todo, workers, accelerator):
+        # Students that are teachers come before theirs.
+        generations = sorted({job.generation for job in todo})
+        waves = ([job for job in todo if job.generation == number] for number in generations)
+        for outcome in chain.from_iterable(_outcomes(wave, workers, accelerator) for wave in waves):
             if outcome.failure is not None and outcome.stops:
                 raise BadImageError(outcome.failure)
             if outcome.failure is not None:

@@ -139,7 +139,7 @@ def collect(table: TableSpec, jobs: Sequence[Job], base: Base, command: str) -> 
         spec=table,
         scores={cell.name: tuple(job.read_score() for job in done if job.cell == cell.name) for cell in table.cells},
         failures={job.cell: reason for job in jobs if (reason := job.failure) is not None},
-        teacher_rsum=done[0].read()["teacher_rsum"] if done else None,
+        teacher_rsum=next((job.read()["teacher_rsum"] for job in done if job.teacher is None), None),
         conditions=_conditions(jobs, base, command),
         left_out=reduce(or_, (job.read_left_out() for job in done), LeftOut()),
     )
