@@ -485,3 +485,13 @@ def test_an_index_whose_table_is_lost_does_not_answer_as_an_empty_one(photos, in
             work()
     assert index_folder(photos, index.path, encoder, rebuild=True).added == 30
     assert len(Index.open(index.path)) == 30
+
+
+def test_an_index_in_the_folder_of_its_model_moves_with_it(photos, tmp_path, trained) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(trained[0], mine)
+    index_folder(photos, mine / "index", mine)
+    mine.rename(tmp_path / "moved")
+    found = Index.open(tmp_path / "moved" / "index")
+    assert len(found.search("a red box", top=3)) == 3
+    assert found.encoder.spec == str(tmp_path / "moved")

@@ -23,6 +23,17 @@ def _names(left_out: LeftOut) -> list[str]:
     return sorted(Path(name).name for name, _ in left_out.items())
 
 
+def test_a_folder_that_is_forgotten_takes_what_was_left_out_of_it_along(index, photos, tmp_path, paint) -> None:
+    paint(tmp_path / "other" / "a.png", "red")
+    (tmp_path / "other" / "bad.png").write_bytes(b"x")
+    index.update(tmp_path / "other")
+    assert len(index.left_out) == 1
+    assert index.forget(tmp_path / "other") == 1
+    assert (len(index), len(index.left_out), index.folders) == (30, 0, [photos.as_posix()])
+    assert "bad.png" not in (index.path / "unreadable.json").read_text()
+    assert index.update(tmp_path / "other").unreadable, "it is tried again"
+
+
 def test_what_is_passed_over_is_told_again_by_every_run_the_index_and_its_page(photos, index) -> None:
     _spoil(photos)
     first, again = index.update(photos), index.update(photos)

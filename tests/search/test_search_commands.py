@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,43 @@ def test_a_name_that_looks_like_another_and_a_file_of_gigabytes(photos: Path, tm
     assert "\u202e" not in page
 
 
+def test_paths_for_other_programs_and_a_least_score(photos: Path, tmp_path: Path) -> None:
+    (photos / "00.png").rename(photos / "line\nbreak.png")
+    index = tmp_path / "index"
+    _run("index", photos, "--model", "demo", "--out", index)
+    hits = json.loads(_run("search", index, "a red circle", "--top", 50, "--json"))["hits"]
+    names = [hit["path"] for hit in hits]
+    assert _run("search", index, "a red circle", "--top", 50, "--null").split("\0") == [*names, ""]
+    assert _run("search", index, "a red circle", "--top", 50, "--paths") == "".join(f"{name}\n" for name in names)
+    least = hits[4]["score"]
+    found = _run("search", index, "a red circle", "--top", 50, "--min-score", least, "--null").split("\0")[:-1]
+    assert found == [hit["path"] for hit in hits if hit["score"] >= least]
+    assert len(found) in range(5, 50)
+    assert _run("search", index, "a red circle", "--min-score", 1, "--paths") == ""
+    assert _RUN.invoke(app, ["search", str(index), "red", "--paths", "--json"]).exit_code == 2
+
+
+def test_a_folder_is_forgotten_by_command(photos: Path, tmp_path: Path, paint: Callable[..., Path]) -> None:
+    index, wrong = tmp_path / "index", tmp_path / "wrong"
+    paint(wrong / "a.png", "red")
+    _run("index", photos, "--model", "demo", "--out", index)
+    _run("index", wrong, "--out", index)
+    said = _run("index", wrong, "--out", index, "--forget")
+    assert said == f"{index}: 1 photographs of {wrong} forgotten, 30 in the index\n"
+    assert json.loads(_run("search", index, "red", "--top", 50, "--json"))["photos"] == 30
+    with pytest.raises(DistilvlError, match=f"not one of the indexed folders. These are: {photos.as_posix()}"):
+        _run("index", wrong, "--out", index, "--forget")
+    assert _RUN.invoke(app, ["index", str(photos), "--out", str(index), "--forget", "--rebuild"]).exit_code == 2
+
+
 def test_what_goes_wrong_is_an_error_for_the_user(photos: Path, tmp_path: Path) -> None:
+    made = tmp_path / "mine" / "index"
+    _run("index", photos, "--model", "demo", "--out", made)
     for arguments, says in (
         (["index", photos, "--out", tmp_path / "i"], "--model"),
         (["index", tmp_path / "none", "--model", "demo", "--out", tmp_path / "i"], "no folder"),
         (["search", photos, "x"], "not an index"),
+        (["search", made.parent, "x"], f"Did you mean {made}?"),
     ):
         with pytest.raises(DistilvlError, match=says):
             _RUN.invoke(app, [str(one) for one in arguments], catch_exceptions=False)

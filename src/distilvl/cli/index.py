@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option, echo
+from typer import Argument, BadParameter, Option, echo
 
 from distilvl.cli.shared import AsJson, MaxPixels, app, clean_stdout, print_json, print_left_out
 
@@ -33,6 +33,12 @@ def index(
     rebuild: Annotated[
         bool, Option("--rebuild", help="Begin anew, as with another model; stopped, it continues.")
     ] = False,
+    forget: Annotated[
+        bool,
+        Option(
+            "--forget", help="Let go of FOLDER, one of the indexed ones, and of its photographs; no file is touched."
+        ),
+    ] = False,
     include_hidden: Annotated[
         bool, Option("--include-hidden", help="Look into hidden folders too, and those of a NAS or a waste bin.")
     ] = False,
@@ -43,9 +49,20 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Make photographs searchable: only new and changed ones are read, deleted ones leave. Stopped, it continues."""
-    from distilvl.search import index_folder
+    from distilvl.search import Index, index_folder
 
     del skip_bad  # an index leaves them out by nature
+    if forget:
+        if model is not None or features is not None or rebuild or include_hidden:
+            raise BadParameter("It takes FOLDER and --out alone.", param_hint="--forget")
+        with clean_stdout():
+            opened = Index.open(out)
+            gone = opened.forget(folder)
+        if as_json:
+            print_json({"deleted": gone, "total": len(opened), "folders": opened.folders})
+        else:
+            echo(f"{out}: {gone} photographs of {folder} forgotten, {len(opened)} in the index")
+        return
     with clean_stdout():
         report = index_folder(folder, out, model, rebuild=rebuild, include_hidden=include_hidden, features=features)
     if as_json:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import sys
 import tempfile
 import webbrowser
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from markupsafe import Markup
-from typer import Argument, Option, echo
+from typer import Argument, BadParameter, Option, echo
 
 from distilvl._version import __version__
 from distilvl.cli.shared import AsJson, MaxPixels, app, clean_stdout, print_json
@@ -76,22 +77,34 @@ def search(
         str | None, Option(help="Only taken in this year, month, day or second (2021, 2021-07, ...) or later.")
     ] = None,
     until: Annotated[str | None, Option(help="Only taken in it or earlier.")] = None,
+    min_score: Annotated[
+        float | None, Option(min=-1, max=1, help="Only those at least so similar; what scores mean, the model decides.")
+    ] = None,
     copies: Annotated[bool, Option("--copies", help="Show each copy of a picture by itself.")] = False,
     model: Annotated[str | None, Option(help="Where the index's model is now, if it has moved.")] = None,
     _max_pixels: MaxPixels = None,
     as_json: AsJson = False,
+    paths: Annotated[bool, Option("--paths", help="Print paths alone, a line each.")] = False,
+    null: Annotated[bool, Option("--null", help="The same for `xargs -0`: a NUL after each path.")] = False,
     show: Annotated[bool, Option("--open", help="Show them in the browser: one page, no server.")] = False,
 ) -> None:
     """Find photographs by what they show, by a picture they are like, or by both."""
     from distilvl.search import Index
 
     _require_words(text)
+    if as_json and (paths or null):
+        raise BadParameter("One of --json, --paths and --null.", param_hint="--json")
     with clean_stdout():
         found = Index.open(index, model)
         hits = found.search(text, image, weight=weight, top=top, folder=folder, since=since, until=until, copies=copies)
+        hits = [hit for hit in hits if min_score is None or hit.score >= min_score]
     if as_json:
         about = {"photos": len(found), "left_out": found.left_out.as_dict()}
         print_json({"hits": [hit.as_dict() for hit in hits]} | about)
+    elif paths or null:
+        # As the disk has them, bytes and all, for other programs.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + (b"\0" if null else b"\n") for hit in hits))
     else:
         for hit in hits:
             echo(f"{hit.score:6.3f}  {hit.date:%Y-%m-%d}  {printable(hit.path)}{_also(hit)}")

@@ -20,6 +20,7 @@ REBUILDING_NAME = "rebuilding.json"  # the same of what is to take the index's p
 _HOMES = ("", "rebuilt")  # where the table and all else lies; while one answers, the other is made anew
 UNREADABLE_NAME = "unreadable.json"
 FORMAT_VERSION = 1
+_NAMED = 5  # folders in a message
 _REMEDY = "Give the folder that `distilvl index --out` wrote, or make it again with `distilvl index --rebuild`."
 
 
@@ -81,6 +82,13 @@ class About:
         self.folders = sorted({*outside, folder})
         return True
 
+    def drop(self, folder: str) -> None:
+        """Count `folder` among the indexed ones no more; `DistilvlError` if it is not one of them."""
+        if folder not in self.folders:
+            what = f"{folder} is not one of the indexed folders."
+            raise DistilvlError(what, f"These are: {', '.join(self.folders[:_NAMED]) or 'none'}.")
+        self.folders = [known for known in self.folders if known != folder]
+
     @classmethod
     def load(cls, index: Path, *, rebuilding: bool = False) -> About:
         """Read it, or that of what is to take its place; `DistilvlError`: not an index, a broken or a newer one."""
@@ -88,7 +96,9 @@ class About:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise UnavailableError(f"{index} is not an index of photographs.", _REMEDY) from error
+            inside = sorted(str(found.parent) for found in index.glob(f"*/{ABOUT_NAME}"))[:3]
+            remedy = f"Did you mean {' or '.join(inside)}?" if inside else _REMEDY
+            raise UnavailableError(f"{index} is not an index of photographs.", remedy) from error
         except ValueError as error:
             raise UnavailableError(f"{path} is not JSON.", _REMEDY) from error
         try:
@@ -193,8 +203,8 @@ class UpdateReport:
         return {**asdict(self), "unreadable": unreadable, **more}
 
 
-def note_folder(index: Path, folder: str, found: LeftOut) -> None:
-    """Make the index say that `found` was left out of `folder`, and no more of the folders in it.
+def note_folder(index: Path, folder: str, found: LeftOut | None) -> None:
+    """Make the index say that `found` was left out of `folder`, and no more of the folders in it; or nothing of it.
 
     Names are absolute paths, so that a folder within another is told of once. What it said of others stays.
     """
@@ -206,7 +216,7 @@ def note_folder(index: Path, folder: str, found: LeftOut) -> None:
                 others = [name for name in names if not name.startswith(inside)]
                 if count := one.counts[reason] - (len(names) - len(others)):
                     left.counts[reason], left.names[reason] = count, others
-    write_left_out(index, {**kept, folder: found})
+    write_left_out(index, kept if found is None else {**kept, folder: found})
 
 
 def nothing_to_index(folder: Path, left_out: LeftOut) -> DistilvlError:

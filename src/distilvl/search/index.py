@@ -21,7 +21,7 @@ from distilvl.search.about import ABOUT_NAME, REBUILDING_NAME, About, StoredTeac
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
 from distilvl.search.stored import Features, check_features, keep_basis
 from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id
-from distilvl.search.update import begin_anew, empty_index, update_table
+from distilvl.search.update import begin_anew, empty_index, forget_folder, update_table
 from distilvl.teachers.base import Teacher
 
 _PATHS_NAMED, _FOLDERS_SHOWN = 1000, 5
@@ -123,13 +123,23 @@ class Index:
             if not self._spec:
                 raise _made_in_python(self.path)
             try:
-                encoder = load_encoder(self._spec)
+                encoder = self._load_encoder()
             except DistilvlError as error:
                 message = f"the model of {self.path} cannot be loaded: {error}"
                 raise DistilvlError(message, "If it has moved, say where with --model.") from error
             self._require_same(encoder)
             self._encoder = encoder
             return encoder
+
+    def _load_encoder(self) -> Encoder:
+        """The model where it was, or, of an index in the folder of its model, where that has moved to."""
+        own, spec = self._about.model, Path(self._spec)
+        if self._spec == own.spec and spec.is_absolute() and not spec.exists():
+            with contextlib.suppress(DistilvlError):
+                encoder = load_encoder(self.path.parent)
+                if is_same_model(encoder.info, own):
+                    return encoder
+        return load_encoder(self._spec)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -167,6 +177,16 @@ class Index:
         with only_writer(self.path):
             self._about = about = self._load_about()
             return update_table(about, self._table, lambda: self.encoder, place, include_hidden=include_hidden)
+
+    def forget(self, folder: str | Path) -> int:
+        """Let go of an indexed folder and all its photographs, whether it is still there; gives how many files.
+
+        `DistilvlError`: none of the indexed `folders`; a full disk.
+        """
+        with only_writer(self.path):
+            self._about = about = self._load_about()
+            place = on_disk(Path(folder)).resolve().as_posix()
+            return forget_folder(about, self._table, place)
 
     def search(
         self, text: str | None = None, image: ImageQuery | None = None, *,

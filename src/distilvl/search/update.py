@@ -77,6 +77,22 @@ def update_table(
     return report
 
 
+def forget_folder(about: About, table: PhotoTable, folder: str) -> int:
+    """Let the table and all else forget the photographs of an indexed folder; gives how many files they were."""
+    about.drop(folder)
+    inside = prefix(folder)
+    gone = sorted(path for path in table.stamps() if path.startswith(inside))
+    table.delete(gone)
+    unreadable = Unreadable(table.folder)
+    for path in [path for path in unreadable if path.startswith(inside)]:
+        del unreadable[path]
+    unreadable.save()
+    note_folder(table.folder, folder, None)
+    about.save(table.index)  # last: stopped in between, the same command goes on
+    table.tidy()
+    return len(gone)
+
+
 def begin_anew(index: Path, model: ModelInfo, stored: StoredTeacher | None) -> None:
     """Begin what is to take an index's place, if that was not begun with these already and can be read."""
     with contextlib.suppress(DistilvlError):
