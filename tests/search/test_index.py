@@ -306,6 +306,17 @@ def test_text_and_picture_together_are_weighed(photos, index, paint, tmp_path) -
     assert (best(1.0), best(0.0), best(0.5)) == ("red.png", "blue.png", "between.png")
 
 
+def test_what_they_should_not_show_is_taken_away(photos, tmp_path, index, encoder) -> None:
+    wanted = encoder.encode_texts(["red"])[0] - 0.5 * encoder.encode_texts(["blue"])[0]
+    found = index.search("red", minus="blue", top=30)
+    plain = index.search(vector=wanted, top=30)
+    assert [(hit.path, hit.score) for hit in found] == [(hit.path, pytest.approx(hit.score)) for hit in plain]
+    key = found[0].id
+    away = index.search(like=key, minus="blue", top=5)
+    assert key not in {hit.id for hit in away}
+    assert len(away) == 5
+
+
 def test_similar_ones_leave_out_the_picture_itself_and_its_copies(photos, index) -> None:
     shutil.copy(photos / "00.png", photos / "copy.png")
     index.update(photos)
@@ -377,6 +388,9 @@ def test_date_filter_takes_the_capture_time_before_that_of_the_file(photos, inde
     [
         ({}, "nothing to search"),
         ({"text": "  "}, "empty"),
+        ({"minus": "red"}, "nothing to search"),
+        ({"text": "red", "minus": " "}, "should not show is empty"),
+        ({"text": "red", "minus": 5}, "minus is 5, not a string"),
         ({"text": "red", "top": 0}, "top is 0"),
         ({"text": "red", "top": -1}, "top is -1"),
         ({"text": "red", "top": 10**12}, "top is 1000000000000"),

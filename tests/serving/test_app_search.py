@@ -59,6 +59,7 @@ def test_the_answers_are_the_indexs(served: Any, folder: Path, to_uri: Any) -> N
         ({"image": to_uri(picture)}, {"image": picture}),
         ({"text": "a dog", "image": to_uri(picture)}, {"text": "a dog", "image": picture}),
         ({"text": "  a dog ", "top": 3, "folder": "old"}, {"text": "a dog", "top": 3, "folder": "old"}),
+        ({"text": "a dog", "minus": "a cat"}, {"text": "a dog", "minus": "a cat"}),
         ({"text": "a dog", "since": "2000", "until": "2001"}, {"text": "a dog", "since": "2000", "until": "2001"}),
     ):
         answer = find(served, **question)

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 _COPIES_SHOWN, _COPIES_NAMED = 100, 3
 
 
-def open_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path | None) -> Path:
+def open_page(
+    index: Index, hits: Sequence[Hit], text: str | None, image: Path | None, minus: str | None = None
+) -> Path:
     """Write the page to a temporary file that only the user can read, open the browser, and return the file."""
-    page = render_page(index, hits, text, image)
+    page = render_page(index, hits, text, image, minus)
     handle, name = tempfile.mkstemp(prefix="distilvl-search-", suffix=".html")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(page)
@@ -37,7 +39,9 @@ def open_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path |
     return Path(name)
 
 
-def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path | None) -> str:
+def render_page(
+    index: Index, hits: Sequence[Hit], text: str | None, image: Path | None, minus: str | None = None
+) -> str:
     """The page of `hits`, best first; names and the query are escaped. `DistilvlError` without jinja2."""
     jinja2 = require("jinja2", extra="search", why="the page")
     loader = jinja2.PackageLoader("distilvl.search")
@@ -48,7 +52,8 @@ def render_page(index: Index, hits: Sequence[Hit], text: str | None, image: Path
     style = loader.get_source(environment, "results.css")[0]
     digest = _base64(hashlib.sha256(style.encode("utf-8")).digest())
     page: str = environment.get_template("results.html.j2").render(
-        query=" and ".join([f"“{text}”"] * (text is not None) + [str(image)] * (image is not None)),
+        query=" and ".join([f"“{text}”"] * (text is not None) + [str(image)] * (image is not None))
+        + (f" without “{minus}”" if minus is not None else ""),
         style=Markup(style),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         hits=[(hit, _base64(index.thumbnail(hit.id)), [Path(path) for path in hit.paths]) for hit in hits],
@@ -66,6 +71,7 @@ def search(
     index: Annotated[Path, Argument(help="Folder that `distilvl index` wrote.")],
     text: Annotated[str | None, Argument(help="What the photographs should show.")] = None,
     image: Annotated[Path | None, Option(help="A picture they should be like.")] = None,
+    minus: Annotated[str | None, Option(help="What they should not show.")] = None,
     weight: Annotated[
         float | None, Option(min=0, max=1, help="Of text and picture together, the text's share; a half if not given.")
     ] = None,
@@ -96,7 +102,9 @@ def search(
         raise BadParameter("One of --json, --paths and --null.", param_hint="--json")
     with clean_stdout():
         found = Index.open(index, model)
-        hits = found.search(text, image, weight=weight, top=top, folder=folder, since=since, until=until, copies=copies)
+        hits = found.search(
+            text, image, minus=minus, weight=weight, top=top, folder=folder, since=since, until=until, copies=copies
+        )
         hits = [hit for hit in hits if min_score is None or hit.score >= min_score]
     if as_json:
         about = {"photos": len(found), "left_out": found.left_out.as_dict()}
@@ -112,7 +120,7 @@ def search(
             echo("nothing meets these conditions", err=True)
     if show:
         with clean_stdout():
-            page = open_page(found, hits, text, image)
+            page = open_page(found, hits, text, image, minus)
         echo(f"written: {page}", err=True)
 
 

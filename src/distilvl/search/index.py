@@ -190,7 +190,8 @@ class Index:
 
     def search(
         self, text: str | None = None, image: ImageQuery | None = None, *,
-        like: str | None = None, vector: Embeddings | None = None, weight: float | None = None, top: int = 10,
+        like: str | None = None, vector: Embeddings | None = None, minus: str | None = None,
+        weight: float | None = None, top: int = 10,
         folder: str | Path | None = None, since: str | date | None = None, until: str | date | None = None,
         copies: bool = False,
     ) -> list[Hit]:  # fmt: skip
@@ -201,6 +202,7 @@ class Index:
             image: a picture they should be like: pixels, encoded bytes, or a file.
             like: the same, by the id of an indexed photograph, which is then left out; not together with `image`.
             vector: a query in the model's space (D,) instead of all these; it is L2-normalised.
+            minus: what they should not show, with any of these: half of its embedding is taken away.
             weight: of text and picture together, the text's share (a half if not given): the query is the weighted sum
                 of their embeddings. Not without both.
             top: how many, the best first; fewer are found where fewer meet the conditions.
@@ -213,7 +215,7 @@ class Index:
             DistilvlError: nothing to search for, an unknown id, a bad date, weight or picture, a folder that is not in
                 the index, a value of another type; another process has made the index anew with another model.
         """
-        check_query(text, image, like, weight, top, folder, since, until)
+        check_query(text, image, like, minus, weight, top, folder, since, until)
         about = self._now()
         conditions = between(since, until)
         if folder is not None:
@@ -222,7 +224,7 @@ class Index:
             conditions.append(f"NOT ({has_id(like)})")
         if vector is not None and np.shape(vector) != (about.model.dim,):
             raise DistilvlError(f"the query has the shape {np.shape(vector)}.", f"It must be ({about.model.dim},).")
-        query = query_embedding(lambda: self.encoder, self._embedding_of, text, image, like, vector, weight)
+        query = query_embedding(lambda: self.encoder, self._embedding_of, text, image, like, vector, weight, minus)
 
         def nearest(table: PhotoTable) -> list[Hit]:
             if copies:

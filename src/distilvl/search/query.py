@@ -38,14 +38,18 @@ _GROWTH = 4
 _ENOUGH = 10_000
 # A picture that was encoded once more differs by the rounding of the batches.
 _SAME_SCORE = 1e-5
+# Of what photographs should not show; docs/search.md has what other shares and ways found.
+_MINUS = 0.5
 
 
 def check_query(
-    text: object, image: object, like: object, weight: object, top: object, folder: object, since: object, until: object
-) -> None:
+    text: object, image: object, like: object, minus: object, weight: object, top: object, folder: object,
+    since: object, until: object,
+) -> None:  # fmt: skip
     """`OptionError` for a value that `Index.search` does not take, or a weight without both a text and a picture."""
-    if not isinstance(text, str | None):
-        raise OptionError("text", f"text is {text!r:.100}, not a string.", "Put it in quotes.")
+    for option, value in (("text", text), ("minus", minus)):
+        if not isinstance(value, str | None):
+            raise OptionError(option, f"{option} is {value!r:.100}, not a string.", "Put it in quotes.")
     if isinstance(top, bool) or not isinstance(top, int | np.integer):
         raise OptionError("top", f"top is {top!r:.100}, not a whole number.", "Say how many photographs.")
     if not 1 <= top <= MOST_HITS:
@@ -68,12 +72,20 @@ def check_query(
 def query_embedding(
     encoder: Callable[[], Encoder], embedding_of: Callable[[str], Embeddings],
     text: str | None, image: ImageQuery | None, like: str | None, vector: Embeddings | None, weight: float | None,
+    minus: str | None = None,
 ) -> Embeddings:  # fmt: skip
     """The L2-normalised embedding (D,) of a query, whose parts are those of `Index.search` and passed `check_query`.
+
+    Of what is wanted the weighted sum q, of what is not the embedding m: (q - m / 2), normalised.
 
     `encoder` gives the model, and is called only if something must be encoded; `embedding_of` gives that of an id.
     `DistilvlError`: nothing to search for, an unknown id, a bad picture.
     """
+    if minus is not None:
+        wanted = query_embedding(encoder, embedding_of, text, image, like, vector, weight)
+        if not minus.strip():
+            raise OptionError("minus", "what the photographs should not show is empty.", "Leave it out.")
+        return _normalised(wanted - _MINUS * encoder().encode_texts([minus])[0])
     if vector is not None:
         return _normalised(vector)
     if image is not None and like is not None:

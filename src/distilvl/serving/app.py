@@ -166,6 +166,8 @@ def _add_search(app: FastAPI, model: ServedModel, index: Index, seconds: float) 
             wrong = "looks like a picture, or the place of one. Send a picture as image, in the body of POST."
             raise wrong_field(text_param, wrong)
         requests.checked_text(text, text_param)
+        if request.minus is not None:
+            requests.checked_text(request.minus, "minus")
         if not text and request.image is None and request.like is None:
             raise RequestError(422, "Give a text, an image, or the id of a picture (like).", code="invalid_value")
         # A text is encoded while the index is searched; here it only counts as one item.

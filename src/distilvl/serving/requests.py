@@ -86,6 +86,7 @@ class _Search(_Fields):
     """What GET and POST take alike."""
 
     like: str | None = Field(None, description="id of a picture in the index")
+    minus: str | None = Field(None, description="what the pictures should not show")
     folder: str | None = Field(None, description="only below this folder")
     since: str | None = Field(None, description="YYYY, YYYY-MM, YYYY-MM-DD or a time")
     until: str | None = Field(None, description="YYYY, YYYY-MM, YYYY-MM-DD or a time")
@@ -117,7 +118,7 @@ class SearchParameters(_Search):
 # Fields that POST to an address takes, for the advice to send them there.
 _BODIES = {SEARCH: known_names(SearchRequest), EMBEDDINGS: known_names(EmbeddingRequest)}
 # The page reads its own address, to show the query again.
-_PARAMETERS = {SEARCH: known_names(SearchParameters), "/": ("like", "folder", "since", "until", "q", "copies")}
+_PARAMETERS = {SEARCH: known_names(SearchParameters), "/": ("like", "minus", "folder", "since", "until", "q", "copies")}
 
 
 class CheckedRoute(APIRoute):

@@ -97,6 +97,19 @@ def test_filters_narrow_the_search(tab: Callable[..., Any]) -> None:
     assert here.names == []
 
 
+def test_what_is_not_wanted_is_taken_away_and_stays_in_the_address(tab: Callable[..., Any]) -> None:
+    here = tab()
+    plain = here.type("a red star")
+    here.find("summary").click()
+    here.find("#minus").send_keys("a blue square")
+    here.wait("location.search.includes('minus=a+blue+square')")
+    without = here.settle()
+    assert without != plain
+    here.browser.refresh()
+    assert here.settle() == without
+    assert here.problems == []
+
+
 def test_the_address_keeps_the_filters(tab: Callable[..., Any]) -> None:
     here = tab()
     here.find("summary").click()

@@ -8,7 +8,7 @@ const MOST = 60;
 
 const $ = (id) => document.getElementById(id);
 const [text, file, example, status, trouble, door] = ["text", "file", "example", "status", "trouble", "door"].map($);
-const filters = ["folder", "since", "until"].map($);
+const filters = ["minus", "folder", "since", "until"].map($);
 const copies = $("copies");
 
 let picture = null; // {like, name, thumbnail} of the index, or {image, name, url} of the user's own
