@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Exit, Option, echo
 
+from distilvl._version import __version__
 from distilvl.cli.shared import AsJson, app, clean_stdout, print_json
 from distilvl.errors import DistilvlError
 
@@ -49,7 +50,7 @@ def _environment() -> dict[str, Any]:
 
     packages, extras = _packages()
     return {
-        "distilvl": version("distilvl"),
+        "distilvl": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "processors": os.cpu_count(),
@@ -81,6 +82,8 @@ def _packages() -> tuple[dict[str, str], dict[str, list[str]]]:
     """Versions of the required packages, and by extra what is missing or too old; nothing is imported."""
     from packaging.requirements import Requirement
 
+    if _version("distilvl") is None:
+        raise DistilvlError("distilvl is not installed, it runs from its source.", "Run: pip install -e .")
     needed = [Requirement(line) for line in requires("distilvl") or ()]
     extras = [extra for extra in metadata("distilvl").get_all("Provides-Extra") or () if extra not in ("dev", "all")]
     here = {"extra": ""}
