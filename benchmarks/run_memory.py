@@ -1,6 +1,6 @@
 """Does the memory of a training run grow with its length, or with its data?
 
-    python benchmarks/run_memory.py [--images 2000] [--epochs 10] [--json out.json]
+    python benchmarks/run_memory.py [--images 2000] [--epochs 10] [--kinds folder shards trunk] [--json out.json]
 
 Runs `distilvl train` as a user does, on noise pictures of 64 x 64 with five captions each and random teacher features,
 and reads the resident memory of the process (and of its loader workers) five times a second: N images for `--epochs`
@@ -31,6 +31,7 @@ from distilvl.features.manifest import Manifest
 from distilvl.io.hashes import image_key, text_key
 
 WIDTH, SIZE, SHARD = 64, 64, 1000
+KINDS = ("folder", "shards", "trunk")
 TOWER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 STUDENT = {
     "image": {"config": {"model_type": "vit", "image_size": SIZE, "patch_size": 8, **TOWER}, "size": SIZE},
@@ -142,15 +143,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--json", type=Path, help="write the result here too")
     arguments = parser.parse_args()
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as name:
         once, tenfold = Path(name, "once"), Path(name, "tenfold")
         make(once, arguments.images)
-        found[f"folder, {arguments.images} images"] = run(once, "folder", arguments.epochs)
+        if "folder" in arguments.kinds:
+            found[f"folder, {arguments.images} images"] = run(once, "folder", arguments.epochs)
         make(tenfold, 10 * arguments.images)
-        for kind in ("folder", "shards", "trunk"):
+        for kind in arguments.kinds:
             for folder, count in ((once, arguments.images), (tenfold, 10 * arguments.images)):
                 found[f"{kind}, {count} images, two epochs"] = run(folder, kind, 2)
     print(json.dumps(found, indent=2))
