@@ -118,7 +118,7 @@ def test_get_takes_the_filters_of_post(searching: Any) -> None:
     [
         ("/search?q=a&tpo=3", "tpo", "Did you mean 'top'?"),
         ("/search?q=a&Folder=x", "Folder", "Did you mean 'folder'?"),
-        ("/search?q=a&date=2020", "date", "Known: like, folder"),
+        ("/search?q=a&date=2020", "date", "Known: like, minus, folder"),
         ("/search?q=a&image=x", "image", "JSON body of POST"),
         ("/search?text=a", "text", "JSON body of POST"),
         ("/search?q=a&q=b", "q", "twice"),
@@ -174,7 +174,7 @@ def test_the_page_reads_what_its_address_may_hold(searching: Any) -> None:
     ("path", "body", "param", "says"),
     [
         ("/search", '{"text": "a", "foldr": "x"}', "foldr", "Did you mean 'folder'?"),
-        ("/search", '{"text": "a", "limit": 3}', "limit", "Known: like, folder"),
+        ("/search", '{"text": "a", "limit": 3}', "limit", "Known: like, minus, folder"),
         ("/search", '{"text": "a", "text": "b"}', "text", "twice"),
         ("/search", '{"text": "a", "top": "5"}', "top", "number"),
         ("/search", '{"text": "a", "top": true}', "top", "number"),
