@@ -1,6 +1,6 @@
 """Have a new virtual environment see the packages of the one that runs this, behind its own.
 
-    python scripts/venv_above.py FOLDER
+python scripts/venv_above.py FOLDER
 """
 
 import sys
