@@ -96,7 +96,7 @@ def fit(
 
 def _check_index(data: str | None, index: Path) -> None:
     """That `data` is a folder, and that an index may be in `index`: told before minutes of work."""
-    from distilvl.search.index import require_place
+    from distilvl.search.about import require_place
 
     if data is None or not Path(data).is_dir():
         missing = "" if data is None or Path(data).exists() else f" There is no folder {data}."

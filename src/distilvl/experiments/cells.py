@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from distilvl.config import Config
 from distilvl.data.left_out import LeftOut
 from distilvl.errors import DistilvlError
-from distilvl.experiments.born_again import STORE_NAME
 from distilvl.recipes import load_config, method_sections
 
 TABLES = Path(__file__).parent / "tables"
+STORE_NAME = "embeddings"  # in the folder of a run: its student's embeddings, as a feature store
 
 Recalls = tuple[float, float, float]  # R@1, R@5, R@10, percent
 

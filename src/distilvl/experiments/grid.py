@@ -21,19 +21,22 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from distilvl.config import Config
+from distilvl.data import PairDataset
 from distilvl.data.left_out import all_left_out, read_left_out
 from distilvl.errors import BadImageError, DistilvlError
-from distilvl.experiments.born_again import store_of_student
-from distilvl.experiments.cells import Job
+from distilvl.experiments.cells import STORE_NAME, Job
 from distilvl.features import FeatureStore
-from distilvl.io.files import write_atomically
+from distilvl.features.manifest import Manifest
+from distilvl.io.files import new_folder, write_atomically
+from distilvl.io.hashes import text_key
 from distilvl.io.progress import progress
-from distilvl.students import DualEncoder
+from distilvl.students import DualEncoder, load_student
 from distilvl.training.distributed import resolve_precision
 from distilvl.training.materials import SharedInputs
 from distilvl.training.student import try_towers
 from distilvl.training.train import train_config
-from distilvl.training.trainer import score_student, score_teacher
+from distilvl.training.trainer import encode_split, score_student, score_teacher
 
 logger = logging.getLogger("distilvl")
 
@@ -88,7 +91,7 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
     if job.teacher is not None:
         if not job.teacher.done:
             raise DistilvlError(f"its teacher, the student of {job.teacher.cell}, is not there.", "See why it is not.")
-        store_of_student(job.teacher.folder, job.teacher.config, job.split, shared, accelerator)
+        _store_of_student(job.teacher.folder, job.teacher.config, job.split, shared, accelerator)
     student = train_config(config, job.folder, shared, accelerator=accelerator)
     result = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
     # The student folder has the same weights; a grid of runs would fill the disk with the rest.
@@ -107,6 +110,34 @@ def _train_and_score(job: Job, accelerator: str) -> dict[str, Any]:
         left_out = left_out | materials.dataset.left_out | materials.left_out
     scores["left_out"] = left_out.as_dict()
     return {**scores, "seconds": result["seconds"], "best_epoch": result["best_epoch"]}
+
+
+def _store_of_student(run: Path, config: Config, split: str, shared: SharedInputs, accelerator: str) -> Path:
+    """The feature store of the student in the folder `run`: of train, val and `split` of the data in `config`.
+
+    For born-again networks (Furlanello et al., ICML 2018), whose teacher is a student of the same size.
+
+    Made where it is not there yet, in full precision; what frozen towers give is read from `shared`. Raises as
+    `SharedInputs.materials`.
+    """
+    out = run / STORE_NAME
+    if out.is_dir():
+        return out
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision("fp32", accelerator))
+    encoder = DualEncoder(load_student(run / "student")).to(fabric.device)
+    encoder.freeze(*(name for name in ("image", "text") if getattr(config.student, name).frozen))
+    dim = encoder.student.get_embedding_dimension()
+    assert dim is not None  # every student has heads
+    with new_folder(out) as staging:
+        store = FeatureStore.create(staging, Manifest(teacher="student", revision=run.name, dim=dim))
+        scored = config.inputs.scored_data
+        for part, data in {"train": config.inputs.data, "val": scored, split: scored}.items():
+            found = shared.materials(str(data), part, encoder, None, fabric, scored=True)
+            assert isinstance(found.dataset, PairDataset)
+            images, texts = encode_split(fabric, encoder, found)
+            store.add("image", found.keys, images)
+            store.add("text", [text_key(caption) for caption in found.dataset.captions], texts)
+    return out
 
 
 @contextmanager

@@ -6,7 +6,8 @@ Searching is safe from several threads; a search sees what another process has a
 
 from distilvl.models import Encoder, ModelInfo, load_encoder
 from distilvl.search.about import StoredTeacher, UpdateReport
-from distilvl.search.index import Index, index_folder
+from distilvl.search.index import Index
+from distilvl.search.make import index_folder
 from distilvl.search.table import Hit
 
 __all__ = ["Encoder", "Hit", "Index", "ModelInfo", "StoredTeacher", "UpdateReport", "index_folder", "load_encoder"]

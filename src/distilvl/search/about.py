@@ -11,7 +11,8 @@ from typing import Any
 from distilvl.data.left_out import LeftOut, all_left_out, read_left_out, write_left_out
 from distilvl.errors import DistilvlError, UnavailableError
 from distilvl.io.checksums import sealed, unsealed
-from distilvl.io.files import write_atomically
+from distilvl.io.files import PARTIAL_PREFIX, write_atomically
+from distilvl.io.leases import LOCK_NAME
 from distilvl.models.encoder import ModelInfo
 from distilvl.pictures import DECODING_VERSION, max_pixels
 
@@ -226,3 +227,19 @@ def nothing_to_index(folder: Path, left_out: LeftOut) -> DistilvlError:
     remedy = "Convert these to JPEG or PNG, or see docs/data.md on what is read; "
     remedy += "--include-hidden reads hidden folders too."
     return DistilvlError(f"nothing in {folder} can be indexed; left out {'; '.join(left_out.lines())}.", remedy)
+
+
+def made_in_python(path: Path) -> DistilvlError:
+    """The error of an index whose model was an object, so that it cannot be loaded again by a spec."""
+    return DistilvlError(f"{path} was made with a model that was open in Python.", "Give it again.")
+
+
+def require_place(folder: Path) -> None:
+    """`DistilvlError` where `folder` is there, and is neither an index nor empty but for what a killed run left."""
+    held = folder.iterdir() if folder.is_dir() and not (folder / ABOUT_NAME).is_file() else ()
+    if (folder.exists() and not folder.is_dir()) or any(not _is_of_a_killed_run(entry) for entry in held):
+        raise DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
+
+
+def _is_of_a_killed_run(entry: Path) -> bool:
+    return entry.name == LOCK_NAME or entry.name.startswith(PARTIAL_PREFIX)

@@ -1,4 +1,4 @@
-"""`Index`: photographs of one or several folders, searched with one model; and `index_folder`, which makes one."""
+"""`Index`: photographs of one or several folders, searched with one model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ import numpy as np
 from distilvl.data.left_out import LeftOut
 from distilvl.data.listing import on_disk
 from distilvl.errors import DistilvlError, OptionError, UnavailableError
-from distilvl.io.files import PARTIAL_PREFIX, make_folder
-from distilvl.io.leases import LOCK_NAME, only_writer
+from distilvl.io.files import make_folder
+from distilvl.io.leases import only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
-from distilvl.search.about import ABOUT_NAME, REBUILDING_NAME, About, StoredTeacher, UpdateReport
+from distilvl.search.about import (
+    ABOUT_NAME,
+    REBUILDING_NAME,
+    About,
+    StoredTeacher,
+    UpdateReport,
+    made_in_python,
+    require_place,
+)
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
 from distilvl.search.stored import Features, check_features, keep_basis
 from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id
@@ -121,7 +129,7 @@ class Index:
             if self._encoder is not None:
                 return self._encoder
             if not self._spec:
-                raise _made_in_python(self.path)
+                raise made_in_python(self.path)
             try:
                 encoder = self._load_encoder()
             except DistilvlError as error:
@@ -309,59 +317,3 @@ def _encoder(model: str | Path | Teacher) -> Encoder:
     if isinstance(model, str | Path):
         return load_encoder(model)
     return model if isinstance(model, Encoder) else Encoder(model, one_call_at_a_time=False)
-
-
-def _made_in_python(path: Path) -> DistilvlError:
-    """The error of an index whose model was an object, so that it cannot be loaded again by a spec."""
-    return DistilvlError(f"{path} was made with a model that was open in Python.", "Give it again.")
-
-
-def require_place(folder: Path) -> None:
-    """`DistilvlError` where `folder` is there, and is neither an index nor empty but for what a killed run left."""
-    held = folder.iterdir() if folder.is_dir() and not (folder / ABOUT_NAME).is_file() else ()
-    if (folder.exists() and not folder.is_dir()) or any(not _is_of_a_killed_run(entry) for entry in held):
-        raise DistilvlError(f"{folder} is there and is no index.", "Choose another folder for the index.")
-
-
-def _is_of_a_killed_run(entry: Path) -> bool:
-    return entry.name == LOCK_NAME or entry.name.startswith(PARTIAL_PREFIX)
-
-
-def index_folder(
-    folder: str | Path, out: str | Path, model: str | Path | Teacher | None = None, *,
-    rebuild: bool = False, include_hidden: bool = False, features: Features | None = None,
-) -> UpdateReport:  # fmt: skip
-    """Make or update the index `out` of the photographs in `folder`; what `distilvl index` does.
-
-    `model` is a spec or an open model; of an index that is there, its own if not given. With `rebuild` it begins anew,
-    with another model if one is given. `features` are a feature store of the model's teacher (`Index.use_features`); of
-    an index that is there, its own if not given, unless it begins anew with a model that is. `DistilvlError`: as
-    `Index.create` and `update`; or no model for a new index.
-    """
-    folder, out = on_disk(Path(folder)), on_disk(Path(out))
-    if not folder.is_dir():
-        raise DistilvlError(f"there is no folder {folder}.", "Check the path.")
-    is_new = not (out / ABOUT_NAME).is_file()
-    if model is None and is_new:
-        raise DistilvlError(f"there is no index {out} yet.", "Say with which model to make it: --model.")
-    if model is None and rebuild:
-        about = About.load(out)
-        model, known = about.model.spec, about.stored
-        if not model:
-            raise _made_in_python(out)
-        features = known.features if features is None and known is not None else features
-    if model is not None:
-        index = Index.create(out, model, rebuild=rebuild, features=features)
-    else:
-        index = Index.open(out)
-        if features is not None:
-            index.use_features(features)
-    try:
-        return index.update(folder, include_hidden=include_hidden)
-    except DistilvlError:
-        if is_new and not len(index):  # it holds nothing: taken away again
-            empty_index(index.path)
-            (index.path / ABOUT_NAME).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                index.path.rmdir()
-        raise
