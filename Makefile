@@ -1,4 +1,4 @@
-# `make demo` and `make test` set themselves up: they need Python >= 3.10 with pip, nothing else.
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ SPREAD ?= -n 2 --dist loadfile
 TIMM := $(abspath $(VENV))/timm-packages
 BESIDE := $(abspath $(VENV))/beside
 
-.PHONY: demo test test-fast test-beside faults lint format clean
+.PHONY: demo test test-fast test-beside faults docs lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/distilvl demo --out runs/demo
@@ -32,6 +32,11 @@ faults: $(VENV)/.installed
 	$(BIN)/python tests/faults/fuzz.py
 	$(BIN)/python tests/faults/hostile.py
 
+# The site, in site/: any warning is an error.
+docs: $(VENV)/.docs
+	rm -rf docs/generated
+	$(BIN)/python -m sphinx -E -W --keep-going -q -d .sphinx-cache -b html docs site
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -42,14 +47,18 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(TIMM)/.installed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(TIMM) timm torchvision
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(TIMM) -c constraints.txt timm torchvision
 	touch $@
 
 $(BESIDE)/.installed: $(VENV)/.installed
@@ -60,4 +69,4 @@ $(BESIDE)/.installed: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site docs/generated .sphinx-cache

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 from PIL import Image
 
@@ -76,11 +76,11 @@ async def client(number: int, args: argparse.Namespace, name: str, url: str, end
                  times: list[float], errors: Counter[str]) -> None:  # fmt: skip
     """Ask, and ask again, over a connection of its own."""
     rng, pictures = random.Random(number), some_pictures() if args.images else []
-    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
         await ask(rng, pictures, args, name, http, end, times, errors)
 
 
-async def ask(rng: random.Random, pictures: list[str], args: argparse.Namespace, name: str, http: httpx.AsyncClient,
+async def ask(rng: random.Random, pictures: list[str], args: argparse.Namespace, name: str, http: httpx2.AsyncClient,
               end: float, times: list[float], errors: Counter[str]) -> None:  # fmt: skip
     """The client's requests, one after the other."""
     headers = {"Content-Type": "application/json"}
@@ -91,7 +91,7 @@ async def ask(rng: random.Random, pictures: list[str], args: argparse.Namespace,
             answer = await http.post("/v1/embeddings", content=content, headers=headers)
             good = answer.status_code == 200 and b'"embedding":"' in answer.content
             error = "" if good else f"status {answer.status_code}"
-        except httpx.HTTPError as failure:
+        except httpx2.HTTPError as failure:
             error = type(failure).__name__
         if error:
             errors[error] += 1
@@ -99,7 +99,7 @@ async def ask(rng: random.Random, pictures: list[str], args: argparse.Namespace,
             times.append(time.perf_counter() - start)
 
 
-async def metric(http: httpx.AsyncClient, name: str) -> float:
+async def metric(http: httpx2.AsyncClient, name: str) -> float:
     """Sum over the labels of a number of the server's."""
     lines = (await http.get("/metrics")).text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
@@ -107,7 +107,7 @@ async def metric(http: httpx.AsyncClient, name: str) -> float:
 
 async def load(args: argparse.Namespace, url: str, name: str) -> dict[str, Any]:
     """All clients for the given time."""
-    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
         for item in ["warm", *(some_pictures()[:1] if args.images else [])]:
             (await http.post("/v1/embeddings", json={"model": name, "input": item})).raise_for_status()
         resident = [await metric(http, "process_resident_memory_bytes")]

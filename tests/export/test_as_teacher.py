@@ -43,7 +43,7 @@ def test_other_options_are_refused(exported: Export, options: str, message: str)
 
 def test_searching_with_it_loads_no_torch(exported: Export) -> None:
     code = (
-        "import sys; from distilvl.search import load_encoder;"
+        "import sys; from distilvl.models import load_encoder;"
         "load_encoder(sys.argv[1]).encode_texts(['a red circle']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(exported.folder)], check=False).returncode == 0

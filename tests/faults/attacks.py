@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 from PIL import Image
 
 
@@ -53,8 +53,8 @@ def post(server: Server, answers: Counter[str], value: object, path: str = "/v1/
     body = value if isinstance(value, bytes) else json.dumps({"model": server.model, "input": value, **fields}).encode()
     headers = {"Content-Type": "application/json"}
     try:
-        answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=90, trust_env=False)
-    except httpx.HTTPError as error:
+        answer = httpx2.post(f"{server.url}{path}", content=body, headers=headers, timeout=90, trust_env=False)
+    except httpx2.HTTPError as error:
         answers[f"no answer ({type(error).__name__})"] += 1
         return
     try:

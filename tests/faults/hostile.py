@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 from attacks import Attack, Server, attacks, many_scans, post, rebuilt, uri
 from PIL import Image
@@ -91,7 +91,7 @@ class Seen:
 def watch(server: Server, over: Event, searches: bool, found: Connection) -> None:
     """Ask until `over`, in a process of its own: what an attacker's own work costs is not the server's."""
     seen, refused = Seen(), Counter[str]()
-    with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
+    with httpx2.Client(base_url=server.url, timeout=30, trust_env=False) as client:
         while not over.is_set():
             seen.peak_mib = max(seen.peak_mib, server.status("VmRSS"))
             for path, seconds in (("/healthz", seen.health), ("/search?q=a+dog", seen.search))[: 1 + searches]:
@@ -99,7 +99,7 @@ def watch(server: Server, over: Event, searches: bool, found: Connection) -> Non
                 try:
                     if (status := client.get(path).status_code) != 200:
                         refused[f"{path} {status}"] += 1
-                except httpx.HTTPError as error:
+                except httpx2.HTTPError as error:
                     refused[f"{path} {type(error).__name__}"] += 1
                 seconds.append(time.perf_counter() - start)
             time.sleep(0.02)

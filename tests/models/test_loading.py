@@ -219,7 +219,7 @@ def test_a_run_without_a_student_is_named_by_every_door(tmp_path: Path) -> None:
 
 def test_a_package_that_apis_need_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distilvl.models.loading.find_spec", lambda _: None)
-    with pytest.raises(DistilvlError, match=r"need httpx and tenacity. Run: pip install 'distilvl\[api\]'"):
+    with pytest.raises(DistilvlError, match=r"need httpx2 and tenacity. Run: pip install 'distilvl\[api\]'"):
         load_model("openai+https://host/v1?model=m&dim=3")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -166,7 +166,7 @@ def test_the_usual_spellings_of_a_date(written: str, means: str) -> None:
 
 @pytest.mark.parametrize(
     "value", ["2020-01-02T03:04:05Z", "2020-01-02 03:04+02:00", "2020-01-02T03:04:05.000-0700",
-              datetime(2020, 1, 2, tzinfo=timezone.utc)],
+              datetime(2020, 1, 2, tzinfo=UTC)],
 )  # fmt: skip
 def test_a_time_zone_is_refused_as_photographs_have_none(value: str | datetime) -> None:
     with pytest.raises(OptionError, match="time zone"):

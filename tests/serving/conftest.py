@@ -19,7 +19,7 @@ from PIL import Image
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 uvicorn = pytest.importorskip("uvicorn")
-httpx = pytest.importorskip("httpx")
+httpx2 = pytest.importorskip("httpx2")
 
 from distilvl.models.encoder import Encoder
 from distilvl.serving.app import create_app
@@ -69,7 +69,7 @@ class Served:
         self._server = uvicorn.Server(server_config(app, settings))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.client = httpx2.Client(base_url=self.url, timeout=30, trust_env=False)
         while not self._server.started:
             assert self._thread.is_alive()
             time.sleep(0.01)

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
-httpx = pytest.importorskip("httpx")
+httpx2 = pytest.importorskip("httpx2")
 
 COMMAND = [sys.executable, "-m", "distilvl", "serve"]
 TEACHER = '''
@@ -57,7 +57,7 @@ class Running:
 
     def embed(self, text: str, **headers: str) -> Any:
         body = {"model": self.name, "input": text}
-        return httpx.post(f"{self.url}/v1/embeddings", json=body, headers=headers, timeout=60, trust_env=False)
+        return httpx2.post(f"{self.url}/v1/embeddings", json=body, headers=headers, timeout=60, trust_env=False)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
@@ -89,9 +89,9 @@ def test_told_to_stop_it_answers_what_is_under_way(start: Any, number: int) -> N
     asking = [threading.Thread(target=lambda: answers.append(running.embed("abc"))) for _ in range(3)]
     for thread in asking:
         thread.start()
-    while 'requests_total{method="GET",route="/healthz"' not in httpx.get(f"{running.url}/metrics").text:
-        httpx.get(f"{running.url}/healthz")
-    while "distilvl_items_waiting 3.0" not in httpx.get(f"{running.url}/metrics").text:
+    while 'requests_total{method="GET",route="/healthz"' not in httpx2.get(f"{running.url}/metrics").text:
+        httpx2.get(f"{running.url}/healthz")
+    while "distilvl_items_waiting 3.0" not in httpx2.get(f"{running.url}/metrics").text:
         assert any(thread.is_alive() for thread in asking), "answered before it was told to stop"
     code, said = running.stop(number)
     for thread in asking:

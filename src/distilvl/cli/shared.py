@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
@@ -59,7 +59,7 @@ MaxPixels = Annotated[
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 
 
-class Engine(str, Enum):
+class Engine(StrEnum):
     """Where a teacher, or a fit's frozen towers, run."""
 
     LOCAL = "local"

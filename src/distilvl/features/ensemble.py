@@ -85,7 +85,7 @@ class EnsembleStore(FeatureStore):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of distinct items that all stores hold: `{"image": ..., "text": ...}`."""
+        """Number of distinct items that all stores hold, under "image" and "text"."""
         return {"image": len(self.keys("image")), "text": len(self.keys("text"))}
 
     def keys(self, modality: Modality) -> Keys:

@@ -132,7 +132,7 @@ class FeatureStore:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of distinct items held, a crop being an item: `{"image": ..., "text": ...}`."""
+        """Number of distinct items held, under "image" and "text"; a crop is an item."""
         return {modality: len(index) for modality, index in self._index.items()}
 
     def images(self, keys: Sequence[bytes] | Keys, names: Sequence[str] | None = None) -> npt.NDArray[np.float16]:

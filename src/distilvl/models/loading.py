@@ -119,7 +119,7 @@ def _named(text: str, stored: bool) -> Teacher:
     if is_stored(text):
         return _stored(text, stored)
     if _HTTP.match(text):
-        missing = " and ".join(name for name in ("httpx", "tenacity") if find_spec(name) is None)
+        missing = " and ".join(name for name in ("httpx2", "tenacity") if find_spec(name) is None)
         if missing:
             raise DistilvlError(f"teachers behind an API need {missing}.", "Run: pip install 'distilvl[api]'")
         from distilvl.teachers.http import HttpTeacher

@@ -38,7 +38,7 @@ _GROWTH = 4
 _ENOUGH = 10_000
 # A picture that was encoded once more differs by the rounding of the batches.
 _SAME_SCORE = 1e-5
-# Of what photographs should not show; docs/search.md has what other shares and ways found.
+# Of what photographs should not show; docs/searching.md has what other shares and ways found.
 _MINUS = 0.5
 
 

@@ -104,7 +104,7 @@ async def _within(seconds: float, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled after `seconds` with 504."""
     try:
         return await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError as error:
+    except TimeoutError as error:
         raise RequestError(504, f"No result within {seconds:g} s.", code="timeout") from error
 
 

@@ -247,7 +247,7 @@ class BodyMiddleware:
         with self._uploads.hold(str((scope.get("client") or ("",))[0])) as add:
             try:
                 body = await asyncio.wait_for(self._collect(receive, add), self._seconds)
-            except asyncio.TimeoutError as error:
+            except TimeoutError as error:
                 message = f"The body did not arrive within {self._seconds:g} s."
                 raise RequestError(408, message, code="slow_request") from error
             if body is None:

@@ -24,7 +24,7 @@ def serve(
     """Serve until SIGTERM or SIGINT; then answer what is under way, and return.
 
     Args:
-        model: what `distilvl.search.load_encoder` takes; None for the index's own.
+        model: what `distilvl.models.load_encoder` takes; None for the index's own.
         index: to search, with the page; None for embeddings only.
         host, port: address to listen at; port 0 is any that is free.
         name: what clients call the model; its own name if not given.

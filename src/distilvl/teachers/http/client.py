@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import httpx
+import httpx2
 
 from distilvl.errors import DistilvlError
 from distilvl.teachers.http.dialects import BadReplyError, Embedding, Modality, usable_embeddings
@@ -73,8 +73,8 @@ class Client:
         self.settings, self.stop = settings, stop
         self._key, self._limiter = key, limiter
         headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
-        limits = httpx.Limits(max_connections=settings.concurrency)
-        self._client = httpx.Client(headers=headers, timeout=settings.timeout, limits=limits)
+        limits = httpx2.Limits(max_connections=settings.concurrency)
+        self._client = httpx2.Client(headers=headers, timeout=settings.timeout, limits=limits)
 
     def __enter__(self) -> Client:
         return self
@@ -99,13 +99,13 @@ class Client:
     def _post(self, url: str, body: dict[str, Any]) -> Any:
         try:
             response = self._client.post(url, content=json.dumps(body))
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             raise DistilvlError(f"the teacher's address {url} is not valid: {error}.", "Check the spec.") from error
-        except httpx.ConnectError as error:
+        except httpx2.ConnectError as error:
             raise TransientError(f"no connection ({self._line(str(error))})", unreachable=True) from error
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise TransientError(f"no reply within {self.settings.timeout:g} s") from error
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise TransientError(self._line(str(error)) or type(error).__name__) from error
         if response.status_code != 200:
             raise self._trouble(response, url)
@@ -114,7 +114,7 @@ class Client:
         except ValueError as error:
             raise BadReplyError("it is cut short, or not JSON") from error
 
-    def _trouble(self, response: httpx.Response, url: str) -> Exception:
+    def _trouble(self, response: httpx2.Response, url: str) -> Exception:
         status, said = response.status_code, self._line(response.text)
         reason = f"status {status}" + (f", {said!r}" if said else "")
         if status in _AGAIN or status >= 500:
