@@ -1,6 +1,7 @@
 """How fast photographs are indexed and found, beside what limits either.
 
     python benchmarks/search_speed.py index --model runs/tiny --photos PHOTOS [--pictures 512] [--json out.json]
+    python benchmarks/search_speed.py command --model exported [--rows 10000] [--queries 20] [--json out.json]
     python benchmarks/search_speed.py search [--rows 1000000] [--dim 256] [--queries 50] [--json out.json]
 
 `index`: pictures a second of a whole `distilvl index` (read, hash, decode, thumbnail, encode, commit), and of the tower
@@ -13,7 +14,10 @@ there for machines that do other work meanwhile.
 Recall@10 against NumPy's exact answer, and milliseconds a query (median and 95th percentile), for an exhaustive
 search and with the vector index, with and without a filter that half of the rows meet.
 
-Both work in a temporary folder (--work chooses the disk); a million rows of width 256 take about 2.5 GB there.
+`command`: seconds from `distilvl search INDEX "two dogs on a beach"` to its end, and its largest memory, in an index of
+random vectors; medians, and with a filter, for which LanceDB is opened.
+
+All work in a temporary folder (--work chooses the disk); a million rows of width 256 take about 2.5 GB there.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,14 +41,22 @@ from PIL import Image
 
 from distilvl.models import Encoder, load_encoder
 from distilvl.pictures import decode_image
-from distilvl.search import index_folder
+from distilvl.search import Index, index_folder
 from distilvl.search import table as table_module
 from distilvl.search.photographs import list_files
+from distilvl.search.quick import write_quick
 from distilvl.search.table import Photo, PhotoTable
 from distilvl.search.update import BATCH
 
 Rows = npt.NDArray[np.float32]
 _BLOCK = 50_000
+# A process's largest memory counts what its parent had when it forked, so that a small one starts the command.
+_TIMED = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def measure_index(model: str, photos: Path, count: int, work: Path) -> dict[str, Any]:
@@ -105,6 +118,25 @@ def measure_search(rows: int, dim: int, queries: int, work: Path) -> dict[str, A
     return result
 
 
+def measure_command(model: str, rows: int, runs: int, work: Path) -> dict[str, Any]:
+    """Seconds and MiB of the whole command."""
+    index = Index.create(work / "index", model)
+    for start, block in enumerate(_vectors(rows, index.model.dim, 0)):
+        index._table.write(_photos(block, start * _BLOCK), replacing=False)
+    write_quick(index._table)
+    result: dict[str, Any] = {"rows": rows, "runs": runs}
+    for name, more in {"plain": [], "filtered": ["--since", "2019"]}.items():
+        command = [sys.executable, "-m", "distilvl", "search", str(index.path), "two dogs on a beach", *more]
+        seconds, memory = [], []
+        for _ in range(runs + 1):
+            told = subprocess.run([sys.executable, "-c", _TIMED, *command], capture_output=True, check=True).stdout
+            took, kilobytes = map(float, told.split()[-2:])
+            seconds.append(took)
+            memory.append(kilobytes / 1024)
+        result[name] = {"s_p50": float(np.median(seconds[1:])), "s_max": max(seconds[1:]), "mib": max(memory)}
+    return result
+
+
 def _bare(encoder: Encoder, batches: list[list[Image.Image]]) -> tuple[float, float]:
     """Seconds, and seconds of processor time."""
     started, cpu = time.perf_counter(), time.process_time()
@@ -155,23 +187,25 @@ def _best(scores: Rows) -> npt.NDArray[np.int64]:
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("index", "search"))
+    parser.add_argument("what", choices=("command", "index", "search"))
     parser.add_argument("--model")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--pictures", type=int, default=512)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--queries", type=int)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.work) as work:
         if given.what == "search":
-            result = measure_search(given.rows, given.dim, given.queries, Path(work))
+            result = measure_search(given.rows or 1_000_000, given.dim, given.queries or 50, Path(work))
+        elif given.what == "command" and given.model:
+            result = measure_command(given.model, given.rows or 10_000, given.queries or 20, Path(work))
         elif given.model and given.photos:
             result = measure_index(given.model, given.photos, given.pictures, Path(work))
         else:
-            sys.exit("index needs --model and --photos")
+            sys.exit("index needs --model and --photos, command --model")
     result["cores"] = os.cpu_count()
     result["load"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     text = json.dumps(result, indent=2)

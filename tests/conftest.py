@@ -19,6 +19,7 @@ from hypothesis import settings
 from PIL import Image, ImageDraw
 
 import distilvl
+from distilvl.students import build_student, save_student
 
 # Reasons that no installation removes: another system, another release, files that are not part of the project.
 _FINE = ("Linux", "Windows", "signals", "this Pillow", "LittleCMS", "timm is installed", "pretrained networks")
@@ -99,6 +100,18 @@ def static_student(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("static") / "static-student.yaml"
     path.write_text(STATIC_STUDENT, encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture
+def static_folder(tmp_path: Path, static_student: str) -> Path:
+    """A saved student of that preset, with a table of pairs."""
+    import torch
+
+    torch.manual_seed(0)
+    words = ["a red box", "a red box on a green box", "two dogs", "zebras"]
+    student = build_student(static_student, 16, words, overrides=["text.pairs=2"])
+    save_student(student, tmp_path / "static-student")
+    return tmp_path / "static-student"
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def test_damaged_files_are_named_with_what_helps(folder: Path, part: str, how: s
 
 def test_a_table_of_another_width_is_refused(folder: Path) -> None:
     with pytest.raises(DistilvlError, match=r"cannot read the index .*--rebuild"):
-        PhotoTable(folder, 3)
+        PhotoTable(folder, 3).open()
 
 
 _ROWS, _EXACT = 6000, 500

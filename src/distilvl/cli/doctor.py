@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,12 +79,14 @@ def _memory() -> float | None:
 
 def _packages() -> tuple[dict[str, str], dict[str, list[str]]]:
     """Versions of the required packages, and by extra what is missing or too old; nothing is imported."""
+    from importlib.metadata import metadata, requires
+
     from packaging.requirements import Requirement
 
     if _version("distilvl") is None:
         raise DistilvlError("distilvl is not installed, it runs from its source.", "Run: pip install -e .")
     needed = [Requirement(line) for line in requires("distilvl") or ()]
-    extras = [extra for extra in metadata("distilvl").get_all("Provides-Extra") or () if extra not in ("dev", "all")]
+    extras = set(metadata("distilvl").get_all("Provides-Extra") or ()) - {"dev", "docs", "all"}
     here = {"extra": ""}
     packages = {one.name: _version(one.name) or "MISSING" for one in needed if one.marker is None}
     lacks = {
@@ -101,6 +102,8 @@ def _packages() -> tuple[dict[str, str], dict[str, list[str]]]:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

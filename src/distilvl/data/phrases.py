@@ -12,8 +12,6 @@ from functools import cache
 from importlib.resources import files
 from itertools import count as numbers
 
-import yaml
-
 COUNT = 20_000
 """Sentences, unless told otherwise: each word is in dozens of them."""
 
@@ -55,6 +53,8 @@ def vocabulary() -> tuple[str, ...]:
 
 @cache
 def _entries() -> dict[str, tuple[str, ...]]:
+    import yaml
+
     text = files("distilvl.data").joinpath("phrases.yaml").read_text(encoding="utf-8")
     return {name: tuple(_repeated(entries)) for name, entries in yaml.safe_load(text).items()}
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, TypeAlias
 
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
 from distilvl.errors import DistilvlError, one_line
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -21,6 +19,13 @@ _QUERY = re.compile(r"(://[^\s'\"?#]*)[?#][^\s'\")]*")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "last_modified", "updated", "blob_id", "created")
 _ELSEWHERE = "Give keys to the storage library by its own means, such as environment variables (docs/data.md)."
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped] # which takes 40 ms
+
+    found: tuple[Any, str] = url_to_fs(url)
+    return found
 
 
 class RemoteReadError(DistilvlError):
@@ -54,14 +59,14 @@ class RemotePath:
     def open(self, mode: Literal["rb"]) -> BinaryIO:
         """The file, for reading; of a server that gives parts of files."""
         with _reading(self.url):
-            files, path = url_to_fs(self.url)
+            files, path = _file_system(self.url)
             file = files.open(path, mode)
             return _RemoteFile(self.url, file, file.seek(0, 2))  # type: ignore[return-value]
 
     def read_range(self, start: int, size: int) -> bytes:
         """At most `size` bytes from `start` on, in one request; fewer where the file ends."""
         with _reading(self.url):
-            files, path = url_to_fs(self.url)
+            files, path = _file_system(self.url)
             data: bytes = files.cat_file(path, start=start, end=start + size)
             if len(data) > size:
                 raise OSError("the server does not give parts of files")
@@ -70,7 +75,7 @@ class RemotePath:
     def version(self) -> tuple[int, str]:
         """Bytes, and the ETag or the time of the last change (empty where the server tells neither)."""
         with _reading(self.url):
-            files, path = url_to_fs(self.url)
+            files, path = _file_system(self.url)
             about = files.info(path)
             if about.get("size") is None:
                 raise OSError("the server does not say how long it is")
@@ -106,7 +111,7 @@ def remote_path(url: str) -> RemotePath:
         raise DistilvlError(f"{url} is a chain of addresses.", "Give a single one.")
     kind = url.partition(":")[0].lower()
     try:
-        files, path = url_to_fs(url)
+        files, path = _file_system(url)
     except ImportError as error:
         package = _PACKAGES.get(kind)
         remedy = f"Install it: pip install {package}" if package else f"{_shown(one_line(error))}."
@@ -128,7 +133,7 @@ def remote_files(place: str, suffix: str, below: Sequence[str]) -> list[RemotePa
     for pattern in patterns:
         url = remote_path(pattern).url
         with _reading(url):
-            files, path = url_to_fs(url)
+            files, path = _file_system(url)
             found.update(RemotePath(files.unstrip_protocol(name)) for name in files.glob(path))
     return sorted((path for path in found if not path.name.startswith(".")), key=str)
 

@@ -17,6 +17,7 @@ from distilvl.errors import DistilvlError, OptionError, UnavailableError
 from distilvl.io.files import make_folder
 from distilvl.io.leases import only_writer
 from distilvl.models import Encoder, ModelInfo, is_same_model, load_encoder
+from distilvl.models.static_texts import static_texts
 from distilvl.search.about import (
     ABOUT_NAME,
     REBUILDING_NAME,
@@ -27,6 +28,7 @@ from distilvl.search.about import (
     require_place,
 )
 from distilvl.search.query import ImageQuery, below, between, check_query, nearest_pictures, query_embedding
+from distilvl.search.quick import QuickTable
 from distilvl.search.stored import Features, check_features, keep_basis
 from distilvl.search.table import Embeddings, Hit, PhotoTable, has_id
 from distilvl.search.update import begin_anew, empty_index, forget_folder, update_table
@@ -45,7 +47,9 @@ class Index:
         self._encoder, self._spec, self._loading = encoder, spec or about.model.spec, threading.Lock()
         if encoder is not None:
             self._require_same(encoder)
-        self._table = _table(path, about)
+        self._quick: QuickTable | None = None
+        self._texts: Encoder | None = None
+        self._table = self._open_table()
 
     def __repr__(self) -> str:
         model = self.model
@@ -139,6 +143,13 @@ class Index:
             self._encoder = encoder
             return encoder
 
+    def _of_texts(self) -> Encoder:
+        """What encodes queries in words: of a student with a table of words that alone, without PyTorch."""
+        if self._encoder is None and self._texts is None and (model := static_texts(self._spec)) is not None:
+            texts = Encoder(model, self._spec)
+            self._texts = texts if is_same_model(texts.info, self._about.model) else None
+        return self.encoder if self._encoder is not None or self._texts is None else self._texts
+
     def _load_encoder(self) -> Encoder:
         """The model where it was, or, of an index in the folder of its model, where that has moved to."""
         own, spec = self._about.model, Path(self._spec)
@@ -150,7 +161,7 @@ class Index:
         return load_encoder(self._spec)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._quick_of(self._table) or self._table)
 
     def use_features(self, features: Features) -> None:
         """From the next update on, give photographs the embeddings of the model's teacher that a feature store holds.
@@ -232,17 +243,26 @@ class Index:
             conditions.append(f"NOT ({has_id(like)})")
         if vector is not None and np.shape(vector) != (about.model.dim,):
             raise DistilvlError(f"the query has the shape {np.shape(vector)}.", f"It must be ({about.model.dim},).")
-        query = query_embedding(lambda: self.encoder, self._embedding_of, text, image, like, vector, weight, minus)
+        encoder = self._of_texts if image is None else lambda: self.encoder
+        query = query_embedding(encoder, self._embedding_of, text, image, like, vector, weight, minus)
 
         def nearest(table: PhotoTable) -> list[Hit]:
             if copies:
                 return table.nearest(query, conditions, top)
+            with contextlib.suppress(LookupError):
+                if not conditions and (quick := self._quick_of(table)) is not None:
+                    return nearest_pictures(quick, query, conditions, top, without=like)
             return nearest_pictures(table, query, conditions, top, without=like)
 
         hits = self._read(nearest)
         if folder is not None and not hits:
             self._require_folder(str(folder), about.folders)
         return hits
+
+    def _quick_of(self, table: PhotoTable) -> QuickTable | None:
+        if self._quick is None or not self._quick.is_of(table.folder):
+            self._quick = QuickTable.read(table.folder)
+        return self._quick
 
     def thumbnail(self, key: str) -> bytes:
         """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
@@ -294,10 +314,20 @@ class Index:
         if not is_same_model(about.model, self._about.model):
             raise UnavailableError(f"{self.path} was made anew with another model meanwhile.", "Open it again.")
         if about.home != self._about.home:
-            self._table = _table(self.path, about)
+            self._about = about
+            self._table = self._open_table()
         else:
             self._table.refresh()
         return about
+
+    def _open_table(self) -> PhotoTable:
+        """The table, opened where it has no quick copy: what is damaged or lost is told at once."""
+        # Of what has been indexed before the table is there, or it is lost: an empty one would answer for it.
+        about = self._about
+        table = PhotoTable(self.path, about.model.dim, home=about.home, new=not about.folders)
+        if self._quick_of(table) is None:
+            table.open()
+        return table
 
     def _require_same(self, encoder: Encoder) -> None:
         own = self._about.model
@@ -306,11 +336,6 @@ class Index:
             made, given = (told.format(one.name, one.revision, one.dim) for one in (own, encoder.info))
             remedy = "Give that model, choose another folder for the index, or make it anew with --rebuild."
             raise DistilvlError(f"{self.path} was made with {made}, not with {given}.", remedy)
-
-
-def _table(index: Path, about: About) -> PhotoTable:
-    # Of what has been indexed before the table is there, or it is lost: an empty one would answer for it.
-    return PhotoTable(index, about.model.dim, home=about.home, new=not about.folders)
 
 
 def _encoder(model: str | Path | Teacher) -> Encoder:

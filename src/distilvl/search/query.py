@@ -19,6 +19,7 @@ from distilvl.errors import BadImageError, DistilvlError, OptionError
 from distilvl.models.encoder import Encoder
 from distilvl.pictures import decode_image, upright_rgb
 from distilvl.search.about import prefix
+from distilvl.search.quick import QuickTable
 from distilvl.search.table import Embeddings, Hit, PhotoTable, one_of, quoted
 
 ImageQuery = Image.Image | bytes | str | Path
@@ -213,7 +214,7 @@ def _period(option: str, value: str | date) -> tuple[datetime, datetime]:
 
 
 def nearest_pictures(
-    table: PhotoTable, vector: Embeddings, conditions: Sequence[str], top: int, without: str | None = None
+    table: PhotoTable | QuickTable, vector: Embeddings, conditions: Sequence[str], top: int, without: str | None = None
 ) -> list[Hit]:
     """The `top` different pictures that meet all `conditions` and are most similar to a query (D,), best first.
 

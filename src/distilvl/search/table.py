@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import re
 import shutil
@@ -131,33 +132,53 @@ def has_id(key: str) -> str:
 class PhotoTable:
     """The table of an index, in its folder `home`; `dim` is D, the embedding dimension.
 
-    With `new` it is made where it is not there. `DistilvlError`: lancedb is not installed, or the table cannot be read.
+    It is opened, and with `new` made where it is not there, on first use; then `DistilvlError`: lancedb is not
+    installed, or the table cannot be read.
     """
 
     def __init__(self, index: Path, dim: int, *, home: str = "", new: bool = True) -> None:
-        self.index, self.folder = index, index / home
+        self.index, self.folder, self._dim, self._new = index, index / home, dim, new
+
+    @functools.cached_property
+    def _arrow(self) -> Any:
+        return importlib.import_module("pyarrow")
+
+    @functools.cached_property
+    def _plain(self) -> Any:
+        pa = self._arrow
+        text, whole, time = pa.string(), pa.int64(), pa.timestamp("s")
+        kinds = {"path": text, "id": text, "size": whole, "mtime_ns": whole, "taken": time, "date": time,
+                 "width": pa.int32(), "height": pa.int32(), "thumbnail": pa.binary(),
+                 "vector": pa.list_(pa.float32(), self._dim)}  # fmt: skip
+        return pa.schema([pa.field(name, kind, nullable=name == "taken") for name, kind in kinds.items()])
+
+    @functools.cached_property
+    def _table(self) -> Any:
         try:
             import lancedb
         except ImportError as error:
             message = "an index of photographs needs the package lancedb."
             raise DistilvlError(message, "Run: pip install 'distilvl[search]'") from error
-        pa = self._arrow = importlib.import_module("pyarrow")
-        text, whole, time = pa.string(), pa.int64(), pa.timestamp("s")
-        kinds = {"path": text, "id": text, "size": whole, "mtime_ns": whole, "taken": time, "date": time,
-                 "width": pa.int32(), "height": pa.int32(), "thumbnail": pa.binary(),
-                 "vector": pa.list_(pa.float32(), dim)}  # fmt: skip
-        self._plain = pa.schema([pa.field(name, kind, nullable=name == "taken") for name, kind in kinds.items()])
-        self._marked = self._plain.append(pa.field(_STORED, pa.bool_(), nullable=False))
         with self._errors("read"):
             database = lancedb.connect(self.folder, read_consistency_interval=_SEEN_AFTER)
             try:
-                self._table: Any = database.open_table(_TABLE)
+                table = database.open_table(_TABLE)
             except ValueError:  # it is not there, or it is damaged
-                if not new:
+                if not self._new:
                     raise
-                self._table = database.create_table(_TABLE, schema=self._plain, exist_ok=True)
-            if not self._table.schema.equals(self._schema):
+                table = database.create_table(_TABLE, schema=self._plain, exist_ok=True)
+            if not table.schema.equals(self._marked if _STORED in table.schema.names else self._plain):
                 raise ValueError("its columns are not those of an index of this dimension")
+        return table
+
+    @property
+    def is_open(self) -> bool:
+        """Whether LanceDB has opened it: on first use."""
+        return "_table" in vars(self)
+
+    def open(self) -> None:
+        """Open it now."""
+        assert self._table is not None
 
     @staticmethod
     def remove(folder: Path) -> None:
@@ -172,6 +193,10 @@ class PhotoTable:
     def _schema(self) -> Any:
         """That of the table as it is now: another process may have called `mark_stored`."""
         return self._marked if self._is_marked else self._plain
+
+    @property
+    def _marked(self) -> Any:
+        return self._plain.append(self._arrow.field(_STORED, self._arrow.bool_(), nullable=False))
 
     @property
     def _is_marked(self) -> bool:
@@ -189,8 +214,9 @@ class PhotoTable:
 
     def refresh(self) -> None:
         """See what other processes have written up to now."""
-        with self._errors("read"):
-            self._table.checkout_latest()
+        if self.is_open:
+            with self._errors("read"):
+                self._table.checkout_latest()
 
     def nearest(self, vector: Embeddings, conditions: Sequence[str], top: int) -> list[Hit]:
         """The `top` files that meet all `conditions` (in SQL) and are most similar to an L2-normalised query (D,)."""
@@ -217,6 +243,13 @@ class PhotoTable:
         """The ids of rows whose embedding is the model's, each once."""
         where = f"NOT {_STORED}" if self._is_marked else ""
         return sorted({row["id"] for row in self._rows(["id"], where)})
+
+    def all_rows(self, columns: Sequence[str]) -> tuple[list[dict[str, Any]], Embeddings]:
+        """These columns of every row, and the embeddings (n, D)."""
+        with self._errors("read"):
+            found = self._table.search().select([*columns, "vector"]).limit(None).to_arrow()
+        vectors = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return found.select(columns).to_pylist(), vectors.reshape(len(found), self._dim)
 
     def photos(self, keys: Sequence[str]) -> list[Photo]:
         """All rows of these contents."""

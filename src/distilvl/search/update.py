@@ -30,6 +30,7 @@ from distilvl.search.about import (
     prefix,
 )
 from distilvl.search.photographs import PhotoFile, Picture, list_files, read_picture
+from distilvl.search.quick import QUICK_NAME, write_quick
 from distilvl.search.stored import PhotoEncoder, StoredEmbeddings
 from distilvl.search.table import Photo, PhotoTable
 from distilvl.students.folder import BASIS_NAME
@@ -68,6 +69,7 @@ def update_table(
     report.total, report.total_stored = len(table), table.count_stored()
     if update.is_empty:
         raise nothing_to_index(folder, report.left_out)
+    write_quick(table)
     if trained != about.trained_rows or about.rebuilding:
         is_new, about.trained_rows, about.rebuilding = about.rebuilding, trained, False
         about.save(index)  # from here on this is what answers
@@ -90,6 +92,7 @@ def forget_folder(about: About, table: PhotoTable, folder: str) -> int:
     note_folder(table.folder, folder, None)
     about.save(table.index)  # last: stopped in between, the same command goes on
     table.tidy()
+    write_quick(table)
     return len(gone)
 
 
@@ -123,7 +126,7 @@ def _remove_replaced(index: Path, about: About) -> None:
 def empty_index(home: Path) -> None:
     """Remove all that an index holds but what it says of itself."""
     PhotoTable.remove(home)
-    for name in (UNREADABLE_NAME, LEFT_OUT_NAME, BASIS_NAME):
+    for name in (QUICK_NAME, UNREADABLE_NAME, LEFT_OUT_NAME, BASIS_NAME):
         (home / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         home.rmdir()

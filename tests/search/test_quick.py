@@ -1,0 +1,87 @@
+"""The quick copy of a table: it answers as the table does, or is not used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilvl.search import Index, index_folder
+from distilvl.search.quick import QUICK_NAME, QuickTable, version_of
+from distilvl.search.table import PhotoTable
+
+
+def _answers_alike(one: PhotoTable | QuickTable, other: PhotoTable | QuickTable, dim: int) -> bool:
+    """The same scores but for rounding, and each file has the same one."""
+    queries = np.random.default_rng(0).standard_normal((5, dim)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    for query in queries:
+        whole = {(hit.id, hit.path): hit.score for hit in other.nearest(query, [], 100)}
+        for top in (1, 7, 100):
+            hits = one.nearest(query, [], top)
+            best = sorted(whole.values(), reverse=True)[:top]
+            if not np.allclose([hit.score for hit in hits], best, atol=1e-5):
+                return False
+            if not np.allclose([whole[hit.id, hit.path] for hit in hits], best, atol=1e-5):
+                return False
+    return True
+
+
+def test_it_answers_as_the_table_does(index: Index) -> None:
+    quick = QuickTable.read(index.path)
+    assert quick is not None
+    table = PhotoTable(index.path, index.model.dim, new=False)
+    assert len(quick) == len(table) == 30
+    assert _answers_alike(quick, table, index.model.dim)
+    hit, same = (one.nearest(np.ones(index.model.dim, np.float32), [], 1)[0] for one in (quick, table))
+    assert (hit.date, hit.taken, hit.width, hit.height, hit.paths) == (
+        same.date, same.taken, same.width, same.height, same.paths
+    )  # fmt: skip
+    with pytest.raises(LookupError):
+        quick.nearest(np.ones(index.model.dim, np.float32), ["width > 3"], 1)
+
+
+def test_a_search_reads_it_and_opens_no_table(index: Index, encoder, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(PhotoTable, "open", lambda _: pytest.fail("opened"))
+        opened = Index.open(index.path, encoder)
+        assert (len(opened), len(opened.search("red", top=3))) == (30, 3)
+        assert not opened._table.is_open
+    filtered = opened.search("red", top=3, since="1990")  # a filter opens the table
+    assert [hit.path for hit in filtered] == [hit.path for hit in opened.search("red", top=3)]
+    assert opened._table.is_open
+
+
+def test_one_that_is_old_or_damaged_is_not_used(photos: Path, index: Index, encoder, paint) -> None:
+    file = index.path / QUICK_NAME
+    kept = file.read_bytes()
+    for place in range(0, len(kept), len(kept) // 60):
+        flipped = bytearray(kept)
+        flipped[place] ^= 4
+        file.write_bytes(flipped)
+        quick = QuickTable.read(index.path)
+        whole = PhotoTable(index.path, index.model.dim, new=False)
+        assert quick is None or _answers_alike(quick, whole, index.model.dim)
+    file.write_bytes(kept)
+    before = version_of(index.path)
+    paint(photos / "one more.png", "red")
+    assert index_folder(photos, index.path, encoder).added == 1
+    file.write_bytes(kept)
+    assert version_of(index.path) != before
+    assert QuickTable.read(index.path) is None
+    assert len(Index.open(index.path, encoder)) == 31
+    index_folder(photos, index.path, encoder)  # with nothing to do it is written all the same
+    assert len(QuickTable.read(index.path) or ()) == 31
+
+
+def test_queries_in_words_need_neither_torch_nor_lancedb(photos: Path, tmp_path: Path, static_folder: Path) -> None:
+    index_folder(photos, tmp_path / "index", static_folder)
+    code = (
+        "import sys; from distilvl.search import Index; hits = Index.open(sys.argv[1]).search('a red box', top=3);"
+        "print(len(hits), [name for name in ('torch', 'lancedb', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "index"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "3 []"
