@@ -151,7 +151,7 @@ def test_a_missing_package_is_named(kind: str, package: str, monkeypatch: pytest
     def missing(url: str) -> None:
         raise ImportError("install it")
 
-    monkeypatch.setattr(remote, "url_to_fs", missing)
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(
         DistilvlError, match=rf"{kind}:// needs the package {package}\. Install it: pip install {package}"
     ):
