@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset
 
-from distilvl.data import load_any, load_dataset, remote
+from distilvl.data import load_any, load_dataset
 from distilvl.data.remote import RemotePath, RemoteReadError, is_remote, remote_files, remote_path
 from distilvl.data.shards import EpochOrder, counts, open_split
 from distilvl.data.shards.tar import samples
