@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_an_index_is_written_as_it_is(tmp_path: Path) -> None:
         (tmp_path / folder / "bad.jpg").write_bytes(b"no picture")
         if folder == "two":
             shutil.copy(tmp_path / "one" / "a.png", tmp_path / "two" / "copy.png")
+            os.utime(tmp_path / "two" / "copy.png", (1e9, 1e9))  # the date is that of the first one
         index.update(tmp_path / folder)
         shown = tmp_path / f"site {folder}"
         shown.mkdir()

@@ -257,8 +257,8 @@ class PhotoTable:
         return [Photo(**{**row, "vector": np.array(row["vector"], np.float32)}) for row in rows]
 
     def with_ids(self, keys: Sequence[str]) -> dict[str, Photo]:
-        """One row of each content that is there, by its id."""
-        return {photo.id: photo for photo in self.photos(keys)}
+        """One row of each content that is there, by its id: of copies the first by path."""
+        return {photo.id: photo for photo in sorted(self.photos(keys), key=lambda photo: photo.path, reverse=True)}
 
     def one(self, key: str, column: str) -> list[Any]:
         """The values in a column of all rows with that id; `DistilvlError` if there is none."""
