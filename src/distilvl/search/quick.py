@@ -39,8 +39,10 @@ class QuickTable:
         version = version_of(folder)
         try:
             with np.load(folder / QUICK_NAME, allow_pickle=False) as file:
+                if version is None or int(file["version"]) != version:  # a member is read when it is asked for
+                    return None
                 vectors, told = file["vectors"], file["rows"].tobytes()
-                if version is None or file["sum"].tobytes() != _sum(version, vectors, told):
+                if file["sum"].tobytes() != _sum(version, vectors, told):
                     return None
             return cls(folder, version, vectors, json.loads(told))
         except Exception:  # whatever a damaged archive raises; the table has it all
@@ -84,7 +86,8 @@ def write_quick(table: PhotoTable) -> None:
         rows, vectors = table.all_rows(_COLUMNS)
         told = json.dumps([list(row.values()) for row in rows], default=datetime.isoformat).encode()
         stream, seal = io.BytesIO(), _sum(version, vectors, told)
-        np.savez(stream, vectors=vectors, rows=np.frombuffer(told, np.uint8), sum=np.frombuffer(seal, np.uint8))
+        told_sum = {"rows": np.frombuffer(told, np.uint8), "sum": np.frombuffer(seal, np.uint8)}
+        np.savez(stream, allow_pickle=False, version=np.uint64(version), vectors=vectors, **told_sum)
         write_atomically(file, stream.getvalue())
 
 
