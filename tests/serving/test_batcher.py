@@ -123,6 +123,13 @@ def test_pictures_and_texts_take_turns(make: Make) -> None:
     assert model.batches[1] == [5, 5]
 
 
+def test_a_large_picture_is_the_last_one_of_a_batch(make: Make) -> None:
+    model, batcher = make(max_batch=8, max_wait=0.3)
+    sizes = [(10, 10), (4096, 4096), (20, 10), (4097, 4096), (4098, 4096)]
+    batcher.submit("image", [Image.new("1", size) for size in sizes]).result(10)
+    assert model.batches == [[10, 4096], [20, 4097], [4098]]
+
+
 def test_a_tokenizer_gets_no_more_of_a_text_than_its_model_can_read() -> None:
     model = Lengths()
     model.max_length = 3  # type: ignore[attr-defined]

@@ -24,6 +24,8 @@ Embeddings = npt.NDArray[np.float32]
 # A tokenizer goes through all of a text before it cuts it; so many characters for each token that the model reads are
 # more than any language needs.
 _CHARACTERS_A_TOKEN = 64
+# A batch takes no more pictures after so many pixels: they are resized in it, and texts wait for that.
+_PIXELS_A_BATCH = 1 << 24
 
 
 class UnencodableError(Exception):
@@ -135,11 +137,14 @@ class Batcher:
     def _taken(self, jobs: deque[_Job]) -> list[_Entry]:
         """The items of a batch: one of each job in turn."""
         taken: list[_Entry] = []
-        while jobs and len(taken) < self._max_batch:
+        pixels = 0
+        while jobs and len(taken) < self._max_batch and pixels < _PIXELS_A_BATCH:
             job = jobs.popleft()
             if job.future.done():  # nobody waits for it any more
                 continue
             taken.append(job.waiting.popleft())
+            if isinstance(item := taken[-1].item, Image.Image):
+                pixels += item.width * item.height
             if job.waiting:
                 jobs.append(job)
         return taken
