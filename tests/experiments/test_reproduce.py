@@ -145,8 +145,13 @@ def test_a_dry_run_names_the_cells_and_the_time_and_runs_nothing(base: Base, tmp
         [TableSpec.model_validate(TABLE), load_table("table6")], base, out, seeds=(0, 1), accelerator="cpu"
     )
     assert planned.todo == 6, "a run that two tables share counts once"
+    assert planned.seconds is not None
     assert planned.seconds > 0
     assert "kd: 0 of 2 seeds done" in planned.text()
+    heads = replace(base, overrides=(*base.overrides, "student.image.frozen=true", "student.text.frozen=true"))
+    planned = dry_run([TableSpec.model_validate(TABLE)], heads, out, seeds=(0,), accelerator="cpu")
+    assert planned.as_dict()["seconds"] is None, "a pass of the towers would tell nothing of a step of the heads"
+    assert "runs to do, how long they take is known when one is done" in planned.text()
     assert not out.exists()
 
 

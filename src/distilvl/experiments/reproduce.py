@@ -80,10 +80,10 @@ def reproduce(
 
 @dataclass(frozen=True)
 class Plan:
-    """What `reproduce` would do: all jobs by table, and the seconds for those that are not done."""
+    """What `reproduce` would do: all jobs by table, and the seconds for those that are not done, where known."""
 
     jobs: dict[str, list[Job]]
-    seconds: float
+    seconds: float | None
     workers: int
 
     @property
@@ -97,7 +97,7 @@ class Plan:
             table: [{"cell": job.cell, "seed": job.seed, "done": job.done, "folder": str(job.folder)} for job in jobs]
             for table, jobs in self.jobs.items()
         }
-        return {"tables": tables, "todo": self.todo, "seconds": round(self.seconds)}
+        return {"tables": tables, "todo": self.todo, "seconds": self.seconds and round(self.seconds)}
 
     def text(self) -> str:
         """For people: one line a cell, then the sum."""
@@ -108,7 +108,11 @@ class Plan:
                 done.setdefault(job.cell, []).append(job.done)
             lines.append(table)
             lines += [f"  {cell}: {sum(of_cell)} of {len(of_cell)} seeds done" for cell, of_cell in done.items()]
-        time = f"about {self.seconds / 60:.0f} minutes" if self.seconds >= 60 else f"about {self.seconds:.0f} seconds"
+        if self.seconds is None:
+            time = "how long they take is known when one is done,"
+        else:
+            minutes = f"{self.seconds / 60:.0f} minutes" if self.seconds >= 60 else f"{self.seconds:.0f} seconds"
+            time = f"about {minutes}"
         return "\n".join([*lines, f"{self.todo} runs to do, {time} with {self.workers} worker(s)"])
 
 
@@ -128,6 +132,9 @@ def dry_run(
     if not planned.todo:
         return planned
     finished = [job.read_score().seconds for job in every if job.done]
+    student = every[0].config.student
+    if not finished and (student.frozen or student.image.trainable_layers or student.text_layers):
+        return replace(planned, seconds=None)  # what is stored once, and what a step still costs, no pass tells
     seconds = median(finished) if finished else _timed(every[0].config, accelerator)
     return replace(planned, seconds=planned.todo * seconds / planned.workers)
 
