@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,24 @@ def test_one_that_is_old_or_damaged_is_not_used(photos: Path, index: Index, enco
     assert len(Index.open(index.path, encoder)) == 31
     index_folder(photos, index.path, encoder)  # with nothing to do it is written all the same
     assert len(QuickTable.read(index.path) or ()) == 31
+
+
+def test_threads_that_search_while_the_index_changes_find_all_of_a_version(photos: Path, index, encoder, paint) -> None:
+    opened, found = Index.open(index.path, encoder), set[int]()
+
+    def search() -> None:
+        for _ in range(30):
+            found.add(len(opened.search("red", top=100)))
+
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(search) for _ in range(4)]
+        for k in range(3):
+            paint(photos / f"more {k}.png", k + 100)
+            index_folder(photos, index.path, encoder)
+        for one in running:
+            one.result()
+    assert found <= {30, 31, 32, 33}
+    assert len(opened.search("red", top=100)) == 33
 
 
 def test_queries_in_words_need_neither_torch_nor_lancedb(photos: Path, tmp_path: Path, static_folder: Path) -> None:

@@ -145,10 +145,13 @@ class Index:
 
     def _of_texts(self) -> Encoder:
         """What encodes queries in words: of a student with a table of words that alone, without PyTorch."""
-        if self._encoder is None and self._texts is None and (model := static_texts(self._spec)) is not None:
+        texts = self._texts
+        if self._encoder is None and texts is None and (model := static_texts(self._spec)) is not None:
             texts = Encoder(model, self._spec)
-            self._texts = texts if is_same_model(texts.info, self._about.model) else None
-        return self.encoder if self._encoder is not None or self._texts is None else self._texts
+            if not is_same_model(texts.info, self._about.model):
+                texts = None
+            self._texts = texts
+        return self.encoder if self._encoder is not None or texts is None else texts
 
     def _load_encoder(self) -> Encoder:
         """The model where it was, or, of an index in the folder of its model, where that has moved to."""
@@ -260,9 +263,10 @@ class Index:
         return hits
 
     def _quick_of(self, table: PhotoTable) -> QuickTable | None:
-        if self._quick is None or not self._quick.is_of(table.folder):
-            self._quick = QuickTable.read(table.folder)
-        return self._quick
+        quick = self._quick  # other threads may put that of another version here meanwhile
+        if quick is None or not quick.is_of(table.folder):
+            quick = self._quick = QuickTable.read(table.folder)
+        return quick
 
     def thumbnail(self, key: str) -> bytes:
         """A JPEG of the photograph with that id, at most 256 pixels wide or high; `DistilvlError` if there is none."""
