@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import torch
 
-from distilvl.experiments.cells import Base, load_table, plan
-from distilvl.experiments.grid import gpu_names, open_jobs
+from distilvl.experiments import grid
+from distilvl.experiments.cells import Base, Job, load_table, plan
+from distilvl.experiments.grid import Outcome, gpu_names, open_jobs, run_grid
 
 BASE = Base(recipe="demo", data="scenes", features="store", student="demo")
 
@@ -42,3 +45,26 @@ def test_workers_get_the_gpus_that_this_process_was_given(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert gpu_names() == names
+
+
+@pytest.mark.parametrize(("threads", "workers", "each"), [(1, 1, 1), (1, 2, 1), (4, 1, 4), (4, 3, 1), (4, 2, 2)])
+def test_workers_share_the_threads_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int, workers: int, each: int
+) -> None:
+    """Not all cores of the machine: `OMP_NUM_THREADS` may leave some to other work."""
+
+    class Pool:
+        def __init__(self, count: int, _context: object, _start: object, given: tuple[int, object]) -> None:
+            assert (count, given) == (workers, (each, None))
+
+        def submit(self, run: Callable[..., Outcome], job: Job, _accelerator: str) -> Future[Outcome]:
+            done: Future[Outcome] = Future()
+            done.set_result(Outcome(job.cell, job.seed, None))
+            return done
+
+        def shutdown(self, **_how: bool) -> None: ...
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(grid, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(grid, "try_towers", lambda *_given: None)
+    run_grid(plan(load_table("table6"), BASE, (0,), tmp_path), workers=workers, accelerator="cpu")

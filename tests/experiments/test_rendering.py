@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 
 import pytest
 
@@ -93,12 +94,13 @@ def test_conditions_command_teacher_and_notes() -> None:
 def test_claims_with_differences_p_and_verdicts() -> None:
     """DSMD - FSP: 10 at each seed. DSMD - KD: -10, -8, so t = -9 with one degree of freedom, doubled for two cells."""
     text = to_markdown(result())
-    p = 1 - 2 / math.pi * math.atan(9)
-    assert (
-        "1. DSMD is best: **cannot be told**\n   - DSMD over FSP | flow: +10.0 ± 0.0 (3 seeds, p < 0.001); holds"
-        in text
+    p, half = 1 - 2 / math.pi * math.atan(9), math.tan(math.pi / 2 * 0.975)  # t(0.9875), s / sqrt(n) = 1
+    same = "DSMD over FSP | flow: +10.0 ± 0.0 [+10.0, +10.0], 0.0 (3 seeds, p < 0.001); holds"
+    assert f"1. DSMD is best: **cannot be told**\n   - {same}" in text
+    between = f"[{-9 - half:+.1f}, {-9 + half:+.1f}]"
+    assert re.search(
+        rf"   - DSMD over KD: -9\.0 ± 1\.4 {re.escape(between)}, \d+\.\d \(2 seeds, p = {p:.3f}\); cannot", text
     )
-    assert f"   - DSMD over KD: -9.0 ± 1.4 (2 seeds, p = {p:.3f}); cannot be told" in text
     assert "2. DSMD beats Lost: **cannot be told**\n   - DSMD over Lost: no seed in common; cannot be told" in text
     assert "   - KD over Extra: +59.0 (1 seed, no test with one seed); cannot be told" in text
 

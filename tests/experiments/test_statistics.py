@@ -3,9 +3,11 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from distilvl.errors import DistilvlError
 from distilvl.experiments.statistics import Comparison, Summary, check_claim, holm, rank_agreement, ranks, summarise
@@ -44,6 +46,39 @@ def test_three_seeds_by_hand() -> None:
     assert found.p_value == pytest.approx(1 - t / math.sqrt(t * t + 2), rel=1e-12)
     assert found.p_value == found.adjusted_p
     assert found.verdict == "cannot be told"  # p = 0.074
+
+
+def test_the_interval_of_three_seeds_by_hand() -> None:
+    """Of 2 with s = 1: 2 -+ t / sqrt(3). With two degrees of freedom t(0.975) = 0.95 sqrt(2 / (1 - 0.95^2))."""
+    found = compare(scores(11.0, 22.0, 33.0), scores(10.0, 20.0, 30.0))
+    half = 0.95 * math.sqrt(2 / (1 - 0.95**2)) / math.sqrt(3)
+    assert found.interval == pytest.approx((2 - half, 2 + half), rel=1e-12)
+
+
+@pytest.mark.parametrize(("count", "least"), [(3, 3.2640), (5, 1.6820), (10, 0.9960), (20, 0.6604)])
+def test_a_detectable_difference_is_found_in_four_of_five_cases(count: int, least: float) -> None:
+    """Sample sizes of the paired t-test at 5 % and a power of 80 %, as tables of it have them, and by drawing."""
+    drawn = np.random.default_rng(count).normal(size=(20_000, count))
+    one = (drawn[0] - drawn[0].mean()) / drawn[0].std(ddof=1)
+    found = compare(scores(*one), scores(*[0.0] * count)).detectable
+    assert found == pytest.approx(least, abs=2e-3)
+    assert (stats.ttest_1samp(drawn + found, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.01)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.lists(st.floats(-5, 5), min_size=8, max_size=8))
+def test_what_the_intervals_of_a_claim_exclude_the_test_rejects(better: list[float], other: list[float]) -> None:
+    against = [scores(*other), scores(*[0.0] * 8)]
+    for one in check_claim(scores(*better), against).comparisons:
+        assert one.interval is not None
+        assert one.difference is not None
+        low, high = one.interval
+        assert low <= one.difference.mean <= high
+        if low > 1e-6 or high < -1e-6:
+            assert one.verdict == ("holds" if low > 0 else "does not hold")
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert (compare({0: 5.0}, {0: 1.0}).interval, compare({0: 5.0}, {0: 1.0}).detectable) == (None, None)
 
 
 def test_two_seeds_by_hand() -> None:

@@ -206,7 +206,7 @@ def _outcomes(jobs: Sequence[Job], workers: int, accelerator: str) -> Iterator[O
         gpus, names = context.SimpleQueue(), gpu_names()
         for worker in range(workers):
             gpus.put(names[worker % len(names)])
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, torch.get_num_threads() // workers)  # no more than OMP_NUM_THREADS allows this process
     pool = ProcessPoolExecutor(workers, context, start_worker, (threads, gpus))
     try:
         waiting = [pool.submit(run_job, job, accelerator) for job in jobs]

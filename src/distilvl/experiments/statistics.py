@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
+import numpy as np
+from scipy import optimize, stats
 
 from distilvl.errors import DistilvlError
 
 SIGNIFICANCE = 0.05
+POWER = 0.8  # the chance with which a detectable difference is found
+_QUANTILES = 2000
 ROUNDING = 1e-9  # differences of RSUM below this are rounding: one query more or less moves RSUM by at least 1e-4
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
@@ -34,6 +37,8 @@ class Comparison:
     p_value: float | None  # of the two-sided paired t-test; none for fewer than two common seeds
     adjusted_p: float | None  # the same after Holm's correction over the cells of a claim
     verdict: Verdict  # on "`better` scores higher", from `adjusted_p` at level 0.05
+    interval: tuple[float, float] | None = None  # of the difference: those of a claim hold together at 95 %
+    detectable: float | None = None  # the least true difference that so many seeds show in four of five cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +63,46 @@ def check_claim(better: Mapping[int, float], others: Sequence[Mapping[int, float
     Not Wilcoxon's, which cannot decide with 3 seeds. One "holds" for a mean difference above 0 with p < 0.05, and "does
     not hold" for one below 0; differences that are all equal have p = 0, or 1 when they are all 0. Overall the claim
     "holds" when all hold, "does not hold" when any does not, otherwise it "cannot be told".
+
+    Intervals and detectable differences are of Bonferroni's level 0.05 / m for m comparisons, where Holm's correction
+    begins: what an interval excludes, the test rejects.
     """
     seeds = [tuple(sorted(better.keys() & other.keys())) for other in others]
     differences = [[better[seed] - other[seed] for seed in common] for common, other in zip(seeds, others, strict=True)]
     p_values = [_paired_p(values) for values in differences]
-    comparisons = []
+    comparisons, level = [], SIGNIFICANCE / max(1, len(others))
     for common, values, p, adjusted in zip(seeds, differences, p_values, holm(p_values), strict=True):
         difference = summarise(values) if values else None
         verdict: Verdict = "cannot be told"
         if difference is not None and adjusted is not None and adjusted < SIGNIFICANCE:
             verdict = "holds" if difference.mean > 0 else "does not hold"
-        comparisons.append(Comparison(common, difference, p, adjusted, verdict))
+        interval, least = (None, None) if difference is None else _seen(difference, level)
+        comparisons.append(Comparison(common, difference, p, adjusted, verdict, interval, least))
     verdicts = {comparison.verdict for comparison in comparisons}
     overall: Verdict = "does not hold" if "does not hold" in verdicts else "cannot be told"
     return ClaimCheck(tuple(comparisons), "holds" if verdicts == {"holds"} else overall)
+
+
+def _seen(difference: Summary, level: float) -> tuple[tuple[float, float] | None, float | None]:
+    """The interval mean -+ t s / sqrt(n) at 1 - `level`, and what difference a t-test at `level` finds with `POWER`.
+
+    None for one seed. A true difference d moves Student's t by d sqrt(n) / s.
+    """
+    mean, spread, count = difference.mean, difference.spread, difference.count
+    if spread is None:
+        return None, None
+    error, freedom = spread / math.sqrt(count), count - 1
+    if spread <= ROUNDING:
+        return (mean, mean), 0.0
+    bound = float(stats.t.ppf(1 - level / 2, freedom))
+    # Of Student's t, noncentral by x: a normal variable over the root of a mean of squares, at its quantiles.
+    limits = bound * np.sqrt(stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, freedom) / freedom)
+
+    def lacks(x: float) -> float:
+        return float(np.mean(stats.norm.sf(limits - x) + stats.norm.cdf(-limits - x))) - POWER
+
+    least = optimize.brentq(lacks, 0, 2 * bound + 3)
+    return (mean - bound * error, mean + bound * error), float(least) * error
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
