@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from distilvl.models import load_encoder
 from distilvl.models.encoder import Encoder
@@ -29,4 +33,24 @@ def test_other_models_have_none(static_folder: Path, tmp_path: Path) -> None:
     assert static_texts(f"{static_folder}?dtype=bfloat16") is None
     assert static_texts(str(tmp_path)) is None
     (static_folder / "text_0_StaticEmbedding" / "model.safetensors").write_bytes(b"damaged")
+    assert static_texts(str(static_folder)) is None
+
+
+def _say(file: Path, change: Callable[[Any], None]) -> None:
+    said = json.loads(file.read_text(encoding="utf-8"))
+    change(said)
+    file.write_text(json.dumps(said), encoding="utf-8")
+
+
+@pytest.mark.parametrize("what", ["another prompt", "no default prompt", "a module behind the routes"])
+def test_a_student_that_was_changed_by_hand_has_none(static_folder: Path, what: str) -> None:
+    """Its weights are the same, so that neither name nor revision tells."""
+    said, modules = static_folder / "config_sentence_transformers.json", static_folder / "modules.json"
+    if what == "another prompt":
+        _say(said, lambda values: values["prompts"].update(text="a photo of "))
+    elif what == "no default prompt":
+        _say(said, lambda values: values.update(default_prompt_name=None))
+    else:
+        more = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+        _say(modules, lambda values: values.append(more))
     assert static_texts(str(static_folder)) is None

@@ -411,6 +411,8 @@ def test_date_filter_takes_the_capture_time_before_that_of_the_file(photos, inde
         ({"text": "red", "folder": "a\0b"}, "not text"),
         ({"text": "red", "folder": "/a\0b"}, "not text"),
         ({"text": "red", "folder": "/\ud800"}, "not text"),
+        ({"text": "dog\udcff"}, "not Unicode"),
+        ({"text": "red", "minus": "dog\udcff"}, "not Unicode"),
     ],
 )
 def test_bad_questions_are_refused_with_a_reason(index, query, says) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,79 @@ def test_one_that_is_old_or_damaged_is_not_used(photos: Path, index: Index, enco
     assert len(Index.open(index.path, encoder)) == 31
     index_folder(photos, index.path, encoder)  # with nothing to do it is written all the same
     assert len(QuickTable.read(index.path) or ()) == 31
+
+
+def _paths(index: Index, **how: object) -> set[str]:
+    return {hit.path for hit in index.search("red", top=100, copies=False, **how)}
+
+
+def test_an_index_in_the_place_of_another_answers_for_itself(tmp_path: Path, encoder, paint) -> None:
+    """Both have the same folder and the same number of versions."""
+    for name in ("one", "other"):
+        for k in range(4):
+            paint(tmp_path / name / f"{k}.png", f"{name} {k}")
+    index_folder(tmp_path / "one", tmp_path / "index", encoder)
+    opened = Index.open(tmp_path / "index", encoder)
+    assert _paths(opened) == {str(path) for path in (tmp_path / "one").iterdir()}
+    shutil.rmtree(tmp_path / "index")
+    index_folder(tmp_path / "other", tmp_path / "index", encoder)
+    assert _paths(opened) == {str(path) for path in (tmp_path / "other").iterdir()}
+
+
+def test_two_rebuilds_between_searches_are_seen(photos: Path, index: Index, encoder, paint) -> None:
+    """The second one is where the first index was."""
+    opened = Index.open(index.path, encoder)
+    before = _paths(opened)
+    for k in range(2):
+        paint(photos / f"more {k}.png", f"more {k}")
+        index_folder(photos, index.path, encoder, rebuild=True)
+    assert _paths(opened) - before == {str(photos / f"more {k}.png") for k in range(2)}
+    assert len(opened) == 32
+
+
+def test_a_table_that_was_put_back_and_went_another_way_has_its_own(photos: Path, index, encoder, paint) -> None:
+    table, kept = index.path / "photos.lance", index.path.parent / "kept"
+    shutil.copytree(table, kept)
+    paint(photos / "one way.png", "one way")
+    index_folder(photos, index.path, encoder)
+    shutil.rmtree(table)
+    shutil.copytree(kept, table)
+    (photos / "one way.png").unlink()
+    paint(photos / "another.png", "another")
+    index_folder(photos, index.path, encoder)
+    opened = Index.open(index.path, encoder)
+    assert _paths(opened) == _paths(opened, since="1900")
+    assert str(photos / "another.png") in _paths(opened)
+
+
+def test_the_copy_of_another_index_is_not_used(photos: Path, index: Index, encoder, tmp_path: Path, paint) -> None:
+    paint(tmp_path / "few" / "a.png", "a")
+    index_folder(tmp_path / "few", tmp_path / "other.index", encoder)
+    shutil.copy(tmp_path / "other.index" / QUICK_NAME, index.path / QUICK_NAME)
+    assert len(_paths(Index.open(index.path, encoder))) == 30
+    index_folder(photos, index.path, encoder)
+    assert len(QuickTable.read(index.path) or ()) == 30
+
+
+def test_what_is_new_is_there_for_filters_and_thumbnails_at_once(photos: Path, index: Index, encoder, paint) -> None:
+    opened = Index.open(index.path, encoder)
+    opened.search("red", since="1900")  # opens the table
+    path = str(paint(photos / "new.png", "new"))
+    index_folder(photos, index.path, encoder)
+    hit = next(hit for hit in opened.search("red", top=100) if hit.path == path)
+    assert opened.thumbnail(hit.id)
+    assert opened.paths(hit.id) == [path]
+    assert path in _paths(opened, since="1900")
+
+
+def test_its_length_is_that_of_the_one_that_answers_now(photos: Path, index: Index, encoder, paint) -> None:
+    opened = Index.open(index.path, encoder)
+    opened.search("red", since="1900")
+    paint(photos / "new.png", "new")
+    index_folder(photos, index.path, encoder, rebuild=True)
+    shutil.rmtree(index.path / "photos.lance", ignore_errors=True)  # of the one before, if it is still there
+    assert len(opened) == 31
+    assert "31 photographs" in repr(opened)
 
 
 def test_threads_that_search_while_the_index_changes_find_all_of_a_version(photos: Path, index, encoder, paint) -> None:

@@ -16,6 +16,7 @@ from distilvl.teachers.base import name_and_revision
 
 _BEFORE = " "  # as a plain SentenceTransformer puts it before each text of such a student: `students.static.PROMPTS`
 _KINDS = ("StaticEmbedding", "Dense")  # of the modules of a text route
+_MODULES = (["Router"], ["Router", "Normalize"])
 
 
 class StaticTexts:
@@ -55,7 +56,11 @@ def static_texts(spec: str) -> StaticTexts | None:
         modules: list[str] = route["structure"]["text"]
         head = json.loads((folder / modules[-1] / "config.json").read_text(encoding="utf-8"))
         kinds = tuple(route["types"][name].rpartition(".")[2] for name in modules)
+        behind = [one["type"].rpartition(".")[2] for one in json.loads((folder / "modules.json").read_text("utf-8"))]
+        said = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
         plain = kinds == _KINDS and not head["bias"] and head["activation_function"].endswith("Identity")
+        # Changed by hand it may say something else, with the same weights and so the same revision.
+        plain &= behind in _MODULES and said["prompts"][said["default_prompt_name"]] == _BEFORE
         return StaticTexts(folder, *(folder / name for name in modules)) if plain else None
     except Exception:  # whatever it is, loading the whole student tells it
         return None

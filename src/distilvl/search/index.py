@@ -164,7 +164,7 @@ class Index:
         return load_encoder(self._spec)
 
     def __len__(self) -> int:
-        return len(self._quick_of(self._table) or self._table)
+        return self._read(lambda table: len(self._quick_of(table) or table))
 
     def use_features(self, features: Features) -> None:
         """From the next update on, give photographs the embeddings of the model's teacher that a feature store holds.
@@ -266,6 +266,8 @@ class Index:
         quick = self._quick  # other threads may put that of another version here meanwhile
         if quick is None or not quick.is_of(table.folder):
             quick = self._quick = QuickTable.read(table.folder)
+            if quick is not None:
+                table.refresh()  # so that filters and thumbnails know what this finds
         return quick
 
     def thumbnail(self, key: str) -> bytes:

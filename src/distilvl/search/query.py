@@ -51,6 +51,8 @@ def check_query(
     for option, value in (("text", text), ("minus", minus)):
         if not isinstance(value, str | None):
             raise OptionError(option, f"{option} is {value!r:.100}, not a string.", "Put it in quotes.")
+        if value is not None and not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise OptionError(option, f"{option} is {value!r:.100}, which is not Unicode.", "Give it in UTF-8.")
     if isinstance(top, bool) or not isinstance(top, int | np.integer):
         raise OptionError("top", f"top is {top!r:.100}, not a whole number.", "Say how many photographs.")
     if not 1 <= top <= MOST_HITS:

@@ -27,7 +27,7 @@ _INVERTED = 1 << 63  # file names above it count down from 2^64 - 1
 class QuickTable:
     """The rows of a `PhotoTable` at one version, in memory: `vectors` (n, D), L2-normalised, and their files."""
 
-    def __init__(self, folder: Path, version: int, vectors: Embeddings, rows: list[list[Any]]) -> None:
+    def __init__(self, folder: Path, version: bytes, vectors: Embeddings, rows: list[list[Any]]) -> None:
         self._folder, self._version, self._vectors, self._rows = folder, version, vectors, rows
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class QuickTable:
         version = version_of(folder)
         try:
             with np.load(folder / QUICK_NAME, allow_pickle=False) as file:
-                if version is None or int(file["version"]) != version:  # a member is read when it is asked for
+                if version is None or file["version"].tobytes() != version:  # a member is read when it is asked for
                     return None
                 vectors, told = file["vectors"], file["rows"].tobytes()
                 if file["sum"].tobytes() != _sum(version, vectors, told):
@@ -71,10 +71,19 @@ class QuickTable:
         return Hit(key, path, score, *times, width, height, paths=(path,))
 
 
-def version_of(folder: Path) -> int | None:
-    """The version of the table in `folder`, by the names of its manifests; none where it has none."""
-    numbers = [int(path.stem) for path in folder.glob("*.lance/_versions/*.manifest") if path.stem.isdigit()]
-    return max((2 * _INVERTED - 1 - number if number >= _INVERTED else number for number in numbers), default=None)
+def version_of(folder: Path) -> bytes | None:
+    """What tells apart all states that the table in `folder` ever has; none where it has none.
+
+    A hash of its newest manifest, which names the files of its rows: numbers alone begin again in a table that is made
+    anew, or that was put back from a copy and went another way.
+    """
+    found = {path: int(path.stem) for path in folder.glob("*.lance/_versions/*.manifest") if path.stem.isdigit()}
+    numbers = {path: 2 * _INVERTED - 1 - name if name >= _INVERTED else name for path, name in found.items()}
+    try:
+        newest = max(numbers, key=numbers.__getitem__)
+        return hashlib.sha256(newest.name.encode() + newest.read_bytes()).digest()
+    except (ValueError, OSError):  # there is none, or it has just been taken away
+        return None
 
 
 def write_quick(table: PhotoTable) -> None:
@@ -86,13 +95,15 @@ def write_quick(table: PhotoTable) -> None:
         rows, vectors = table.all_rows(_COLUMNS)
         told = json.dumps([list(row.values()) for row in rows], default=datetime.isoformat).encode()
         stream, seal = io.BytesIO(), _sum(version, vectors, told)
-        told_sum = {"rows": np.frombuffer(told, np.uint8), "sum": np.frombuffer(seal, np.uint8)}
-        np.savez(stream, allow_pickle=False, version=np.uint64(version), vectors=vectors, **told_sum)
+        parts = {"version": version, "rows": told, "sum": seal}
+        np.savez(
+            stream, allow_pickle=False, vectors=vectors, **{k: np.frombuffer(v, np.uint8) for k, v in parts.items()}
+        )
         write_atomically(file, stream.getvalue())
 
 
-def _sum(version: int, vectors: Embeddings, told: bytes) -> bytes:
-    digest = hashlib.sha256(f"{version} {vectors.dtype} {vectors.shape} ".encode())
+def _sum(version: bytes, vectors: Embeddings, told: bytes) -> bytes:
+    digest = hashlib.sha256(version + f"{vectors.dtype} {vectors.shape} ".encode())
     digest.update(np.ascontiguousarray(vectors).data)
     digest.update(told)
     return digest.digest()
