@@ -31,10 +31,13 @@ class Outcome:
         return self.code is not None and self.code < 0
 
     def fault(self, *, may_fail: bool = True) -> str | None:
-        """What is wrong with how it ended, if anything; with `may_fail` an error in one line is right, too."""
+        """What is wrong with how it ended, if anything; with `may_fail` an error in one line is right, too.
+
+        LanceDB's Rust writes a line of its own where it panics at a damaged file; what counts is that ours follows.
+        """
         if self.code is None:
             return "it hangs"
-        if "Traceback (most recent" in self.said or "panicked at" in self.said:
+        if "Traceback (most recent" in self.said or (self.code == 0 and "panicked at" in self.said):
             return "a traceback"
         if self.code not in (0, 2):
             return f"exit code {self.code}"

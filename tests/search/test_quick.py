@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distilvl.errors import DistilvlError
 from distilvl.search import Index, index_folder
+from distilvl.search import quick as quick_module
 from distilvl.search.quick import QUICK_NAME, QuickTable, version_of
 from distilvl.search.table import PhotoTable
 
 
 def _answers_alike(one: PhotoTable | QuickTable, other: PhotoTable | QuickTable, dim: int) -> bool:
-    """The same scores but for rounding, and each file has the same one."""
+    """The same scores to the bit, and each file has the same one."""
     queries = np.random.default_rng(0).standard_normal((5, dim)).astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     for query in queries:
@@ -25,9 +27,9 @@ def _answers_alike(one: PhotoTable | QuickTable, other: PhotoTable | QuickTable,
         for top in (1, 7, 100):
             hits = one.nearest(query, [], top)
             best = sorted(whole.values(), reverse=True)[:top]
-            if not np.allclose([hit.score for hit in hits], best, atol=1e-5):
+            if [hit.score for hit in hits] != best:
                 return False
-            if not np.allclose([whole[hit.id, hit.path] for hit in hits], best, atol=1e-5):
+            if [whole[hit.id, hit.path] for hit in hits] != best:
                 return False
     return True
 
@@ -150,6 +152,25 @@ def test_its_length_is_that_of_the_one_that_answers_now(photos: Path, index: Ind
     shutil.rmtree(index.path / "photos.lance", ignore_errors=True)  # of the one before, if it is still there
     assert len(opened) == 31
     assert "31 photographs" in repr(opened)
+
+
+def test_an_index_that_takes_no_copy_is_whole(photos: Path, index: Index, encoder, paint, caplog, monkeypatch) -> None:
+    """As with a folder that may not be written to; root may write to any."""
+    (index.path / QUICK_NAME).unlink()
+    (index.path / QUICK_NAME).mkdir()
+    assert index_folder(photos, index.path, encoder).unchanged == 30
+    assert "will be slower" in caplog.text
+    (index.path / QUICK_NAME).rmdir()
+
+    def full(*_: object) -> None:
+        raise DistilvlError("the disk is full.", "Free space.")
+
+    monkeypatch.setattr(quick_module, "write_atomically", full)
+    paint(photos / "new.png", "new")
+    index_folder(photos, index.path, encoder, rebuild=True)
+    assert len(_paths(Index.open(index.path, encoder))) == 31
+    index.forget(photos)
+    assert len(Index.open(index.path, encoder)) == 0
 
 
 def test_threads_that_search_while_the_index_changes_find_all_of_a_version(photos: Path, index, encoder, paint) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from distilvl.errors import DistilvlError, UnavailableError, one_line
 from distilvl.io.files import write_atomically
-from distilvl.search.table import EXACT_ROWS, Embeddings, Hit, PhotoTable
+from distilvl.search.table import EXACT_ROWS, Embeddings, Hit, PhotoTable, scores_of
+
+logger = logging.getLogger("distilvl")
 
 QUICK_NAME = "quick.npz"
 _COLUMNS = ("id", "path", "date", "taken", "width", "height")
@@ -38,7 +42,7 @@ class QuickTable:
         """That of the table in `folder` as it is now; none where there is none."""
         version = version_of(folder)
         try:
-            with np.load(folder / QUICK_NAME, allow_pickle=False) as file:
+            with (folder / QUICK_NAME).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 if version is None or file["version"].tobytes() != version:  # a member is read when it is asked for
                     return None
                 vectors, told = file["vectors"], file["rows"].tobytes()
@@ -58,7 +62,7 @@ class QuickTable:
             raise LookupError("the quick copy of a table cannot filter")
         scores = self._vectors @ vector
         found = np.argpartition(-scores, top - 1)[:top] if top < len(scores) else np.arange(len(scores))
-        hits = [self._hit(row, float(scores[row])) for row in found.tolist()]
+        hits = [self._hit(*one) for one in zip(found.tolist(), scores_of(self._vectors[found], vector), strict=True)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.path))
 
     def paths(self, _keys: Sequence[str], _conditions: Sequence[str]) -> dict[str, list[str]]:
@@ -87,7 +91,19 @@ def version_of(folder: Path) -> bytes | None:
 
 
 def write_quick(table: PhotoTable) -> None:
-    """Write the copy of a table where it is not there; that of one that is no longer small is removed."""
+    """Write the copy of a table where it is not there; that of one that is no longer small is removed.
+
+    Where the disk takes none, as with a folder that may not be written to, a warning says so: searches read the table.
+    """
+    try:
+        _write(table)
+    except (DistilvlError, OSError) as error:
+        if isinstance(error, UnavailableError):  # the table cannot be read
+            raise
+        logger.warning("searches of %s will be slower: %s", table.index, one_line(error, 300))
+
+
+def _write(table: PhotoTable) -> None:
     file, version = table.folder / QUICK_NAME, version_of(table.folder)
     if version is None or len(table) > EXACT_ROWS:
         file.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -129,6 +130,11 @@ def has_id(key: str) -> str:
     return f"id = {quoted(key)}"
 
 
+def scores_of(vectors: Embeddings, query: Embeddings) -> list[float]:
+    """Dot products of rows (n, D) with a query (D,), rounded to float32 once: the same bits whatever found them."""
+    return [float(score) for score in (vectors.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)]
+
+
 class PhotoTable:
     """The table of an index, in its folder `home`; `dim` is D, the embedding dimension.
 
@@ -154,6 +160,7 @@ class PhotoTable:
 
     @functools.cached_property
     def _table(self) -> Any:
+        os.environ.setdefault("LANCEDB_LOG", "error")  # its warnings are none of ours
         try:
             import lancedb
         except ImportError as error:
@@ -229,8 +236,8 @@ class PhotoTable:
                 query = query.bypass_vector_index()
             else:
                 query = query.nprobes(_EVERY_PARTITION).refine_factor(_COMPARED_AGAIN)
-            rows = query.select([*_HIT_COLUMNS, "_distance"]).to_list()
-        scores = [1.0 - row.pop("_distance") for row in rows]
+            found = query.select([*_HIT_COLUMNS, "vector", "_distance"]).to_arrow()
+            rows, scores = found.select(_HIT_COLUMNS).to_pylist(), scores_of(self._vectors(found), vector)
         hits = [Hit(**row, score=score, paths=(row["path"],)) for row, score in zip(rows, scores, strict=True)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.path))
 
@@ -248,8 +255,13 @@ class PhotoTable:
         """These columns of every row, and the embeddings (n, D)."""
         with self._errors("read"):
             found = self._table.search().select([*columns, "vector"]).limit(None).to_arrow()
-        vectors = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return found.select(columns).to_pylist(), vectors.reshape(len(found), self._dim)
+            return found.select(columns).to_pylist(), self._vectors(found)
+
+    def _vectors(self, found: Any) -> Embeddings:
+        if "path" in found.column_names and not all(found["path"].to_pylist()):  # some flipped bits of a manifest
+            raise ValueError("a row has no file")
+        vectors: Embeddings = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return vectors.reshape(len(found), self._dim)
 
     def photos(self, keys: Sequence[str]) -> list[Photo]:
         """All rows of these contents."""
@@ -325,7 +337,11 @@ class PhotoTable:
         """LanceDB's errors of disks and damaged files, as one line."""
         try:
             yield
-        except (OSError, RuntimeError, ValueError) as error:
+        except BaseException as error:  # a panic of its Rust is no Exception everywhere
+            if not (
+                isinstance(error, OSError | RuntimeError | ValueError) or type(error).__module__.startswith("pyo3")
+            ):
+                raise
             message = f"cannot {doing} the index {self.index}: {one_line(error, 300)}."
             remedy = "Check the disk's space and permissions and run the command again; "
             raise UnavailableError(message, f"{remedy}if the index is damaged, --rebuild.") from error
